@@ -1,0 +1,10 @@
+//! nimctl
+
+pub mod atomic_file;
+pub mod canonical;
+pub mod compute_capability;
+pub mod digest;
+pub mod onnx;
+pub mod shape_range;
+pub mod toolchain;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The compiler libraries that change what we build: pinned, fetched, found.

@@ -1,0 +1,1 @@
+//! Backends are processes: protocol, host side, worker side.
