@@ -1,3 +1,24 @@
-//! The command line.
+//! `nimctl`: builds, names and verifies per-GPU inference profiles of ONNX models.
+//!
+//! This crate is the user interface only: arguments in, text or JSON out, errors into exit codes. What is done stands
+//! in `nimctl::ops`; only `output` prints.
 
-fn main() {}
+mod cli;
+mod commands;
+mod environment;
+mod exit;
+mod output;
+mod progress;
+mod table;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    let arguments = cli::Arguments::parse();
+    let output = output::Output::new(arguments.global.output, arguments.global.quiet);
+    let cancel = exit::cancel_on_signals();
+    match commands::run(arguments, &output, &cancel) {
+        Ok(code) => code,
+        Err(failure) => output.failure(&failure),
+    }
+}

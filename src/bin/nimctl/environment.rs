@@ -1,0 +1,65 @@
+//! What the environment says, read in one place.
+
+use std::path::PathBuf;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::toolchain::{Lock, Places, STANDARD_LIBRARY_FOLDERS, Tool};
+use nimctl::worker::SearchPath;
+
+use crate::cli::Global;
+use crate::exit::Failure;
+
+/// Returns the folder of this user's data: `--data-dir`, `NIMCTL_DATA_DIR`, else where the desktop's rules put it.
+pub(crate) fn data_folder(global: &Global) -> Result<PathBuf, Failure> {
+    let from_home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".local/share"));
+    let absolute = |path: &PathBuf| path.is_absolute();
+    match &global.data_dir {
+        Some(folder) => Ok(folder.clone()),
+        None => std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(absolute)
+            .or_else(from_home)
+            .map(|folder| folder.join("nimctl"))
+            .ok_or_else(|| Failure::new(ErrorKind::Input, anyhow::anyhow!("no home folder: name a folder with --data-dir or NIMCTL_DATA_DIR"))),
+    }
+}
+
+/// Returns the folder of the store: `--store`, `NIMCTL_STORE`, else `store` in the data folder.
+pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
+    match &global.store {
+        Some(folder) => Ok(folder.clone()),
+        None => Ok(data_folder(global)?.join("store")),
+    }
+}
+
+/// Returns where toolchains are kept and looked for.
+pub(crate) fn places(global: &Global) -> Result<Places, Failure> {
+    let mut places = Places::new(data_folder(global)?);
+    if let Some(lock) = &global.toolchain_lock {
+        places.lock = Lock::read(lock)?;
+    }
+    for (tool, path) in [
+        (Tool::OnnxRuntime, &global.onnxruntime_lib),
+        (Tool::TensorrtRtx, &global.tensorrt_rtx_lib),
+        (Tool::Tensorrt, &global.tensorrt_lib),
+    ] {
+        if let Some(path) = path {
+            places.overrides.insert(tool, path.clone());
+        }
+    }
+    if let Some(path) = std::env::var_os(Tool::Libclang.override_variable()) {
+        places.overrides.insert(Tool::Libclang, path.into());
+    }
+    let loader_path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    places.loader_folders = std::env::split_paths(&loader_path)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .chain(STANDARD_LIBRARY_FOLDERS.into_iter().map(PathBuf::from))
+        .collect();
+    Ok(places)
+}
+
+/// Returns where workers are looked for.
+pub(crate) fn search_path() -> SearchPath {
+    let program = std::env::current_exe().ok();
+    SearchPath::new(program.as_deref(), std::env::var_os("NIMCTL_BACKENDS").as_deref(), std::env::var_os("PATH").as_deref())
+}

@@ -1,0 +1,120 @@
+//! Exit codes, and how errors and signals get theirs.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::worker::Cancel;
+
+/// A failure of a command: what to print, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) error: anyhow::Error,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, error: impl Into<anyhow::Error>) -> Self {
+        Self { kind, error: error.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// Returns the message with every cause that says something new.
+    pub(crate) fn message(&self) -> String {
+        let mut message = self.error.to_string();
+        for cause in self.error.chain().skip(1) {
+            let cause = cause.to_string();
+            if !message.contains(&cause) {
+                message.push_str(": ");
+                message.push_str(&cause);
+            }
+        }
+        message
+    }
+
+    /// Returns the exit code.
+    pub(crate) fn code(&self) -> u8 {
+        code(self.kind)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())
+    }
+}
+
+/// Returns the exit code of a kind of error; the README documents them.
+pub(crate) fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Input => 1,
+        ErrorKind::Refused => 3,
+        ErrorKind::Unavailable => 5,
+        ErrorKind::Bug => 70,
+        ErrorKind::Interrupted => 130,
+    }
+}
+
+/// Returns success.
+pub(crate) fn done() -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// Sets a flag on SIGINT, SIGTERM and SIGHUP; on a second signal the process ends at once, and its workers with it,
+/// since their standard input closes.
+pub(crate) fn cancel_on_signals() -> Cancel {
+    let cancel = Cancel::new();
+    let flag = cancel.clone();
+    let handler = move || {
+        if flag.is_cancelled() {
+            #[expect(clippy::exit, reason = "the user asked twice")]
+            std::process::exit(i32::from(code(ErrorKind::Interrupted)));
+        }
+        flag.cancel();
+    };
+    // Without a handler Ctrl-C ends the process as it would any other; nothing half-written is left then either.
+    let _ = ctrlc::set_handler(handler);
+    cancel
+}
+
+macro_rules! failures {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.kind(), error)
+            }
+        })*
+    };
+}
+
+failures!(
+    nimctl::onnx::OnnxError,
+    nimctl::ops::hash_profile::HashError,
+    nimctl::store::StoreError,
+    nimctl::worker::WorkerError,
+);
+
+impl From<nimctl::toolchain::ToolchainError> for Failure {
+    fn from(error: nimctl::toolchain::ToolchainError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
+    }
+}
+
+impl From<nimctl::recipe::RecipeError> for Failure {
+    fn from(error: nimctl::recipe::RecipeError) -> Self {
+        Self::new(ErrorKind::Input, error)
+    }
+}
+
+impl From<nimctl::ops::build::BuildError> for Failure {
+    fn from(error: nimctl::ops::build::BuildError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
+    }
+}

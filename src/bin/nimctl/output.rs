@@ -1,0 +1,90 @@
+//! The only place that prints: stdout is data, stderr is talk.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::exit::Failure;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object, headed by the name of its schema.
+    Json,
+}
+
+/// Where results and talk go.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    format: Format,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet }
+    }
+
+    /// Prints a result: the text for people, or the view as JSON.
+    pub(crate) fn result(&self, text: &str, view: &impl Serialize) {
+        match self.format {
+            Format::Text => self.data(text),
+            Format::Json => self.data(&serde_json::to_string_pretty(view).unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())),
+        }
+    }
+
+    /// Prints data as it is, ended by a line feed.
+    pub(crate) fn data(&self, text: &str) {
+        let mut stdout = anstream::stdout().lock();
+        let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+        // A reader that has seen enough (`nimctl … | head`) closes the pipe; there is nobody left to tell.
+        let _ = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
+    }
+
+    /// Tells the user something, unless they asked for quiet.
+    pub(crate) fn talk(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr().lock(), "{text}");
+        }
+    }
+
+    /// Tells the user something that went wrong but does not end the command.
+    pub(crate) fn problem(&self, text: &str) {
+        let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {text}");
+    }
+
+    /// Prints a failure and returns its exit code.
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        let code = failure.code();
+        if self.format == Format::Json {
+            let view = json!({
+                "schema": "nimctl.error/1",
+                "message": failure.message(),
+                "hint": failure.hint,
+                "exit_code": code,
+            });
+            self.data(&format!("{view:#}"));
+        }
+        self.problem(&failure.message());
+        if let Some(hint) = &failure.hint {
+            let _ = writeln!(anstream::stderr().lock(), "{CYAN}hint{CYAN:#}: {hint}");
+        }
+        if failure.kind == nimctl::error_kind::ErrorKind::Bug {
+            let _ = writeln!(anstream::stderr().lock(), "this is a bug of nimctl: please report it with the command and the recipe");
+        }
+        ExitCode::from(code)
+    }
+
+    /// Returns whether progress is shown: only to a person who looks at a terminal.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const CYAN: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();

@@ -1,0 +1,162 @@
+//! Which backends can build here, and what identifies them.
+//!
+//! The pinned TensorRT-RTX is identified without starting its worker, so that a build with nothing to do stays quick.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{BuildError, BuildOptions};
+use crate::compute_capability::ComputeCapability;
+use crate::digest_cache::digest_of_file;
+use crate::profile::{Backend, ProfileSpec, ToolIdentity, capability_tag};
+use crate::toolchain::{Located, Tool, locate};
+use crate::worker::protocol::{Description, Support};
+use crate::worker::{self, BackendCommand, Limits, Worker, WorkerError};
+
+/// A backend on this machine.
+#[derive(Debug)]
+pub(super) enum BackendHere {
+    /// It can build, for these capabilities if it says so.
+    Ready {
+        /// How its worker is started.
+        command: BackendCommand,
+        /// What goes into build keys.
+        identity: BTreeMap<String, ToolIdentity>,
+        /// Whether it builds on the GPU: one job at a time, and only for the GPUs that are here.
+        gpu_capabilities: Option<Vec<ComputeCapability>>,
+    },
+    /// Its profiles are the graphs themselves.
+    NothingToCompile,
+    /// It can't build on this machine, for this reason.
+    NotHere(String),
+}
+
+/// Finds out about every backend that the selected profiles need.
+pub(super) fn probe(
+    selected: &[&ProfileSpec],
+    options: &BuildOptions,
+) -> Result<BTreeMap<Backend, BackendHere>, BuildError> {
+    let names: BTreeSet<&Backend> = selected.iter().map(|spec| &spec.backend).collect();
+    names.into_iter().map(|backend| Ok((backend.clone(), probe_one(backend, options)?))).collect()
+}
+
+/// Returns the identities that go into build keys.
+pub(super) fn identities(backends: &BTreeMap<Backend, BackendHere>) -> BTreeMap<Backend, BTreeMap<String, ToolIdentity>> {
+    backends
+        .iter()
+        .filter_map(|(backend, here)| match here {
+            BackendHere::Ready { command: _, identity, gpu_capabilities: _ } => Some((backend.clone(), identity.clone())),
+            BackendHere::NothingToCompile | BackendHere::NotHere(_) => None,
+        })
+        .collect()
+}
+
+/// Splits profiles into those that can be built here, and those that can't with what they need.
+pub(super) fn split<'a>(
+    selected: &[&'a ProfileSpec],
+    backends: &BTreeMap<Backend, BackendHere>,
+) -> (Vec<&'a ProfileSpec>, Vec<(&'a ProfileSpec, String)>) {
+    let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+    for spec in selected {
+        let capabilities = spec.target.compute_capabilities();
+        let needs = |reason: &str| {
+            let on = match capabilities.as_slice() {
+                [] => String::new(),
+                some => format!(" on a host with a GPU of compute capability {}", capability_tag(some)),
+            };
+            format!("needs the {} backend{on} (here: {reason})", spec.backend)
+        };
+        match &backends[&spec.backend] {
+            BackendHere::NotHere(reason) => elsewhere.push((*spec, needs(reason))),
+            BackendHere::Ready { gpu_capabilities: Some(present), .. } if !capabilities.iter().all(|c| present.contains(c)) => {
+                let reason = format!("GPUs of compute capability {}", capability_tag(present).replace('+', ", "));
+                elsewhere.push((*spec, needs(&reason)));
+            }
+            BackendHere::Ready { .. } | BackendHere::NothingToCompile => here.push(*spec),
+        }
+    }
+    (here, elsewhere)
+}
+
+fn probe_one(backend: &Backend, options: &BuildOptions) -> Result<BackendHere, BuildError> {
+    if backend.ships_onnx() {
+        return Ok(BackendHere::NothingToCompile);
+    }
+    let found = worker::find(backend.name(), &options.search_path);
+    let worker_error = |source: WorkerError| BuildError::Worker { backend: backend.to_string(), source };
+    match backend.name() {
+        Backend::TENSORRT_RTX => {
+            let mut command = BackendCommand::new(found.map_err(worker_error)?);
+            let located = locate(Tool::TensorrtRtx, &options.places)
+                .map_err(|source| BuildError::Toolchain { backend: backend.to_string(), source })?;
+            set_library(&mut command, &located);
+            let version = match &located.version {
+                Some(version) => version.clone(),
+                None => library_version(&describe(&command).map_err(worker_error)?),
+            };
+            let identity = identity_of(&located, version);
+            Ok(BackendHere::Ready { command, identity: BTreeMap::from([(backend.name().into(), identity)]), gpu_capabilities: None })
+        }
+        Backend::TENSORRT => {
+            let Ok(path) = found else {
+                return Ok(BackendHere::NotHere("its worker, nimctl-backend-tensorrt, is not installed".into()));
+            };
+            let mut command = BackendCommand::new(path);
+            let located = locate(Tool::Tensorrt, &options.places).ok();
+            if let Some(located) = &located {
+                set_library(&mut command, located);
+            }
+            let description = describe(&command).map_err(worker_error)?;
+            match (&description.build, located) {
+                (Support::Unavailable(problem), _) => Ok(BackendHere::NotHere(problem.message.clone())),
+                (Support::Available, None) => Ok(BackendHere::NotHere(
+                    "its library is not where nimctl looks; name it with --tensorrt-lib or NIMCTL_TENSORRT_LIB".into(),
+                )),
+                (Support::Available, Some(located)) => {
+                    let version = library_version(&description);
+                    let identity = BTreeMap::from([(backend.name().into(), identity_of(&located, version))]);
+                    let present = description.devices.iter().map(|device| device.compute_capability).collect();
+                    Ok(BackendHere::Ready { command, identity, gpu_capabilities: Some(present) })
+                }
+            }
+        }
+        _ => third_party(backend, &found.map_err(worker_error)?, options),
+    }
+}
+
+/// A backend that somebody else wrote is identified by its executable and by what it says of itself.
+fn third_party(backend: &Backend, path: &Path, options: &BuildOptions) -> Result<BackendHere, BuildError> {
+    let command = BackendCommand::new(path);
+    let description =
+        describe(&command).map_err(|source| BuildError::Worker { backend: backend.to_string(), source })?;
+    if let Support::Unavailable(problem) = &description.build {
+        return Ok(BackendHere::NotHere(problem.message.clone()));
+    }
+    let (sha256, _) = digest_of_file(path, &options.store.join("nimctl/digest-cache.json"))
+        .map_err(|source| BuildError::Io { doing: format!("hashing the worker of backend {backend}"), source })?;
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let worker = ToolIdentity { version: description.worker_version.clone(), libraries: BTreeMap::from([(file, sha256)]) };
+    let mut identity = BTreeMap::from([(backend.name().to_owned(), worker)]);
+    if let Some(library) = &description.library {
+        identity.insert(library.name.clone(), ToolIdentity { version: library.version.clone(), libraries: BTreeMap::new() });
+    }
+    let present = description.devices.iter().map(|device| device.compute_capability).collect();
+    Ok(BackendHere::Ready { command, identity, gpu_capabilities: description.needs_gpu_to_build.then_some(present) })
+}
+
+fn describe(command: &BackendCommand) -> Result<Description, WorkerError> {
+    Ok(Worker::spawn(command, Limits::default())?.description().clone())
+}
+
+fn library_version(description: &Description) -> String {
+    description.library.as_ref().map_or_else(|| "unknown".into(), |library| library.version.clone())
+}
+
+fn set_library(command: &mut BackendCommand, located: &Located) {
+    command.environment.insert(located.tool.override_variable().into(), located.folder.clone().into_os_string());
+}
+
+fn identity_of(located: &Located, version: String) -> ToolIdentity {
+    let libraries = located.files.iter().map(|file| (file.name.clone(), file.sha256)).collect();
+    ToolIdentity { version, libraries }
+}

@@ -1,0 +1,197 @@
+//! What can go wrong with a build.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::canonical::NotCanonical;
+use crate::error_kind::ErrorKind;
+use crate::manifest::ManifestError;
+use crate::onnx::OnnxError;
+use crate::recipe::{GraphMismatch, RecipeError};
+use crate::source::SourceError;
+use crate::store::StoreError;
+use crate::toolchain::ToolchainError;
+use crate::worker::WorkerError;
+
+/// What makes a build impossible as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The recipe's file can't be read.
+    #[error("cannot read the recipe")]
+    ReadRecipe {
+        /// Why; names the path.
+        source: io::Error,
+    },
+    /// The recipe is wrong.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Recipe and graph don't fit each other.
+    #[error(transparent)]
+    Graph(#[from] GraphMismatch),
+    /// `--only` selects nothing.
+    #[error("no profile of the recipe matches `{selector}`; its profiles are {}", .profiles.join(", "))]
+    NothingSelected {
+        /// What was asked for.
+        selector: String,
+        /// What there is.
+        profiles: Vec<String>,
+    },
+    /// `--require-all`, and some can't be built on this machine.
+    #[error("{} of the profiles cannot be built on this machine:\n{}", .profiles.len(), .profiles.iter().map(|(name, needs)| format!("  {name}: {needs}")).collect::<Vec<_>>().join("\n"))]
+    NotAllHere {
+        /// Name and need of each.
+        profiles: Vec<(String, String)>,
+    },
+    /// A graph's source can't be had.
+    #[error("{recipe}:{line}: the source of graph `{graph}` cannot be used")]
+    Source {
+        /// The recipe.
+        recipe: String,
+        /// Its line.
+        line: u64,
+        /// The graph.
+        graph: String,
+        /// Why.
+        source: SourceError,
+    },
+    /// A graph's ONNX can't be used.
+    #[error("{recipe}:{line}: the source of graph `{graph}` cannot be used")]
+    Onnx {
+        /// The recipe.
+        recipe: String,
+        /// Its line.
+        line: u64,
+        /// The graph.
+        graph: String,
+        /// Why.
+        source: OnnxError,
+    },
+    /// A library that the backend needs isn't there.
+    #[error("backend {backend} cannot be used")]
+    Toolchain {
+        /// The backend.
+        backend: String,
+        /// Why.
+        source: ToolchainError,
+    },
+    /// A worker isn't there, or doesn't say what it is.
+    #[error("backend {backend} cannot be used")]
+    Worker {
+        /// The backend.
+        backend: String,
+        /// Why.
+        source: WorkerError,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A value that can't be hashed.
+    #[error(transparent)]
+    NotCanonical(#[from] NotCanonical),
+    /// The manifest or a digest can't be written or read.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The user or a signal said stop.
+    #[error("interrupted; what was finished is kept, and the next build goes on from there")]
+    Cancelled,
+}
+
+impl BuildError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ReadRecipe { .. } | Self::Recipe(_) | Self::Graph(_) | Self::NothingSelected { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::NotAllHere { .. } => ErrorKind::Unavailable,
+            Self::Source { source, .. } => source.kind(),
+            Self::Onnx { source, .. } => source.kind(),
+            Self::Toolchain { source, .. } => source.kind(),
+            Self::Worker { source, .. } => source.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Manifest(_) => ErrorKind::Input,
+            Self::NotCanonical(_) => ErrorKind::Bug,
+            Self::Cancelled => ErrorKind::Interrupted,
+        }
+    }
+}
+
+impl BuildError {
+    /// Returns what the user can do, where the message doesn't say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Toolchain { source, .. } => source.hint(),
+            Self::Source { source, .. } => source.hint(),
+            Self::NotAllHere { .. } => Some("leave --require-all out to build the others".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Why one job failed; several profiles may share it.
+#[derive(Clone, Debug)]
+pub struct JobError {
+    /// What it means for the exit code.
+    pub kind: ErrorKind,
+    /// The whole chain of causes, for people.
+    pub message: String,
+    /// The error itself.
+    pub source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl JobError {
+    /// Wraps an error.
+    pub(super) fn new(kind: ErrorKind, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self { kind, message, source: Arc::new(error) }
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<OnnxError> for JobError {
+    fn from(error: OnnxError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<WorkerError> for JobError {
+    fn from(error: WorkerError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// A plan that isn't what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WrongPlan {
+    /// The header is missing.
+    #[error("the tensorrt-rtx worker wrote a file that is no TensorRT-RTX plan")]
+    NoHeader,
+    /// It is for another target or by another version.
+    #[error("the plan says it was built by {found_version} for {found}; asked for was {version} for {asked}")]
+    Header {
+        /// The version in the header.
+        found_version: String,
+        /// The targets in the header.
+        found: String,
+        /// The toolchain's version.
+        version: String,
+        /// What was asked for.
+        asked: String,
+    },
+}

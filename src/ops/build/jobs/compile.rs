@@ -1,0 +1,99 @@
+//! Compiles one lowered graph into a plan, in a worker.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{Context, backend_of};
+use crate::error_kind::ErrorKind;
+use crate::onnx::GraphDigest;
+use crate::ops::build::backends::BackendHere;
+use crate::ops::build::error::WrongPlan;
+use crate::ops::build::{BuildEvent, JobError};
+use crate::plan::PlanHeader;
+use crate::profile::{Backend, capability_tag};
+use crate::worker::protocol::{BuildRequest, Event};
+use crate::worker::{Limits, Worker};
+use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Timings};
+
+/// The name of a plan inside its graph's folder of a profile.
+const PLAN_FILE: &str = "model.plan";
+
+/// Compiles a lowered graph with a worker of this thread, starting one where none is healthy.
+pub(super) fn run(
+    job: &Job,
+    backend: &str,
+    lowered: &BuildRecord,
+    workers: &mut BTreeMap<String, Worker>,
+    context: &Context<'_>,
+) -> Result<BuildRecord, JobError> {
+    let start = Instant::now();
+    let Some(BackendHere::Ready { command, .. }) = backend_of(job, context) else {
+        return Err(JobError::new(ErrorKind::Bug, std::io::Error::other(format!("backend {backend} was not probed"))));
+    };
+    let work = context.store.work_folder()?;
+    context.store.lay_out(&lowered.outputs, work.path())?;
+    let plan = work.path().join(PLAN_FILE);
+    let BuildKeyDocument { compute_capabilities, shape_ranges, workspace_mib, .. } = job.document.clone();
+    let request = BuildRequest {
+        graph: work.path().join(GraphDigest::MODEL_PATH),
+        plan: plan.clone(),
+        compute_capabilities,
+        shape_ranges,
+        workspace_mib,
+    };
+    workers.retain(|_, worker| worker.is_healthy());
+    if !workers.contains_key(backend) {
+        let limits = Limits { request_timeout: context.options.job_timeout, ..Limits::default() };
+        workers.insert(backend.to_owned(), Worker::spawn(command, limits)?);
+    }
+    let worker = workers.get_mut(backend).expect("a worker was just put there");
+    let title = job.title();
+    let answer = worker.build(request, &context.options.cancel, &mut |event| match event {
+        Event::Progress(progress) => {
+            (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage: progress.stage });
+        }
+        Event::Warning(_) | Event::Result(_) | Event::Error(_) => {}
+    })?;
+    let header = check_plan(job, backend, &plan)?;
+    let output = context.store.adopt(&plan, PLAN_FILE)?;
+    Ok(BuildRecord {
+        schema: BUILD_RECORD_SCHEMA.into(),
+        key: job.key,
+        document: job.document.clone(),
+        outputs: vec![output],
+        timings: Timings {
+            total_ms: start.elapsed().as_millis() as u64,
+            parse_ms: Some(answer.result.parse_ms),
+            build_ms: Some(answer.result.build_ms),
+        },
+        peak_memory_bytes: answer.peak_memory_bytes,
+        plan: header,
+        lowering: None,
+        warnings: answer.result.warnings,
+    })
+}
+
+/// Reads a plan's header, and for TensorRT-RTX checks that it is what was asked for.
+fn check_plan(job: &Job, backend: &str, plan: &std::path::Path) -> Result<Option<PlanHeader>, JobError> {
+    let header = PlanHeader::read(plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
+    if backend != Backend::TENSORRT_RTX {
+        return Ok(header);
+    }
+    let Some(header) = header else {
+        return Err(JobError::new(ErrorKind::Refused, WrongPlan::NoHeader));
+    };
+    let asked = &job.document.compute_capabilities;
+    let version = job.document.toolchain.get(backend).map_or("", |tool| &tool.version);
+    if header.compute_capabilities != *asked || header.builder_version != version {
+        return Err(JobError::new(
+            ErrorKind::Refused,
+            WrongPlan::Header {
+                found_version: header.builder_version,
+                found: capability_tag(&header.compute_capabilities),
+                version: version.to_owned(),
+                asked: capability_tag(asked),
+            },
+        ));
+    }
+    Ok(Some(header))
+}

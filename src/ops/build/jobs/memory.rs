@@ -1,0 +1,36 @@
+//! How many jobs fit into memory.
+
+use super::Context;
+use crate::worklist::{Action, Job};
+
+/// Of the memory that is available now, the part that jobs may take together: 80 %.
+const BUDGET_PERCENT: u64 = 80;
+/// Assumed where the system doesn't tell: 4 GiB.
+const UNKNOWN_AVAILABLE_BYTES: u64 = 4 << 30;
+
+/// TensorRT-RTX took 2.3 GB for an ONNX of 608 MB and 4.1 GB for one of 1.26 GB: 3.3 times its size plus what its
+/// libraries take.
+const COMPILE_TIMES_GRAPH: u64 = 4;
+const COMPILE_BASE_BYTES: u64 = 600 << 20;
+
+/// Returns how much memory jobs may take together, in bytes.
+pub(super) fn budget_bytes() -> u64 {
+    available_bytes().unwrap_or(UNKNOWN_AVAILABLE_BYTES) / 100 * BUDGET_PERCENT
+}
+
+/// Returns how much memory a job is likely to take, in bytes.
+pub(super) fn estimate_bytes(job: &Job, context: &Context<'_>) -> u64 {
+    let graph_bytes = context.graphs.get(&job.graph).map_or(0, super::SourceGraph::size_bytes);
+    match job.document.action {
+        // Lowering reads the graph through a mapping, whose pages the system can take back.
+        Action::Lower => graph_bytes,
+        Action::Compile(_) => COMPILE_BASE_BYTES + COMPILE_TIMES_GRAPH * graph_bytes,
+    }
+}
+
+fn available_bytes() -> Option<u64> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}

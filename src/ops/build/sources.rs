@@ -1,0 +1,96 @@
+//! From a recipe's sources to ONNX files on this disk, with their digests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{BuildError, BuildEvent, BuildOptions};
+use crate::digest_cache::digest_of_file;
+use crate::onnx::{FileDigest, GraphDigest, OnnxFile};
+use crate::ops::synth;
+use crate::recipe::{Recipe, RecipeGraph};
+use crate::source::{self, Source, SourceError};
+use crate::toolchain::Watch;
+
+/// One graph's ONNX.
+#[derive(Debug)]
+pub(super) struct SourceGraph {
+    /// The mapped and checked file.
+    pub file: OnnxFile,
+    /// The digests of it and its external data.
+    pub digest: GraphDigest,
+}
+
+impl SourceGraph {
+    /// Returns the size of the model with its external data.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.digest.files.iter().map(|file| file.size_bytes).sum()
+    }
+}
+
+/// Fetches what has to be fetched, opens every graph, and checks the recipe against it.
+pub(super) fn resolve(
+    recipe: &Recipe,
+    options: &BuildOptions,
+    on_event: &(dyn Fn(BuildEvent) + Sync),
+) -> Result<BTreeMap<String, SourceGraph>, BuildError> {
+    let mut graphs = BTreeMap::new();
+    for (name, graph) in &recipe.graphs {
+        if options.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let RecipeGraph { source, source_line, shapes: _, shape_lines: _ } = graph;
+        let (recipe_path, line) = (recipe.path.clone(), *source_line);
+        let path = fetch(name, source, options, on_event).map_err(|source| match source.is_cancelled() {
+            true => BuildError::Cancelled,
+            false => BuildError::Source { recipe: recipe_path.clone(), line, graph: name.clone(), source },
+        })?;
+        let file = OnnxFile::open(&path).map_err(|source| BuildError::Onnx { recipe: recipe_path, line, graph: name.clone(), source })?;
+        recipe.check_graph(name, &file.inputs())?;
+        let digest = digest(&file, &options.store.join("nimctl/digest-cache.json"))
+            .map_err(|source| BuildError::Io { doing: format!("hashing graph `{name}`"), source })?;
+        graphs.insert(name.clone(), SourceGraph { file, digest });
+    }
+    Ok(graphs)
+}
+
+fn fetch(
+    graph: &str,
+    source: &Source,
+    options: &BuildOptions,
+    on_event: &(dyn Fn(BuildEvent) + Sync),
+) -> Result<PathBuf, SourceError> {
+    let mut watch = Watch {
+        progress: &mut |progress| on_event(BuildEvent::Fetching { graph: graph.to_owned(), progress }),
+        cancelled: &|| options.cancel.is_cancelled(),
+    };
+    match source {
+        Source::Path(path) => {
+            let folder = options.recipe.parent().unwrap_or(Path::new(""));
+            Ok(folder.join(path))
+        }
+        Source::Https(https) => source::fetch_https(https, &options.places, &mut watch),
+        Source::Pip(pip) => source::fetch_pip(pip, &options.places, &mut watch),
+        Source::Synth(synth) => {
+            let path = synth::cached_path(synth, &options.places.data_folder);
+            if !path.exists() {
+                on_event(BuildEvent::Synthesizing { graph: graph.to_owned() });
+            }
+            synth::cached(synth, &options.places.data_folder)
+        }
+    }
+}
+
+/// Digests the files of a graph, from the cache where a file is what it was.
+fn digest(file: &OnnxFile, cache: &Path) -> std::io::Result<GraphDigest> {
+    let folder = file.path().parent().unwrap_or(Path::new(""));
+    let one = |path: &Path, name: String| {
+        let path = fs_err::canonicalize(path)?;
+        let (sha256, size_bytes) = digest_of_file(&path, cache)?;
+        Ok::<_, std::io::Error>(FileDigest { path: name, sha256, size_bytes })
+    };
+    let mut files = vec![one(file.path(), GraphDigest::MODEL_PATH.into())?];
+    for external in file.external_files() {
+        files.push(one(&folder.join(external), external.display().to_string())?);
+    }
+    Ok(GraphDigest { files })
+}

@@ -1,0 +1,167 @@
+//! `hash-profile`: the ids of profiles, from a manifest, a profile's folder, or tags alone.
+//!
+//! A manifest's or folder's ids are computed anew from what is there, and compared with what is written.
+
+use std::io;
+use std::path::Path;
+
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, ManifestProfile, store_digest};
+use crate::profile::{CONTENTS_FILE, Contents, InvalidTag, ProfileId, Tags, hashed_text};
+
+/// Which rule an id is computed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// NIM's rule over tags that include `content`: the id names the bytes.
+    Content,
+    /// NIM's bare rule, for manifests that others wrote.
+    NimTags,
+}
+
+/// One profile's id.
+#[derive(Clone, Debug)]
+pub struct HashedProfile {
+    /// The id that the rule gives.
+    pub id: ProfileId,
+    /// The id that is written, where one is.
+    pub written: Option<String>,
+    /// Its tags.
+    pub tags: Tags,
+    /// The text that the id is the BLAKE3 of.
+    pub hashed_text: String,
+    /// The exact text of `contents.json`, where it is at hand.
+    pub contents_json: Option<String>,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// A file can't be read.
+    #[error("cannot read the profile")]
+    Read {
+        /// Why; names the path.
+        source: io::Error,
+    },
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Tags that have no id.
+    #[error(transparent)]
+    Tag(#[from] InvalidTag),
+    /// A folder without what makes it a profile.
+    #[error("{path} is no profile folder: it has no {CONTENTS_FILE}")]
+    NotAProfile {
+        /// The folder.
+        path: String,
+    },
+    /// `contents.json` isn't what it should be.
+    #[error("{path} is not the canonical JSON of nimctl.contents/1: {problem}")]
+    Contents {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file of the folder differs from what `contents.json` says.
+    #[error("{path} is not the file that {CONTENTS_FILE} lists: expected {expected}, found {found}")]
+    FileDiffers {
+        /// The file.
+        path: String,
+        /// The digest listed.
+        expected: Sha256,
+        /// The digest found.
+        found: Sha256,
+    },
+    /// A profile without the tag `content`, under the scheme that needs it.
+    #[error("profile {id} has no tag `content`, so its id says nothing about its files; for manifests that others wrote use --scheme nim-tags")]
+    NoContent {
+        /// The profile.
+        id: String,
+    },
+}
+
+impl HashError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::FileDiffers { .. } => ErrorKind::Refused,
+            Self::Read { .. }
+            | Self::Manifest(_)
+            | Self::Tag(_)
+            | Self::NotAProfile { .. }
+            | Self::Contents { .. }
+            | Self::NoContent { .. } => ErrorKind::Input,
+        }
+    }
+}
+
+/// Hashes tags alone.
+///
+/// # Errors
+/// Tags with the rule's separators in them.
+pub fn of_tags(tags: Tags) -> Result<HashedProfile, HashError> {
+    Ok(HashedProfile { id: ProfileId::of_tags(&tags)?, written: None, hashed_text: hashed_text(&tags)?, tags, contents_json: None })
+}
+
+/// Hashes every profile of a manifest. `store` is where `contents.json` may be found, to be shown.
+///
+/// # Errors
+/// A manifest that can't be read; a profile without `content` under [`Scheme::Content`].
+pub fn of_manifest(path: &Path, scheme: Scheme, store: Option<&Path>) -> Result<Vec<HashedProfile>, HashError> {
+    let text = fs_err::read_to_string(path).map_err(|source| HashError::Read { source })?;
+    let manifest = Manifest::parse(&text, &path.display().to_string())?;
+    manifest.profiles.into_iter().map(|profile| of_manifest_profile(profile, scheme, store)).collect()
+}
+
+fn of_manifest_profile(profile: ManifestProfile, scheme: Scheme, store: Option<&Path>) -> Result<HashedProfile, HashError> {
+    if scheme == Scheme::Content && !profile.tags.contains_key("content") {
+        return Err(HashError::NoContent { id: profile.id });
+    }
+    let contents_json = profile
+        .workspace
+        .files
+        .get(CONTENTS_FILE)
+        .and_then(|file| store_digest(&file.uri))
+        .zip(store)
+        .and_then(|(sha256, store)| fs_err::read_to_string(store.join("blobs/sha256").join(sha256.to_hex())).ok());
+    Ok(HashedProfile { written: Some(profile.id), contents_json, ..of_tags(profile.tags)? })
+}
+
+/// Hashes one profile's folder: `contents.json`, the files it lists, and the tags of the manifest beside it, if any.
+///
+/// The tags that are not in `contents.json` (`batch_size`, `trt_version`, …) follow from it.
+///
+/// # Errors
+/// A file that is missing or differs from what `contents.json` lists.
+pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
+    let path = folder.join(CONTENTS_FILE);
+    let json = match fs_err::read_to_string(&path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(HashError::NotAProfile { path: folder.display().to_string() });
+        }
+        Err(source) => return Err(HashError::Read { source }),
+    };
+    let problem = |problem: String| HashError::Contents { path: path.display().to_string(), problem };
+    let contents: Contents = serde_json::from_str(&json).map_err(|error| problem(error.to_string()))?;
+    let canonical = contents.to_canonical_json().map_err(|error| problem(error.to_string()))?;
+    if canonical != json {
+        return Err(problem("its bytes are not the canonical form (RFC 8785)".into()));
+    }
+    for file in &contents.files {
+        let path = folder.join(&file.path);
+        let (found, _) = Sha256::of_file(&path).map_err(|source| HashError::Read { source })?;
+        if found != file.sha256 {
+            return Err(HashError::FileDiffers { path: path.display().to_string(), expected: file.sha256, found });
+        }
+    }
+    let tags = contents.tags(&Sha256::of(json.as_bytes()));
+    Ok(HashedProfile { contents_json: Some(json), ..of_tags(tags)? })
+}
+
+/// Returns whether a path is a manifest rather than a recipe or a folder: by its name, else by its first key.
+pub fn looks_like_manifest(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == MANIFEST_FILE)
+        || fs_err::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.starts_with("schema_version:")))
+}

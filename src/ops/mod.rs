@@ -1,0 +1,4 @@
+//! Operations: one verb a module. They touch disk and processes, and print nothing.
+
+pub mod build;
+pub mod hash_profile;

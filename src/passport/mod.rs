@@ -1,0 +1,72 @@
+//! Passports (`nimctl.passport/1`): the machine-readable record of one profile.
+//!
+//! A passport grows after the build (validation, benchmark), so it is no part of the id.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::profile::{Contents, ProfileId, Tags};
+use crate::worklist::BuildRecord;
+
+/// The schema name inside a passport.
+pub const PASSPORT_SCHEMA: &str = "nimctl.passport/1";
+
+/// The record of one profile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Passport {
+    /// [`PASSPORT_SCHEMA`].
+    pub schema: String,
+    /// The profile's id.
+    pub id: ProfileId,
+    /// Its readable name.
+    pub name: String,
+    /// Its tags.
+    pub tags: Tags,
+    /// What it is made of.
+    pub contents: Contents,
+    /// How each graph was built.
+    pub graphs: BTreeMap<String, GraphPassport>,
+    /// Whether it was loaded and its numbers checked.
+    pub validation: Status,
+    /// Whether it was benchmarked.
+    pub bench: Status,
+}
+
+/// How one graph of a profile was built.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GraphPassport {
+    /// The lowering.
+    pub lowering: BuildRecord,
+    /// The compilation, for a profile that has a plan.
+    pub compilation: Option<BuildRecord>,
+}
+
+/// What was done to a profile. There is no "passed" without execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Nothing, for this reason.
+    Skipped(String),
+}
+
+impl Passport {
+    /// Returns the passport less what may differ between two builds of the same bytes: times and peak memory.
+    pub fn without_measurements(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        remove_measurements(&mut value);
+        value
+    }
+}
+
+fn remove_measurements(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            members.remove("timings");
+            members.remove("peak_memory_bytes");
+            members.values_mut().for_each(remove_measurements);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(remove_measurements),
+        _ => {}
+    }
+}

@@ -1,0 +1,116 @@
+//! `contents.json`: what a profile is made of, as canonical JSON whose SHA-256 is the tag `content`.
+//!
+//! | value | build key | contents (and so the id) |
+//! | --- | --- | --- |
+//! | model name and release | no: a plan doesn't know them | yes |
+//! | bytes of the source graphs | yes | yes |
+//! | version of the lowering | yes | yes, as part of the toolchain |
+//! | lowering options | yes | no: their effect is in the files¹ |
+//! | precision | yes | yes |
+//! | backend, toolchain | yes | yes |
+//! | target | yes, what the compiler is told² | yes, as the recipe names it |
+//! | shape ranges | yes | yes |
+//! | workspace limit and other flags | yes | no: their effect is in the files¹ |
+//! | bytes of the built files | no: they come out | yes |
+//! | times, host names, absolute paths, environment | no | no |
+//!
+//! ¹ Two option sets that give the same bytes give the same profile, and should.
+//! ² Eight GPUs of one compute capability share one TensorRT-RTX plan, so its key has the capability, not the GPU.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::backend::Backend;
+use super::id::Tags;
+use super::spec::{largest_batch, tags_before_build};
+use super::target::Target;
+use crate::canonical;
+use crate::digest::Sha256;
+use crate::onnx::GraphDigest;
+use crate::onnx::Precision;
+use crate::shape_range::ShapeRange;
+
+/// The schema name inside `contents.json`.
+pub const CONTENTS_SCHEMA: &str = "nimctl.contents/1";
+/// The file's name inside a profile.
+pub const CONTENTS_FILE: &str = "contents.json";
+
+/// The document behind a profile's `content` tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contents {
+    /// [`CONTENTS_SCHEMA`].
+    pub schema: String,
+    /// The model and its release.
+    pub model: ModelRelease,
+    /// Digests of the source graphs, before lowering.
+    pub graphs: BTreeMap<String, GraphDigest>,
+    /// The backend that runs the profile.
+    pub backend: Backend,
+    /// Versions and digests of what built it.
+    pub toolchain: BTreeMap<String, ToolIdentity>,
+    /// What the profile is for.
+    pub target: Target,
+    /// The precision of its weights and arithmetic.
+    pub precision: Precision,
+    /// Shape ranges by graph and input.
+    pub shape_ranges: BTreeMap<String, BTreeMap<String, ShapeRange>>,
+    /// Every other file of the profile, sorted by path.
+    pub files: Vec<ContentsFile>,
+}
+
+/// A model's name and release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRelease {
+    /// The model's name.
+    pub name: String,
+    /// Its release.
+    pub release: String,
+}
+
+/// What identifies a tool: its version and the digests of its libraries by file name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolIdentity {
+    /// The version, as the tool says it.
+    pub version: String,
+    /// Digests of its libraries, by file name.
+    #[serde(default)]
+    pub libraries: BTreeMap<String, Sha256>,
+}
+
+/// One file of a profile.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentsFile {
+    /// Its path inside the profile, with `/`.
+    pub path: String,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+}
+
+impl Contents {
+    /// Returns the profile's tags, which follow from the contents; `content` is the digest of the exact bytes of
+    /// `contents.json`.
+    pub fn tags(&self, content: &Sha256) -> Tags {
+        let Self { schema: _, model: _, graphs: _, backend, toolchain, target, precision, shape_ranges, files: _ } = self;
+        let mut tags = tags_before_build(backend, *precision, target, largest_batch(shape_ranges));
+        if let Some(tool) = toolchain.get(backend.name()).filter(|_| backend.model_type() == Backend::TENSORRT) {
+            tags.insert("trt_version".into(), tool.version.clone());
+        }
+        tags.insert("content".into(), content.to_hex());
+        tags
+    }
+
+    /// Returns the exact bytes of `contents.json`.
+    ///
+    /// # Errors
+    /// A size beyond 2^53 - 1.
+    pub fn to_canonical_json(&self) -> Result<String, canonical::NotCanonical> {
+        canonical::to_string(self)
+    }
+}

@@ -1,0 +1,13 @@
+//! Profiles: what they are asked to be ([`ProfileSpec`]), what they are made of ([`Contents`]) and their ids.
+
+mod backend;
+mod contents;
+mod id;
+mod spec;
+mod target;
+
+pub use backend::{Backend, InvalidBackend};
+pub use contents::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ModelRelease, ToolIdentity};
+pub use id::{InvalidTag, ProfileId, Tags, hashed_text};
+pub use spec::{ProfileSpec, largest_batch};
+pub use target::{Target, capability_tag};

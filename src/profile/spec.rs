@@ -1,0 +1,72 @@
+//! A profile as a recipe asks for it, before anything is built.
+
+use std::collections::BTreeMap;
+
+use super::backend::Backend;
+use super::id::Tags;
+use super::target::{Target, capability_tag};
+use crate::onnx::{LoweringOptions, Precision};
+use crate::shape_range::ShapeRange;
+
+/// One profile that a recipe asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfileSpec {
+    /// The backend that builds and runs it.
+    pub backend: Backend,
+    /// What it is for.
+    pub target: Target,
+    /// How its graphs are lowered; holds the precision.
+    pub lowering: LoweringOptions,
+    /// Most memory that the compiler may give to one layer, in MiB.
+    pub workspace_mib: Option<u64>,
+    /// Line of the recipe that asks for it.
+    pub line: u64,
+}
+
+impl ProfileSpec {
+    /// Returns the precision.
+    pub fn precision(&self) -> Precision {
+        self.lowering.precision
+    }
+
+    /// Returns the readable name, unique in a recipe: `tensorrt-rtx-l40s-fp16`.
+    pub fn name(&self) -> String {
+        match &self.target {
+            Target::Generic => format!("{}-{}", self.backend.tag(), self.precision()),
+            target => format!("{}-{}-{}", self.backend.tag(), target, self.precision()),
+        }
+    }
+
+    /// Returns the tags that are known before the build: all but `trt_version` and `content`.
+    pub fn tags(&self, batch_size: Option<i64>) -> Tags {
+        let Self { backend, target, lowering, workspace_mib: _, line: _ } = self;
+        tags_before_build(backend, lowering.precision, target, batch_size)
+    }
+}
+
+/// Returns the tags that follow from what is asked for.
+pub(super) fn tags_before_build(backend: &Backend, precision: Precision, target: &Target, batch_size: Option<i64>) -> Tags {
+    let mut tags = Tags::from([
+        ("backend".to_owned(), backend.tag().to_owned()),
+        ("model_type".to_owned(), backend.model_type().to_owned()),
+        ("precision".to_owned(), precision.to_string()),
+    ]);
+    match target {
+        Target::Gpu { name, compute_capability: _ } => {
+            tags.insert("gpu".to_owned(), name.clone());
+        }
+        Target::ComputeCapabilities(capabilities) => {
+            tags.insert("compute_capability".to_owned(), capability_tag(capabilities));
+        }
+        Target::Generic => {}
+    }
+    if let Some(batch_size) = batch_size {
+        tags.insert("batch_size".to_owned(), batch_size.to_string());
+    }
+    tags
+}
+
+/// Returns the largest batch of some shape ranges: the greatest first dimension of any input of any graph.
+pub fn largest_batch(ranges: &BTreeMap<String, BTreeMap<String, ShapeRange>>) -> Option<i64> {
+    ranges.values().flat_map(BTreeMap::values).filter_map(|range| range.max.first().copied()).max()
+}

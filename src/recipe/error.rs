@@ -1,0 +1,140 @@
+//! What can be wrong with a recipe, with the place in the file.
+
+use std::fmt;
+
+use serde_saphyr::{Location, Spanned};
+
+use crate::gpu::UnknownGpu;
+use crate::onnx::Precision;
+use crate::profile::Backend;
+
+/// A recipe that can't be used, and where it says so.
+#[derive(Debug)]
+pub struct RecipeError {
+    /// The file, as it was named by the user.
+    pub path: String,
+    /// Line and column, counted from 1, where known.
+    pub position: Option<(u64, u64)>,
+    /// What is wrong.
+    pub problem: RecipeProblem,
+}
+
+/// What is wrong with a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeProblem {
+    /// It isn't the YAML that the schema describes; the text has a snippet of the file.
+    #[error("{0}")]
+    Syntax(String),
+    /// Another schema.
+    #[error("the schema is `{found}`, but this nimctl reads `nimctl.recipe/1`; {}", if *.newer { "upgrade nimctl" } else { "write `schema: nimctl.recipe/1`" })]
+    Schema {
+        /// What the file says.
+        found: String,
+        /// Whether it is a later version of ours.
+        newer: bool,
+    },
+    /// A name that can't be part of a path or a tag.
+    #[error("{what} `{name}` may have letters, digits, `.`, `_` and `-` only, and must start with a letter or digit")]
+    Name {
+        /// What is named.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An empty list.
+    #[error("{what} must not be empty")]
+    Empty {
+        /// Which list.
+        what: &'static str,
+    },
+    /// A GPU that the data file doesn't have.
+    #[error(transparent)]
+    UnknownGpu(#[from] UnknownGpu),
+    /// Not a compute capability.
+    #[error(transparent)]
+    ComputeCapability(#[from] crate::compute_capability::InvalidComputeCapability),
+    /// Not a backend's name.
+    #[error(transparent)]
+    Backend(#[from] crate::profile::InvalidBackend),
+    /// A target that the backend can't build for.
+    #[error("{backend} cannot build for {target}: it builds for compute capabilities {can}; use the backend {instead}")]
+    UnsupportedTarget {
+        /// The backend.
+        backend: Backend,
+        /// The target and its compute capability.
+        target: String,
+        /// What it can build for.
+        can: String,
+        /// Which one can.
+        instead: &'static str,
+    },
+    /// Only ONNX profiles are generic.
+    #[error("backend {backend} compiles for a GPU: name `gpus`, `compute_capabilities` or `portable` (only onnxruntime profiles are generic)")]
+    GenericPlan {
+        /// The backend.
+        backend: Backend,
+    },
+    /// The generic backend with GPU targets.
+    #[error("backend onnxruntime ships the ONNX itself, the same for every GPU: write `targets: generic`")]
+    TargetedOnnx,
+    /// A plan of several targets is the business of TensorRT-RTX.
+    #[error("backend {backend} has no portable plans: use `compute_capabilities` for one plan each")]
+    NoPortablePlans {
+        /// The backend.
+        backend: Backend,
+    },
+    /// A shape range that isn't one.
+    #[error("shape range of graph `{graph}`, input `{input}`: {problem}")]
+    ShapeRange {
+        /// The graph.
+        graph: String,
+        /// The input.
+        input: String,
+        /// What is wrong.
+        problem: crate::shape_range::InvalidShapeRange,
+    },
+    /// Two profiles that no tag tells apart.
+    #[error("profile {name} is asked for twice (also on line {first_line}): the two would have equal tags, and nobody could select between them")]
+    EqualTags {
+        /// Their name.
+        name: String,
+        /// Line of the first.
+        first_line: u64,
+    },
+    /// Options that make no sense for FP32.
+    #[error("`lowering` has no effect in {0}: remove it, or ask for fp16 or bf16")]
+    LoweringOfFp32(Precision),
+    /// A sha256 or a URL in a source.
+    #[error("source of graph `{graph}`: {problem}")]
+    Source {
+        /// The graph.
+        graph: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl fmt::Display for RecipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, position, problem } = self;
+        match position {
+            Some((line, column)) => write!(f, "{path}:{line}:{column}: {problem}"),
+            None => write!(f, "{path}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for RecipeError {}
+
+impl RecipeProblem {
+    /// Puts the problem at a place of a file.
+    pub(super) fn at(self, path: &str, location: Location) -> RecipeError {
+        let position = (location.line() > 0).then(|| (location.line(), location.column()));
+        RecipeError { path: path.into(), position, problem: self }
+    }
+
+    /// Puts the problem at a value of a file.
+    pub(super) fn at_value<T>(self, path: &str, value: &Spanned<T>) -> RecipeError {
+        self.at(path, value.referenced)
+    }
+}

@@ -1,0 +1,232 @@
+//! Recipes: hand-written YAML that names a model and the profiles wanted of it.
+//!
+//! [`Recipe::parse`] turns the text into checked types once; everything later relies on what is checked there. What a
+//! recipe alone can't tell (does the graph have that input?) is checked against the graph by [`Recipe::check_graph`].
+
+mod error;
+mod graph_check;
+mod schema;
+
+use std::collections::BTreeMap;
+
+use serde_saphyr::{Location, Spanned};
+
+pub use error::{RecipeError, RecipeProblem};
+pub use graph_check::GraphMismatch;
+
+use crate::compute_capability::ComputeCapability;
+use crate::gpu;
+use crate::onnx::{LoweringOptions, Precision};
+use crate::profile::{Backend, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::shape_range::ShapeRange;
+use crate::source::Source;
+
+/// A checked recipe.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The file, as the user named it.
+    pub path: String,
+    /// The model and its release.
+    pub model: ModelRelease,
+    /// Its graphs by name, at least one.
+    pub graphs: BTreeMap<String, RecipeGraph>,
+    /// The profiles, in the recipe's order, with the matrix written out; their names are unique.
+    pub profiles: Vec<ProfileSpec>,
+}
+
+/// One graph of a recipe.
+#[derive(Clone, Debug)]
+pub struct RecipeGraph {
+    /// Where its ONNX comes from.
+    pub source: Source,
+    /// Line of the recipe with the source.
+    pub source_line: u64,
+    /// Shape ranges by input; each is in order.
+    pub shapes: BTreeMap<String, ShapeRange>,
+    /// Line of each shape range.
+    pub shape_lines: BTreeMap<String, u64>,
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// The first problem, with its line and column in `path` (which is only named, not read).
+    pub fn parse(text: &str, path: &str) -> Result<Self, RecipeError> {
+        let raw: schema::Recipe = serde_saphyr::from_str(text).map_err(|error| syntax_error(&error, path))?;
+        let schema::Recipe { schema, model, graphs, profiles } = raw;
+        if schema.value != schema::RECIPE_SCHEMA {
+            let newer = schema.value.strip_prefix("nimctl.recipe/").is_some_and(|version| version.parse().is_ok_and(|v: u32| v > 1));
+            return Err(RecipeProblem::Schema { found: schema.value.clone(), newer }.at_value(path, &schema));
+        }
+        let schema::Model { name, release } = model;
+        check_name(path, "model name", &name)?;
+        check_name(path, "model release", &release)?;
+        if graphs.value.is_empty() {
+            return Err(RecipeProblem::Empty { what: "`graphs`" }.at_value(path, &graphs));
+        }
+        let graphs = graphs
+            .value
+            .into_iter()
+            .map(|(name, graph)| Ok((name.clone(), check_graph(path, &name, graph)?)))
+            .collect::<Result<BTreeMap<_, _>, RecipeError>>()?;
+        if profiles.value.is_empty() {
+            return Err(RecipeProblem::Empty { what: "`profiles`" }.at_value(path, &profiles));
+        }
+        let mut specs = Vec::new();
+        for group in profiles.value {
+            expand_group(path, group, &mut specs)?;
+        }
+        Ok(Self {
+            path: path.into(),
+            model: ModelRelease { name: name.value, release: release.value },
+            graphs,
+            profiles: specs,
+        })
+    }
+
+    /// Returns the JSON Schema of recipes.
+    pub fn json_schema() -> schemars::Schema {
+        schemars::schema_for!(schema::Recipe)
+    }
+
+    /// Returns the shape ranges of every graph that has some.
+    pub fn shape_ranges(&self) -> BTreeMap<String, BTreeMap<String, ShapeRange>> {
+        self.graphs.iter().filter(|(_, graph)| !graph.shapes.is_empty()).map(|(name, graph)| (name.clone(), graph.shapes.clone())).collect()
+    }
+
+    /// Returns the largest batch: the value of the tag `batch_size`.
+    pub fn batch_size(&self) -> Option<i64> {
+        largest_batch(&self.shape_ranges())
+    }
+}
+
+fn syntax_error(error: &serde_saphyr::Error, path: &str) -> RecipeError {
+    // The library's text is "error: line L column C: MESSAGE\n --> <input>:L:C\n SNIPPET"; the position stands before
+    // ours already.
+    let text = error.to_string();
+    let (headline, snippet) = text.split_once('\n').unwrap_or((&text, ""));
+    let message = match headline.strip_prefix("error: line ") {
+        Some(rest) => rest.split_once(": ").map_or(rest, |(_, message)| message),
+        None => headline,
+    };
+    let snippet = snippet.split_once('\n').map_or("", |(_, lines)| lines);
+    let problem = if snippet.is_empty() { message.to_owned() } else { format!("{message}\n{snippet}") };
+    RecipeProblem::Syntax(problem).at(path, error.location().unwrap_or(Location::UNKNOWN))
+}
+
+fn check_name(path: &str, what: &'static str, name: &Spanned<String>) -> Result<(), RecipeError> {
+    if is_plain_name(&name.value) { Ok(()) } else { Err(RecipeProblem::Name { what, name: name.value.clone() }.at_value(path, name)) }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGraph, RecipeError> {
+    let schema::Graph { source, shapes } = graph;
+    if !is_plain_name(name) {
+        return Err(RecipeProblem::Name { what: "graph name", name: name.into() }.at_value(path, &source));
+    }
+    source.value.check().map_err(|problem| {
+        RecipeProblem::Source { graph: name.into(), problem: problem.to_string() }.at_value(path, &source)
+    })?;
+    for (input, range) in &shapes {
+        range.value.check().map_err(|problem| {
+            RecipeProblem::ShapeRange { graph: name.into(), input: input.clone(), problem }.at_value(path, range)
+        })?;
+    }
+    let shape_lines = shapes.iter().map(|(input, range)| (input.clone(), range.referenced.line())).collect();
+    let source_line = source.referenced.line();
+    let shapes = shapes.into_iter().map(|(input, range)| (input, range.value)).collect();
+    Ok(RecipeGraph { source: source.value, source_line, shapes, shape_lines })
+}
+
+/// Writes out one group's matrix of targets and precisions.
+fn expand_group(path: &str, group: Spanned<schema::ProfileGroup>, specs: &mut Vec<ProfileSpec>) -> Result<(), RecipeError> {
+    let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, workspace_mib } = group.value;
+    let backend = Backend::new(&backend_name.value).map_err(|error| RecipeProblem::from(error).at_value(path, &backend_name))?;
+    if precisions.value.is_empty() {
+        return Err(RecipeProblem::Empty { what: "`precisions`" }.at_value(path, &precisions));
+    }
+    let schema::Lowering { io, keep_ops, keep_nodes } = lowering;
+    let keeps_something = !keep_ops.is_empty() || !keep_nodes.is_empty();
+    for (target, location) in check_targets(path, &backend, targets)? {
+        for precision in precisions.value.iter().copied() {
+            if precision == Precision::Fp32 && keeps_something {
+                return Err(RecipeProblem::LoweringOfFp32(precision).at_value(path, &precisions));
+            }
+            let spec = ProfileSpec {
+                backend: backend.clone(),
+                target: target.clone(),
+                lowering: LoweringOptions { precision, io, keep_ops: keep_ops.clone(), keep_nodes: keep_nodes.clone() },
+                workspace_mib,
+                line: location.line(),
+            };
+            if let Some(first) = specs.iter().find(|other| other.name() == spec.name()) {
+                return Err(RecipeProblem::EqualTags { name: spec.name(), first_line: first.line }.at(path, location));
+            }
+            specs.push(spec);
+        }
+    }
+    Ok(())
+}
+
+fn check_targets(path: &str, backend: &Backend, targets: Spanned<schema::Targets>) -> Result<Vec<(Target, Location)>, RecipeError> {
+    let location = targets.referenced;
+    let empty = |what| Err(RecipeProblem::Empty { what }.at(path, location));
+    if backend.ships_onnx() && !matches!(targets.value, schema::Targets::Generic) {
+        return Err(RecipeProblem::TargetedOnnx.at(path, location));
+    }
+    match targets.value {
+        schema::Targets::Generic if backend.ships_onnx() => Ok(vec![(Target::Generic, location)]),
+        schema::Targets::Generic => Err(RecipeProblem::GenericPlan { backend: backend.clone() }.at(path, location)),
+        schema::Targets::Gpus(names) if names.is_empty() => empty("`gpus`"),
+        schema::Targets::Gpus(names) => names
+            .iter()
+            .map(|name| {
+                let gpu = gpu::find(&name.value).map_err(|error| RecipeProblem::from(error).at_value(path, name))?;
+                check_supported(backend, &format!("{} (compute capability {})", gpu.name, gpu.compute_capability), gpu.compute_capability).map_err(|problem| problem.at_value(path, name))?;
+                let target = Target::Gpu { name: gpu.name.clone(), compute_capability: gpu.compute_capability };
+                Ok((target, name.referenced))
+            })
+            .collect(),
+        schema::Targets::ComputeCapabilities(texts) if texts.is_empty() => empty("`compute_capabilities`"),
+        schema::Targets::ComputeCapabilities(texts) => texts
+            .iter()
+            .map(|text| Ok((Target::ComputeCapabilities(vec![check_capability(path, backend, text)?]), text.referenced)))
+            .collect(),
+        schema::Targets::Portable(texts) if texts.is_empty() => empty("`portable`"),
+        schema::Targets::Portable(_) if backend.name() == Backend::TENSORRT => {
+            Err(RecipeProblem::NoPortablePlans { backend: backend.clone() }.at(path, location))
+        }
+        schema::Targets::Portable(texts) => {
+            let mut capabilities =
+                texts.iter().map(|text| check_capability(path, backend, text)).collect::<Result<Vec<_>, _>>()?;
+            capabilities.sort_unstable();
+            capabilities.dedup();
+            Ok(vec![(Target::ComputeCapabilities(capabilities), location)])
+        }
+    }
+}
+
+fn check_capability(path: &str, backend: &Backend, text: &Spanned<String>) -> Result<ComputeCapability, RecipeError> {
+    let capability: ComputeCapability =
+        text.value.parse().map_err(|error| RecipeProblem::from(error).at_value(path, text))?;
+    check_supported(backend, &format!("compute capability {capability}"), capability)
+        .map_err(|problem| problem.at_value(path, text))?;
+    Ok(capability)
+}
+
+fn check_supported(backend: &Backend, target: &str, capability: ComputeCapability) -> Result<(), RecipeProblem> {
+    match backend.known_capabilities() {
+        Some(known) if !known.contains(&capability) => Err(RecipeProblem::UnsupportedTarget {
+            backend: backend.clone(),
+            target: target.into(),
+            can: capability_tag(known).replace('+', ", "),
+            instead: Backend::TENSORRT,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! The recipe as people write it (`nimctl.recipe/1`): what the YAML may hold, before anything is checked.
+//!
+//! Unknown keys are refused. Enums are externally tagged only, because the other forms lose the position of an error.
+//! [`Spanned`](serde_saphyr::Spanned) values keep the line for checks that YAML can't do.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use crate::onnx::{Io, Precision};
+use crate::shape_range::ShapeRange;
+use crate::source::Source;
+
+/// The schema name that a recipe starts with.
+pub(super) const RECIPE_SCHEMA: &str = "nimctl.recipe/1";
+
+/// A model and the profiles wanted of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "nimctl.recipe/1")]
+pub(super) struct Recipe {
+    /// Always `nimctl.recipe/1`.
+    #[schemars(with = "String", extend("const" = "nimctl.recipe/1"))]
+    pub schema: Spanned<String>,
+    /// The model's name and release.
+    pub model: Model,
+    /// The model's graphs by name; a profile holds all of them.
+    #[schemars(with = "BTreeMap<String, Graph>")]
+    pub graphs: Spanned<BTreeMap<String, Graph>>,
+    /// The profiles: each entry is a matrix of targets and precisions.
+    #[schemars(with = "Vec<ProfileGroup>")]
+    pub profiles: Spanned<Vec<Spanned<ProfileGroup>>>,
+}
+
+/// One release of a named model.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    /// The model's name, for example `nvclip-demo`.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// The release, for example `2.0.0`.
+    #[schemars(with = "String")]
+    pub release: Spanned<String>,
+}
+
+/// One ONNX network of the model.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Graph {
+    /// Where its ONNX comes from.
+    #[schemars(with = "Source")]
+    pub source: Spanned<Source>,
+    /// Shape range of every input with a dynamic dimension.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, ShapeRange>")]
+    pub shapes: BTreeMap<String, Spanned<ShapeRange>>,
+}
+
+/// Profiles that differ in target and precision only.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProfileGroup {
+    /// `tensorrt-rtx` (built ahead of time), `tensorrt` (built on the GPU itself), `onnxruntime` (the generic
+    /// profile), or a third party's `nimctl-backend-<name>`.
+    #[schemars(with = "String")]
+    pub backend: Spanned<String>,
+    /// The precisions to build in.
+    #[schemars(with = "Vec<Precision>")]
+    pub precisions: Spanned<Vec<Precision>>,
+    /// What to build for; one profile each.
+    #[schemars(with = "Targets")]
+    pub targets: Spanned<Targets>,
+    /// How the graphs are lowered to the precision.
+    #[serde(default)]
+    pub lowering: Lowering,
+    /// Most memory that the compiler may give to one layer, in MiB; the compiler's own limit if absent.
+    pub workspace_mib: Option<u64>,
+}
+
+/// What a group of profiles is for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Targets {
+    /// One profile for each of these GPUs.
+    #[schemars(with = "Vec<String>")]
+    Gpus(Vec<Spanned<String>>),
+    /// One profile for each of these compute capabilities.
+    #[schemars(with = "Vec<crate::compute_capability::ComputeCapability>")]
+    ComputeCapabilities(Vec<Spanned<String>>),
+    /// One portable profile for all of these compute capabilities together.
+    #[schemars(with = "Vec<crate::compute_capability::ComputeCapability>")]
+    Portable(Vec<Spanned<String>>),
+    /// One profile for any machine.
+    Generic,
+}
+
+/// How graphs are lowered.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lowering {
+    /// Whether the graph's inputs and outputs keep their types.
+    #[serde(default)]
+    pub io: Io,
+    /// Operator types that stay in FP32.
+    #[serde(default)]
+    pub keep_ops: Vec<String>,
+    /// Nodes that stay in FP32, by name.
+    #[serde(default)]
+    pub keep_nodes: Vec<String>,
+}

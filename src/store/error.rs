@@ -1,0 +1,52 @@
+//! What can go wrong with a store.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+
+/// A store that doesn't do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be written.
+    #[error("cannot write the store at {}: choose another with --store or NIMCTL_STORE, or mend its permissions", root.display())]
+    Unwritable {
+        /// The store's folder.
+        root: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A read or a move failed.
+    #[error("{doing}")]
+    Io {
+        /// What was being done to which file.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Bytes that don't match their digest.
+    #[error("{} is damaged: it should be {expected}, but its bytes are {found}; delete it and build again", path.display())]
+    Damaged {
+        /// The blob.
+        path: PathBuf,
+        /// Its name.
+        expected: Sha256,
+        /// What its bytes give.
+        found: Sha256,
+    },
+    /// The user or a signal said stop.
+    #[error("interrupted while waiting for the store")]
+    Cancelled,
+}
+
+impl StoreError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unwritable { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::Damaged { .. } => ErrorKind::Refused,
+            Self::Cancelled => ErrorKind::Interrupted,
+        }
+    }
+}

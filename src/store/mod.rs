@@ -1,0 +1,295 @@
+//! The store: an OCI image layout on disk, plus what only we need of it.
+//!
+//! ```text
+//! oci-layout  index.json  blobs/sha256/<hex>      what registries and other clients read
+//! nimctl/builds/<key>.json                        the record of each finished job
+//! nimctl/last/<place>.json                        the key last built at a place, to say what changed
+//! nimctl/passports/<id>.json                      one passport a profile
+//! tmp/                                            files in the making; emptied when a builder takes the lock
+//! lock                                            held by the one process that writes
+//! ```
+//!
+//! A blob is whole or absent: it is written in `tmp/`, synced and renamed. A process that is killed at any instant
+//! leaves at most files in `tmp/`, which the next writer removes. Reading needs no lock.
+
+mod error;
+mod oci;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use error::StoreError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::atomic_file;
+use crate::digest::{Blake3, Sha256};
+use crate::passport::Passport;
+use crate::profile::ProfileId;
+use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobReason, JobState, OutputFile, state};
+use crate::worklist::{BUILD_RECORD_SCHEMA, Job};
+
+/// A store on disk.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The right to write; given up when dropped or when the process ends.
+#[derive(Debug)]
+pub struct WriteLock {
+    _file: std::fs::File,
+}
+
+impl Store {
+    /// Opens a store, making the folders of a new one.
+    ///
+    /// # Errors
+    /// A folder that can't be made or written.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_path_buf() };
+        for folder in ["blobs/sha256", "nimctl/builds", "nimctl/last", "nimctl/passports", "tmp"] {
+            fs_err::create_dir_all(root.join(folder)).map_err(|source| store.unwritable(source))?;
+        }
+        oci::write_layout(root).map_err(|source| store.unwritable(source))?;
+        Ok(store)
+    }
+
+    /// Returns the store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Takes the write lock, and removes what a killed writer left in `tmp/`. `waiting` is called once if another
+    /// process holds it; `cancelled` is asked while waiting.
+    ///
+    /// # Errors
+    /// A store that can't be written; cancelled.
+    pub fn lock(&self, waiting: impl FnOnce(), cancelled: &dyn Fn() -> bool) -> Result<WriteLock, StoreError> {
+        let path = self.root.join("lock");
+        let file = fs_err::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|source| self.unwritable(source))?
+            .into_parts()
+            .0;
+        let mut waiting = Some(waiting);
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    if let Some(waiting) = waiting.take() {
+                        waiting();
+                    }
+                    if cancelled() {
+                        return Err(StoreError::Cancelled);
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                Err(std::fs::TryLockError::Error(source)) => return Err(self.unwritable(source)),
+            }
+        }
+        let tmp = self.root.join("tmp");
+        for entry in fs_err::read_dir(&tmp).map_err(|source| self.unwritable(source))? {
+            let path = entry.map_err(|source| self.unwritable(source))?.path();
+            let removed = if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+            removed.map_err(|source| self.unwritable(source))?;
+        }
+        Ok(WriteLock { _file: file })
+    }
+
+    /// Makes a folder for files in the making, on the blobs' file system; removed when dropped.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn work_folder(&self) -> Result<tempfile::TempDir, StoreError> {
+        tempfile::Builder::new().prefix("work-").tempdir_in(self.root.join("tmp")).map_err(|source| self.unwritable(source))
+    }
+
+    /// Returns where a blob is, if it is there.
+    pub fn blob_path(&self, sha256: &Sha256) -> PathBuf {
+        self.root.join("blobs/sha256").join(sha256.to_hex())
+    }
+
+    /// Returns whether a blob is there with this size. Bytes are not read: a blob was verified when it came in, and
+    /// `nimctl verify` reads them all.
+    pub fn has_blob(&self, sha256: &Sha256, size_bytes: u64) -> bool {
+        fs_err::metadata(self.blob_path(sha256)).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size_bytes)
+    }
+
+    /// Takes a finished file of a work folder into the store, under its digest. The file is synced while its two
+    /// digests are computed, each on a thread of its own: on a fast disk this costs what the slower digest costs.
+    ///
+    /// # Errors
+    /// A file that can't be read, a store that can't be written.
+    pub fn adopt(&self, file: &Path, path_in_profile: &str) -> Result<OutputFile, StoreError> {
+        let io_error = |source| StoreError::Io { doing: format!("taking {} into the store", file.display()), source };
+        let (sha256, blake3, synced) = std::thread::scope(|scope| {
+            let sha256 = scope.spawn(|| Sha256::of_file(file));
+            let synced = scope.spawn(|| fs_err::File::open(file)?.sync_all());
+            let blake3 = Blake3::of_file(file);
+            (sha256.join(), blake3, synced.join())
+        });
+        let joined = |_| io::Error::other("a digest thread ended early");
+        let (sha256, size_bytes) = sha256.map_err(joined).and_then(|result| result).map_err(io_error)?;
+        let (blake3, _) = blake3.map_err(io_error)?;
+        synced.map_err(joined).and_then(|result| result).map_err(io_error)?;
+        let blob = self.blob_path(&sha256);
+        if self.has_blob(&sha256, size_bytes) {
+            fs_err::remove_file(file).map_err(io_error)?;
+        } else {
+            fs_err::rename(file, &blob).map_err(io_error)?;
+            sync_folder(&self.root.join("blobs/sha256")).map_err(io_error)?;
+        }
+        Ok(OutputFile { path: path_in_profile.into(), sha256, blake3, size_bytes })
+    }
+
+    /// Writes some bytes as a blob.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put(&self, bytes: &[u8]) -> Result<Sha256, StoreError> {
+        let sha256 = Sha256::of(bytes);
+        if !self.has_blob(&sha256, bytes.len() as u64) {
+            atomic_file::write(&self.blob_path(&sha256), bytes).map_err(|source| self.unwritable(source))?;
+        }
+        Ok(sha256)
+    }
+
+    /// Reads a small blob and checks its digest.
+    ///
+    /// # Errors
+    /// A blob that isn't there, or whose bytes don't match.
+    pub fn get(&self, sha256: &Sha256) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(sha256);
+        let bytes = fs_err::read(&path).map_err(|source| StoreError::Io { doing: format!("reading {sha256}"), source })?;
+        let found = Sha256::of(&bytes);
+        if found == *sha256 { Ok(bytes) } else { Err(StoreError::Damaged { path, expected: *sha256, found }) }
+    }
+
+    /// Lays the files of a blob list out in a folder, as hard links where the file system has them.
+    ///
+    /// # Errors
+    /// A blob that isn't there, a folder that can't be written.
+    pub fn lay_out(&self, files: &[OutputFile], folder: &Path) -> Result<(), StoreError> {
+        for file in files {
+            let (blob, destination) = (self.blob_path(&file.sha256), folder.join(&file.path));
+            let io_error = |source| StoreError::Io { doing: format!("laying out {}", file.path), source };
+            if let Some(parent) = destination.parent() {
+                fs_err::create_dir_all(parent).map_err(io_error)?;
+            }
+            if fs_err::hard_link(&blob, &destination).is_err() {
+                fs_err::copy(&blob, &destination).map_err(io_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides whether a job must run, from what the store has.
+    ///
+    /// # Errors
+    /// A record that can't be read; one that is damaged counts as absent.
+    pub fn job_state(&self, job: &Job) -> Result<JobState, StoreError> {
+        let record: Option<BuildRecord> = self
+            .read_json(&self.record_path(&job.key))?
+            .filter(|record: &BuildRecord| record.schema == BUILD_RECORD_SCHEMA && record.document == job.document);
+        let missing = record
+            .iter()
+            .flat_map(|record| &record.outputs)
+            .find(|output| !self.has_blob(&output.sha256, output.size_bytes))
+            .map(|output| output.sha256);
+        let last = match &record {
+            Some(_) => None,
+            None => job.users.iter().find_map(|user| self.read_json(&self.last_path(&user.place)).ok().flatten()),
+        };
+        Ok(state(job, record, missing, last.as_ref()))
+    }
+
+    /// Remembers a finished job.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn remember(&self, job: &Job, record: &BuildRecord) -> Result<(), StoreError> {
+        self.write_json(&self.record_path(&job.key), record)?;
+        self.remember_places(job)
+    }
+
+    /// Remembers that a job's key is the one last built at its places.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn remember_places(&self, job: &Job) -> Result<(), StoreError> {
+        for user in &job.users {
+            let path = self.last_path(&user.place);
+            let known: Option<BuildKeyDocument> = self.read_json(&path)?;
+            if known.as_ref() != Some(&job.document) {
+                self.write_json(&path, &job.document)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a profile's passport, and lists the profile in the OCI index.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_profile(&self, passport: &Passport, contents_json: &str, files: &[OutputFile]) -> Result<PathBuf, StoreError> {
+        let path = self.passport_path(&passport.id);
+        let known: Option<Passport> = self.read_json(&path)?;
+        if known.as_ref().map(Passport::without_measurements) != Some(passport.without_measurements()) {
+            self.write_json(&path, passport)?;
+        }
+        let config = self.put(contents_json.as_bytes())?;
+        oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)?;
+        Ok(path)
+    }
+
+    /// Returns where a profile's passport is.
+    pub fn passport_path(&self, id: &ProfileId) -> PathBuf {
+        self.root.join("nimctl/passports").join(format!("{id}.json"))
+    }
+
+    fn record_path(&self, key: &BuildKey) -> PathBuf {
+        self.root.join("nimctl/builds").join(format!("{}.json", key.to_hex()))
+    }
+
+    fn last_path(&self, place: &str) -> PathBuf {
+        self.root.join("nimctl/last").join(format!("{place}.json"))
+    }
+
+    /// Reads a JSON file of ours; one that is absent or isn't what it should be is nothing, since it can be made again.
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
+        match fs_err::read(path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { doing: "reading the store".into(), source }),
+        }
+    }
+
+    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| self.unwritable(io::Error::other(error)))?;
+        atomic_file::write(path, text.as_bytes()).map_err(|source| self.unwritable(source))
+    }
+
+    fn unwritable(&self, source: io::Error) -> StoreError {
+        StoreError::Unwritable { root: self.root.clone(), source }
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs_err::File::open(folder)?.sync_all()
+}
+
+/// Returns the reason in words, a line for each change.
+pub fn reason_lines(reason: &JobReason) -> Vec<String> {
+    match reason {
+        JobReason::New => vec!["new".into()],
+        JobReason::Changed(changes) => changes.iter().map(ToString::to_string).collect(),
+        JobReason::OutputMissing(sha256) => vec![format!("its output {sha256} is not in the store any more")],
+    }
+}
+
+#[cfg(test)]
+mod tests;

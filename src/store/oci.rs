@@ -1,0 +1,96 @@
+//! The part of the store that OCI clients read: one image manifest a profile, listed in `index.json`.
+//!
+//! The manifest's config is the profile's `contents.json`; its layers are the profile's files, each with its path as
+//! title. Names and media types are the OCI image specification's, version 1.1.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Store, StoreError};
+use crate::atomic_file;
+use crate::digest::Sha256;
+use crate::profile::ProfileId;
+use crate::worklist::OutputFile;
+
+const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+const ARTIFACT_TYPE: &str = "application/vnd.nimctl.profile.v1";
+const CONTENTS_TYPE: &str = "application/vnd.nimctl.contents.v1+json";
+const FILE_TYPE: &str = "application/octet-stream";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// Writes what makes a folder an OCI image layout, where it isn't there yet.
+pub(super) fn write_layout(root: &Path) -> io::Result<()> {
+    if !root.join("oci-layout").exists() {
+        atomic_file::write(&root.join("oci-layout"), LAYOUT.as_bytes())?;
+    }
+    if !root.join("index.json").exists() {
+        atomic_file::write(&root.join("index.json"), empty_index().to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes a profile's OCI manifest and lists it in the index under the profile's id.
+pub(super) fn add_profile(
+    store: &Store,
+    id: &ProfileId,
+    config: Sha256,
+    config_size_bytes: u64,
+    files: &[OutputFile],
+) -> Result<(), StoreError> {
+    let layers: Vec<Value> = files
+        .iter()
+        .map(|file| {
+            json!({
+                "mediaType": FILE_TYPE,
+                "digest": file.sha256,
+                "size": file.size_bytes,
+                "annotations": { TITLE: file.path },
+            })
+        })
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": ARTIFACT_TYPE,
+        "config": { "mediaType": CONTENTS_TYPE, "digest": config, "size": config_size_bytes },
+        "layers": layers,
+    })
+    .to_string();
+    let digest = store.put(manifest.as_bytes())?;
+    let descriptor = json!({
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": ARTIFACT_TYPE,
+        "digest": digest,
+        "size": manifest.len(),
+        "annotations": { REF_NAME: id.to_string() },
+    });
+    list(store, id, descriptor)
+}
+
+fn list(store: &Store, id: &ProfileId, descriptor: Value) -> Result<(), StoreError> {
+    let path = store.root.join("index.json");
+    let mut index: Value = store.read_json(&path)?.unwrap_or_else(empty_index);
+    let known = match index.get_mut("manifests").and_then(Value::as_array_mut) {
+        Some(known) => known,
+        None => {
+            index = empty_index();
+            index["manifests"].as_array_mut().expect("the empty index has a list")
+        }
+    };
+    if known.contains(&descriptor) {
+        return Ok(());
+    }
+    let name = |entry: &Value| entry["annotations"][REF_NAME].as_str().unwrap_or_default().to_owned();
+    known.retain(|entry| name(entry) != id.to_string());
+    known.push(descriptor);
+    known.sort_by_key(name);
+    atomic_file::write(&path, index.to_string().as_bytes()).map_err(|source| store.unwritable(source))
+}
+
+fn empty_index() -> Value {
+    json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [] })
+}

@@ -1,0 +1,159 @@
+//! The worklist: which jobs a recipe's profiles need, and why each one must run.
+//!
+//! A pure function of the profiles, the graphs' digests, the toolchain and what the store already has; nothing is
+//! built here. Profiles that need the same plan share one job (eight GPUs of one compute capability, say).
+
+mod build_key;
+mod record;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use build_key::{Action, BuildKey, BuildKeyDocument, FieldChange, changes};
+pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, OutputFile, Timings};
+
+use crate::canonical::NotCanonical;
+use crate::digest::Sha256;
+use crate::onnx::{GraphDigest, LOWERING_VERSION};
+use crate::profile::{Backend, ProfileSpec, Target, ToolIdentity, capability_tag};
+use crate::shape_range::ShapeRange;
+
+/// One unit of work: one graph, lowered or compiled once.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The digest of the document.
+    pub key: BuildKey,
+    /// Everything that goes in.
+    pub document: BuildKeyDocument,
+    /// The graph's name.
+    pub graph: String,
+    /// For a compilation: the lowering whose output it compiles.
+    pub input: Option<BuildKey>,
+    /// The profiles that use the output, and under which place the history of each is kept.
+    pub users: Vec<JobUser>,
+}
+
+/// A profile that uses a job's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobUser {
+    /// The profile's name.
+    pub profile: String,
+    /// Where the last key is remembered: the same place, built anew, is what "changed" compares with.
+    pub place: String,
+}
+
+/// Whether a job must run.
+#[derive(Clone, Debug)]
+pub enum JobState {
+    /// The store has the output.
+    UpToDate(Box<BuildRecord>),
+    /// It must run.
+    MustRun(JobReason),
+}
+
+/// Why a job must run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobReason {
+    /// Nothing was built here before.
+    New,
+    /// Something that goes in has changed.
+    Changed(Vec<FieldChange>),
+    /// It was built, but the store no longer has the output.
+    OutputMissing(Sha256),
+}
+
+/// What jobs are made from.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The model's name; keeps the history of two recipes apart.
+    pub model: &'a str,
+    /// Digests of the source graphs, by name.
+    pub graphs: &'a BTreeMap<String, GraphDigest>,
+    /// Shape ranges by graph and input.
+    pub shape_ranges: &'a BTreeMap<String, BTreeMap<String, ShapeRange>>,
+    /// Versions and digests of each backend's libraries.
+    pub toolchains: &'a BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+}
+
+impl Job {
+    /// Returns what a person calls it: `vision: tensorrt-rtx for 8.9, fp16`.
+    pub fn title(&self) -> String {
+        let BuildKeyDocument { action, lowering, compute_capabilities, .. } = &self.document;
+        let precision = lowering.precision;
+        match action {
+            Action::Lower => format!("{}: lower to {precision}", self.graph),
+            Action::Compile(backend) => {
+                format!("{}: {backend} for {}, {precision}", self.graph, capability_tag(compute_capabilities))
+            }
+        }
+    }
+}
+
+/// Resolves profiles into jobs, lowerings first; a job that several profiles need is there once.
+///
+/// # Errors
+/// A number in a shape or size beyond 53 bits.
+pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, NotCanonical> {
+    let (mut lowerings, mut compilations) = (Vec::new(), Vec::new());
+    for spec in profiles {
+        for (graph, digest) in inputs.graphs {
+            let lowering = lowering_document(spec, digest);
+            let lowered = lowering.key()?;
+            let place = format!("{}/{graph}/lower-{}", inputs.model, spec.precision());
+            add(&mut lowerings, Job { key: lowered, document: lowering, graph: graph.clone(), input: None, users: vec![JobUser { profile: spec.name(), place }] });
+            if !spec.backend.ships_onnx() {
+                let document = compile_document(spec, graph, digest, inputs);
+                let place = format!("{}/{graph}/{}", inputs.model, spec.name());
+                add(&mut compilations, Job { key: document.key()?, document, graph: graph.clone(), input: Some(lowered), users: vec![JobUser { profile: spec.name(), place }] });
+            }
+        }
+    }
+    lowerings.append(&mut compilations);
+    Ok(lowerings)
+}
+
+/// Decides whether a job must run: `record` is what the store has under its key, `missing` an output that the record
+/// names and the store lacks, `last` the document last built at the job's place.
+pub fn state(job: &Job, record: Option<BuildRecord>, missing: Option<Sha256>, last: Option<&BuildKeyDocument>) -> JobState {
+    match (record, missing, last) {
+        (Some(_), Some(sha256), _) => JobState::MustRun(JobReason::OutputMissing(sha256)),
+        (Some(record), None, _) => JobState::UpToDate(Box::new(record)),
+        (None, _, Some(last)) => match changes(last, &job.document) {
+            changes if changes.is_empty() => JobState::MustRun(JobReason::New),
+            changes => JobState::MustRun(JobReason::Changed(changes)),
+        },
+        (None, _, None) => JobState::MustRun(JobReason::New),
+    }
+}
+
+fn add(jobs: &mut Vec<Job>, job: Job) {
+    match jobs.iter_mut().find(|known| known.key == job.key) {
+        Some(known) => known.users.extend(job.users),
+        None => jobs.push(job),
+    }
+}
+
+fn lowering_document(spec: &ProfileSpec, digest: &GraphDigest) -> BuildKeyDocument {
+    BuildKeyDocument::new(Action::Lower, digest.clone(), spec.lowering.clone(), LOWERING_VERSION)
+}
+
+fn compile_document(spec: &ProfileSpec, graph: &str, digest: &GraphDigest, inputs: &Inputs<'_>) -> BuildKeyDocument {
+    let ProfileSpec { backend, target, lowering, workspace_mib, line: _ } = spec;
+    let mut document =
+        BuildKeyDocument::new(Action::Compile(backend.name().to_owned()), digest.clone(), lowering.clone(), LOWERING_VERSION);
+    document.toolchain = inputs.toolchains.get(backend).cloned().unwrap_or_default();
+    document.compute_capabilities = target.compute_capabilities();
+    // TensorRT times kernels on the GPU at hand, so a plan for an H100 PCIe is no plan for an H100 SXM.
+    document.tuned_on = match target {
+        Target::Gpu { name, compute_capability: _ } if backend.name() == Backend::TENSORRT => Some(name.clone()),
+        _ => None,
+    };
+    document.shape_ranges = inputs.shape_ranges.get(graph).cloned().unwrap_or_default();
+    document.workspace_mib = *workspace_mib;
+    document
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! What goes into a key, and what a changed field says.
+
+use super::*;
+use crate::compute_capability::ComputeCapability;
+use crate::onnx::{FileDigest, Io, LoweringOptions, Precision};
+
+fn digest(bytes: &[u8]) -> GraphDigest {
+    GraphDigest { files: vec![FileDigest { path: "model.onnx".into(), sha256: Sha256::of(bytes), size_bytes: bytes.len() as u64 }] }
+}
+
+fn spec(backend: &str, target: Target) -> ProfileSpec {
+    let lowering = LoweringOptions { precision: Precision::Fp16, io: Io::Keep, keep_ops: Vec::new(), keep_nodes: Vec::new() };
+    ProfileSpec { backend: Backend::new(backend).unwrap(), target, lowering, workspace_mib: None, line: 1 }
+}
+
+fn gpu(name: &str, capability: ComputeCapability) -> Target {
+    Target::Gpu { name: name.into(), compute_capability: capability }
+}
+
+fn resolve(specs: &[ProfileSpec], version: &str) -> Vec<Job> {
+    let graphs = BTreeMap::from([("vision".to_owned(), digest(b"v")), ("text".to_owned(), digest(b"t"))]);
+    let tool = |version: &str| ToolIdentity { version: version.into(), libraries: BTreeMap::new() };
+    let toolchains = ["tensorrt", "tensorrt-rtx"]
+        .map(|name| (Backend::new(name).unwrap(), BTreeMap::from([(name.to_owned(), tool(version))])))
+        .into();
+    let ranges = BTreeMap::new();
+    let inputs = Inputs { model: "m", graphs: &graphs, shape_ranges: &ranges, toolchains: &toolchains };
+    jobs(&specs.iter().collect::<Vec<_>>(), &inputs).unwrap()
+}
+
+const ADA: ComputeCapability = ComputeCapability::new(8, 9);
+const HOPPER: ComputeCapability = ComputeCapability::new(9, 0);
+
+#[test]
+fn profiles_share_lowerings_and_plans() {
+    let specs = [
+        spec("tensorrt-rtx", gpu("l40s", ADA)),
+        spec("tensorrt-rtx", gpu("l4", ADA)),
+        spec("onnxruntime", Target::Generic),
+    ];
+    let jobs = resolve(&specs, "1");
+    let titles: Vec<String> = jobs.iter().map(Job::title).collect();
+    assert_eq!(
+        titles,
+        ["text: lower to fp16", "vision: lower to fp16", "text: tensorrt-rtx for 8.9, fp16", "vision: tensorrt-rtx for 8.9, fp16"]
+    );
+    assert_eq!(jobs[0].users.len(), 3);
+    assert_eq!(jobs[2].users.iter().map(|user| user.profile.as_str()).collect::<Vec<_>>(), ["tensorrt-rtx-l40s-fp16", "tensorrt-rtx-l4-fp16"]);
+    assert_eq!(jobs[2].input, Some(jobs[0].key));
+}
+
+#[test]
+fn plans_tuned_on_a_gpu_are_not_shared() {
+    let jobs = resolve(&[spec("tensorrt", gpu("h100-sxm", HOPPER)), spec("tensorrt", gpu("h100-pcie", HOPPER))], "1");
+    assert_eq!(jobs.iter().filter(|job| job.input.is_some()).count(), 4);
+}
+
+#[test]
+fn a_changed_key_says_what_changed() {
+    let specs = [spec("tensorrt-rtx", gpu("l4", ADA))];
+    let (old, new) = (resolve(&specs, "1.6"), resolve(&specs, "1.7"));
+    assert!(matches!(state(&new[0], None, None, None), JobState::MustRun(JobReason::New)));
+    let JobState::MustRun(JobReason::Changed(changes)) = state(&new[2], None, None, Some(&old[2].document)) else {
+        panic!("expected a change");
+    };
+    let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(changes, ["toolchain.tensorrt-rtx.version changed from 1.6 to 1.7"]);
+    assert_eq!(old[0].key, new[0].key, "lowering does not depend on the compiler");
+}
+
+/// If this changes, every user's store is built anew: bump the document's schema and say so in the changelog.
+#[test]
+fn golden_key() {
+    let jobs = resolve(&[spec("tensorrt-rtx", gpu("l4", ADA))], "1.7.1.116");
+    insta::assert_snapshot!(jobs[2].key, @"");
+}
