@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Pin;
-use super::wheel::{Expected, Unpacked};
+use super::wheel::{Expected, UnpackCount};
 use super::{LibraryFile, Pip, PlaceLock, Places, Requirement, Tool, ToolchainError, Watch, Wheel};
-use super::{download, unpack_folder};
+use super::{download, remove_leftovers, work_folder};
 use crate::atomic_file;
 use crate::digest::Sha256;
 
 /// The record that an install carries.
 pub(crate) const RECORD_NAME: &str = "installed.json";
-/// What the names of unfinished folders begin with.
-pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 const RECORD_SCHEMA: &str = "nimctl.installed-tool/1";
 
 /// A tool that is installed.
@@ -122,9 +120,9 @@ pub fn install(
     };
     let parent = places.tool_folder(tool);
     let writing = |error| ToolchainError::writing(format!("install {tool}"), &parent, error);
-    remove_leftovers(&parent).map_err(writing)?;
+    remove_leftovers(&parent, tool.name()).map_err(writing)?;
 
-    let work = unpack_folder(&parent).map_err(writing)?;
+    let work = work_folder(&parent, tool.name()).map_err(writing)?;
     let requirement = Requirement {
         package: pin.package,
         version: pin.version,
@@ -133,12 +131,12 @@ pub fn install(
         tags: Some(pin.wheel.into()),
     };
     let wheel = download(&requirement, work.path(), pip, watch)?;
-    let new = unpack_folder(&parent).map_err(writing)?;
+    let new = work_folder(&parent, tool.name()).map_err(writing)?;
     unpack(&pin, &wheel, &requirement.what(), new.path(), watch)?;
     let record = serde_json::to_vec_pretty(&Record::of_pin(tool, &pin))
         .map_err(|error| writing(io::Error::other(error)))?;
     atomic_file::write(&new.path().join(RECORD_NAME), &record).map_err(writing)?;
-    put_in_place(new, &folder, &parent).map_err(writing)?;
+    put_in_place(new, &folder, &parent, tool).map_err(writing)?;
     match look(tool, &pin, &folder) {
         Found::Whole(files) => Ok(installed(files, outcome)),
         Found::Nothing => Err(ToolchainError::NotInstalled { tool }),
@@ -188,18 +186,18 @@ fn unpack(
     watch: &mut Watch<'_>,
 ) -> Result<(), ToolchainError> {
     let mut wheel = Wheel::open(wheel, what)?;
-    let mut unpacked = Unpacked { done_bytes: 0, total_bytes: Some(pin.unpacked_bytes()) };
+    let mut count = UnpackCount { done_bytes: 0, total_bytes: Some(pin.unpacked_bytes()) };
     for file in pin.files {
         let expected = Expected { sha256: file.sha256, size_bytes: file.size_bytes };
-        wheel.unpack(&file.from, &folder.join(&file.name), Some(expected), &mut unpacked, watch)?;
+        wheel.unpack(&file.from, &folder.join(&file.name), Some(expected), &mut count, watch)?;
     }
     Ok(())
 }
 
 /// Renames a finished folder into its place; what was there goes first, and away last.
-fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path) -> io::Result<()> {
+fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path, tool: Tool) -> io::Result<()> {
     fs_err::File::open(new.path())?.sync_all()?;
-    let old = unpack_folder(parent)?;
+    let old = work_folder(parent, tool.name())?;
     match fs_err::rename(folder, old.path().join("old")) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -209,16 +207,4 @@ fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path) -> io::Res
     // Renamed away: there is nothing left for the guard to remove.
     let _ = new.keep();
     fs_err::File::open(parent)?.sync_all()
-}
-
-/// Removes what a killed install left; the lock is held, so no other is at work.
-fn remove_leftovers(parent: &Path) -> io::Result<()> {
-    fs_err::create_dir_all(parent)?;
-    for entry in fs_err::read_dir(parent)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
-            fs_err::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -42,9 +42,9 @@ pub enum Origin {
 /// One shared library.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct LibraryFile {
-    /// Its file name, links resolved.
+    /// Its file name; links are resolved where the user brought it.
     pub name: String,
-    /// Where it is, links resolved.
+    /// Where it is.
     pub path: PathBuf,
     /// The digest of its bytes.
     pub sha256: Sha256,

@@ -11,7 +11,7 @@
 //! ├── .lock-<tool>                      held while that tool is installed
 //! ├── digest-cache.json                 digests of libraries that the user brought
 //! └── <tool>/
-//!     ├── .tmp-…                        an install that is running, or that was killed (the next one removes it)
+//!     ├── .tmp-<tool>-…                 an install that is running, or that was killed (the next one removes it)
 //!     └── <version>-<wheel sha256, 12 digits>/
 //!         ├── installed.json            nimctl.installed-tool/1
 //!         └── lib….so…
@@ -38,6 +38,7 @@ mod places;
 mod status;
 mod tool;
 mod wheel;
+mod work_folder;
 
 pub use error::ToolchainError;
 pub use install::{InstallOutcome, Installed, install};
@@ -48,6 +49,9 @@ pub use places::{Places, Progress, STANDARD_LIBRARY_FOLDERS, Stage, Watch, curre
 pub use status::{ToolState, ToolStatus, list};
 pub use tool::{Tool, UnknownTool};
 
+pub(crate) use digest_cache::digest_of_file;
+pub(crate) use lock::is_plain;
 pub(crate) use pip::{Requirement, download};
 pub(crate) use place_lock::PlaceLock;
-pub(crate) use wheel::{Wheel, unpack_folder};
+pub(crate) use wheel::{UnpackCount, Wheel};
+pub(crate) use work_folder::{remove_leftovers, work_folder};

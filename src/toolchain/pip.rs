@@ -106,14 +106,14 @@ pub(crate) fn download(
 
     let arguments = arguments(requirement, &requirements, &wheels);
     watch.tell(Stage::Downloading, 0, requirement.size_bytes);
-    let ended = run_python(pip, &what, &arguments, &temporary, || {
+    let (python, ended) = run_python(pip, &what, &arguments, &temporary, || {
         watch.tell(Stage::Downloading, largest_file_bytes(work_folder), requirement.size_bytes);
         !watch.is_cancelled()
     })?;
     match ended {
         Ended::Exited { status, .. } if status.success() => {}
         Ended::Exited { status, stderr_tail } => {
-            return Err(explain(requirement, pip, &status.to_string(), &stderr_tail, work_folder));
+            return Err(explain(requirement, &python, &status.to_string(), &stderr_tail, work_folder));
         }
         Ended::TimedOut => return Err(ToolchainError::TimedOut { what, limit: pip.time_limit }),
         Ended::Stopped => return Err(ToolchainError::Cancelled { doing: format!("fetching {what}") }),
@@ -171,7 +171,7 @@ fn run_python(
     arguments: &[OsString],
     temporary: &Path,
     mut keep_going: impl FnMut() -> bool,
-) -> Result<Ended, ToolchainError> {
+) -> Result<(String, Ended), ToolchainError> {
     let candidates: Vec<PathBuf> = match &pip.python {
         Some(python) => vec![python.clone()],
         None => vec!["python3".into(), "python".into()],
@@ -181,7 +181,7 @@ fn run_python(
         // pip downloads to TMPDIR: beside the destination there is space, and it is ours to watch and to remove.
         command.args(arguments).envs(pip.environment.iter().cloned()).env("TMPDIR", temporary);
         match child_process::run(command, pip.time_limit, &mut keep_going) {
-            Ok(ended) => return Ok(ended),
+            Ok(ended) => return Ok((python.display().to_string(), ended)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {
                 return Err(ToolchainError::StartPython { python: python.display().to_string(), source });
@@ -208,16 +208,14 @@ fn only_wheel(folder: &Path, what: &str) -> Result<PathBuf, ToolchainError> {
 /// Says what pip's failure means, from its own words.
 fn explain(
     requirement: &Requirement<'_>,
-    pip: &Pip,
+    python: &str,
     status: &str,
     stderr: &str,
     folder: &Path,
 ) -> ToolchainError {
     let what = requirement.what();
     if stderr.contains("No module named pip") {
-        let python =
-            pip.python.as_ref().map_or_else(|| "python3".into(), |python| python.display().to_string());
-        return ToolchainError::NoPip { python, what };
+        return ToolchainError::NoPip { python: python.into(), what };
     }
     if stderr.contains("DO NOT MATCH THE HASHES") {
         return ToolchainError::WrongWheel { what, expected: requirement.sha256, got: got_digest(stderr) };
@@ -290,7 +288,7 @@ mod tests {
             tags: None,
         };
         let explain =
-            |said: &str| explain(&requirement, &Pip::default(), "exit status: 1", said, Path::new("/data"));
+            |said: &str| explain(&requirement, "python3", "exit status: 1", said, Path::new("/data"));
         let got = Sha256::of(b"b");
         let said =
             format!("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM\n   Got        {}\n", got.to_hex());

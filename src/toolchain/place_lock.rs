@@ -33,7 +33,7 @@ impl PlaceLock {
             }
             watch.tell(Stage::Waiting, 0, None);
             if watch.is_cancelled() {
-                let doing = format!("waiting for another nimctl that installs {what}");
+                let doing = format!("waiting for another nimctl that fetches {what}");
                 return Err(ToolchainError::Cancelled { doing });
             }
             std::thread::sleep(POLL);

@@ -10,6 +10,8 @@ use crate::atomic_file;
 use crate::digest::Sha256;
 
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Progress is told once in so many bytes: inflating gives much smaller pieces than are asked for.
+const REPORT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A wheel on disk, whose digest was checked.
 pub(crate) struct Wheel {
@@ -25,7 +27,7 @@ pub(crate) struct Expected {
 }
 
 /// How far the unpacking of several files is.
-pub(crate) struct Unpacked {
+pub(crate) struct UnpackCount {
     pub(crate) done_bytes: u64,
     pub(crate) total_bytes: Option<u64>,
 }
@@ -46,7 +48,7 @@ impl Wheel {
         from: &str,
         to: &Path,
         expected: Option<Expected>,
-        unpacked: &mut Unpacked,
+        count: &mut UnpackCount,
         watch: &mut Watch<'_>,
     ) -> Result<Expected, ToolchainError> {
         let what = self.what.clone();
@@ -67,28 +69,33 @@ impl Wheel {
         let folder = to.parent().unwrap_or(Path::new("."));
         let writing =
             |error: io::Error| ToolchainError::writing(format!("unpack `{from}` of {what}"), folder, error);
-        let unpacked_total = unpacked.total_bytes.or(Some(entry.size()));
+        let total_bytes = count.total_bytes.or(Some(entry.size()));
         let mut file = atomic_file::temporary_in(folder).map_err(writing)?;
         let mut hasher = sha2::Sha256::new();
         let mut size_bytes = 0;
+        let mut next_report_bytes = 0;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             if watch.is_cancelled() {
                 return Err(ToolchainError::Cancelled { doing: format!("unpacking {what}") });
             }
-            let count = entry.read(&mut chunk).map_err(|error| bad(format!("`{from}`: {error}")))?;
-            if count == 0 {
+            let read = entry.read(&mut chunk).map_err(|error| bad(format!("`{from}`: {error}")))?;
+            if read == 0 {
                 break;
             }
-            size_bytes += count as u64;
+            size_bytes += read as u64;
             if let Some(expected) = expected.filter(|expected| size_bytes > expected.size_bytes) {
                 return Err(wrong(format!("{} bytes", expected.size_bytes), "more".into()));
             }
-            hasher.update(&chunk[..count]);
-            file.write_all(&chunk[..count]).map_err(writing)?;
-            unpacked.done_bytes += count as u64;
-            watch.tell(Stage::Unpacking, unpacked.done_bytes, unpacked_total);
+            hasher.update(&chunk[..read]);
+            file.write_all(&chunk[..read]).map_err(writing)?;
+            count.done_bytes += read as u64;
+            if count.done_bytes >= next_report_bytes {
+                watch.tell(Stage::Unpacking, count.done_bytes, total_bytes);
+                next_report_bytes = count.done_bytes + REPORT_BYTES;
+            }
         }
+        watch.tell(Stage::Unpacking, count.done_bytes, total_bytes);
         let got = Expected { sha256: Sha256::from_bytes(hasher.finalize().into()), size_bytes };
         if let Some(expected) = expected.filter(|expected| expected.sha256 != got.sha256) {
             return Err(wrong(expected.sha256.to_string(), got.sha256.to_string()));
@@ -96,14 +103,4 @@ impl Wheel {
         atomic_file::persist(file, to).map_err(writing)?;
         Ok(got)
     }
-}
-
-/// Makes a temporary folder in `parent`, with the permissions that the user's umask gives; gone when dropped.
-pub(crate) fn unpack_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs_err::create_dir_all(parent)?;
-    tempfile::Builder::new()
-        .prefix(super::install::TEMPORARY_PREFIX)
-        .permissions(std::fs::Permissions::from_mode(0o777))
-        .tempdir_in(parent)
 }
