@@ -152,12 +152,18 @@ impl Failure {
                 }
                 SourceError::Unreachable { url, source: error.without_url() }
             }
-            Self::Body(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Self::Body(error) if is_timeout(&error) => {
                 SourceError::Stalled { url, got_bytes, limit: limits.idle }
             }
             Self::Body(source) => SourceError::BrokeOff { url, got_bytes, source },
         }
     }
+}
+
+/// reqwest wraps its own error in the I/O error of a body.
+fn is_timeout(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    error.kind() == std::io::ErrorKind::TimedOut || inner.is_some_and(reqwest::Error::is_timeout)
 }
 
 fn client(url: &Url, limits: &HttpsLimits) -> Result<Client, SourceError> {

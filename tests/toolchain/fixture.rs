@@ -70,7 +70,7 @@ impl Fixture {
     pub(crate) fn assert_nothing_left(&self) {
         let left: Vec<PathBuf> = walkdir::WalkDir::new(&self.places.data_folder)
             .into_iter()
-            .map(|entry| entry.unwrap().into_path())
+            .filter_map(|entry| Some(entry.ok()?.into_path()))
             .filter(|path| path.is_file() || file_name(path).starts_with(".tmp-"))
             .filter(|path| !file_name(path).starts_with(".lock-"))
             .collect();
