@@ -1,1 +1,17 @@
-//! Backends are processes: protocol, host side, worker side.
+//! Backends are processes, because inference libraries crash, leak, exclude each other and print where they like.
+//!
+//! * [`protocol`]: what host and worker say to each other; the public interface for backends that others write.
+//! * [`discover`]: where workers are found.
+//! * [`host`]: starts a worker, sends it requests, survives whatever it does. [`error`] says what it did.
+//! * [`serve`]: the loop of a worker written in Rust.
+//! * [`npy`]: tensors as files.
+
+mod conversation;
+pub mod discover;
+pub mod error;
+pub mod host;
+mod lines;
+pub mod npy;
+mod process;
+pub mod protocol;
+pub mod serve;

@@ -1,0 +1,212 @@
+//! The host's side: starts a worker, sends it requests one at a time, and survives whatever it does.
+//!
+//! A worker stays up between requests, because loading an inference library takes a while; [`Worker::is_healthy`] says
+//! whether it can go on. One that crashed, hung or broke the protocol is gone with its whole process group by the
+//! time the error is returned.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::conversation::Conversation;
+use super::discover;
+use super::error::WorkerError;
+use super::process::WorkerProcess;
+use super::protocol::{
+    BuildRequest, BuildResult, DescribeRequest, Description, Event, InspectRequest, Inspection,
+    PROTOCOL_VERSION, Request, Response, RunRequest, RunResult,
+};
+
+/// How to start a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendCommand {
+    /// The executable, named `nimctl-backend-<name>`.
+    pub path: PathBuf,
+    /// What is added to the environment that the worker inherits.
+    pub environment: BTreeMap<String, OsString>,
+}
+
+impl BackendCommand {
+    /// Makes a command that adds nothing to the environment.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), environment: BTreeMap::new() }
+    }
+
+    /// Returns the name of the backend, from the executable's.
+    pub fn name(&self) -> String {
+        discover::backend_name(&self.path)
+    }
+}
+
+/// How long a worker may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From its start to its description.
+    pub handshake_timeout: Duration,
+    /// From a request to its end.
+    pub request_timeout: Duration,
+    /// From closing its input to killing it, when it is no longer wanted.
+    pub drop_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(60 * 60),
+            drop_grace: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A flag that ends a request, shared by all its clones.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Makes a flag that is not set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the flag, for good.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the flag is set.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a request gave, and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// The result.
+    pub result: T,
+    /// The largest resident memory of the worker during the request; `None` where the system doesn't tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// A running worker. Dropping it closes its input, waits a moment, and kills its process group.
+pub struct Worker {
+    conversation: Conversation,
+    description: Description,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("backend", &self.conversation.backend).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Starts a worker and makes it describe itself.
+    ///
+    /// # Errors
+    /// It can't be started, speaks another protocol version, or fails as in [`Worker::request`].
+    pub fn spawn(command: &BackendCommand, limits: Limits) -> Result<Self, WorkerError> {
+        let process = WorkerProcess::spawn(command)
+            .map_err(|source| WorkerError::CannotStart { path: command.path.clone(), source })?;
+        let mut conversation = Conversation { process, backend: command.name(), last_id: 0, ended: false };
+        let request = Request::Describe(DescribeRequest { protocol_versions: vec![PROTOCOL_VERSION] });
+        let response =
+            conversation.request(request, limits.handshake_timeout, &Cancel::new(), &mut |_| {})?.result;
+        match response {
+            Response::Describe(description) => Ok(Self { conversation, description, limits }),
+            other => Err(conversation.wrong_answer("describe", &other)),
+        }
+    }
+
+    /// Returns what the worker said of itself when it started.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Returns the number of the worker's process, which is that of its group.
+    pub fn process_id(&self) -> u32 {
+        self.conversation.process.id()
+    }
+
+    /// Whether the worker can take another request.
+    pub fn is_healthy(&self) -> bool {
+        !self.conversation.ended && !self.conversation.process.has_ended()
+    }
+
+    /// Sends a request and waits for its end; `on_event` gets the progress and the warnings before it.
+    ///
+    /// # Errors
+    /// [`WorkerError::Reported`] if the worker says no, [`WorkerError::Unsendable`] if the request can't be written.
+    /// After any other the worker is gone: it crashed, took too long, broke the protocol, or was cancelled.
+    pub fn request(
+        &mut self,
+        request: Request,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Answer<Response>, WorkerError> {
+        self.conversation.request(request, self.limits.request_timeout, cancel, on_event)
+    }
+
+    /// Builds a plan.
+    ///
+    /// # Errors
+    /// As [`Worker::request`].
+    pub fn build(
+        &mut self,
+        request: BuildRequest,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Answer<BuildResult>, WorkerError> {
+        let Answer { result, peak_memory_bytes } = self.request(Request::Build(request), cancel, on_event)?;
+        match result {
+            Response::Build(result) => Ok(Answer { result, peak_memory_bytes }),
+            other => Err(self.conversation.wrong_answer("build", &other)),
+        }
+    }
+
+    /// Inspects a graph or plan.
+    ///
+    /// # Errors
+    /// As [`Worker::request`].
+    pub fn inspect(
+        &mut self,
+        request: InspectRequest,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Answer<Inspection>, WorkerError> {
+        let Answer { result, peak_memory_bytes } =
+            self.request(Request::Inspect(request), cancel, on_event)?;
+        match result {
+            Response::Inspect(result) => Ok(Answer { result, peak_memory_bytes }),
+            other => Err(self.conversation.wrong_answer("inspect", &other)),
+        }
+    }
+
+    /// Runs a graph or plan once.
+    ///
+    /// # Errors
+    /// As [`Worker::request`].
+    pub fn run(
+        &mut self,
+        request: RunRequest,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Answer<RunResult>, WorkerError> {
+        let Answer { result, peak_memory_bytes } = self.request(Request::Run(request), cancel, on_event)?;
+        match result {
+            Response::Run(result) => Ok(Answer { result, peak_memory_bytes }),
+            other => Err(self.conversation.wrong_answer("run", &other)),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.conversation.process.end(self.limits.drop_grace);
+    }
+}

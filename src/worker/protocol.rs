@@ -1,0 +1,478 @@
+//! The protocol between `nimctl` and a worker, version 1: a public interface, so that anyone can write a backend.
+//!
+//! # Transport
+//!
+//! A worker is an executable named `nimctl-backend-<name>`. It reads requests on standard input and writes events on
+//! standard output, one JSON object a line, UTF-8, ended by a line feed, no longer than [`MAX_LINE_BYTES`] with it.
+//! Standard error is its log: free text, of which the host keeps the end for its own error messages. Nothing but
+//! events may reach standard output; a worker that loads a library which prints there must move its own channel away
+//! first (`nimctl::worker::serve` does so).
+//!
+//! ```text
+//! host   → {"id":1,"request":{"describe":{"protocol_versions":[1]}}}
+//! worker → {"id":1,"event":{"result":{"describe":{"protocol_version":1,"backend":"tensorrt-rtx",…}}}}
+//! host   → {"id":2,"request":{"build":{"graph":"/m/vision.onnx","plan":"/o/vision.plan",…}}}
+//! worker → {"id":2,"event":{"progress":{"stage":"parse"}}}
+//! worker → {"id":2,"event":{"warning":{"message":"…"}}}
+//! worker → {"id":2,"event":{"result":{"build":{"plan_size_bytes":4711,…}}}}
+//! host   → {"id":3,"request":{"inspect":{"path":"/o/vision.plan"}}}
+//! worker → {"id":3,"event":{"error":{"code":"no_driver","message":"…","needs":["an NVIDIA driver"]}}}
+//! ```
+//!
+//! # Rules
+//!
+//! * The host sends one request at a time and waits for its end: exactly one `result` or `error`. Any number of
+//!   `progress` and `warning` events may come before it, none after it.
+//! * Every event carries the `id` of its request. Only an `error` about a line whose `id` could not be read has
+//!   `"id":null`.
+//! * The first request is `describe`. The host names the protocol versions it speaks, and the worker answers with the
+//!   greatest that both speak, or, if there is none, with its own greatest, which makes the host give up.
+//! * An `error` ends the request, not the worker: it must be ready for the next one. A worker that is broken beyond
+//!   that exits, with a status other than 0.
+//! * Standard input closing means that the host is gone. A worker that is idle (or answering `describe`) then exits
+//!   with status 0; one that is building, inspecting or running exits **at once**, whatever is half done.
+//! * The host starts each worker in a process group of its own and ends the whole group on a time-out, on cancelling
+//!   and at its own end: a worker may start processes, and must not take them out of the group.
+//! * All paths are absolute. A worker writes only what the request names. It reads no environment but its
+//!   `NIMCTL_…` variables and what its libraries read.
+//!
+//! # Growing
+//!
+//! Readers ignore fields and event kinds that they don't know; writers leave out fields that are `null`. New requests,
+//! optional fields, event kinds and error codes may come within a version: a request that a worker doesn't know is
+//! answered with the error `unsupported_request`, and an error code that the host doesn't know is shown as it is. What
+//! would break this raises [`PROTOCOL_VERSION`]. One type is closed, because recipes share it: [`ShapeRange`].
+//!
+//! # Tensors
+//!
+//! Tensors travel as `.npy` files (`nimctl::worker::npy`). An element type is written with its NumPy name: `float16`,
+//! `float32`, `float64`, `int8`, `int32`, `int64`, `uint8`, `bool`; besides these `bfloat16`, `string`, and for what no
+//! tensor file can hold `int4`, `float8e4m3`, `float4e2m1` and the like. A shape is a list of dimensions, where -1
+//! stands for one that is open until run time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::compute_capability::ComputeCapability;
+use crate::shape_range::ShapeRange;
+
+/// The version of the protocol that this module describes.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest line in either direction, its line feed included.
+pub const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// One line from host to worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestLine {
+    /// The host's number for this request; greater than that of the request before.
+    pub id: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What a host can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// What are you, and what can you do here? Answered quickly and without side effects.
+    Describe(DescribeRequest),
+    /// Compile a graph into a plan.
+    Build(BuildRequest),
+    /// Say what a graph or plan takes and gives.
+    Inspect(InspectRequest),
+    /// Load a graph or plan, feed tensors once, write the outputs.
+    Run(RunRequest),
+}
+
+impl Request {
+    /// Returns the request's name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Describe(_) => "describe",
+            Self::Build(_) => "build",
+            Self::Inspect(_) => "inspect",
+            Self::Run(_) => "run",
+        }
+    }
+}
+
+/// Asks a worker to describe itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DescribeRequest {
+    /// The protocol versions that the host speaks.
+    pub protocol_versions: Vec<u32>,
+}
+
+/// Asks for a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BuildRequest {
+    /// The ONNX file; its external data lies where it says, relative to it.
+    pub graph: PathBuf,
+    /// Where the worker writes the plan. The folder exists; the file may, and is replaced. After an error nothing of
+    /// it counts.
+    pub plan: PathBuf,
+    /// What the plan must run on: several for one portable plan; none for the device of this machine.
+    #[serde(default)]
+    pub compute_capabilities: Vec<ComputeCapability>,
+    /// For each input with an open dimension, the shapes to build for. Inputs of fixed shape need none.
+    #[serde(default)]
+    pub shape_ranges: BTreeMap<String, ShapeRange>,
+    /// The limit of the builder's scratch memory on the device; the library's own default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_mib: Option<u64>,
+}
+
+/// Asks what a file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectRequest {
+    /// An ONNX file or a plan of this backend; the worker tells them apart by their contents.
+    pub path: PathBuf,
+}
+
+/// Asks for one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRequest {
+    /// An ONNX file or a plan of this backend.
+    pub path: PathBuf,
+    /// A `.npy` file for each input.
+    pub inputs: BTreeMap<String, PathBuf>,
+    /// An existing folder; the worker writes one `.npy` file an output into it, named as it sees fit.
+    pub output_folder: PathBuf,
+}
+
+/// One line from worker to host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventLine {
+    /// The request this belongs to; `null` in an error about a line whose `id` could not be read.
+    pub id: Option<u64>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What a worker tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Work goes on.
+    Progress(Progress),
+    /// Something the user should know; the request goes on.
+    Warning(Warning),
+    /// The request is done.
+    Result(Response),
+    /// The request failed; the worker is ready for another.
+    Error(Problem),
+}
+
+/// How far a request is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// What is being done, in a word or a few: `load`, `parse`, `build`, `write`, `run`, or the library's own phase.
+    pub stage: String,
+    /// Steps done in this stage, if it has steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<u64>,
+    /// All steps of this stage, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
+/// A warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Warning {
+    /// One sentence, in the library's own words where they are its.
+    pub message: String,
+}
+
+/// The result of a request, under the request's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// Answers `describe`.
+    Describe(Description),
+    /// Answers `build`.
+    Build(BuildResult),
+    /// Answers `inspect`.
+    Inspect(Inspection),
+    /// Answers `run`.
+    Run(RunResult),
+}
+
+impl Response {
+    /// Returns the name of the request that this answers.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Describe(_) => "describe",
+            Self::Build(_) => "build",
+            Self::Inspect(_) => "inspect",
+            Self::Run(_) => "run",
+        }
+    }
+}
+
+/// What a worker is and can do on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Description {
+    /// The protocol version that the worker will speak.
+    pub protocol_version: u32,
+    /// The backend's name, as in `nimctl-backend-<name>`.
+    pub backend: String,
+    /// The worker's own version.
+    pub worker_version: String,
+    /// The inference library, if it could be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<Library>,
+    /// Whether `build` can work here.
+    pub build: Support,
+    /// Whether `run` can work here.
+    pub run: Support,
+    /// What it can build for; empty if that is only the device of this machine, or if it doesn't build.
+    #[serde(default)]
+    pub compute_capabilities: Vec<ComputeCapability>,
+    /// Whether one plan can be built for several compute capabilities.
+    #[serde(default)]
+    pub portable_plans: bool,
+    /// Whether `build` needs a GPU.
+    #[serde(default)]
+    pub needs_gpu_to_build: bool,
+    /// The devices that the worker sees.
+    #[serde(default)]
+    pub devices: Vec<WorkerDevice>,
+}
+
+/// An inference library that a worker loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Library {
+    /// Its name, `TensorRT-RTX` say.
+    pub name: String,
+    /// Its version, with all its numbers, as it gives it itself.
+    pub version: String,
+    /// The files it was loaded from, absolute: their contents decide what a build gives.
+    pub files: Vec<String>,
+}
+
+/// Whether something can be done here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Support {
+    /// It can be tried.
+    Available,
+    /// It can't; asking for it gives this error.
+    Unavailable(Problem),
+}
+
+/// A device that a worker sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerDevice {
+    /// The device's name, as its driver gives it.
+    pub name: String,
+    /// Its compute capability.
+    pub compute_capability: ComputeCapability,
+}
+
+/// A plan was built and lies where it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BuildResult {
+    /// The size of the plan file.
+    pub plan_size_bytes: u64,
+    /// Time to read the graph.
+    pub parse_ms: u64,
+    /// Time to compile it.
+    pub build_ms: u64,
+    /// Time to write the plan.
+    pub write_ms: u64,
+    /// What the plan takes, in its order.
+    pub inputs: Vec<TensorDescription>,
+    /// What the plan gives, in its order.
+    pub outputs: Vec<TensorDescription>,
+    /// The warnings that were sent as events, again, each text once.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A named tensor without its values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TensorDescription {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements (see the module's documentation).
+    pub element_type: String,
+    /// Its dimensions; -1 is open until run time.
+    pub shape: Vec<i64>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Inspection {
+    /// What kind of file it is.
+    pub kind: FileKind,
+    /// What it takes, in its order.
+    pub inputs: Vec<TensorDescription>,
+    /// What it gives, in its order.
+    pub outputs: Vec<TensorDescription>,
+    /// How many layers the library makes of it, where it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_count: Option<u64>,
+}
+
+/// The kinds of file that a worker can inspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// An ONNX graph.
+    Onnx,
+    /// A plan of this backend.
+    Plan,
+}
+
+/// The outputs of a run lie in the folder that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunResult {
+    /// A `.npy` file for each output.
+    pub outputs: BTreeMap<String, PathBuf>,
+    /// Time to load the graph or plan.
+    pub load_ms: u64,
+    /// Time of the run alone, without reading and writing tensors. One cold run: no benchmark.
+    pub run_ms: u64,
+}
+
+/// Why a request failed, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// What kind of failure, for programs.
+    pub code: ErrorCode,
+    /// What happened to what, for people: lower case, no final period, the library's own words included.
+    pub message: String,
+    /// What the machine would need for this to work, each in a few words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+}
+
+impl Problem {
+    /// Makes a problem that nothing on the machine would mend.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), needs: Vec::new() }
+    }
+
+    /// Adds something that the machine would need.
+    #[must_use]
+    pub fn needing(mut self, need: impl Into<String>) -> Self {
+        self.needs.push(need.into());
+        self
+    }
+}
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// Kinds of failure. On the wire a text; readers keep those they don't know.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $variant,)*
+            /// A code that this version doesn't know.
+            Other(String),
+        }
+
+        impl ErrorCode {
+            /// Returns the code as it is on the wire.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $text,)*
+                    Self::Other(text) => text,
+                }
+            }
+        }
+
+        impl From<String> for ErrorCode {
+            fn from(text: String) -> Self {
+                match text.as_str() {
+                    $($text => Self::$variant,)*
+                    _ => Self::Other(text),
+                }
+            }
+        }
+
+        impl JsonSchema for ErrorCode {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                "ErrorCode".into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "examples": [$($text),*] })
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// There is no driver for the device, or no device.
+    NoDriver = "no_driver",
+    /// The inference library is missing or can't be loaded.
+    LibraryMissing = "library_missing",
+    /// The library can't build for the compute capability.
+    UnsupportedTarget = "unsupported_target",
+    /// The file is no graph, or one that the library can't read.
+    InvalidGraph = "invalid_graph",
+    /// The request contradicts itself or the graph: a missing shape range, an unknown input, a malformed line.
+    InvalidRequest = "invalid_request",
+    /// The library read the graph and could not compile it.
+    BuildFailed = "build_failed",
+    /// The library could not load or run the graph or plan.
+    RunFailed = "run_failed",
+    /// A file could not be read or written.
+    Io = "io",
+    /// The worker doesn't know the request, or doesn't do it.
+    UnsupportedRequest = "unsupported_request",
+    /// A bug in the worker: it went on after a panic.
+    WorkerBug = "worker_bug",
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_the_documented_form() {
+        let line =
+            RequestLine { id: 7, request: Request::Describe(DescribeRequest { protocol_versions: vec![1] }) };
+        let text = r#"{"id":7,"request":{"describe":{"protocol_versions":[1]}}}"#;
+        assert_eq!(serde_json::to_string(&line).unwrap(), text);
+        let line = EventLine {
+            id: Some(7),
+            event: Event::Error(Problem::new(ErrorCode::NoDriver, "no driver").needing("a driver")),
+        };
+        let text =
+            r#"{"id":7,"event":{"error":{"code":"no_driver","message":"no driver","needs":["a driver"]}}}"#;
+        assert_eq!(serde_json::to_string(&line).unwrap(), text);
+        assert_eq!(serde_json::from_str::<EventLine>(text).unwrap(), line);
+    }
+
+    #[test]
+    fn unknown_fields_and_codes_are_kept_apart_from_errors() {
+        let text = r#"{"id":1,"new":{},"event":{"error":{"code":"too_hot","message":"m","colour":"red"}}}"#;
+        let line: EventLine = serde_json::from_str(text).unwrap();
+        let problem = Problem::new(ErrorCode::Other("too_hot".into()), "m");
+        assert_eq!(line, EventLine { id: Some(1), event: Event::Error(problem) });
+    }
+}
