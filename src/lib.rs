@@ -7,5 +7,6 @@ pub mod digest;
 pub mod error_kind;
 pub mod onnx;
 pub mod shape_range;
+pub mod synth;
 pub mod toolchain;
 pub mod worker;

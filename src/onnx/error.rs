@@ -60,7 +60,13 @@ pub enum OnnxError {
          {found_bytes}: copy or download it again",
         folder.display()
     )]
-    ExternalTooShort { tensor: String, location: String, folder: PathBuf, needed_bytes: u64, found_bytes: u64 },
+    ExternalTooShort {
+        tensor: String,
+        location: String,
+        folder: PathBuf,
+        needed_bytes: u64,
+        found_bytes: u64,
+    },
     /// An offset or length that is no number.
     #[error(
         "tensor `{tensor}` gives `{value}` as {key} in the external file `{location}` of {}: expected a number of bytes",
@@ -95,7 +101,9 @@ pub enum OnnxError {
     #[error("cannot write a model to {}: expected a path that ends in a UTF-8 file name", path.display())]
     NoFileName { path: PathBuf },
     /// A producer that gave another number of bytes than it promised.
-    #[error("the payload of tensor `{tensor}` has {found_bytes} bytes instead of {needed_bytes}: this is a bug")]
+    #[error(
+        "the payload of tensor `{tensor}` has {found_bytes} bytes instead of {needed_bytes}: this is a bug"
+    )]
     PayloadSize { tensor: String, needed_bytes: u64, found_bytes: u64 },
 }
 

@@ -33,10 +33,14 @@ pub(super) fn is_external(tensor: &TensorProto) -> bool {
 
 /// Returns the entries of a tensor that is at `offset_bytes` of the file `location`.
 pub(super) fn entries(location: &str, offset_bytes: u64, length_bytes: u64) -> Vec<StringStringEntryProto> {
-    [("location", location.to_string()), ("offset", offset_bytes.to_string()), ("length", length_bytes.to_string())]
-        .into_iter()
-        .map(|(key, value)| StringStringEntryProto { key: Some(key.into()), value: Some(value) })
-        .collect()
+    [
+        ("location", location.to_string()),
+        ("offset", offset_bytes.to_string()),
+        ("length", length_bytes.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| StringStringEntryProto { key: Some(key.into()), value: Some(value) })
+    .collect()
 }
 
 impl ExternalFiles {
@@ -93,9 +97,14 @@ impl ExternalFiles {
     }
 
     fn locate<'a>(&self, model: &Path, tensor: &'a TensorProto) -> Result<Location<'a>, OnnxError> {
-        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key).map(|entry| entry.value());
+        let entry = |key: &str| {
+            tensor.external_data.iter().find(|entry| entry.key() == key).map(|entry| entry.value())
+        };
         let Some(text) = entry("location").filter(|text| !text.is_empty()) else {
-            return Err(OnnxError::ExternalWithoutLocation { path: model.into(), tensor: tensor.name().into() });
+            return Err(OnnxError::ExternalWithoutLocation {
+                path: model.into(),
+                tensor: tensor.name().into(),
+            });
         };
         let number = |key: &str| match entry(key).map(|value| (value, value.parse::<u64>())) {
             None => Ok(None),
@@ -137,7 +146,11 @@ impl ExternalFiles {
         let resolved = match fs_err::canonicalize(&joined) {
             Ok(resolved) => resolved,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(OnnxError::ExternalMissing { tensor: name, location: text, folder: self.folder.clone() });
+                return Err(OnnxError::ExternalMissing {
+                    tensor: name,
+                    location: text,
+                    folder: self.folder.clone(),
+                });
             }
             Err(error) => return Err(OnnxError::io("read", &joined)(error)),
         };

@@ -48,7 +48,10 @@ impl OnnxFile {
             return Err(OnnxError::NoOpset { path: path.into() });
         }
         let mut external = ExternalFiles::beside(path);
-        visit_tensors(&model, |tensor| if is_external(tensor) { external.add(path, tensor) } else { Ok(()) })?;
+        visit_tensors(
+            &model,
+            |tensor| if is_external(tensor) { external.add(path, tensor) } else { Ok(()) },
+        )?;
         let external_paths = external.iter().map(|(path, _)| path.clone()).collect();
         Ok(Self { path: path.into(), mapped, model, external, external_paths })
     }

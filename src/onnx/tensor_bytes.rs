@@ -31,7 +31,9 @@ fn typed_bytes(element_type: ElementType, tensor: &TensorProto) -> Bytes {
     use ElementType as E;
     let bytes: Vec<u8> = match element_type {
         E::Float | E::Complex64 => tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        E::Double | E::Complex128 => tensor.double_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        E::Double | E::Complex128 => {
+            tensor.double_data.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
         E::Int64 => tensor.int64_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
         E::Uint64 => tensor.uint64_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
         E::Uint32 => tensor.uint64_data.iter().flat_map(|&value| (value as u32).to_le_bytes()).collect(),
@@ -67,7 +69,10 @@ mod tests {
         check(TensorProto { int32_data: vec![0x21, 3], ..tensor(ElementType::Int4, &[3]) }, &[0x21, 3]);
         check(TensorProto { uint64_data: vec![7], ..tensor(ElementType::Uint32, &[1]) }, &[7, 0, 0, 0]);
         check(TensorProto { double_data: vec![0.0], ..tensor(ElementType::Double, &[1]) }, &[0; 8]);
-        check(TensorProto { int64_data: vec![-2], ..tensor(ElementType::Int64, &[1]) }, &(-2i64).to_le_bytes());
+        check(
+            TensorProto { int64_data: vec![-2], ..tensor(ElementType::Int64, &[1]) },
+            &(-2i64).to_le_bytes(),
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub(super) fn element_type(path: &Path, tensor: &TensorProto) -> Result<ElementT
 
 /// Returns the number of elements of a tensor, by its shape.
 pub(super) fn element_count(path: &Path, tensor: &TensorProto) -> Result<u64, OnnxError> {
-    let product = tensor.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
+    let product =
+        tensor.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
     product.ok_or_else(|| OnnxError::TensorShape {
         path: path.into(),
         tensor: tensor.name().into(),

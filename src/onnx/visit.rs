@@ -9,7 +9,8 @@ pub(super) fn visit_tensors<E>(
     model: &ModelProto,
     mut visit: impl FnMut(&TensorProto) -> Result<(), E>,
 ) -> Result<(), E> {
-    let training = model.training_info.iter().flat_map(|training| [&training.initialization, &training.algorithm]);
+    let training =
+        model.training_info.iter().flat_map(|training| [&training.initialization, &training.algorithm]);
     for graph in model.graph.iter().chain(training.flatten()) {
         visit_graph(graph, &mut visit)?;
     }

@@ -69,7 +69,8 @@ pub fn write_model(
     let mut size_bytes = Skeleton::new(model, &graph, &initializers).size_bytes();
     let data_name = format!("{name}.data");
     if size_bytes > inline_limit_bytes {
-        (initializers, external) = initializers.into_iter().partition(|one| one.size_bytes < SMALL_TENSOR_BYTES);
+        (initializers, external) =
+            initializers.into_iter().partition(|one| one.size_bytes < SMALL_TENSOR_BYTES);
         let mut offset_bytes = 0u64;
         for one in &mut external {
             offset_bytes = offset_bytes.next_multiple_of(ALIGNMENT_BYTES);
@@ -184,7 +185,8 @@ impl HashedFile {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = atomic_file::temporary_in(parent.unwrap_or(Path::new(".")));
         let file = file.map_err(OnnxError::io("write", path))?;
-        let writer = BufWriter::with_capacity(BUFFER_BYTES, HashingWriter { file, hasher: sha2::Sha256::new() });
+        let writer =
+            BufWriter::with_capacity(BUFFER_BYTES, HashingWriter { file, hasher: sha2::Sha256::new() });
         Ok(Self { path: path.into(), writer, written_bytes: 0 })
     }
 
@@ -212,7 +214,8 @@ impl HashedFile {
 
     fn finish(self) -> Result<FileDigest, OnnxError> {
         let Self { path, writer, written_bytes } = self;
-        let writer = writer.into_inner().map_err(|failed| OnnxError::io("write", &path)(failed.into_error()))?;
+        let writer =
+            writer.into_inner().map_err(|failed| OnnxError::io("write", &path)(failed.into_error()))?;
         atomic_file::persist(writer.file, &path).map_err(OnnxError::io("write", &path))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sha256 = Sha256::from_bytes(writer.hasher.finalize().into());
