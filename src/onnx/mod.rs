@@ -1,1 +1,29 @@
 //! Reads, writes and lowers ONNX graphs.
+//!
+//! [`OnnxFile`] maps a model and checks its external data; [`write_model`] writes one whose weights are produced on
+//! demand; [`lower()`](lower::lower) turns an FP32 graph into an FP16 or BF16 one. Weights are never in memory as a
+//! whole: they are read in place from the mapping, and written in pieces.
+
+mod element_type;
+mod error;
+mod external_data;
+mod file;
+mod graph_digest;
+pub mod lower;
+mod mapped_file;
+mod not_onnx;
+mod precision;
+pub mod proto;
+mod tensor_bytes;
+mod tensor_info;
+mod tensor_size;
+mod visit;
+mod write;
+
+pub use element_type::ElementType;
+pub use error::OnnxError;
+pub use file::{OnnxFile, graph_digest};
+pub use graph_digest::{FileDigest, GraphDigest, WrittenFiles};
+pub use precision::{Precision, UnknownPrecision};
+pub use tensor_info::{Dimension, TensorInfo};
+pub use write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, Produce, write_model};

@@ -1,0 +1,123 @@
+//! An ONNX model on disk, mapped, with its external data checked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::error::OnnxError;
+use super::external_data::{ExternalFiles, is_external};
+use super::graph_digest::{FileDigest, GraphDigest};
+use super::mapped_file;
+use super::not_onnx::explain;
+use super::proto::{GraphProto, ModelProto, TensorProto};
+use super::tensor_bytes::inline_bytes;
+use super::tensor_info::TensorInfo;
+use super::visit::visit_tensors;
+use crate::digest::Sha256;
+
+/// An open model. Weights stay in the mapped files until they are asked for.
+#[derive(Debug)]
+pub struct OnnxFile {
+    path: PathBuf,
+    mapped: Bytes,
+    model: ModelProto,
+    external: ExternalFiles,
+    external_paths: Vec<PathBuf>,
+}
+
+impl OnnxFile {
+    /// Maps and decodes a model, and checks that every external tensor is where the model says.
+    ///
+    /// # Errors
+    /// The file is unreadable, no ONNX model or cut off; or an external file is missing, too short or elsewhere.
+    pub fn open(path: &Path) -> Result<Self, OnnxError> {
+        let mapped = mapped_file::map(path).map_err(OnnxError::io("read", path))?;
+        if mapped.is_empty() {
+            return Err(OnnxError::Empty { path: path.into() });
+        }
+        let model = ModelProto::decode(mapped.clone()).map_err(|error| explain(path, &mapped, &error))?;
+        if model.graph.is_none() {
+            return Err(OnnxError::NoGraph { path: path.into() });
+        }
+        if model.ir_version.is_none() {
+            return Err(OnnxError::NoIrVersion { path: path.into() });
+        }
+        if model.opset_import.is_empty() {
+            return Err(OnnxError::NoOpset { path: path.into() });
+        }
+        let mut external = ExternalFiles::beside(path);
+        visit_tensors(
+            &model,
+            |tensor| if is_external(tensor) { external.add(path, tensor) } else { Ok(()) },
+        )?;
+        let external_paths = external.iter().map(|(path, _)| path.clone()).collect();
+        Ok(Self { path: path.into(), mapped, model, external, external_paths })
+    }
+
+    /// Returns the path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the decoded model.
+    pub fn model(&self) -> &ModelProto {
+        &self.model
+    }
+
+    /// Returns the external files, relative to the model's folder, sorted, each once.
+    pub fn external_files(&self) -> &[PathBuf] {
+        &self.external_paths
+    }
+
+    /// Returns the inputs that a caller feeds: those that no initializer fills.
+    pub fn inputs(&self) -> Vec<TensorInfo> {
+        let graph = self.graph();
+        let filled = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
+        graph.input.iter().filter(|value| !filled(value.name())).map(TensorInfo::of).collect()
+    }
+
+    /// Returns the outputs.
+    pub fn outputs(&self) -> Vec<TensorInfo> {
+        self.graph().output.iter().map(TensorInfo::of).collect()
+    }
+
+    /// Returns the version of ONNX's own operator set; none if the model uses only others.
+    pub fn opset(&self) -> Option<i64> {
+        let own = self.model.opset_import.iter().find(|opset| matches!(opset.domain(), "" | "ai.onnx"));
+        own.map(|opset| opset.version())
+    }
+
+    /// Returns the little-endian payload of a tensor of this model, in place where it is stored as such.
+    ///
+    /// # Errors
+    /// The payload's size is not what shape and type need, the type has no bytes (strings), or the tensor is not of
+    /// this model.
+    pub fn tensor_bytes(&self, tensor: &TensorProto) -> Result<Bytes, OnnxError> {
+        if is_external(tensor) {
+            self.external.slice(&self.path, tensor)
+        } else {
+            inline_bytes(&self.path, tensor)
+        }
+    }
+
+    pub(super) fn graph(&self) -> &GraphProto {
+        self.model.graph.as_ref().expect("checked in OnnxFile::open")
+    }
+}
+
+/// Returns the digests of the model file and of its external files.
+///
+/// # Errors
+/// None today: the files are mapped. Callers must be ready for I/O errors all the same.
+pub fn graph_digest(file: &OnnxFile) -> io::Result<GraphDigest> {
+    let digest = |path: String, bytes: &Bytes| FileDigest {
+        path,
+        sha256: Sha256::of(bytes),
+        size_bytes: bytes.len() as u64,
+    };
+    let mut files = vec![digest(GraphDigest::MODEL_PATH.into(), &file.mapped)];
+    files.extend(file.external.iter().map(|(path, bytes)| digest(path.display().to_string(), bytes)));
+    Ok(GraphDigest { files })
+}

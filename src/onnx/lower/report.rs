@@ -1,0 +1,76 @@
+//! What lowering did, and what it left alone and why.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::onnx::Precision;
+
+/// What was lowered in one graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoweringReport {
+    /// The precision that was asked for.
+    pub precision: Precision,
+    /// Initializers and constants that are now in that precision.
+    pub tensors_lowered: u64,
+    /// Bytes of all initializers and constants before.
+    pub weights_before_bytes: u64,
+    /// Bytes of all initializers and constants after.
+    pub weights_after_bytes: u64,
+    /// Nodes with a floating-point input or output that now compute in that precision.
+    pub nodes_lowered: u64,
+    /// Nodes with a floating-point input or output that still compute in FP32.
+    pub nodes_kept: Vec<KeptNode>,
+    /// Cast nodes between lowered and kept parts.
+    pub casts_inserted: u64,
+    /// Values of weights that are too large for the precision; the nodes that use them are kept.
+    pub values_clipped: u64,
+    /// Values of lowered weights that are not zero, and became zero.
+    pub values_vanished: u64,
+    /// Names in the options that no node has.
+    pub unmatched_keeps: Vec<String>,
+}
+
+/// A node that still computes in FP32.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeptNode {
+    /// The node's name; its first output's name where it has none.
+    pub node: String,
+    /// The operator.
+    pub op_type: String,
+    /// Why it was kept.
+    pub reason: KeepReason,
+}
+
+/// Why a node still computes in FP32.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepReason {
+    /// The options keep all nodes of this operator.
+    KeptOperator,
+    /// The options keep this node.
+    KeptNode,
+    /// The operator takes FP32 only, or loses its meaning in less.
+    NeedsFp32,
+    /// Its result ends in a shape, where integers above 2048 must stay exact.
+    ShapeArithmetic,
+    /// It runs a subgraph (If, Loop, Scan), which is left as it was.
+    Subgraph,
+    /// It calls a function of the model, which is left as it was.
+    LocalFunction,
+    /// The operator is not one whose types we know.
+    UnknownOperator,
+    /// The type of one of its inputs could not be found out.
+    UnknownType {
+        /// The input.
+        input: String,
+    },
+    /// One of its weights has values too large for the precision.
+    Overflow {
+        /// The weight.
+        tensor: String,
+        /// How many of its values are too large.
+        values: u64,
+    },
+}
