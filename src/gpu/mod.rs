@@ -94,8 +94,12 @@ mod tests {
     fn data_file_is_sound() {
         let mut spellings = BTreeSet::new();
         for gpu in known() {
-            let own: BTreeSet<String> =
-                [&gpu.name].into_iter().chain(&gpu.aliases).chain(&gpu.product_names).map(|s| folded(s)).collect();
+            let own: BTreeSet<String> = [&gpu.name]
+                .into_iter()
+                .chain(&gpu.aliases)
+                .chain(&gpu.product_names)
+                .map(|s| folded(s))
+                .collect();
             for spelling in own {
                 assert!(spellings.insert(spelling.clone()), "{spelling} names two GPUs");
             }
@@ -104,9 +108,12 @@ mod tests {
 
     #[test]
     fn spellings() {
-        for (name, expected) in
-            [("l40s", "l40s"), ("RTX 4090", "rtx-4090"), ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("A6000_Ada", "rtx-6000-ada")]
-        {
+        for (name, expected) in [
+            ("l40s", "l40s"),
+            ("RTX 4090", "rtx-4090"),
+            ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+            ("A6000_Ada", "rtx-6000-ada"),
+        ] {
             assert_eq!(find(name).unwrap().name, expected);
         }
     }

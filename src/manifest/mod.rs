@@ -183,20 +183,25 @@ mod tests {
     /// The golden text: a change here changes every committed manifest.
     #[test]
     fn golden_text() {
-        let manifest = Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
+        let manifest =
+            Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
         insta::assert_snapshot!(manifest.to_yaml().unwrap(), @"");
         assert_eq!(Manifest::parse(&manifest.to_yaml().unwrap(), "m.yaml").unwrap(), manifest);
     }
 
     #[test]
     fn equal_tags_are_refused() {
-        let twice = vec![profile(&[("gpu", "l4"), ("content", "a")]), profile(&[("gpu", "l4"), ("content", "b")])];
+        let twice =
+            vec![profile(&[("gpu", "l4"), ("content", "a")]), profile(&[("gpu", "l4"), ("content", "b")])];
         assert!(matches!(Manifest::new(&release(), twice), Err(ManifestError::EqualTags { .. })));
     }
 
     #[test]
     fn other_versions_are_named() {
-        let error = Manifest::parse("schema_version: '3.0'\nprofile_selection_criteria: auto\nprofiles: []\n", "m.yaml");
+        let error = Manifest::parse(
+            "schema_version: '3.0'\nprofile_selection_criteria: auto\nprofiles: []\n",
+            "m.yaml",
+        );
         insta::assert_snapshot!(error.unwrap_err(), @"m.yaml has schema version 3.0; this nimctl reads 2.0");
     }
 }

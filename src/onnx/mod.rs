@@ -24,6 +24,7 @@ pub use element_type::ElementType;
 pub use error::OnnxError;
 pub use file::{OnnxFile, graph_digest};
 pub use graph_digest::{FileDigest, GraphDigest, WrittenFiles};
+pub use lower::{Io, LOWERING_VERSION, LoweringOptions, LoweringReport};
 pub use precision::{Precision, UnknownPrecision};
 pub use tensor_info::{Dimension, TensorInfo};
 pub use write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, Produce, write_model};

@@ -74,7 +74,9 @@ pub enum HashError {
         found: Sha256,
     },
     /// A profile without the tag `content`, under the scheme that needs it.
-    #[error("profile {id} has no tag `content`, so its id says nothing about its files; for manifests that others wrote use --scheme nim-tags")]
+    #[error(
+        "profile {id} has no tag `content`, so its id says nothing about its files; for manifests that others wrote use --scheme nim-tags"
+    )]
     NoContent {
         /// The profile.
         id: String,
@@ -101,20 +103,34 @@ impl HashError {
 /// # Errors
 /// Tags with the rule's separators in them.
 pub fn of_tags(tags: Tags) -> Result<HashedProfile, HashError> {
-    Ok(HashedProfile { id: ProfileId::of_tags(&tags)?, written: None, hashed_text: hashed_text(&tags)?, tags, contents_json: None })
+    Ok(HashedProfile {
+        id: ProfileId::of_tags(&tags)?,
+        written: None,
+        hashed_text: hashed_text(&tags)?,
+        tags,
+        contents_json: None,
+    })
 }
 
 /// Hashes every profile of a manifest. `store` is where `contents.json` may be found, to be shown.
 ///
 /// # Errors
 /// A manifest that can't be read; a profile without `content` under [`Scheme::Content`].
-pub fn of_manifest(path: &Path, scheme: Scheme, store: Option<&Path>) -> Result<Vec<HashedProfile>, HashError> {
+pub fn of_manifest(
+    path: &Path,
+    scheme: Scheme,
+    store: Option<&Path>,
+) -> Result<Vec<HashedProfile>, HashError> {
     let text = fs_err::read_to_string(path).map_err(|source| HashError::Read { source })?;
     let manifest = Manifest::parse(&text, &path.display().to_string())?;
     manifest.profiles.into_iter().map(|profile| of_manifest_profile(profile, scheme, store)).collect()
 }
 
-fn of_manifest_profile(profile: ManifestProfile, scheme: Scheme, store: Option<&Path>) -> Result<HashedProfile, HashError> {
+fn of_manifest_profile(
+    profile: ManifestProfile,
+    scheme: Scheme,
+    store: Option<&Path>,
+) -> Result<HashedProfile, HashError> {
     if scheme == Scheme::Content && !profile.tags.contains_key("content") {
         return Err(HashError::NoContent { id: profile.id });
     }
@@ -124,7 +140,9 @@ fn of_manifest_profile(profile: ManifestProfile, scheme: Scheme, store: Option<&
         .get(CONTENTS_FILE)
         .and_then(|file| store_digest(&file.uri))
         .zip(store)
-        .and_then(|(sha256, store)| fs_err::read_to_string(store.join("blobs/sha256").join(sha256.to_hex())).ok());
+        .and_then(|(sha256, store)| {
+            fs_err::read_to_string(store.join("blobs/sha256").join(sha256.to_hex())).ok()
+        });
     Ok(HashedProfile { written: Some(profile.id), contents_json, ..of_tags(profile.tags)? })
 }
 
@@ -153,7 +171,11 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
         let path = folder.join(&file.path);
         let (found, _) = Sha256::of_file(&path).map_err(|source| HashError::Read { source })?;
         if found != file.sha256 {
-            return Err(HashError::FileDiffers { path: path.display().to_string(), expected: file.sha256, found });
+            return Err(HashError::FileDiffers {
+                path: path.display().to_string(),
+                expected: file.sha256,
+                found,
+            });
         }
     }
     let tags = contents.tags(&Sha256::of(json.as_bytes()));
@@ -163,5 +185,6 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
 /// Returns whether a path is a manifest rather than a recipe or a folder: by its name, else by its first key.
 pub fn looks_like_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == MANIFEST_FILE)
-        || fs_err::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.starts_with("schema_version:")))
+        || fs_err::read_to_string(path)
+            .is_ok_and(|text| text.lines().any(|line| line.starts_with("schema_version:")))
 }

@@ -2,3 +2,4 @@
 
 pub mod build;
 pub mod hash_profile;
+pub mod synth;

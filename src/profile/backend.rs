@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::compute_capability::ComputeCapability;
 
 /// The name of a backend: one of ours, or a third party's (any executable `nimctl-backend-<name>`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Backend(String);
 

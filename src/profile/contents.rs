@@ -97,9 +97,21 @@ impl Contents {
     /// Returns the profile's tags, which follow from the contents; `content` is the digest of the exact bytes of
     /// `contents.json`.
     pub fn tags(&self, content: &Sha256) -> Tags {
-        let Self { schema: _, model: _, graphs: _, backend, toolchain, target, precision, shape_ranges, files: _ } = self;
+        let Self {
+            schema: _,
+            model: _,
+            graphs: _,
+            backend,
+            toolchain,
+            target,
+            precision,
+            shape_ranges,
+            files: _,
+        } = self;
         let mut tags = tags_before_build(backend, *precision, target, largest_batch(shape_ranges));
-        if let Some(tool) = toolchain.get(backend.name()).filter(|_| backend.model_type() == Backend::TENSORRT) {
+        if let Some(tool) =
+            toolchain.get(backend.name()).filter(|_| backend.model_type() == Backend::TENSORRT)
+        {
             tags.insert("trt_version".into(), tool.version.clone());
         }
         tags.insert("content".into(), content.to_hex());

@@ -28,7 +28,9 @@ pub enum InvalidTag {
     #[error("tag key `{0}` must not be empty or contain `:` or `|`: NIM's id rule uses them as separators")]
     Key(String),
     /// A value that has a separator in it.
-    #[error("the value of tag `{key}`, `{value}`, must not contain `|`: NIM's id rule uses it as a separator")]
+    #[error(
+        "the value of tag `{key}`, `{value}`, must not contain `|`: NIM's id rule uses it as a separator"
+    )]
     Value {
         /// The tag's key.
         key: String,
@@ -115,7 +117,12 @@ mod tests {
             "737a0c2191e21c442c4b041bddbd7099681cc5b8aeb42c8f992311b807f8d5d3",
         );
         check(
-            &[("gpu", "RTX4090"), ("gpu_device", "2684:10de"), ("model_type", "tensorrt"), ("precision", "fp16")],
+            &[
+                ("gpu", "RTX4090"),
+                ("gpu_device", "2684:10de"),
+                ("model_type", "tensorrt"),
+                ("precision", "fp16"),
+            ],
             "c761e52b62df2a2a46047aed74dd6e1da8826f3596bec3c197372c7592478f6b",
         );
     }

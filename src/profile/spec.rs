@@ -45,7 +45,12 @@ impl ProfileSpec {
 }
 
 /// Returns the tags that follow from what is asked for.
-pub(super) fn tags_before_build(backend: &Backend, precision: Precision, target: &Target, batch_size: Option<i64>) -> Tags {
+pub(super) fn tags_before_build(
+    backend: &Backend,
+    precision: Precision,
+    target: &Target,
+    batch_size: Option<i64>,
+) -> Tags {
     let mut tags = Tags::from([
         ("backend".to_owned(), backend.tag().to_owned()),
         ("model_type".to_owned(), backend.model_type().to_owned()),

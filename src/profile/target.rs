@@ -38,7 +38,9 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gpu { name, compute_capability: _ } => f.write_str(name),
-            Self::ComputeCapabilities(capabilities) => write!(f, "sm{}", joined(capabilities, "-sm", |c| c.sm().to_string())),
+            Self::ComputeCapabilities(capabilities) => {
+                write!(f, "sm{}", joined(capabilities, "-sm", |c| c.sm().to_string()))
+            }
             Self::Generic => f.write_str("generic"),
         }
     }
@@ -49,6 +51,10 @@ pub fn capability_tag(capabilities: &[ComputeCapability]) -> String {
     joined(capabilities, "+", |capability| capability.to_string())
 }
 
-fn joined(capabilities: &[ComputeCapability], separator: &str, word: impl Fn(&ComputeCapability) -> String) -> String {
+fn joined(
+    capabilities: &[ComputeCapability],
+    separator: &str,
+    word: impl Fn(&ComputeCapability) -> String,
+) -> String {
     capabilities.iter().map(word).collect::<Vec<_>>().join(separator)
 }

@@ -34,7 +34,9 @@ pub enum RecipeProblem {
         newer: bool,
     },
     /// A name that can't be part of a path or a tag.
-    #[error("{what} `{name}` may have letters, digits, `.`, `_` and `-` only, and must start with a letter or digit")]
+    #[error(
+        "{what} `{name}` may have letters, digits, `.`, `_` and `-` only, and must start with a letter or digit"
+    )]
     Name {
         /// What is named.
         what: &'static str,
@@ -57,7 +59,9 @@ pub enum RecipeProblem {
     #[error(transparent)]
     Backend(#[from] crate::profile::InvalidBackend),
     /// A target that the backend can't build for.
-    #[error("{backend} cannot build for {target}: it builds for compute capabilities {can}; use the backend {instead}")]
+    #[error(
+        "{backend} cannot build for {target}: it builds for compute capabilities {can}; use the backend {instead}"
+    )]
     UnsupportedTarget {
         /// The backend.
         backend: Backend,
@@ -69,7 +73,9 @@ pub enum RecipeProblem {
         instead: &'static str,
     },
     /// Only ONNX profiles are generic.
-    #[error("backend {backend} compiles for a GPU: name `gpus`, `compute_capabilities` or `portable` (only onnxruntime profiles are generic)")]
+    #[error(
+        "backend {backend} compiles for a GPU: name `gpus`, `compute_capabilities` or `portable` (only onnxruntime profiles are generic)"
+    )]
     GenericPlan {
         /// The backend.
         backend: Backend,
@@ -94,7 +100,9 @@ pub enum RecipeProblem {
         problem: crate::shape_range::InvalidShapeRange,
     },
     /// Two profiles that no tag tells apart.
-    #[error("profile {name} is asked for twice (also on line {first_line}): the two would have equal tags, and nobody could select between them")]
+    #[error(
+        "profile {name} is asked for twice (also on line {first_line}): the two would have equal tags, and nobody could select between them"
+    )]
     EqualTags {
         /// Their name.
         name: String,
@@ -104,14 +112,6 @@ pub enum RecipeProblem {
     /// Options that make no sense for FP32.
     #[error("`lowering` has no effect in {0}: remove it, or ask for fp16 or bf16")]
     LoweringOfFp32(Precision),
-    /// A sha256 or a URL in a source.
-    #[error("source of graph `{graph}`: {problem}")]
-    Source {
-        /// The graph.
-        graph: String,
-        /// What is wrong.
-        problem: String,
-    },
 }
 
 impl fmt::Display for RecipeError {

@@ -21,7 +21,9 @@ pub enum GraphMismatch {
         inputs: Vec<String>,
     },
     /// An input with a dynamic dimension has no shape range.
-    #[error("{recipe}:{line}: graph `{graph}`, input `{input}` has the dynamic shape {shape}, but `shapes` says nothing of it: add `{input}: {{ min: […], opt: […], max: […] }}`")]
+    #[error(
+        "{recipe}:{line}: graph `{graph}`, input `{input}` has the dynamic shape {shape}, but `shapes` says nothing of it: add `{input}: {{ min: […], opt: […], max: […] }}`"
+    )]
     NoRange {
         /// The recipe.
         recipe: String,
@@ -35,7 +37,9 @@ pub enum GraphMismatch {
         shape: String,
     },
     /// The range doesn't fit the graph's shape.
-    #[error("{recipe}:{line}: graph `{graph}`, input `{input}`: the shape range {range} does not fit the graph's shape {shape}")]
+    #[error(
+        "{recipe}:{line}: graph `{graph}`, input `{input}`: the shape range {range} does not fit the graph's shape {shape}"
+    )]
     RangeMisfit {
         /// The recipe.
         recipe: String,
@@ -65,24 +69,45 @@ impl Recipe {
             let line = shape_lines.get(input).copied().unwrap_or(*source_line);
             let Some(found) = inputs.iter().find(|info| info.name == *input) else {
                 let inputs = inputs.iter().map(|info| format!("`{}`", info.name)).collect();
-                return Err(GraphMismatch::NoSuchInput { recipe: recipe(), line, graph: graph(), input: input.clone(), inputs });
+                return Err(GraphMismatch::NoSuchInput {
+                    recipe: recipe(),
+                    line,
+                    graph: graph(),
+                    input: input.clone(),
+                    inputs,
+                });
             };
             let fits = found.shape.len() == range.min.len()
-                && found.shape.iter().zip(range.min.iter().zip(&range.max)).all(|(dimension, (min, max))| match dimension {
-                    Dimension::Fixed(size) => min == size && max == size,
-                    Dimension::Symbolic(_) | Dimension::Unknown => true,
+                && found.shape.iter().zip(range.min.iter().zip(&range.max)).all(|(dimension, (min, max))| {
+                    match dimension {
+                        Dimension::Fixed(size) => min == size && max == size,
+                        Dimension::Symbolic(_) | Dimension::Unknown => true,
+                    }
                 });
             if !fits {
                 let range = format!("{:?} to {:?}", range.min, range.max);
                 let shape = shape_text(&found.shape);
-                return Err(GraphMismatch::RangeMisfit { recipe: recipe(), line, graph: graph(), input: input.clone(), range, shape });
+                return Err(GraphMismatch::RangeMisfit {
+                    recipe: recipe(),
+                    line,
+                    graph: graph(),
+                    input: input.clone(),
+                    range,
+                    shape,
+                });
             }
         }
         for info in inputs {
             let dynamic = info.shape.iter().any(|dimension| !matches!(dimension, Dimension::Fixed(_)));
             if dynamic && !shapes.contains_key(&info.name) {
                 let shape = shape_text(&info.shape);
-                return Err(GraphMismatch::NoRange { recipe: recipe(), line: *source_line, graph: graph(), input: info.name.clone(), shape });
+                return Err(GraphMismatch::NoRange {
+                    recipe: recipe(),
+                    line: *source_line,
+                    graph: graph(),
+                    input: info.name.clone(),
+                    shape,
+                });
             }
         }
         Ok(())

@@ -56,7 +56,10 @@ impl Recipe {
         let raw: schema::Recipe = serde_saphyr::from_str(text).map_err(|error| syntax_error(&error, path))?;
         let schema::Recipe { schema, model, graphs, profiles } = raw;
         if schema.value != schema::RECIPE_SCHEMA {
-            let newer = schema.value.strip_prefix("nimctl.recipe/").is_some_and(|version| version.parse().is_ok_and(|v: u32| v > 1));
+            let newer = schema
+                .value
+                .strip_prefix("nimctl.recipe/")
+                .is_some_and(|version| version.parse().is_ok_and(|v: u32| v > 1));
             return Err(RecipeProblem::Schema { found: schema.value.clone(), newer }.at_value(path, &schema));
         }
         let schema::Model { name, release } = model;
@@ -92,7 +95,11 @@ impl Recipe {
 
     /// Returns the shape ranges of every graph that has some.
     pub fn shape_ranges(&self) -> BTreeMap<String, BTreeMap<String, ShapeRange>> {
-        self.graphs.iter().filter(|(_, graph)| !graph.shapes.is_empty()).map(|(name, graph)| (name.clone(), graph.shapes.clone())).collect()
+        self.graphs
+            .iter()
+            .filter(|(_, graph)| !graph.shapes.is_empty())
+            .map(|(name, graph)| (name.clone(), graph.shapes.clone()))
+            .collect()
     }
 
     /// Returns the largest batch: the value of the tag `batch_size`.
@@ -116,7 +123,11 @@ fn syntax_error(error: &serde_saphyr::Error, path: &str) -> RecipeError {
 }
 
 fn check_name(path: &str, what: &'static str, name: &Spanned<String>) -> Result<(), RecipeError> {
-    if is_plain_name(&name.value) { Ok(()) } else { Err(RecipeProblem::Name { what, name: name.value.clone() }.at_value(path, name)) }
+    if is_plain_name(&name.value) {
+        Ok(())
+    } else {
+        Err(RecipeProblem::Name { what, name: name.value.clone() }.at_value(path, name))
+    }
 }
 
 fn is_plain_name(name: &str) -> bool {
@@ -129,12 +140,10 @@ fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGra
     if !is_plain_name(name) {
         return Err(RecipeProblem::Name { what: "graph name", name: name.into() }.at_value(path, &source));
     }
-    source.value.check().map_err(|problem| {
-        RecipeProblem::Source { graph: name.into(), problem: problem.to_string() }.at_value(path, &source)
-    })?;
     for (input, range) in &shapes {
         range.value.check().map_err(|problem| {
-            RecipeProblem::ShapeRange { graph: name.into(), input: input.clone(), problem }.at_value(path, range)
+            RecipeProblem::ShapeRange { graph: name.into(), input: input.clone(), problem }
+                .at_value(path, range)
         })?;
     }
     let shape_lines = shapes.iter().map(|(input, range)| (input.clone(), range.referenced.line())).collect();
@@ -144,9 +153,15 @@ fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGra
 }
 
 /// Writes out one group's matrix of targets and precisions.
-fn expand_group(path: &str, group: Spanned<schema::ProfileGroup>, specs: &mut Vec<ProfileSpec>) -> Result<(), RecipeError> {
-    let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, workspace_mib } = group.value;
-    let backend = Backend::new(&backend_name.value).map_err(|error| RecipeProblem::from(error).at_value(path, &backend_name))?;
+fn expand_group(
+    path: &str,
+    group: Spanned<schema::ProfileGroup>,
+    specs: &mut Vec<ProfileSpec>,
+) -> Result<(), RecipeError> {
+    let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, workspace_mib } =
+        group.value;
+    let backend = Backend::new(&backend_name.value)
+        .map_err(|error| RecipeProblem::from(error).at_value(path, &backend_name))?;
     if precisions.value.is_empty() {
         return Err(RecipeProblem::Empty { what: "`precisions`" }.at_value(path, &precisions));
     }
@@ -160,12 +175,19 @@ fn expand_group(path: &str, group: Spanned<schema::ProfileGroup>, specs: &mut Ve
             let spec = ProfileSpec {
                 backend: backend.clone(),
                 target: target.clone(),
-                lowering: LoweringOptions { precision, io, keep_ops: keep_ops.clone(), keep_nodes: keep_nodes.clone() },
+                lowering: LoweringOptions {
+                    precision,
+                    io,
+                    keep_ops: keep_ops.clone(),
+                    keep_nodes: keep_nodes.clone(),
+                },
                 workspace_mib,
                 line: location.line(),
             };
             if let Some(first) = specs.iter().find(|other| other.name() == spec.name()) {
-                return Err(RecipeProblem::EqualTags { name: spec.name(), first_line: first.line }.at(path, location));
+                return Err(
+                    RecipeProblem::EqualTags { name: spec.name(), first_line: first.line }.at(path, location)
+                );
             }
             specs.push(spec);
         }
@@ -173,7 +195,11 @@ fn expand_group(path: &str, group: Spanned<schema::ProfileGroup>, specs: &mut Ve
     Ok(())
 }
 
-fn check_targets(path: &str, backend: &Backend, targets: Spanned<schema::Targets>) -> Result<Vec<(Target, Location)>, RecipeError> {
+fn check_targets(
+    path: &str,
+    backend: &Backend,
+    targets: Spanned<schema::Targets>,
+) -> Result<Vec<(Target, Location)>, RecipeError> {
     let location = targets.referenced;
     let empty = |what| Err(RecipeProblem::Empty { what }.at(path, location));
     if backend.ships_onnx() && !matches!(targets.value, schema::Targets::Generic) {
@@ -181,29 +207,45 @@ fn check_targets(path: &str, backend: &Backend, targets: Spanned<schema::Targets
     }
     match targets.value {
         schema::Targets::Generic if backend.ships_onnx() => Ok(vec![(Target::Generic, location)]),
-        schema::Targets::Generic => Err(RecipeProblem::GenericPlan { backend: backend.clone() }.at(path, location)),
+        schema::Targets::Generic => {
+            Err(RecipeProblem::GenericPlan { backend: backend.clone() }.at(path, location))
+        }
         schema::Targets::Gpus(names) if names.is_empty() => empty("`gpus`"),
         schema::Targets::Gpus(names) => names
             .iter()
             .map(|name| {
-                let gpu = gpu::find(&name.value).map_err(|error| RecipeProblem::from(error).at_value(path, name))?;
-                check_supported(backend, &format!("{} (compute capability {})", gpu.name, gpu.compute_capability), gpu.compute_capability).map_err(|problem| problem.at_value(path, name))?;
-                let target = Target::Gpu { name: gpu.name.clone(), compute_capability: gpu.compute_capability };
+                let gpu = gpu::find(&name.value)
+                    .map_err(|error| RecipeProblem::from(error).at_value(path, name))?;
+                check_supported(
+                    backend,
+                    &format!("{} (compute capability {})", gpu.name, gpu.compute_capability),
+                    gpu.compute_capability,
+                )
+                .map_err(|problem| problem.at_value(path, name))?;
+                let target =
+                    Target::Gpu { name: gpu.name.clone(), compute_capability: gpu.compute_capability };
                 Ok((target, name.referenced))
             })
             .collect(),
         schema::Targets::ComputeCapabilities(texts) if texts.is_empty() => empty("`compute_capabilities`"),
         schema::Targets::ComputeCapabilities(texts) => texts
             .iter()
-            .map(|text| Ok((Target::ComputeCapabilities(vec![check_capability(path, backend, text)?]), text.referenced)))
+            .map(|text| {
+                Ok((
+                    Target::ComputeCapabilities(vec![check_capability(path, backend, text)?]),
+                    text.referenced,
+                ))
+            })
             .collect(),
         schema::Targets::Portable(texts) if texts.is_empty() => empty("`portable`"),
         schema::Targets::Portable(_) if backend.name() == Backend::TENSORRT => {
             Err(RecipeProblem::NoPortablePlans { backend: backend.clone() }.at(path, location))
         }
         schema::Targets::Portable(texts) => {
-            let mut capabilities =
-                texts.iter().map(|text| check_capability(path, backend, text)).collect::<Result<Vec<_>, _>>()?;
+            let mut capabilities = texts
+                .iter()
+                .map(|text| check_capability(path, backend, text))
+                .collect::<Result<Vec<_>, _>>()?;
             capabilities.sort_unstable();
             capabilities.dedup();
             Ok(vec![(Target::ComputeCapabilities(capabilities), location)])
@@ -211,7 +253,11 @@ fn check_targets(path: &str, backend: &Backend, targets: Spanned<schema::Targets
     }
 }
 
-fn check_capability(path: &str, backend: &Backend, text: &Spanned<String>) -> Result<ComputeCapability, RecipeError> {
+fn check_capability(
+    path: &str,
+    backend: &Backend,
+    text: &Spanned<String>,
+) -> Result<ComputeCapability, RecipeError> {
     let capability: ComputeCapability =
         text.value.parse().map_err(|error| RecipeProblem::from(error).at_value(path, text))?;
     check_supported(backend, &format!("compute capability {capability}"), capability)
@@ -219,7 +265,11 @@ fn check_capability(path: &str, backend: &Backend, text: &Spanned<String>) -> Re
     Ok(capability)
 }
 
-fn check_supported(backend: &Backend, target: &str, capability: ComputeCapability) -> Result<(), RecipeProblem> {
+fn check_supported(
+    backend: &Backend,
+    target: &str,
+    capability: ComputeCapability,
+) -> Result<(), RecipeProblem> {
     match backend.known_capabilities() {
         Some(known) if !known.contains(&capability) => Err(RecipeProblem::UnsupportedTarget {
             backend: backend.clone(),

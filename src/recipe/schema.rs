@@ -98,11 +98,11 @@ pub(super) enum Targets {
 }
 
 /// How graphs are lowered.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Lowering {
     /// Whether the graph's inputs and outputs keep their types.
-    #[serde(default)]
+    #[serde(default = "keep")]
     pub io: Io,
     /// Operator types that stay in FP32.
     #[serde(default)]
@@ -110,4 +110,14 @@ pub(super) struct Lowering {
     /// Nodes that stay in FP32, by name.
     #[serde(default)]
     pub keep_nodes: Vec<String>,
+}
+
+impl Default for Lowering {
+    fn default() -> Self {
+        Self { io: keep(), keep_ops: Vec::new(), keep_nodes: Vec::new() }
+    }
+}
+
+fn keep() -> Io {
+    Io::Keep
 }

@@ -11,7 +11,8 @@ use sha2::Digest as _;
 use super::{HttpsSource, SourceError};
 use crate::atomic_file;
 use crate::digest::Sha256;
-use crate::toolchain::{PlaceLock, Places, Stage, Watch, digest_of_file, remove_leftovers, work_folder};
+use crate::digest_cache::digest_of_file;
+use crate::toolchain::{PlaceLock, Places, Stage, Watch, remove_leftovers, work_folder};
 
 const CHUNK_BYTES: usize = 256 * 1024;
 const POLL: Duration = Duration::from_millis(100);

@@ -25,6 +25,7 @@ mod pip;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
+use crate::synth::{NvclipSize, NvclipTower};
 
 pub use error::SourceError;
 pub use https::{HttpsLimits, fetch_https};
@@ -74,10 +75,10 @@ pub struct PipSource {
 pub struct SynthSource {
     /// Which architecture.
     pub model: SynthModel,
-    /// Which size of it, by the generator's name.
-    pub size: String,
+    /// Which size of it.
+    pub size: NvclipSize,
     /// Which of its graphs.
-    pub tower: SynthTower,
+    pub tower: NvclipTower,
     /// What the weights are drawn from.
     pub seed: u64,
 }
@@ -88,16 +89,6 @@ pub struct SynthSource {
 pub enum SynthModel {
     /// The two towers of NV-CLIP.
     Nvclip,
-}
-
-/// A graph of a generated model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SynthTower {
-    /// The image tower.
-    Vision,
-    /// The text tower.
-    Text,
 }
 
 #[cfg(test)]
@@ -130,8 +121,8 @@ mod tests {
             "synth: {model: nvclip, size: tiny, tower: vision, seed: 7}",
             Source::Synth(SynthSource {
                 model: SynthModel::Nvclip,
-                size: "tiny".into(),
-                tower: SynthTower::Vision,
+                size: NvclipSize::Tiny,
+                tower: NvclipTower::Vision,
                 seed: 7,
             }),
         );

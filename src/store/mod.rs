@@ -26,8 +26,8 @@ use crate::atomic_file;
 use crate::digest::{Blake3, Sha256};
 use crate::passport::Passport;
 use crate::profile::ProfileId;
-use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobReason, JobState, OutputFile, state};
 use crate::worklist::{BUILD_RECORD_SCHEMA, Job};
+use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobReason, JobState, OutputFile, state};
 
 /// A store on disk.
 #[derive(Clone, Debug)]
@@ -65,7 +65,11 @@ impl Store {
     ///
     /// # Errors
     /// A store that can't be written; cancelled.
-    pub fn lock(&self, waiting: impl FnOnce(), cancelled: &dyn Fn() -> bool) -> Result<WriteLock, StoreError> {
+    pub fn lock(
+        &self,
+        waiting: impl FnOnce(),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<WriteLock, StoreError> {
         let path = self.root.join("lock");
         let file = fs_err::OpenOptions::new()
             .create(true)
@@ -94,7 +98,8 @@ impl Store {
         let tmp = self.root.join("tmp");
         for entry in fs_err::read_dir(&tmp).map_err(|source| self.unwritable(source))? {
             let path = entry.map_err(|source| self.unwritable(source))?.path();
-            let removed = if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+            let removed =
+                if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
             removed.map_err(|source| self.unwritable(source))?;
         }
         Ok(WriteLock { _file: file })
@@ -105,7 +110,10 @@ impl Store {
     /// # Errors
     /// A store that can't be written.
     pub fn work_folder(&self) -> Result<tempfile::TempDir, StoreError> {
-        tempfile::Builder::new().prefix("work-").tempdir_in(self.root.join("tmp")).map_err(|source| self.unwritable(source))
+        tempfile::Builder::new()
+            .prefix("work-")
+            .tempdir_in(self.root.join("tmp"))
+            .map_err(|source| self.unwritable(source))
     }
 
     /// Returns where a blob is, if it is there.
@@ -116,7 +124,8 @@ impl Store {
     /// Returns whether a blob is there with this size. Bytes are not read: a blob was verified when it came in, and
     /// `nimctl verify` reads them all.
     pub fn has_blob(&self, sha256: &Sha256, size_bytes: u64) -> bool {
-        fs_err::metadata(self.blob_path(sha256)).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size_bytes)
+        fs_err::metadata(self.blob_path(sha256))
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == size_bytes)
     }
 
     /// Takes a finished file of a work folder into the store, under its digest. The file is synced while its two
@@ -125,7 +134,8 @@ impl Store {
     /// # Errors
     /// A file that can't be read, a store that can't be written.
     pub fn adopt(&self, file: &Path, path_in_profile: &str) -> Result<OutputFile, StoreError> {
-        let io_error = |source| StoreError::Io { doing: format!("taking {} into the store", file.display()), source };
+        let io_error =
+            |source| StoreError::Io { doing: format!("taking {} into the store", file.display()), source };
         let (sha256, blake3, synced) = std::thread::scope(|scope| {
             let sha256 = scope.spawn(|| Sha256::of_file(file));
             let synced = scope.spawn(|| fs_err::File::open(file)?.sync_all());
@@ -164,7 +174,8 @@ impl Store {
     /// A blob that isn't there, or whose bytes don't match.
     pub fn get(&self, sha256: &Sha256) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(sha256);
-        let bytes = fs_err::read(&path).map_err(|source| StoreError::Io { doing: format!("reading {sha256}"), source })?;
+        let bytes = fs_err::read(&path)
+            .map_err(|source| StoreError::Io { doing: format!("reading {sha256}"), source })?;
         let found = Sha256::of(&bytes);
         if found == *sha256 { Ok(bytes) } else { Err(StoreError::Damaged { path, expected: *sha256, found }) }
     }
@@ -192,9 +203,10 @@ impl Store {
     /// # Errors
     /// A record that can't be read; one that is damaged counts as absent.
     pub fn job_state(&self, job: &Job) -> Result<JobState, StoreError> {
-        let record: Option<BuildRecord> = self
-            .read_json(&self.record_path(&job.key))?
-            .filter(|record: &BuildRecord| record.schema == BUILD_RECORD_SCHEMA && record.document == job.document);
+        let record: Option<BuildRecord> =
+            self.read_json(&self.record_path(&job.key))?.filter(|record: &BuildRecord| {
+                record.schema == BUILD_RECORD_SCHEMA && record.document == job.document
+            });
         let missing = record
             .iter()
             .flat_map(|record| &record.outputs)
@@ -202,7 +214,9 @@ impl Store {
             .map(|output| output.sha256);
         let last = match &record {
             Some(_) => None,
-            None => job.users.iter().find_map(|user| self.read_json(&self.last_path(&user.place)).ok().flatten()),
+            None => {
+                job.users.iter().find_map(|user| self.read_json(&self.last_path(&user.place)).ok().flatten())
+            }
         };
         Ok(state(job, record, missing, last.as_ref()))
     }
@@ -235,7 +249,12 @@ impl Store {
     ///
     /// # Errors
     /// A store that can't be written.
-    pub fn put_profile(&self, passport: &Passport, contents_json: &str, files: &[OutputFile]) -> Result<PathBuf, StoreError> {
+    pub fn put_profile(
+        &self,
+        passport: &Passport,
+        contents_json: &str,
+        files: &[OutputFile],
+    ) -> Result<PathBuf, StoreError> {
         let path = self.passport_path(&passport.id);
         let known: Option<Passport> = self.read_json(&path)?;
         if known.as_ref().map(Passport::without_measurements) != Some(passport.without_measurements()) {
@@ -269,7 +288,8 @@ impl Store {
     }
 
     fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| self.unwritable(io::Error::other(error)))?;
+        let text =
+            serde_json::to_string_pretty(value).map_err(|error| self.unwritable(io::Error::other(error)))?;
         atomic_file::write(path, text.as_bytes()).map_err(|source| self.unwritable(source))
     }
 

@@ -19,7 +19,11 @@ fn adopted_files_are_named_by_their_bytes() {
         assert_eq!(output.blake3, Blake3::of(b"plan"));
         assert!(store.has_blob(&output.sha256, 4) && !store.has_blob(&output.sha256, 5));
     }
-    assert_eq!(fs_err::read_dir(store.root().join("blobs/sha256")).unwrap().count(), 1, "equal plans share one file");
+    assert_eq!(
+        fs_err::read_dir(store.root().join("blobs/sha256")).unwrap().count(),
+        1,
+        "equal plans share one file"
+    );
 }
 
 #[test]

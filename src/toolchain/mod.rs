@@ -27,7 +27,6 @@
 //! library (only workers do).
 
 mod child_process;
-mod digest_cache;
 mod error;
 mod install;
 mod locate;
@@ -49,7 +48,6 @@ pub use places::{Places, Progress, STANDARD_LIBRARY_FOLDERS, Stage, Watch, curre
 pub use status::{ToolState, ToolStatus, list};
 pub use tool::{Tool, UnknownTool};
 
-pub(crate) use digest_cache::digest_of_file;
 pub(crate) use lock::is_plain;
 pub(crate) use pip::{Requirement, download};
 pub(crate) use place_lock::PlaceLock;

@@ -137,7 +137,11 @@ pub fn changes(old: &BuildKeyDocument, new: &BuildKeyDocument) -> Vec<FieldChang
     fields
         .into_iter()
         .filter(|field| old.get(*field) != new.get(*field))
-        .map(|field| FieldChange { field: field.clone(), old: old.get(field).cloned(), new: new.get(field).cloned() })
+        .map(|field| FieldChange {
+            field: field.clone(),
+            old: old.get(field).cloned(),
+            new: new.get(field).cloned(),
+        })
         .collect()
 }
 
@@ -147,7 +151,9 @@ fn leaves(document: &BuildKeyDocument) -> BTreeMap<String, String> {
         let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match value {
             Value::Null => {}
-            Value::Object(members) => members.iter().for_each(|(name, member)| walk(&join(name), member, out)),
+            Value::Object(members) => {
+                members.iter().for_each(|(name, member)| walk(&join(name), member, out))
+            }
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 items.iter().enumerate().for_each(|(index, item)| walk(&join(&index.to_string()), item, out));
             }

@@ -102,11 +102,29 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
             let lowering = lowering_document(spec, digest);
             let lowered = lowering.key()?;
             let place = format!("{}/{graph}/lower-{}", inputs.model, spec.precision());
-            add(&mut lowerings, Job { key: lowered, document: lowering, graph: graph.clone(), input: None, users: vec![JobUser { profile: spec.name(), place }] });
+            add(
+                &mut lowerings,
+                Job {
+                    key: lowered,
+                    document: lowering,
+                    graph: graph.clone(),
+                    input: None,
+                    users: vec![JobUser { profile: spec.name(), place }],
+                },
+            );
             if !spec.backend.ships_onnx() {
                 let document = compile_document(spec, graph, digest, inputs);
                 let place = format!("{}/{graph}/{}", inputs.model, spec.name());
-                add(&mut compilations, Job { key: document.key()?, document, graph: graph.clone(), input: Some(lowered), users: vec![JobUser { profile: spec.name(), place }] });
+                add(
+                    &mut compilations,
+                    Job {
+                        key: document.key()?,
+                        document,
+                        graph: graph.clone(),
+                        input: Some(lowered),
+                        users: vec![JobUser { profile: spec.name(), place }],
+                    },
+                );
             }
         }
     }
@@ -116,7 +134,12 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
 
 /// Decides whether a job must run: `record` is what the store has under its key, `missing` an output that the record
 /// names and the store lacks, `last` the document last built at the job's place.
-pub fn state(job: &Job, record: Option<BuildRecord>, missing: Option<Sha256>, last: Option<&BuildKeyDocument>) -> JobState {
+pub fn state(
+    job: &Job,
+    record: Option<BuildRecord>,
+    missing: Option<Sha256>,
+    last: Option<&BuildKeyDocument>,
+) -> JobState {
     match (record, missing, last) {
         (Some(_), Some(sha256), _) => JobState::MustRun(JobReason::OutputMissing(sha256)),
         (Some(record), None, _) => JobState::UpToDate(Box::new(record)),
@@ -139,15 +162,26 @@ fn lowering_document(spec: &ProfileSpec, digest: &GraphDigest) -> BuildKeyDocume
     BuildKeyDocument::new(Action::Lower, digest.clone(), spec.lowering.clone(), LOWERING_VERSION)
 }
 
-fn compile_document(spec: &ProfileSpec, graph: &str, digest: &GraphDigest, inputs: &Inputs<'_>) -> BuildKeyDocument {
+fn compile_document(
+    spec: &ProfileSpec,
+    graph: &str,
+    digest: &GraphDigest,
+    inputs: &Inputs<'_>,
+) -> BuildKeyDocument {
     let ProfileSpec { backend, target, lowering, workspace_mib, line: _ } = spec;
-    let mut document =
-        BuildKeyDocument::new(Action::Compile(backend.name().to_owned()), digest.clone(), lowering.clone(), LOWERING_VERSION);
+    let mut document = BuildKeyDocument::new(
+        Action::Compile(backend.name().to_owned()),
+        digest.clone(),
+        lowering.clone(),
+        LOWERING_VERSION,
+    );
     document.toolchain = inputs.toolchains.get(backend).cloned().unwrap_or_default();
     document.compute_capabilities = target.compute_capabilities();
     // TensorRT times kernels on the GPU at hand, so a plan for an H100 PCIe is no plan for an H100 SXM.
     document.tuned_on = match target {
-        Target::Gpu { name, compute_capability: _ } if backend.name() == Backend::TENSORRT => Some(name.clone()),
+        Target::Gpu { name, compute_capability: _ } if backend.name() == Backend::TENSORRT => {
+            Some(name.clone())
+        }
         _ => None,
     };
     document.shape_ranges = inputs.shape_ranges.get(graph).cloned().unwrap_or_default();

@@ -5,11 +5,22 @@ use crate::compute_capability::ComputeCapability;
 use crate::onnx::{FileDigest, Io, LoweringOptions, Precision};
 
 fn digest(bytes: &[u8]) -> GraphDigest {
-    GraphDigest { files: vec![FileDigest { path: "model.onnx".into(), sha256: Sha256::of(bytes), size_bytes: bytes.len() as u64 }] }
+    GraphDigest {
+        files: vec![FileDigest {
+            path: "model.onnx".into(),
+            sha256: Sha256::of(bytes),
+            size_bytes: bytes.len() as u64,
+        }],
+    }
 }
 
 fn spec(backend: &str, target: Target) -> ProfileSpec {
-    let lowering = LoweringOptions { precision: Precision::Fp16, io: Io::Keep, keep_ops: Vec::new(), keep_nodes: Vec::new() };
+    let lowering = LoweringOptions {
+        precision: Precision::Fp16,
+        io: Io::Keep,
+        keep_ops: Vec::new(),
+        keep_nodes: Vec::new(),
+    };
     ProfileSpec { backend: Backend::new(backend).unwrap(), target, lowering, workspace_mib: None, line: 1 }
 }
 
@@ -42,16 +53,27 @@ fn profiles_share_lowerings_and_plans() {
     let titles: Vec<String> = jobs.iter().map(Job::title).collect();
     assert_eq!(
         titles,
-        ["text: lower to fp16", "vision: lower to fp16", "text: tensorrt-rtx for 8.9, fp16", "vision: tensorrt-rtx for 8.9, fp16"]
+        [
+            "text: lower to fp16",
+            "vision: lower to fp16",
+            "text: tensorrt-rtx for 8.9, fp16",
+            "vision: tensorrt-rtx for 8.9, fp16"
+        ]
     );
     assert_eq!(jobs[0].users.len(), 3);
-    assert_eq!(jobs[2].users.iter().map(|user| user.profile.as_str()).collect::<Vec<_>>(), ["tensorrt-rtx-l40s-fp16", "tensorrt-rtx-l4-fp16"]);
+    assert_eq!(
+        jobs[2].users.iter().map(|user| user.profile.as_str()).collect::<Vec<_>>(),
+        ["tensorrt-rtx-l40s-fp16", "tensorrt-rtx-l4-fp16"]
+    );
     assert_eq!(jobs[2].input, Some(jobs[0].key));
 }
 
 #[test]
 fn plans_tuned_on_a_gpu_are_not_shared() {
-    let jobs = resolve(&[spec("tensorrt", gpu("h100-sxm", HOPPER)), spec("tensorrt", gpu("h100-pcie", HOPPER))], "1");
+    let jobs = resolve(
+        &[spec("tensorrt", gpu("h100-sxm", HOPPER)), spec("tensorrt", gpu("h100-pcie", HOPPER))],
+        "1",
+    );
     assert_eq!(jobs.iter().filter(|job| job.input.is_some()).count(), 4);
 }
 
@@ -60,7 +82,8 @@ fn a_changed_key_says_what_changed() {
     let specs = [spec("tensorrt-rtx", gpu("l4", ADA))];
     let (old, new) = (resolve(&specs, "1.6"), resolve(&specs, "1.7"));
     assert!(matches!(state(&new[0], None, None, None), JobState::MustRun(JobReason::New)));
-    let JobState::MustRun(JobReason::Changed(changes)) = state(&new[2], None, None, Some(&old[2].document)) else {
+    let JobState::MustRun(JobReason::Changed(changes)) = state(&new[2], None, None, Some(&old[2].document))
+    else {
         panic!("expected a change");
     };
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();

@@ -4,14 +4,18 @@ use std::path::PathBuf;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::toolchain::{Lock, Places, STANDARD_LIBRARY_FOLDERS, Tool};
-use nimctl::worker::SearchPath;
+use nimctl::worker::discover::SearchPath;
 
 use crate::cli::Global;
 use crate::exit::Failure;
 
 /// Returns the folder of this user's data: `--data-dir`, `NIMCTL_DATA_DIR`, else where the desktop's rules put it.
 pub(crate) fn data_folder(global: &Global) -> Result<PathBuf, Failure> {
-    let from_home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".local/share"));
+    let from_home = || {
+        std::env::var_os("HOME")
+            .filter(|home| !home.is_empty())
+            .map(|home| PathBuf::from(home).join(".local/share"))
+    };
     let absolute = |path: &PathBuf| path.is_absolute();
     match &global.data_dir {
         Some(folder) => Ok(folder.clone()),
@@ -20,7 +24,12 @@ pub(crate) fn data_folder(global: &Global) -> Result<PathBuf, Failure> {
             .filter(absolute)
             .or_else(from_home)
             .map(|folder| folder.join("nimctl"))
-            .ok_or_else(|| Failure::new(ErrorKind::Input, anyhow::anyhow!("no home folder: name a folder with --data-dir or NIMCTL_DATA_DIR"))),
+            .ok_or_else(|| {
+                Failure::new(
+                    ErrorKind::Input,
+                    anyhow::anyhow!("no home folder: name a folder with --data-dir or NIMCTL_DATA_DIR"),
+                )
+            }),
     }
 }
 
@@ -61,5 +70,9 @@ pub(crate) fn places(global: &Global) -> Result<Places, Failure> {
 /// Returns where workers are looked for.
 pub(crate) fn search_path() -> SearchPath {
     let program = std::env::current_exe().ok();
-    SearchPath::new(program.as_deref(), std::env::var_os("NIMCTL_BACKENDS").as_deref(), std::env::var_os("PATH").as_deref())
+    SearchPath::new(
+        program.as_deref(),
+        std::env::var_os("NIMCTL_BACKENDS").as_deref(),
+        std::env::var_os("PATH").as_deref(),
+    )
 }

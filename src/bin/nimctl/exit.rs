@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
-use nimctl::worker::Cancel;
+use nimctl::worker::host::Cancel;
 
 /// A failure of a command: what to print, and the exit code.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ failures!(
     nimctl::onnx::OnnxError,
     nimctl::ops::hash_profile::HashError,
     nimctl::store::StoreError,
-    nimctl::worker::WorkerError,
+    nimctl::worker::error::WorkerError,
 );
 
 impl From<nimctl::toolchain::ToolchainError> for Failure {

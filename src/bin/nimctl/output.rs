@@ -34,7 +34,10 @@ impl Output {
     pub(crate) fn result(&self, text: &str, view: &impl Serialize) {
         match self.format {
             Format::Text => self.data(text),
-            Format::Json => self.data(&serde_json::to_string_pretty(view).unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())),
+            Format::Json => self.data(
+                &serde_json::to_string_pretty(view)
+                    .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string()),
+            ),
         }
     }
 
@@ -75,7 +78,10 @@ impl Output {
             let _ = writeln!(anstream::stderr().lock(), "{CYAN}hint{CYAN:#}: {hint}");
         }
         if failure.kind == nimctl::error_kind::ErrorKind::Bug {
-            let _ = writeln!(anstream::stderr().lock(), "this is a bug of nimctl: please report it with the command and the recipe");
+            let _ = writeln!(
+                anstream::stderr().lock(),
+                "this is a bug of nimctl: please report it with the command and the recipe"
+            );
         }
         ExitCode::from(code)
     }

@@ -38,5 +38,9 @@ pub(crate) fn size(size_bytes: u64) -> String {
 
 /// Returns a duration for people: `850 ms`, `12.3 s`.
 pub(crate) fn duration(duration_ms: u64) -> String {
-    if duration_ms < 1000 { format!("{duration_ms} ms") } else { format!("{:.1} s", duration_ms as f64 / 1000.0) }
+    if duration_ms < 1000 {
+        format!("{duration_ms} ms")
+    } else {
+        format!("{:.1} s", duration_ms as f64 / 1000.0)
+    }
 }

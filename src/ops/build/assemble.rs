@@ -9,7 +9,9 @@ use crate::digest::{Blake3, Sha256};
 use crate::manifest::{Manifest, ManifestFile, ManifestProfile, Workspace, store_uri};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, Precision};
 use crate::passport::{GraphPassport, PASSPORT_SCHEMA, Passport, Status};
-use crate::profile::{Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity};
+use crate::profile::{
+    Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity,
+};
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::worklist::{BuildRecord, Inputs, JobState, OutputFile, jobs as resolve_jobs};
@@ -77,7 +79,8 @@ fn records_of(spec: &ProfileSpec, parts: &Parts<'_>) -> Result<Records, BuildErr
         return Ok(Records::Absent);
     }
     let shape_ranges = recipe.shape_ranges();
-    let inputs = Inputs { model: &recipe.model.name, graphs: digests, shape_ranges: &shape_ranges, toolchains };
+    let inputs =
+        Inputs { model: &recipe.model.name, graphs: digests, shape_ranges: &shape_ranges, toolchains };
     let mut lowerings = BTreeMap::new();
     let mut compilations = BTreeMap::new();
     for job in resolve_jobs(&[spec], &inputs)? {
@@ -89,7 +92,11 @@ fn records_of(spec: &ProfileSpec, parts: &Parts<'_>) -> Result<Records, BuildErr
                 JobState::MustRun(_) => return Ok(Records::Absent),
             },
         };
-        if job.input.is_none() { lowerings.insert(job.graph, record) } else { compilations.insert(job.graph, record) };
+        if job.input.is_none() {
+            lowerings.insert(job.graph, record)
+        } else {
+            compilations.insert(job.graph, record)
+        };
     }
     let graphs = lowerings.into_iter().map(|(graph, lowering)| {
         let compilation = compilations.remove(&graph);
@@ -98,13 +105,20 @@ fn records_of(spec: &ProfileSpec, parts: &Parts<'_>) -> Result<Records, BuildErr
     Ok(Records::Complete(graphs.collect()))
 }
 
-fn put_together(spec: &ProfileSpec, graphs: &GraphRecords, parts: &Parts<'_>) -> Result<(ManifestProfile, Outcome), BuildError> {
+fn put_together(
+    spec: &ProfileSpec,
+    graphs: &GraphRecords,
+    parts: &Parts<'_>,
+) -> Result<(ManifestProfile, Outcome), BuildError> {
     let Parts { recipe, digests, toolchains, elsewhere: _, lines, finished: _, store, options: _ } = parts;
     let files: Vec<OutputFile> = graphs
         .iter()
         .flat_map(|(graph, GraphPassport { lowering, compilation })| {
             let record = compilation.as_ref().unwrap_or(lowering);
-            record.outputs.iter().map(move |output| OutputFile { path: format!("{graph}/{}", output.path), ..output.clone() })
+            record
+                .outputs
+                .iter()
+                .map(move |output| OutputFile { path: format!("{graph}/{}", output.path), ..output.clone() })
         })
         .collect();
     let contents = Contents {
@@ -116,7 +130,14 @@ fn put_together(spec: &ProfileSpec, graphs: &GraphRecords, parts: &Parts<'_>) ->
         target: spec.target.clone(),
         precision: spec.precision(),
         shape_ranges: recipe.shape_ranges(),
-        files: files.iter().map(|file| ContentsFile { path: file.path.clone(), sha256: file.sha256, size_bytes: file.size_bytes }).collect(),
+        files: files
+            .iter()
+            .map(|file| ContentsFile {
+                path: file.path.clone(),
+                sha256: file.sha256,
+                size_bytes: file.size_bytes,
+            })
+            .collect(),
     };
     let json = contents.to_canonical_json()?;
     let tags = contents.tags(&Sha256::of(json.as_bytes()));
@@ -135,14 +156,25 @@ fn put_together(spec: &ProfileSpec, graphs: &GraphRecords, parts: &Parts<'_>) ->
 
     let mut manifest_files: BTreeMap<String, ManifestFile> = files
         .iter()
-        .map(|file| (file.path.clone(), ManifestFile { uri: store_uri(&file.sha256), checksum: Some(file.blake3) }))
+        .map(|file| {
+            (file.path.clone(), ManifestFile { uri: store_uri(&file.sha256), checksum: Some(file.blake3) })
+        })
         .collect();
     manifest_files.insert(
         CONTENTS_FILE.into(),
-        ManifestFile { uri: store_uri(&Sha256::of(json.as_bytes())), checksum: Some(Blake3::of(json.as_bytes())) },
+        ManifestFile {
+            uri: store_uri(&Sha256::of(json.as_bytes())),
+            checksum: Some(Blake3::of(json.as_bytes())),
+        },
     );
-    let records = || graphs.values().flat_map(|graph: &GraphPassport| std::iter::once(&graph.lowering).chain(&graph.compilation));
-    let ran = |record: &BuildRecord| lines.iter().any(|line| line.reason.is_some() && line.key == record.key.to_string());
+    let records = || {
+        graphs
+            .values()
+            .flat_map(|graph: &GraphPassport| std::iter::once(&graph.lowering).chain(&graph.compilation))
+    };
+    let ran = |record: &BuildRecord| {
+        lines.iter().any(|line| line.reason.is_some() && line.key == record.key.to_string())
+    };
     let outcome = Outcome::Built {
         id,
         tags: tags.clone(),
@@ -151,7 +183,10 @@ fn put_together(spec: &ProfileSpec, graphs: &GraphRecords, parts: &Parts<'_>) ->
         ran_now: records().any(ran),
         passport,
     };
-    Ok((ManifestProfile { id: id.to_string(), tags, workspace: Workspace { files: manifest_files } }, outcome))
+    Ok((
+        ManifestProfile { id: id.to_string(), tags, workspace: Workspace { files: manifest_files } },
+        outcome,
+    ))
 }
 
 /// Returns what built a profile: the backend's libraries, and our own lowering where it took part.
@@ -173,7 +208,9 @@ fn write_manifest(manifest: &Manifest, options: &BuildOptions) -> Result<bool, B
     if fs_err::read(&options.manifest).is_ok_and(|known| known == text.as_bytes()) {
         return Ok(false);
     }
-    atomic_file::write(&options.manifest, text.as_bytes())
-        .map_err(|source| BuildError::Io { doing: format!("writing the manifest {}", options.manifest.display()), source })?;
+    atomic_file::write(&options.manifest, text.as_bytes()).map_err(|source| BuildError::Io {
+        doing: format!("writing the manifest {}", options.manifest.display()),
+        source,
+    })?;
     Ok(true)
 }

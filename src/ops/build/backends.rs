@@ -10,8 +10,10 @@ use crate::compute_capability::ComputeCapability;
 use crate::digest_cache::digest_of_file;
 use crate::profile::{Backend, ProfileSpec, ToolIdentity, capability_tag};
 use crate::toolchain::{Located, Tool, locate};
+use crate::worker::discover;
+use crate::worker::error::WorkerError;
+use crate::worker::host::{BackendCommand, Limits, Worker};
 use crate::worker::protocol::{Description, Support};
-use crate::worker::{self, BackendCommand, Limits, Worker, WorkerError};
 
 /// A backend on this machine.
 #[derive(Debug)]
@@ -41,11 +43,15 @@ pub(super) fn probe(
 }
 
 /// Returns the identities that go into build keys.
-pub(super) fn identities(backends: &BTreeMap<Backend, BackendHere>) -> BTreeMap<Backend, BTreeMap<String, ToolIdentity>> {
+pub(super) fn identities(
+    backends: &BTreeMap<Backend, BackendHere>,
+) -> BTreeMap<Backend, BTreeMap<String, ToolIdentity>> {
     backends
         .iter()
         .filter_map(|(backend, here)| match here {
-            BackendHere::Ready { command: _, identity, gpu_capabilities: _ } => Some((backend.clone(), identity.clone())),
+            BackendHere::Ready { command: _, identity, gpu_capabilities: _ } => {
+                Some((backend.clone(), identity.clone()))
+            }
             BackendHere::NothingToCompile | BackendHere::NotHere(_) => None,
         })
         .collect()
@@ -68,8 +74,11 @@ pub(super) fn split<'a>(
         };
         match &backends[&spec.backend] {
             BackendHere::NotHere(reason) => elsewhere.push((*spec, needs(reason))),
-            BackendHere::Ready { gpu_capabilities: Some(present), .. } if !capabilities.iter().all(|c| present.contains(c)) => {
-                let reason = format!("GPUs of compute capability {}", capability_tag(present).replace('+', ", "));
+            BackendHere::Ready { gpu_capabilities: Some(present), .. }
+                if !capabilities.iter().all(|c| present.contains(c)) =>
+            {
+                let reason =
+                    format!("GPUs of compute capability {}", capability_tag(present).replace('+', ", "));
                 elsewhere.push((*spec, needs(&reason)));
             }
             BackendHere::Ready { .. } | BackendHere::NothingToCompile => here.push(*spec),
@@ -82,7 +91,7 @@ fn probe_one(backend: &Backend, options: &BuildOptions) -> Result<BackendHere, B
     if backend.ships_onnx() {
         return Ok(BackendHere::NothingToCompile);
     }
-    let found = worker::find(backend.name(), &options.search_path);
+    let found = discover::find(backend.name(), &options.search_path);
     let worker_error = |source: WorkerError| BuildError::Worker { backend: backend.to_string(), source };
     match backend.name() {
         Backend::TENSORRT_RTX => {
@@ -95,11 +104,17 @@ fn probe_one(backend: &Backend, options: &BuildOptions) -> Result<BackendHere, B
                 None => library_version(&describe(&command).map_err(worker_error)?),
             };
             let identity = identity_of(&located, version);
-            Ok(BackendHere::Ready { command, identity: BTreeMap::from([(backend.name().into(), identity)]), gpu_capabilities: None })
+            Ok(BackendHere::Ready {
+                command,
+                identity: BTreeMap::from([(backend.name().into(), identity)]),
+                gpu_capabilities: None,
+            })
         }
         Backend::TENSORRT => {
             let Ok(path) = found else {
-                return Ok(BackendHere::NotHere("its worker, nimctl-backend-tensorrt, is not installed".into()));
+                return Ok(BackendHere::NotHere(
+                    "its worker, nimctl-backend-tensorrt, is not installed".into(),
+                ));
             };
             let mut command = BackendCommand::new(path);
             let located = locate(Tool::Tensorrt, &options.places).ok();
@@ -132,16 +147,28 @@ fn third_party(backend: &Backend, path: &Path, options: &BuildOptions) -> Result
     if let Support::Unavailable(problem) = &description.build {
         return Ok(BackendHere::NotHere(problem.message.clone()));
     }
-    let (sha256, _) = digest_of_file(path, &options.store.join("nimctl/digest-cache.json"))
-        .map_err(|source| BuildError::Io { doing: format!("hashing the worker of backend {backend}"), source })?;
+    let (sha256, _) =
+        digest_of_file(path, &options.store.join("nimctl/digest-cache.json")).map_err(|source| {
+            BuildError::Io { doing: format!("hashing the worker of backend {backend}"), source }
+        })?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let worker = ToolIdentity { version: description.worker_version.clone(), libraries: BTreeMap::from([(file, sha256)]) };
+    let worker = ToolIdentity {
+        version: description.worker_version.clone(),
+        libraries: BTreeMap::from([(file, sha256)]),
+    };
     let mut identity = BTreeMap::from([(backend.name().to_owned(), worker)]);
     if let Some(library) = &description.library {
-        identity.insert(library.name.clone(), ToolIdentity { version: library.version.clone(), libraries: BTreeMap::new() });
+        identity.insert(
+            library.name.clone(),
+            ToolIdentity { version: library.version.clone(), libraries: BTreeMap::new() },
+        );
     }
     let present = description.devices.iter().map(|device| device.compute_capability).collect();
-    Ok(BackendHere::Ready { command, identity, gpu_capabilities: description.needs_gpu_to_build.then_some(present) })
+    Ok(BackendHere::Ready {
+        command,
+        identity,
+        gpu_capabilities: description.needs_gpu_to_build.then_some(present),
+    })
 }
 
 fn describe(command: &BackendCommand) -> Result<Description, WorkerError> {
@@ -153,7 +180,9 @@ fn library_version(description: &Description) -> String {
 }
 
 fn set_library(command: &mut BackendCommand, located: &Located) {
-    command.environment.insert(located.tool.override_variable().into(), located.folder.clone().into_os_string());
+    command
+        .environment
+        .insert(located.tool.override_variable().into(), located.folder.clone().into_os_string());
 }
 
 fn identity_of(located: &Located, version: String) -> ToolIdentity {

@@ -11,7 +11,7 @@ use crate::recipe::{GraphMismatch, RecipeError};
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::toolchain::ToolchainError;
-use crate::worker::WorkerError;
+use crate::worker::error::WorkerError;
 
 /// What makes a build impossible as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,11 @@ impl BuildError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReadRecipe { .. } | Self::Recipe(_) | Self::Graph(_) | Self::NothingSelected { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::ReadRecipe { .. }
+            | Self::Recipe(_)
+            | Self::Graph(_)
+            | Self::NothingSelected { .. }
+            | Self::Io { .. } => ErrorKind::Input,
             Self::NotAllHere { .. } => ErrorKind::Unavailable,
             Self::Source { source, .. } => source.kind(),
             Self::Onnx { source, .. } => source.kind(),

@@ -20,8 +20,9 @@ pub use select::Selector;
 
 use crate::recipe::Recipe;
 use crate::store::Store;
-use crate::toolchain::Places;
-use crate::worker::{Cancel, SearchPath};
+use crate::toolchain::{Pip, Places};
+use crate::worker::discover::SearchPath;
+use crate::worker::host::Cancel;
 use crate::worklist::{Inputs, JobState, jobs as resolve_jobs};
 
 /// What to build, and where everything is.
@@ -35,6 +36,8 @@ pub struct BuildOptions {
     pub store: PathBuf,
     /// Where toolchains and fetched sources are.
     pub places: Places,
+    /// How pip is run, for sources that are Python packages.
+    pub pip: Pip,
     /// Where workers are.
     pub search_path: SearchPath,
     /// Only these profiles; all if absent.
@@ -66,7 +69,10 @@ pub enum Mode {
 ///
 /// # Errors
 /// What makes building impossible as a whole. The failure of one job is in the report.
-pub fn build(options: &BuildOptions, on_event: &(dyn Fn(BuildEvent) + Sync)) -> Result<BuildReport, BuildError> {
+pub fn build(
+    options: &BuildOptions,
+    on_event: &(dyn Fn(BuildEvent) + Sync),
+) -> Result<BuildReport, BuildError> {
     let path = options.recipe.display().to_string();
     let text = fs_err::read_to_string(&options.recipe).map_err(|source| BuildError::ReadRecipe { source })?;
     let recipe = Recipe::parse(&text, &path)?;
@@ -79,12 +85,19 @@ pub fn build(options: &BuildOptions, on_event: &(dyn Fn(BuildEvent) + Sync)) -> 
 
     let (here, elsewhere) = backends::split(&selected, &backends);
     if options.require_all && !elsewhere.is_empty() {
-        return Err(BuildError::NotAllHere { profiles: elsewhere.into_iter().map(|(spec, needs)| (spec.name(), needs)).collect() });
+        return Err(BuildError::NotAllHere {
+            profiles: elsewhere.into_iter().map(|(spec, needs)| (spec.name(), needs)).collect(),
+        });
     }
     let digests = graphs.iter().map(|(name, graph)| (name.clone(), graph.digest.clone())).collect();
     let toolchains = backends::identities(&backends);
     let shape_ranges = recipe.shape_ranges();
-    let inputs = Inputs { model: &recipe.model.name, graphs: &digests, shape_ranges: &shape_ranges, toolchains: &toolchains };
+    let inputs = Inputs {
+        model: &recipe.model.name,
+        graphs: &digests,
+        shape_ranges: &shape_ranges,
+        toolchains: &toolchains,
+    };
     let work = resolve_jobs(&here, &inputs)?
         .into_iter()
         .map(|job| store.job_state(&job).map(|state| (job, state)))
@@ -103,5 +116,14 @@ pub fn build(options: &BuildOptions, on_event: &(dyn Fn(BuildEvent) + Sync)) -> 
     if options.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    assemble::assemble(&assemble::Parts { recipe: &recipe, digests: &digests, toolchains: &toolchains, elsewhere, lines, finished, store: &store, options })
+    assemble::assemble(&assemble::Parts {
+        recipe: &recipe,
+        digests: &digests,
+        toolchains: &toolchains,
+        elsewhere,
+        lines,
+        finished,
+        store: &store,
+        options,
+    })
 }

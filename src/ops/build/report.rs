@@ -148,9 +148,18 @@ impl BuildReport {
             if let Some((_, needs)) = elsewhere.iter().find(|(spec, _)| spec.name() == name) {
                 return Outcome::NotBuiltHere(needs.clone());
             }
-            if jobs.iter().any(|job| job.profiles.iter().any(|user| user == name)) { Outcome::Planned } else { Outcome::NotSelected }
+            if jobs.iter().any(|job| job.profiles.iter().any(|user| user == name)) {
+                Outcome::Planned
+            } else {
+                Outcome::NotSelected
+            }
         };
-        let profiles = recipe.profiles.iter().map(ProfileSpec::name).map(|name| ProfileLine { outcome: outcome(&name), name }).collect();
+        let profiles = recipe
+            .profiles
+            .iter()
+            .map(ProfileSpec::name)
+            .map(|name| ProfileLine { outcome: outcome(&name), name })
+            .collect();
         Self {
             model: (recipe.model.name.clone(), recipe.model.release.clone()),
             jobs: jobs.clone(),

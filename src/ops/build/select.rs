@@ -52,10 +52,16 @@ impl fmt::Display for Selector {
 }
 
 /// Returns the selected profiles in the recipe's order.
-pub(super) fn selected<'a>(recipe: &'a Recipe, only: Option<&Selector>) -> Result<Vec<&'a ProfileSpec>, BuildError> {
+pub(super) fn selected<'a>(
+    recipe: &'a Recipe,
+    only: Option<&Selector>,
+) -> Result<Vec<&'a ProfileSpec>, BuildError> {
     let batch_size = recipe.batch_size();
-    let chosen: Vec<&ProfileSpec> =
-        recipe.profiles.iter().filter(|spec| only.is_none_or(|selector| selector.matches(spec, batch_size))).collect();
+    let chosen: Vec<&ProfileSpec> = recipe
+        .profiles
+        .iter()
+        .filter(|spec| only.is_none_or(|selector| selector.matches(spec, batch_size)))
+        .collect();
     match only {
         Some(selector) if chosen.is_empty() => Err(BuildError::NothingSelected {
             selector: selector.to_string(),

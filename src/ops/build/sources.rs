@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::{BuildError, BuildEvent, BuildOptions};
 use crate::digest_cache::digest_of_file;
-use crate::onnx::{FileDigest, GraphDigest, OnnxFile};
+use crate::error_kind::ErrorKind;
+use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile};
 use crate::ops::synth;
 use crate::recipe::{Recipe, RecipeGraph};
-use crate::source::{self, Source, SourceError};
+use crate::source::{self, HttpsLimits, Source, SourceError};
 use crate::toolchain::Watch;
 
 /// One graph's ONNX.
@@ -40,11 +41,21 @@ pub(super) fn resolve(
         }
         let RecipeGraph { source, source_line, shapes: _, shape_lines: _ } = graph;
         let (recipe_path, line) = (recipe.path.clone(), *source_line);
-        let path = fetch(name, source, options, on_event).map_err(|source| match source.is_cancelled() {
-            true => BuildError::Cancelled,
-            false => BuildError::Source { recipe: recipe_path.clone(), line, graph: name.clone(), source },
+        let path = fetch(name, source, options, on_event).map_err(|error| match error {
+            FetchError::Source(source) if source.kind() == ErrorKind::Interrupted => BuildError::Cancelled,
+            FetchError::Source(source) => {
+                BuildError::Source { recipe: recipe_path.clone(), line, graph: name.clone(), source }
+            }
+            FetchError::Onnx(source) => {
+                BuildError::Onnx { recipe: recipe_path.clone(), line, graph: name.clone(), source }
+            }
         })?;
-        let file = OnnxFile::open(&path).map_err(|source| BuildError::Onnx { recipe: recipe_path, line, graph: name.clone(), source })?;
+        let file = OnnxFile::open(&path).map_err(|source| BuildError::Onnx {
+            recipe: recipe_path,
+            line,
+            graph: name.clone(),
+            source,
+        })?;
         recipe.check_graph(name, &file.inputs())?;
         let digest = digest(&file, &options.store.join("nimctl/digest-cache.json"))
             .map_err(|source| BuildError::Io { doing: format!("hashing graph `{name}`"), source })?;
@@ -53,12 +64,30 @@ pub(super) fn resolve(
     Ok(graphs)
 }
 
+/// Why a source could not be had.
+enum FetchError {
+    Source(SourceError),
+    Onnx(OnnxError),
+}
+
+impl From<SourceError> for FetchError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<OnnxError> for FetchError {
+    fn from(error: OnnxError) -> Self {
+        Self::Onnx(error)
+    }
+}
+
 fn fetch(
     graph: &str,
     source: &Source,
     options: &BuildOptions,
     on_event: &(dyn Fn(BuildEvent) + Sync),
-) -> Result<PathBuf, SourceError> {
+) -> Result<PathBuf, FetchError> {
     let mut watch = Watch {
         progress: &mut |progress| on_event(BuildEvent::Fetching { graph: graph.to_owned(), progress }),
         cancelled: &|| options.cancel.is_cancelled(),
@@ -68,14 +97,16 @@ fn fetch(
             let folder = options.recipe.parent().unwrap_or(Path::new(""));
             Ok(folder.join(path))
         }
-        Source::Https(https) => source::fetch_https(https, &options.places, &mut watch),
-        Source::Pip(pip) => source::fetch_pip(pip, &options.places, &mut watch),
+        Source::Https(https) => {
+            Ok(source::fetch_https(https, &options.places, &HttpsLimits::default(), &mut watch)?)
+        }
+        Source::Pip(pip) => Ok(source::fetch_pip(pip, &options.places, &options.pip, &mut watch)?),
         Source::Synth(synth) => {
             let path = synth::cached_path(synth, &options.places.data_folder);
             if !path.exists() {
                 on_event(BuildEvent::Synthesizing { graph: graph.to_owned() });
             }
-            synth::cached(synth, &options.places.data_folder)
+            Ok(synth::cached(synth, &options.places.data_folder)?)
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::ops::build::error::WrongPlan;
 use crate::ops::build::{BuildEvent, JobError};
 use crate::plan::PlanHeader;
 use crate::profile::{Backend, capability_tag};
+use crate::worker::host::{Limits, Worker};
 use crate::worker::protocol::{BuildRequest, Event};
-use crate::worker::{Limits, Worker};
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Timings};
 
 /// The name of a plan inside its graph's folder of a profile.
@@ -28,7 +28,10 @@ pub(super) fn run(
 ) -> Result<BuildRecord, JobError> {
     let start = Instant::now();
     let Some(BackendHere::Ready { command, .. }) = backend_of(job, context) else {
-        return Err(JobError::new(ErrorKind::Bug, std::io::Error::other(format!("backend {backend} was not probed"))));
+        return Err(JobError::new(
+            ErrorKind::Bug,
+            std::io::Error::other(format!("backend {backend} was not probed")),
+        ));
     };
     let work = context.store.work_folder()?;
     context.store.lay_out(&lowered.outputs, work.path())?;

@@ -17,7 +17,8 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
     let (names, report) = if job.document.lowering.precision == Precision::Fp32 {
         (copy(source, work.path())?, None)
     } else {
-        let lowered = lower::lower(source, &job.document.lowering, &work.path().join(GraphDigest::MODEL_PATH))?;
+        let lowered =
+            lower::lower(source, &job.document.lowering, &work.path().join(GraphDigest::MODEL_PATH))?;
         (lowered.files.files.into_iter().map(|file| file.path).collect(), Some(lowered.report))
     };
     let outputs = names
@@ -39,7 +40,8 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
 
 /// Copies a model and its external data; the model gets the name that profiles use.
 fn copy(source: &OnnxFile, folder: &Path) -> Result<Vec<String>, StoreError> {
-    let io_error = |error| StoreError::Io { doing: format!("copying {}", source.path().display()), source: error };
+    let io_error =
+        |error| StoreError::Io { doing: format!("copying {}", source.path().display()), source: error };
     let from = source.path().parent().unwrap_or(Path::new(""));
     fs_err::copy(source.path(), folder.join(GraphDigest::MODEL_PATH)).map_err(io_error)?;
     let mut names = vec![GraphDigest::MODEL_PATH.to_owned()];

@@ -16,7 +16,7 @@ use super::{BuildError, BuildEvent, BuildOptions, JobError};
 use crate::error_kind::ErrorKind;
 use crate::profile::Backend;
 use crate::store::Store;
-use crate::worker::Worker;
+use crate::worker::host::Worker;
 use crate::worklist::{Action, BuildKey, BuildRecord, Job, JobState};
 
 /// What came of each job.
@@ -111,7 +111,10 @@ fn run_thread(shared: &Mutex<Shared<'_>>, changed: &Condvar, budget_bytes: u64, 
                 total_ms: record.timings.total_ms,
                 size_bytes: record.outputs.iter().map(|output| output.size_bytes).sum(),
             }),
-            Err(error) => (context.on_event)(BuildEvent::JobFailed { title: job.title(), message: error.message.clone() }),
+            Err(error) => (context.on_event)(BuildEvent::JobFailed {
+                title: job.title(),
+                message: error.message.clone(),
+            }),
         }
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.running -= 1;
@@ -136,7 +139,8 @@ fn take_job<'a>(
             return None;
         }
         let fits = |job: &&Job| {
-            let in_budget = state.running == 0 || state.memory_bytes + memory::estimate_bytes(job, context) <= budget_bytes;
+            let in_budget = state.running == 0
+                || state.memory_bytes + memory::estimate_bytes(job, context) <= budget_bytes;
             in_budget && !(state.running_on_gpu && uses_gpu(job, context))
         };
         if let Some(job) = state.waiting.iter().position(fits).and_then(|index| state.waiting.remove(index)) {
@@ -151,13 +155,16 @@ fn take_job<'a>(
 }
 
 fn uses_gpu(job: &Job, context: &Context<'_>) -> bool {
-    backend_of(job, context).is_some_and(|here| matches!(here, BackendHere::Ready { gpu_capabilities: Some(_), .. }))
+    backend_of(job, context)
+        .is_some_and(|here| matches!(here, BackendHere::Ready { gpu_capabilities: Some(_), .. }))
 }
 
 fn backend_of<'a>(job: &Job, context: &Context<'a>) -> Option<&'a BackendHere> {
     match &job.document.action {
         Action::Lower => None,
-        Action::Compile(name) => context.backends.iter().find(|(backend, _)| backend.name() == name).map(|(_, here)| here),
+        Action::Compile(name) => {
+            context.backends.iter().find(|(backend, _)| backend.name() == name).map(|(_, here)| here)
+        }
     }
 }
 

@@ -1,0 +1,241 @@
+//! The command line: what can be asked, with its help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nimctl::synth::NvclipSize;
+
+use crate::output::Format;
+
+/// Builds, names and verifies per-GPU inference profiles of ONNX models.
+#[derive(Debug, Parser)]
+#[command(name = "nimctl", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done  1 the input is wrong  2 usage  3 the check ran and said no  4 no profile fits
+  5 a backend, driver, device or tool is missing or broke  70 a bug  130 interrupted";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// How results are printed on stdout.
+    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Global options")]
+    pub(crate) output: Format,
+    /// Print no progress and no remarks, only results and errors.
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// Where toolchains and fetched models are kept [default: nimctl in the user's data folder].
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "NIMCTL_DATA_DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where what was built is kept [default: store in the data folder].
+    #[arg(long, global = true, value_name = "FOLDER", env = "NIMCTL_STORE", help_heading = "Global options")]
+    pub(crate) store: Option<PathBuf>,
+    /// Pins of the toolchains, in place of the built-in ones.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "NIMCTL_TOOLCHAIN_LOCK",
+        help_heading = "Global options"
+    )]
+    pub(crate) toolchain_lock: Option<PathBuf>,
+    /// Your own ONNX Runtime: the library or its folder.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "NIMCTL_ONNXRUNTIME_LIB",
+        help_heading = "Global options"
+    )]
+    pub(crate) onnxruntime_lib: Option<PathBuf>,
+    /// Your own TensorRT for RTX: the library or its folder.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "NIMCTL_TENSORRT_RTX_LIB",
+        help_heading = "Global options"
+    )]
+    pub(crate) tensorrt_rtx_lib: Option<PathBuf>,
+    /// Your own TensorRT: the library or its folder.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "NIMCTL_TENSORRT_LIB",
+        help_heading = "Global options"
+    )]
+    pub(crate) tensorrt_lib: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build a recipe's profiles, and write their manifest.
+    Build(Build),
+    /// Check recipes, or print their JSON Schema.
+    #[command(subcommand, arg_required_else_help = true)]
+    Recipe(Recipe),
+    /// Compute profile ids.
+    HashProfile(HashProfile),
+    /// Install and list the compiler libraries.
+    #[command(subcommand, arg_required_else_help = true)]
+    Toolchain(Toolchain),
+    /// List the backends that nimctl finds.
+    #[command(subcommand, arg_required_else_help = true)]
+    Backend(Backend),
+    /// Make models.
+    #[command(subcommand, arg_required_else_help = true)]
+    Model(Model),
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  nimctl completions bash > ~/.local/share/bash-completion/completions/nimctl"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `build`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nimctl build recipes/nvclip-demo.yaml
+  nimctl build recipes/nvclip-demo.yaml --dry-run
+  nimctl build recipes/nvclip-demo.yaml --only gpu=l4
+  nimctl build recipes/nvclip-demo.yaml --only 'tensorrt-rtx-*' --output json")]
+pub(crate) struct Build {
+    /// The recipe.
+    pub(crate) recipe: PathBuf,
+    /// Where to write the manifest [default: manifests/<recipe>/model_manifest.yaml].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) only: Option<String>,
+    /// Print the worklist, and why each job must run; build nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Fail with exit code 5 if a profile can't be built on this machine.
+    #[arg(long)]
+    pub(crate) require_all: bool,
+    /// Most jobs at a time [default: the number of cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Most time for one compilation, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) job_timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Recipe {
+    /// Check recipes: schema, names, targets, shape ranges. Graphs are not fetched; `build --dry-run` checks those too.
+    #[command(after_help = "Example:\n  nimctl recipe check recipes/*.yaml")]
+    Check {
+        /// The recipes.
+        #[arg(required = true)]
+        recipes: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of recipes.
+    Schema,
+}
+
+/// Arguments of `hash-profile`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nimctl hash-profile manifests/nvclip-demo/model_manifest.yaml
+  nimctl hash-profile recipes/nvclip-demo.yaml --explain
+  nimctl hash-profile --scheme nim-tags --tag gpu=a6000")]
+pub(crate) struct HashProfile {
+    /// A recipe whose profiles were built, a manifest, or a profile's folder.
+    #[arg(required_unless_present = "tags", conflicts_with = "tags")]
+    pub(crate) path: Option<PathBuf>,
+    /// Hash these tags alone (with --scheme nim-tags).
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<String>,
+    /// The rule: `content` wants profiles whose tags name their bytes, `nim-tags` takes any tags.
+    #[arg(long, value_enum, default_value = "content")]
+    pub(crate) scheme: Scheme,
+    /// Show what is hashed.
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+/// The rule of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scheme {
+    /// NIM's rule over tags with `content` among them.
+    Content,
+    /// NIM's bare rule.
+    NimTags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Toolchain {
+    /// Fetch pinned libraries with pip, verify and unpack them.
+    #[command(after_help = "\
+Examples:
+  nimctl toolchain install
+  nimctl toolchain install tensorrt-rtx
+  PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels nimctl toolchain install")]
+    Install {
+        /// Which [default: onnxruntime and tensorrt-rtx].
+        names: Vec<String>,
+    },
+    /// List what is pinned and what is there.
+    List,
+    /// Print the folder of a tool's libraries.
+    Path {
+        /// Which.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backend {
+    /// List backends with what each can do here.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Model {
+    /// Write a model of a known architecture with seeded weights.
+    #[command(
+        after_help = "Example:\n  nimctl model synth nvclip --size tiny --seed 20 -o models/nvclip-tiny"
+    )]
+    Synth {
+        /// The architecture.
+        #[arg(value_enum)]
+        architecture: Architecture,
+        /// How large: tiny, b32, l14 or h14.
+        #[arg(long)]
+        size: NvclipSize,
+        /// What the weights are drawn from.
+        #[arg(long, default_value = "0")]
+        seed: u64,
+        /// The folder to write to.
+        #[arg(short = 'o', long = "output-dir", value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+}
+
+/// An architecture that can be made up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    /// The two towers of NV-CLIP.
+    Nvclip,
+}

@@ -1,0 +1,231 @@
+//! `nimctl build`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nimctl::manifest::MANIFEST_FILE;
+use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Mode, Outcome, ProfileLine, Selector};
+use nimctl::toolchain::Pip;
+use nimctl::worker::host::Cancel;
+use nimctl::worklist::JobReason;
+use serde::Serialize;
+
+use crate::cli::{self, Global};
+use crate::environment;
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::progress::BuildProgress;
+use crate::table::{duration, size, table};
+
+pub(crate) fn run(
+    arguments: &cli::Build,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Build };
+    let options = options(arguments, global, cancel, mode)?;
+    let progress = BuildProgress::new(output);
+    let report = build::build(&options, &|event| progress.show(event));
+    progress.finish();
+    let report = report?;
+    output.result(&text(&report, arguments.dry_run), &View::new(&report));
+    match report.failure() {
+        None => {
+            if let (Some(manifest), true) = (&report.manifest, report.manifest_changed) {
+                output.talk(&format!("wrote {}", manifest.display()));
+            }
+            Ok(done())
+        }
+        Some(first) => {
+            output.problem("no manifest was written, since a profile failed; what was built is kept");
+            Ok(ExitCode::from(code(first.kind)))
+        }
+    }
+}
+
+/// Turns arguments into what the operation takes; `hash-profile` of a recipe uses it too.
+pub(super) fn options(
+    arguments: &cli::Build,
+    global: &Global,
+    cancel: &Cancel,
+    mode: Mode,
+) -> Result<BuildOptions, Failure> {
+    let cli::Build { recipe, manifest, only, dry_run: _, require_all, jobs, job_timeout } = arguments;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(BuildOptions {
+        recipe: recipe.clone(),
+        manifest: manifest.clone().unwrap_or_else(|| default_manifest(recipe)),
+        store: environment::store_folder(global)?,
+        places: environment::places(global)?,
+        pip: Pip::default(),
+        search_path: environment::search_path(),
+        only: only.as_deref().map(Selector::parse),
+        mode,
+        require_all: *require_all,
+        parallel_jobs: jobs.map_or(cores, usize::from),
+        job_timeout: Duration::from_secs(*job_timeout),
+        cancel: cancel.clone(),
+    })
+}
+
+fn default_manifest(recipe: &Path) -> PathBuf {
+    Path::new("manifests").join(recipe.file_stem().unwrap_or_default()).join(MANIFEST_FILE)
+}
+
+fn text(report: &BuildReport, dry_run: bool) -> String {
+    let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed: _ } = report;
+    let mut text = format!("{model} {release}\n\n");
+    if dry_run {
+        let rows: Vec<Vec<String>> = jobs
+            .iter()
+            .map(|job| {
+                vec![
+                    job.title.clone(),
+                    if job.reason.is_some() { "run" } else { "up to date" }.into(),
+                    job.reason_lines().join("; "),
+                ]
+            })
+            .collect();
+        text.push_str(&table(&["JOB", "STATE", "WHY"], &rows));
+        text.push('\n');
+    }
+    let rows: Vec<Vec<String>> = profiles.iter().filter_map(row).collect();
+    if !rows.is_empty() {
+        text.push_str(&table(&["PROFILE", "ID", "SIZE", "BUILD TIME"], &rows));
+    }
+    let mut others = |heading: &str, pick: &dyn Fn(&Outcome) -> Option<String>| {
+        let lines: Vec<String> = profiles
+            .iter()
+            .filter_map(|ProfileLine { name, outcome }| {
+                Some(format!("  {name}: {}\n", pick(outcome)?).replace(": \n", "\n"))
+            })
+            .collect();
+        if !lines.is_empty() {
+            text.push_str(&format!("\n{heading}:\n{}", lines.concat()));
+        }
+    };
+    others("planned", &|outcome| matches!(outcome, Outcome::Planned).then(String::new));
+    others("not built here", &|outcome| match outcome {
+        Outcome::NotBuiltHere(needs) => Some(needs.clone()),
+        _ => None,
+    });
+    others("not selected", &|outcome| matches!(outcome, Outcome::NotSelected).then(String::new));
+    others("failed", &|outcome| match outcome {
+        Outcome::Failed(error) => Some(error.message.clone()),
+        _ => None,
+    });
+    if let Some(manifest) = manifest {
+        let ran = jobs.iter().filter(|job| job.reason.is_some()).count();
+        let what =
+            if ran == 0 { "nothing to do".into() } else { format!("{ran} of {} jobs ran", jobs.len()) };
+        text.push_str(&format!("\n{what}; manifest: {}\n", manifest.display()));
+    }
+    text
+}
+
+fn row(profile: &ProfileLine) -> Option<Vec<String>> {
+    match &profile.outcome {
+        Outcome::Built { id, tags: _, size_bytes, total_ms, ran_now, passport: _ } => {
+            let cached = if *ran_now { "" } else { " (earlier)" };
+            Some(vec![
+                profile.name.clone(),
+                id.to_string(),
+                size(*size_bytes),
+                format!("{}{cached}", duration(*total_ms)),
+            ])
+        }
+        _ => None,
+    }
+}
+
+/// `nimctl.build-report/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    model: &'a str,
+    release: &'a str,
+    manifest: Option<&'a Path>,
+    manifest_changed: bool,
+    jobs: Vec<JobView<'a>>,
+    profiles: Vec<ProfileView<'a>>,
+}
+
+#[derive(Serialize)]
+struct JobView<'a> {
+    title: &'a str,
+    key: &'a str,
+    profiles: &'a [String],
+    reason: Option<&'a JobReason>,
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    name: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'a nimctl::profile::Tags>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    built_now: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passport: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl<'a> View<'a> {
+    fn new(report: &'a BuildReport) -> Self {
+        let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed } = report;
+        let job = |line: &'a JobLine| {
+            let JobLine { title, key, profiles, reason } = line;
+            JobView { title, key, profiles, reason: reason.as_ref() }
+        };
+        Self {
+            schema: "nimctl.build-report/1",
+            model,
+            release,
+            manifest: manifest.as_deref(),
+            manifest_changed: *manifest_changed,
+            jobs: jobs.iter().map(job).collect(),
+            profiles: profiles.iter().map(ProfileView::new).collect(),
+        }
+    }
+}
+
+impl<'a> ProfileView<'a> {
+    fn new(line: &'a ProfileLine) -> Self {
+        let empty = |status, reason| Self {
+            name: &line.name,
+            status,
+            id: None,
+            tags: None,
+            size_bytes: None,
+            build_ms: None,
+            built_now: None,
+            passport: None,
+            reason,
+        };
+        match &line.outcome {
+            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport } => Self {
+                id: Some(id.to_string()),
+                tags: Some(tags),
+                size_bytes: Some(*size_bytes),
+                build_ms: Some(*total_ms),
+                built_now: Some(*ran_now),
+                passport: Some(passport),
+                ..empty("built", None)
+            },
+            Outcome::Planned => empty("planned", None),
+            Outcome::NotBuiltHere(needs) => empty("not_built_here", Some(needs.as_str())),
+            Outcome::NotSelected => empty("not_selected", None),
+            Outcome::Failed(error) => empty("failed", Some(error.message.as_str())),
+        }
+    }
+}

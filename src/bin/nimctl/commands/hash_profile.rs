@@ -1,0 +1,156 @@
+//! `nimctl hash-profile`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::build::{self, Mode, Outcome};
+use nimctl::ops::hash_profile::{self, HashedProfile};
+use nimctl::profile::Tags;
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use crate::cli::{self, Global, Scheme};
+use crate::environment;
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+
+pub(crate) fn run(
+    arguments: &cli::HashProfile,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::HashProfile { path, tags, scheme, explain } = arguments;
+    let profiles = match path {
+        None => vec![hash_profile::of_tags(parse_tags(tags, *scheme)?)?],
+        Some(path) if path.is_dir() => vec![hash_profile::of_folder(path)?],
+        Some(path) if hash_profile::looks_like_manifest(path) => {
+            let scheme = match scheme {
+                Scheme::Content => hash_profile::Scheme::Content,
+                Scheme::NimTags => hash_profile::Scheme::NimTags,
+            };
+            hash_profile::of_manifest(path, scheme, Some(&environment::store_folder(global)?))?
+        }
+        Some(path) => of_recipe(path, global, cancel)?,
+    };
+    output.result(&text(&profiles, *explain), &View::new(&profiles, *explain));
+    let differs = |profile: &HashedProfile| {
+        profile.written.as_ref().is_some_and(|written| *written != profile.id.to_string())
+    };
+    if profiles.iter().any(differs) {
+        output.problem("a written id is not the one that the rule gives");
+        return Ok(ExitCode::from(code(ErrorKind::Refused)));
+    }
+    Ok(done())
+}
+
+fn parse_tags(pairs: &[String], scheme: Scheme) -> Result<Tags, Failure> {
+    let mut tags = Tags::new();
+    for pair in pairs {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Failure::new(
+                ErrorKind::Input,
+                anyhow::anyhow!("--tag {pair} has no `=`: write KEY=VALUE"),
+            ));
+        };
+        if tags.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Failure::new(ErrorKind::Input, anyhow::anyhow!("--tag {key} is there twice")));
+        }
+    }
+    if scheme == Scheme::Content && !tags.contains_key("content") {
+        let error = anyhow::anyhow!("without the tag `content` the id says nothing about files");
+        return Err(Failure::new(ErrorKind::Input, error).hint(Some("add --scheme nim-tags".into())));
+    }
+    Ok(tags)
+}
+
+/// Ids of a recipe's profiles, which follow from the built bytes: they must be in the store.
+fn of_recipe(recipe: &Path, global: &Global, cancel: &Cancel) -> Result<Vec<HashedProfile>, Failure> {
+    let arguments = cli::Build {
+        recipe: recipe.to_path_buf(),
+        manifest: None,
+        only: None,
+        dry_run: false,
+        require_all: false,
+        jobs: None,
+        job_timeout: 60,
+    };
+    let options = super::build::options(&arguments, global, cancel, Mode::FromStore)?;
+    let report = build::build(&options, &|_| ())?;
+    let mut profiles = Vec::new();
+    for line in report.profiles {
+        match line.outcome {
+            Outcome::Built { tags, passport, .. } => {
+                let passport: Option<serde_json::Value> =
+                    fs_err::read(&passport).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                let contents =
+                    passport.and_then(|passport| nimctl::canonical::to_string(&passport["contents"]).ok());
+                profiles.push(HashedProfile { contents_json: contents, ..hash_profile::of_tags(tags)? });
+            }
+            Outcome::NotBuiltHere(_) => {}
+            _ => {
+                let error = anyhow::anyhow!(
+                    "profile {} is not built as the recipe is now, and its id follows from the built bytes",
+                    line.name
+                );
+                return Err(Failure::new(ErrorKind::Input, error)
+                    .hint(Some(format!("run `nimctl build {}` first", recipe.display()))));
+            }
+        }
+    }
+    Ok(profiles)
+}
+
+fn text(profiles: &[HashedProfile], explain: bool) -> String {
+    let mut text = String::new();
+    for HashedProfile { id, written, tags: _, hashed_text, contents_json } in profiles {
+        text.push_str(&id.to_string());
+        if let Some(written) = written.as_ref().filter(|written| **written != id.to_string()) {
+            text.push_str(&format!("  (written: {written})"));
+        }
+        text.push('\n');
+        if explain {
+            text.push_str(&format!("  BLAKE3 of: {hashed_text}\n"));
+            if let Some(contents) = contents_json {
+                text.push_str(&format!("  content, SHA-256 of: {contents}\n"));
+            }
+        }
+    }
+    text
+}
+
+/// `nimctl.profile-ids/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    profiles: Vec<ProfileView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<&'a str>,
+    tags: &'a Tags,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hashed_text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents_json: Option<&'a str>,
+}
+
+impl<'a> View<'a> {
+    fn new(profiles: &'a [HashedProfile], explain: bool) -> Self {
+        let view = |profile: &'a HashedProfile| {
+            let HashedProfile { id, written, tags, hashed_text, contents_json } = profile;
+            ProfileView {
+                id: id.to_string(),
+                written: written.as_deref(),
+                tags,
+                hashed_text: explain.then_some(hashed_text.as_str()),
+                contents_json: contents_json.as_deref().filter(|_| explain),
+            }
+        };
+        Self { schema: "nimctl.profile-ids/1", profiles: profiles.iter().map(view).collect() }
+    }
+}

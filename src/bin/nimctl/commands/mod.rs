@@ -1,0 +1,36 @@
+//! One file a command: it parses arguments and prints results; what is done stands in `nimctl::ops`.
+
+mod backend;
+mod build;
+mod hash_profile;
+mod model;
+mod recipe;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use nimctl::worker::host::Cancel;
+
+use crate::cli::{Arguments, Command};
+use crate::exit::{Failure, done};
+use crate::output::Output;
+
+/// Runs the command that was asked for.
+pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
+    let Arguments { global, command } = arguments;
+    match command {
+        Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
+        Command::Recipe(arguments) => recipe::run(&arguments, output),
+        Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
+        Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
+        Command::Backend(arguments) => backend::run(&arguments, &global, output),
+        Command::Model(arguments) => model::run(&arguments, output),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "nimctl", &mut script);
+            output.data(&String::from_utf8_lossy(&script));
+            Ok(done())
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Progress on a terminal's stderr; nothing where nobody looks.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use nimctl::ops::build::BuildEvent;
+use nimctl::toolchain::{Progress, Stage};
+
+use crate::output::Output;
+use crate::table::{duration, size};
+
+/// The lines of a build: one for each job that runs.
+pub(crate) struct BuildProgress {
+    output: Output,
+    lines: Option<MultiProgress>,
+    running: Mutex<BTreeMap<String, ProgressBar>>,
+}
+
+impl BuildProgress {
+    pub(crate) fn new(output: &Output) -> Self {
+        let lines = output.shows_progress().then(MultiProgress::new);
+        Self { output: output.clone(), lines, running: Mutex::default() }
+    }
+
+    /// Shows an event.
+    pub(crate) fn show(&self, event: BuildEvent) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            BuildEvent::WaitingForStore => {
+                self.output.talk("waiting for another nimctl that writes to this store")
+            }
+            BuildEvent::Fetching { graph, progress } => {
+                self.fetch(&mut running, &format!("{graph}: fetch"), progress)
+            }
+            BuildEvent::Synthesizing { graph } => self.line(&format!("{graph}: generating weights")),
+            BuildEvent::Starting { jobs: _ } => running.values().for_each(ProgressBar::finish_and_clear),
+            BuildEvent::JobStarted { title } => {
+                if let Some(lines) = &self.lines {
+                    let bar = lines.add(ProgressBar::new_spinner().with_message(title.clone()));
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                    running.insert(title, bar);
+                }
+            }
+            BuildEvent::JobStage { title, stage } => {
+                if let Some(bar) = running.get(&title) {
+                    bar.set_message(format!("{title} ({stage})"));
+                }
+            }
+            BuildEvent::JobFinished { title, total_ms, size_bytes } => {
+                clear(&mut running, &title);
+                self.line(&format!("{title}: {} in {}", size(size_bytes), duration(total_ms)));
+            }
+            BuildEvent::JobFailed { title, message } => {
+                clear(&mut running, &title);
+                match &self.lines {
+                    Some(lines) => lines.suspend(|| self.output.problem(&format!("{title}: {message}"))),
+                    None => self.output.problem(&format!("{title}: {message}")),
+                }
+            }
+        }
+    }
+
+    /// Takes the lines away.
+    pub(crate) fn finish(&self) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .for_each(ProgressBar::finish_and_clear);
+    }
+
+    fn line(&self, text: &str) {
+        if let Some(lines) = &self.lines {
+            lines.suspend(|| self.output.talk(text));
+        }
+    }
+
+    fn fetch(&self, running: &mut BTreeMap<String, ProgressBar>, title: &str, progress: Progress) {
+        let Some(lines) = &self.lines else { return };
+        let bar = running.entry(title.to_owned()).or_insert_with(|| lines.add(byte_bar()));
+        show_bytes(bar, title, progress);
+    }
+}
+
+fn clear(running: &mut BTreeMap<String, ProgressBar>, title: &str) {
+    if let Some(bar) = running.remove(title) {
+        bar.finish_and_clear();
+    }
+}
+
+/// Makes a bar that counts bytes.
+pub(crate) fn byte_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::no_length().with_style(style)
+}
+
+/// Moves a bar of bytes.
+pub(crate) fn show_bytes(bar: &ProgressBar, title: &str, progress: Progress) {
+    let Progress { stage, done_bytes, total_bytes } = progress;
+    let doing = match stage {
+        Stage::Waiting => "waiting for another nimctl",
+        Stage::Downloading => "downloading",
+        Stage::Verifying => "verifying",
+        Stage::Unpacking => "unpacking",
+    };
+    bar.set_message(format!("{title}: {doing}"));
+    if let Some(total_bytes) = total_bytes {
+        bar.set_length(total_bytes);
+    }
+    bar.set_position(done_bytes);
+}

@@ -1,0 +1,46 @@
+//! `model synth`: models made up from an architecture and a seed, and where recipes keep theirs.
+
+use std::path::{Path, PathBuf};
+
+use crate::onnx::{GraphDigest, OnnxError, WrittenFiles};
+use crate::source::{SynthModel, SynthSource};
+use crate::synth::{NvclipSize, NvclipTower, SYNTH_VERSION, write_nvclip_tower};
+
+/// Writes both towers of NV-CLIP as `vision.onnx` and `text.onnx` into a folder, which is made where absent.
+///
+/// # Errors
+/// A folder that can't be written.
+pub fn write_nvclip(
+    size: NvclipSize,
+    seed: u64,
+    folder: &Path,
+) -> Result<Vec<(NvclipTower, WrittenFiles)>, OnnxError> {
+    [NvclipTower::Vision, NvclipTower::Text]
+        .into_iter()
+        .map(|tower| {
+            Ok((tower, write_nvclip_tower(size, tower, seed, &folder.join(format!("{tower}.onnx")))?))
+        })
+        .collect()
+}
+
+/// Returns where a recipe's generated graph is kept. The generator's version is in the path, so that a new one never
+/// finds an old one's file.
+pub fn cached_path(source: &SynthSource, data_folder: &Path) -> PathBuf {
+    let SynthSource { model: SynthModel::Nvclip, size, tower, seed } = source;
+    data_folder
+        .join(format!("sources/synth/v{SYNTH_VERSION}-nvclip-{size}-{tower}-{seed}"))
+        .join(GraphDigest::MODEL_PATH)
+}
+
+/// Returns a recipe's generated graph, generating it the first time.
+///
+/// # Errors
+/// A data folder that can't be written.
+pub fn cached(source: &SynthSource, data_folder: &Path) -> Result<PathBuf, OnnxError> {
+    let path = cached_path(source, data_folder);
+    if !path.exists() {
+        let SynthSource { model: SynthModel::Nvclip, size, tower, seed } = source;
+        write_nvclip_tower(*size, *tower, *seed, &path)?;
+    }
+    Ok(path)
+}
