@@ -47,10 +47,10 @@ pub enum ToolchainError {
     BadWheel { what: String, reason: String },
     #[error("`{text}` cannot be the {field} of a package")]
     BadRequirement { field: &'static str, text: String },
-    #[error("no space is left in {} for {what}", folder.display())]
-    DiskFull { what: String, folder: PathBuf },
-    #[error("{} cannot be written", folder.display())]
-    NotWritable { folder: PathBuf, source: io::Error },
+    #[error("cannot {doing}: no space is left in {}", folder.display())]
+    DiskFull { doing: String, folder: PathBuf },
+    #[error("cannot {doing}: {} cannot be written", folder.display())]
+    NotWritable { doing: String, folder: PathBuf, source: io::Error },
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
     #[error("{tool} is not installed")]
@@ -83,12 +83,17 @@ impl ToolchainError {
     /// Sorts an I/O error met while writing below `folder`.
     pub(crate) fn writing(doing: impl Into<String>, folder: &Path, source: io::Error) -> Self {
         let doing = doing.into();
+        // Nobody knows our temporary folders by name, and they are gone when the message is read.
+        let is_ours = |folder: &&Path| {
+            folder.components().any(|part| part.as_os_str().to_string_lossy().starts_with(".tmp-"))
+        };
+        let folder = folder.ancestors().find(|folder| !is_ours(folder)).unwrap_or(folder);
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { what: format!("this: {doing}"), folder: folder.into() }
+                Self::DiskFull { doing, folder: folder.into() }
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::NotWritable { folder: folder.into(), source }
+                Self::NotWritable { doing, folder: folder.into(), source }
             }
             _ => Self::Io { doing, source },
         }
@@ -182,9 +187,13 @@ fn pip_hint(said: &str) -> String {
         "pip could not reach its index: set a proxy (HTTPS_PROXY), a mirror (PIP_INDEX_URL), or name a folder that \
          holds the wheel in PIP_FIND_LINKS"
             .into()
+    } else if has(&["from versions: none"]) {
+        "pip found no version at all: its index is out of reach (HTTPS_PROXY, PIP_INDEX_URL) or lacks the package; a \
+         folder that holds the wheel can be named in PIP_FIND_LINKS"
+            .into()
     } else if has(&["No matching distribution"]) {
-        "pip's index has no such wheel: check the mirror (PIP_INDEX_URL), or name a folder that holds the wheel in \
-         PIP_FIND_LINKS"
+        "pip's index has no such wheel, or pip is too old to see it: update pip, check the mirror (PIP_INDEX_URL), or \
+         name a folder that holds the wheel in PIP_FIND_LINKS"
             .into()
     } else {
         "nimctl uses your own pip and its configuration: mirrors (PIP_INDEX_URL), proxies (HTTPS_PROXY) and wheel \

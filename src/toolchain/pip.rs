@@ -221,7 +221,8 @@ fn explain(
         return ToolchainError::WrongWheel { what, expected: requirement.sha256, got: got_digest(stderr) };
     }
     if stderr.contains("No space left on device") || stderr.contains("Disk quota exceeded") {
-        return ToolchainError::DiskFull { what, folder: folder.into() };
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        return ToolchainError::writing(format!("fetch {what}"), folder, full);
     }
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
     let said = lines[lines.len().saturating_sub(SAID_LINES)..]
@@ -287,8 +288,9 @@ mod tests {
             size_bytes: None,
             tags: None,
         };
-        let explain =
-            |said: &str| explain(&requirement, "python3", "exit status: 1", said, Path::new("/data"));
+        let explain = |said: &str| {
+            explain(&requirement, "python3", "exit status: 1", said, Path::new("/data/.tmp-x-1"))
+        };
         let got = Sha256::of(b"b");
         let said =
             format!("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM\n   Got        {}\n", got.to_hex());
@@ -296,10 +298,8 @@ mod tests {
             matches!(explain(&said), ToolchainError::WrongWheel { got: Some(found), .. } if found == got)
         );
         assert!(matches!(explain("/x/python3: No module named pip\n"), ToolchainError::NoPip { .. }));
-        assert!(matches!(
-            explain("ERROR: OSError: [Errno 28] No space left on device"),
-            ToolchainError::DiskFull { .. }
-        ));
+        let error = explain("ERROR: OSError: [Errno 28] No space left on device");
+        assert_eq!(error.to_string(), "cannot fetch thing 1.0: no space is left in /data");
         let error = explain("ERROR: No matching distribution found for thing==1.0");
         assert!(error.hint().is_some_and(|hint| hint.contains("PIP_FIND_LINKS")), "{error}");
     }
