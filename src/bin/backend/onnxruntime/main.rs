@@ -1,3 +1,77 @@
-//! The worker.
+//! The `onnxruntime` worker: the generic profile, and the reference for all numbers.
+//!
+//! It loads ONNX Runtime from the file that `NIMCTL_ONNXRUNTIME_LIB` names, else from the loader's path, and runs
+//! graphs on the CPU. There is nothing to build: the generic profile is the ONNX file itself.
+//!
+//! * [`library`]: loads ONNX Runtime, once a process.
+//! * [`session`]: the only file that runs graphs.
 
-fn main() {}
+mod library;
+mod session;
+
+use std::process::ExitCode;
+
+use nimctl::worker::protocol::{
+    BuildRequest, BuildResult, Description, ErrorCode, InspectRequest, Inspection, PROTOCOL_VERSION, Problem,
+    RunRequest, RunResult, Support,
+};
+use nimctl::worker::serve::{Backend, Events, serve};
+
+fn main() -> ExitCode {
+    serve(|| OnnxRuntime { loaded: None })
+}
+
+struct OnnxRuntime {
+    /// Present once the library was loaded; a library that is missing now may be there at the next request.
+    loaded: Option<library::Loaded>,
+}
+
+impl OnnxRuntime {
+    fn loaded(&mut self) -> Result<&library::Loaded, Problem> {
+        if self.loaded.is_none() {
+            self.loaded = Some(library::load()?);
+        }
+        self.loaded.as_ref().ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is gone again"))
+    }
+}
+
+fn nothing_to_build() -> Problem {
+    Problem::new(
+        ErrorCode::UnsupportedRequest,
+        "the onnxruntime backend builds no plans: its profile is the ONNX file itself",
+    )
+}
+
+impl Backend for OnnxRuntime {
+    fn describe(&mut self) -> Description {
+        let (library, run) = match self.loaded() {
+            Ok(loaded) => (Some(loaded.describe()), Support::Available),
+            Err(problem) => (None, Support::Unavailable(problem)),
+        };
+        Description {
+            protocol_version: PROTOCOL_VERSION,
+            backend: "onnxruntime".into(),
+            worker_version: env!("CARGO_PKG_VERSION").into(),
+            library,
+            build: Support::Unavailable(nothing_to_build()),
+            run,
+            compute_capabilities: Vec::new(),
+            portable_plans: false,
+            needs_gpu_to_build: false,
+            devices: Vec::new(),
+        }
+    }
+
+    fn build(&mut self, _request: &BuildRequest, _events: &Events) -> Result<BuildResult, Problem> {
+        Err(nothing_to_build())
+    }
+
+    fn inspect(&mut self, request: &InspectRequest, events: &Events) -> Result<Inspection, Problem> {
+        events.progress("load", None, None);
+        session::inspect(&self.loaded()?.environment, &request.path)
+    }
+
+    fn run(&mut self, request: &RunRequest, events: &Events) -> Result<RunResult, Problem> {
+        session::run(&self.loaded()?.environment, request, events)
+    }
+}

@@ -1,0 +1,201 @@
+//! Loads graphs and runs them on the CPU.
+
+use std::path::Path;
+use std::time::Instant;
+
+use nimctl::worker::npy::{ElementType, NpyError, Tensor};
+use nimctl::worker::protocol::{
+    ErrorCode, FileKind, Inspection, Problem, RunRequest, RunResult, TensorDescription,
+};
+use nimctl::worker::serve::Events;
+use ort::environment::Environment;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
+
+/// Says what a graph takes and gives; loading it proves that ONNX Runtime takes it.
+pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspection, Problem> {
+    let session = load(environment, path)?;
+    Ok(Inspection {
+        kind: FileKind::Onnx,
+        inputs: session.inputs().iter().map(describe).collect(),
+        outputs: session.outputs().iter().map(describe).collect(),
+        layer_count: None,
+    })
+}
+
+/// Runs a graph once.
+pub(crate) fn run(
+    environment: &Environment,
+    request: &RunRequest,
+    events: &Events,
+) -> Result<RunResult, Problem> {
+    let RunRequest { path, inputs, output_folder } = request;
+    events.progress("load", None, None);
+    let started = Instant::now();
+    let mut session = load(environment, path)?;
+    let load_ms = milliseconds(started);
+    check_names(inputs.keys(), session.inputs())?;
+    let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::new();
+    for (name, path) in inputs {
+        let tensor = Tensor::read(path).map_err(|error| npy_problem(&error))?;
+        if let Some(expected) = session.inputs().iter().find(|input| input.name() == name).map(describe) {
+            check_type(name, &tensor, &expected)?;
+        }
+        let value = to_value(&tensor).map_err(|error| {
+            Problem::new(ErrorCode::RunFailed, format!("input `{name}`: {}", error.message()))
+        })?;
+        values.push((name.clone(), value.into()));
+    }
+    events.progress("run", None, None);
+    let started = Instant::now();
+    let results = session.run(values).map_err(|error| {
+        Problem::new(
+            ErrorCode::RunFailed,
+            format!("ONNX Runtime could not run {}: {}", path.display(), error.message()),
+        )
+    })?;
+    let run_ms = milliseconds(started);
+    events.progress("write", None, None);
+    let mut outputs = std::collections::BTreeMap::new();
+    for (index, (name, value)) in results.iter().enumerate() {
+        let tensor = from_value(&value)
+            .map_err(|reason| Problem::new(ErrorCode::RunFailed, format!("output `{name}` {reason}")))?;
+        // Names of tensors may hold slashes.
+        let path = output_folder.join(format!("output-{index}.npy"));
+        tensor.write(&path).map_err(|error| npy_problem(&error))?;
+        outputs.insert(name.to_owned(), path);
+    }
+    Ok(RunResult { outputs, load_ms, run_ms })
+}
+
+fn load(environment: &Environment, path: &Path) -> Result<Session, Problem> {
+    fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
+    Session::builder(environment).and_then(|mut builder| builder.commit_from_file(path)).map_err(|error| {
+        let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
+        Problem::new(ErrorCode::InvalidGraph, message)
+    })
+}
+
+fn check_names<'a>(given: impl Iterator<Item = &'a String>, inputs: &[Outlet]) -> Result<(), Problem> {
+    let given: Vec<&str> = given.map(String::as_str).collect();
+    let names: Vec<&str> = inputs.iter().map(Outlet::name).collect();
+    let invalid = |what: String| {
+        Err(Problem::new(
+            ErrorCode::InvalidRequest,
+            format!("{what}; the graph's inputs are {}", names.join(", ")),
+        ))
+    };
+    if let Some(unknown) = given.iter().find(|name| !names.contains(name)) {
+        return invalid(format!("the graph has no input `{unknown}`"));
+    }
+    if let Some(missing) = names.iter().find(|name| !given.contains(name)) {
+        return invalid(format!("no tensor for input `{missing}`"));
+    }
+    Ok(())
+}
+
+fn check_type(name: &str, tensor: &Tensor, expected: &TensorDescription) -> Result<(), Problem> {
+    let fits = tensor.element_type().name() == expected.element_type
+        && tensor.shape().len() == expected.shape.len()
+        && tensor.shape().iter().zip(&expected.shape).all(|(&given, &expected)| {
+            expected < 0 || i64::try_from(given).is_ok_and(|given| given == expected)
+        });
+    if fits {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ErrorCode::InvalidRequest,
+        format!(
+            "input `{name}` takes {} of shape {:?}, the tensor is {} of shape {:?}",
+            expected.element_type,
+            expected.shape,
+            tensor.element_type().name(),
+            tensor.shape()
+        ),
+    ))
+}
+
+fn describe(outlet: &Outlet) -> TensorDescription {
+    let (element_type, shape) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => (element_name(*ty), shape.to_vec()),
+        other => (other.to_string(), Vec::new()),
+    };
+    TensorDescription { name: outlet.name().into(), element_type, shape }
+}
+
+fn element_name(element: TensorElementType) -> String {
+    match element {
+        TensorElementType::Float16 => "float16".into(),
+        TensorElementType::Bfloat16 => "bfloat16".into(),
+        TensorElementType::Float32 => "float32".into(),
+        TensorElementType::Float64 => "float64".into(),
+        TensorElementType::Int8 => "int8".into(),
+        TensorElementType::Int32 => "int32".into(),
+        TensorElementType::Int64 => "int64".into(),
+        TensorElementType::Uint8 => "uint8".into(),
+        TensorElementType::Bool => "bool".into(),
+        TensorElementType::String => "string".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Calls one generic function with the Rust type of an element type.
+macro_rules! with_element {
+    ($element_type:expr, $function:ident($($argument:expr),*)) => {
+        match $element_type {
+            ElementType::Float16 => $function::<half::f16>($($argument),*),
+            ElementType::Bfloat16 => $function::<half::bf16>($($argument),*),
+            ElementType::Float32 => $function::<f32>($($argument),*),
+            ElementType::Float64 => $function::<f64>($($argument),*),
+            ElementType::Int8 => $function::<i8>($($argument),*),
+            ElementType::Int32 => $function::<i32>($($argument),*),
+            ElementType::Int64 => $function::<i64>($($argument),*),
+            ElementType::Uint8 => $function::<u8>($($argument),*),
+            ElementType::Bool => $function::<bool>($($argument),*),
+        }
+    };
+}
+
+fn to_value(tensor: &Tensor) -> ort::Result<DynValue> {
+    fn make<T>(tensor: &Tensor) -> ort::Result<DynValue>
+    where
+        T: nimctl::worker::npy::Element + ort::value::PrimitiveTensorElementType + std::fmt::Debug + 'static,
+    {
+        let elements = tensor.elements::<T>().unwrap_or_default();
+        Ok(ort::value::Tensor::from_array((tensor.shape().to_vec(), elements))?.into_dyn())
+    }
+    with_element!(tensor.element_type(), make(tensor))
+}
+
+fn from_value(value: &DynValue) -> Result<Tensor, String> {
+    fn make<T>(value: &DynValue) -> Result<Tensor, String>
+    where
+        T: nimctl::worker::npy::Element + ort::value::PrimitiveTensorElementType,
+    {
+        let (shape, elements) =
+            value.try_extract_tensor::<T>().map_err(|error| error.message().to_owned())?;
+        let shape: Vec<usize> =
+            shape.iter().map(|&dimension| usize::try_from(dimension).unwrap_or_default()).collect();
+        Tensor::new(&shape, elements).map_err(|error| error.to_string())
+    }
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return Err("is not a tensor".into());
+    };
+    let name = element_name(*ty);
+    let element_type = ElementType::from_name(&name)
+        .ok_or_else(|| format!("is of type {name}, which no tensor file holds"))?;
+    with_element!(element_type, make(value))
+}
+
+fn npy_problem(error: &NpyError) -> Problem {
+    match error {
+        NpyError::Io(source) => Problem::new(ErrorCode::Io, source.to_string()),
+        NpyError::Format { .. } | NpyError::Shape { .. } => {
+            Problem::new(ErrorCode::InvalidRequest, error.to_string())
+        }
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

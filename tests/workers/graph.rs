@@ -1,0 +1,121 @@
+//! A tiny ONNX graph, written field by field: `y = relu(x · W + b)` with x of shape [N, 4] and y of shape [N, 3].
+//!
+//! The numbers are the field numbers of `onnx.proto`; nothing else is needed for a graph of three nodes.
+
+use std::path::Path;
+
+/// The element type of the graph, with ONNX's number for it.
+#[derive(Clone, Copy)]
+pub(crate) enum Precision {
+    Float32 = 1,
+    Float16 = 10,
+}
+
+/// x for a batch of two, and the y that follows from W and b below.
+pub(crate) const X: [f32; 8] = [1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 0.0, 2.0];
+pub(crate) const Y: [f32; 6] = [13.5, 0.0, 4.25, 4.5, 0.0, 2.0];
+const W: [f32; 12] = [1.0, -1.0, 0.5, 0.0, 2.0, -1.0, 1.0, -1.0, 0.75, 2.0, -3.0, 0.25];
+const B: [f32; 3] = [1.5, -0.5, 2.5];
+
+/// Writes the graph with its weights inside.
+pub(crate) fn write(path: &Path, precision: Precision) {
+    fs_err::write(path, model(precision, &weights(precision, None))).unwrap();
+}
+
+/// Writes the graph with W in a file of its own beside it.
+pub(crate) fn write_external(path: &Path, precision: Precision) {
+    fs_err::write(path, model(precision, &weights(precision, Some("w.bin")))).unwrap();
+    fs_err::write(path.with_file_name("w.bin"), raw(precision, &W)).unwrap();
+}
+
+/// Writes a graph that takes a while to compile: many products of a square matrix of `width`.
+pub(crate) fn write_slow(path: &Path, width: usize, layers: usize) {
+    let values = vec![0.001; width * width];
+    let square = tensor("W", &[width, width], Precision::Float16, &raw(Precision::Float16, &values));
+    let mut graph = Vec::new();
+    for layer in 0..layers {
+        let input = if layer == 0 { "x".into() } else { format!("t{}", layer - 1) };
+        let output = if layer == layers - 1 { "y".into() } else { format!("t{layer}") };
+        graph.extend(bytes(1, &node("MatMul", &[&input, "W"], &output)));
+    }
+    graph.extend(bytes(2, b"slow"));
+    graph.extend(bytes(5, &square));
+    graph.extend(bytes(11, &value("x", Precision::Float16, width)));
+    graph.extend(bytes(12, &value("y", Precision::Float16, width)));
+    fs_err::write(path, envelope(&graph)).unwrap();
+}
+
+/// Little-endian elements of a precision.
+pub(crate) fn raw(precision: Precision, values: &[f32]) -> Vec<u8> {
+    match precision {
+        Precision::Float32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Precision::Float16 => {
+            values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
+        }
+    }
+}
+
+fn model(precision: Precision, initializers: &[Vec<u8>]) -> Vec<u8> {
+    let mut graph = Vec::new();
+    graph.extend(bytes(1, &node("MatMul", &["x", "W"], "product")));
+    graph.extend(bytes(1, &node("Add", &["product", "b"], "sum")));
+    graph.extend(bytes(1, &node("Relu", &["sum"], "y")));
+    graph.extend(bytes(2, b"tiny"));
+    for initializer in initializers {
+        graph.extend(bytes(5, initializer));
+    }
+    graph.extend(bytes(11, &value("x", precision, 4)));
+    graph.extend(bytes(12, &value("y", precision, 3)));
+    envelope(&graph)
+}
+
+fn envelope(graph: &[u8]) -> Vec<u8> {
+    // ir_version 8; the default operator set, version 17.
+    [number(1, 8), bytes(7, graph), bytes(8, &number(2, 17))].concat()
+}
+
+fn weights(precision: Precision, external: Option<&str>) -> Vec<Vec<u8>> {
+    let w = match external {
+        None => tensor("W", &[4, 3], precision, &raw(precision, &W)),
+        Some(location) => {
+            let entry = [bytes(1, b"location"), bytes(2, location.as_bytes())].concat();
+            let shape = [number(1, 4), number(1, 3)].concat();
+            [shape, number(2, precision as u64), bytes(8, b"W"), bytes(13, &entry), number(14, 1)].concat()
+        }
+    };
+    vec![w, tensor("b", &[3], precision, &raw(precision, &B))]
+}
+
+fn tensor(name: &str, shape: &[usize], precision: Precision, raw: &[u8]) -> Vec<u8> {
+    let shape: Vec<u8> = shape.iter().flat_map(|&dimension| number(1, dimension as u64)).collect();
+    [shape, number(2, precision as u64), bytes(8, name.as_bytes()), bytes(9, raw)].concat()
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let inputs: Vec<u8> = inputs.iter().flat_map(|input| bytes(1, input.as_bytes())).collect();
+    [inputs, bytes(2, output.as_bytes()), bytes(3, output.as_bytes()), bytes(4, operator.as_bytes())].concat()
+}
+
+fn value(name: &str, precision: Precision, width: usize) -> Vec<u8> {
+    let shape = [bytes(1, &bytes(2, b"N")), bytes(1, &number(1, width as u64))].concat();
+    let tensor = [number(1, precision as u64), bytes(2, &shape)].concat();
+    [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
+}
+
+fn number(field: u64, value: u64) -> Vec<u8> {
+    [varint(field << 3), varint(value)].concat()
+}
+
+fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
+    [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}

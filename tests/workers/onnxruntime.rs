@@ -1,0 +1,137 @@
+//! The `onnxruntime` worker with the real library.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nimctl::worker::host::Cancel;
+use nimctl::worker::npy::Tensor;
+use nimctl::worker::protocol::{
+    BuildRequest, ErrorCode, FileKind, InspectRequest, RunRequest, Support, TensorDescription,
+};
+
+use crate::graph::{self, Precision, X, Y};
+use crate::support::{problem, real, start};
+
+#[test]
+fn it_runs_a_graph_and_gives_the_right_numbers() {
+    let Some(command) = real("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = start(&command);
+    let library = worker.description().library.clone().unwrap();
+    assert_eq!(library.name, "ONNX Runtime");
+    assert!(library.version.starts_with("1."), "{}", library.version);
+    assert!(library.files.iter().any(|file| file.contains("libonnxruntime.so")), "{:?}", library.files);
+    assert_eq!(worker.description().run, Support::Available);
+    for (precision, external) in
+        [(Precision::Float32, false), (Precision::Float16, false), (Precision::Float32, true)]
+    {
+        let path = folder.path().join("graph.onnx");
+        if external {
+            graph::write_external(&path, precision);
+        } else {
+            graph::write(&path, precision);
+        }
+        let element_type = match precision {
+            Precision::Float32 => "float32",
+            Precision::Float16 => "float16",
+        };
+        let inspection = worker
+            .inspect(InspectRequest { path: path.clone() }, &Cancel::new(), &mut |_| {})
+            .unwrap()
+            .result;
+        assert_eq!(inspection.kind, FileKind::Onnx);
+        let tensor = |name: &str, shape: &[i64]| TensorDescription {
+            name: name.into(),
+            element_type: element_type.into(),
+            shape: shape.into(),
+        };
+        assert_eq!(inspection.inputs, [tensor("x", &[-1, 4])]);
+        assert_eq!(inspection.outputs, [tensor("y", &[-1, 3])]);
+
+        let x = folder.path().join("x.npy");
+        match precision {
+            Precision::Float32 => Tensor::new(&[2, 4], &X),
+            Precision::Float16 => Tensor::new(&[2, 4], &X.map(half::f16::from_f32)),
+        }
+        .unwrap()
+        .write(&x)
+        .unwrap();
+        let request = RunRequest {
+            path: path.clone(),
+            inputs: BTreeMap::from([("x".into(), x)]),
+            output_folder: folder.path().into(),
+        };
+        let result = worker.run(request, &Cancel::new(), &mut |_| {}).unwrap().result;
+        let y = Tensor::read(&result.outputs["y"]).unwrap();
+        assert_eq!((y.shape(), y.element_type().name()), (&[2, 3][..], element_type));
+        assert_eq!(y.to_f64(), Y.map(f64::from));
+    }
+}
+
+#[test]
+fn it_says_which_input_is_wrong() {
+    let Some(command) = real("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("graph.onnx");
+    graph::write(&path, Precision::Float32);
+    let right = folder.path().join("right.npy");
+    Tensor::new(&[2, 4], &X).unwrap().write(&right).unwrap();
+    let long = folder.path().join("long.npy");
+    Tensor::new(&[1, 8], &X).unwrap().write(&long).unwrap();
+    let mut worker = start(&command);
+    let mut check = |inputs: &[(&str, &PathBuf)], code: ErrorCode, expected: &str| {
+        let inputs = inputs.iter().map(|(name, path)| ((*name).to_owned(), (*path).clone())).collect();
+        let request = RunRequest { path: path.clone(), inputs, output_folder: folder.path().into() };
+        let result = worker.run(request, &Cancel::new(), &mut |_| {});
+        let problem = problem(&worker, result);
+        assert_eq!((&problem.code, problem.message.contains(expected)), (&code, true), "{}", problem.message);
+    };
+    check(&[], ErrorCode::InvalidRequest, "no tensor for input `x`");
+    check(
+        &[("x", &right), ("z", &right)],
+        ErrorCode::InvalidRequest,
+        "no input `z`; the graph's inputs are x",
+    );
+    check(&[("x", &long)], ErrorCode::InvalidRequest, "input `x` takes float32 of shape [-1, 4]");
+    check(&[("x", &path)], ErrorCode::InvalidRequest, "not a tensor file");
+    check(&[("x", &folder.path().join("absent.npy"))], ErrorCode::Io, "absent.npy");
+}
+
+#[test]
+fn it_refuses_what_it_cannot_do() {
+    let Some(command) = real("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("graph.onnx");
+    fs_err::write(&path, "not a graph").unwrap();
+    let mut worker = start(&command);
+    let result = worker.inspect(InspectRequest { path: path.clone() }, &Cancel::new(), &mut |_| {});
+    assert_eq!(problem(&worker, result).code, ErrorCode::InvalidGraph);
+    let request = BuildRequest {
+        graph: path.clone(),
+        plan: folder.path().join("plan"),
+        compute_capabilities: Vec::new(),
+        shape_ranges: BTreeMap::new(),
+        workspace_mib: None,
+    };
+    let result = worker.build(request, &Cancel::new(), &mut |_| {});
+    assert_eq!(problem(&worker, result).code, ErrorCode::UnsupportedRequest);
+}
+
+#[test]
+fn a_missing_library_is_an_error_that_says_what_to_do() {
+    let Some(mut command) = real("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let not_a_library = folder.path().join("libonnxruntime.so");
+    for value in [folder.path().join("absent.so"), folder.path().into(), not_a_library.clone()] {
+        command.environment.insert("NIMCTL_ONNXRUNTIME_LIB".into(), value.into());
+        let mut worker = start(&command);
+        assert_eq!(worker.description().library, None);
+        assert!(matches!(&worker.description().run, Support::Unavailable(_)));
+        let request = InspectRequest { path: folder.path().join("graph.onnx") };
+        let result = worker.inspect(request, &Cancel::new(), &mut |_| {});
+        let problem = problem(&worker, result);
+        assert_eq!(problem.code, ErrorCode::LibraryMissing);
+        assert!(problem.needs[0].contains("nimctl toolchain install onnxruntime"), "{:?}", problem.needs);
+        fs_err::write(&not_a_library, "not a library").unwrap();
+    }
+}
