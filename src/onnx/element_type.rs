@@ -111,7 +111,7 @@ impl ElementType {
     pub fn size_bytes(self, count: u64) -> Option<u64> {
         match self.size_bits() {
             0 => None,
-            bits => Some(count.checked_mul(bits)?.div_ceil(8)),
+            bits => u64::try_from((u128::from(count) * u128::from(bits)).div_ceil(8)).ok(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub enum OnnxError {
     NotOnnx { path: PathBuf, reason: String },
     /// The file ends before its contents do.
     #[error(
-        "{} is cut off: its contents need {needed_bytes} bytes, and it has {found_bytes}; copy or download it again",
+        "{} is cut off: its contents need at least {needed_bytes} bytes, and it has {found_bytes}; copy or download it again",
         path.display()
     )]
     Truncated { path: PathBuf, needed_bytes: u64, found_bytes: u64 },

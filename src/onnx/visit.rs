@@ -48,29 +48,45 @@ fn visit_sparse<E>(sparse: &SparseTensorProto, visit: Visit<'_, E>) -> Result<()
     sparse.values.iter().chain(&sparse.indices).try_for_each(visit)
 }
 
-/// Calls `change` for every tensor of the nodes, their subgraphs included, until it fails.
-pub(super) fn change_node_tensors<E>(
-    nodes: &mut [NodeProto],
-    change: &mut dyn FnMut(&mut TensorProto) -> Result<(), E>,
-) -> Result<(), E> {
-    for attribute in nodes.iter_mut().flat_map(|node| &mut node.attribute) {
+type Change<'c, E> = &'c mut dyn FnMut(&mut TensorProto) -> Result<(), E>;
+
+/// Calls `change` for every tensor of the model, until it fails.
+pub(super) fn change_tensors<E>(model: &mut ModelProto, change: Change<'_, E>) -> Result<(), E> {
+    let training = model.training_info.iter_mut();
+    let training = training.flat_map(|training| [&mut training.initialization, &mut training.algorithm]);
+    for graph in model.graph.iter_mut().chain(training.flatten()) {
+        change_graph(graph, change)?;
+    }
+    for function in &mut model.functions {
+        change_nodes(&mut function.node, change)?;
+        change_attributes(&mut function.attribute_proto, change)?;
+    }
+    Ok(())
+}
+
+fn change_graph<E>(graph: &mut GraphProto, change: Change<'_, E>) -> Result<(), E> {
+    graph.initializer.iter_mut().try_for_each(&mut *change)?;
+    graph.sparse_initializer.iter_mut().try_for_each(|sparse| change_sparse(sparse, change))?;
+    change_nodes(&mut graph.node, change)
+}
+
+fn change_nodes<E>(nodes: &mut [NodeProto], change: Change<'_, E>) -> Result<(), E> {
+    nodes.iter_mut().try_for_each(|node| change_attributes(&mut node.attribute, change))
+}
+
+fn change_attributes<E>(attributes: &mut [AttributeProto], change: Change<'_, E>) -> Result<(), E> {
+    for attribute in attributes {
         attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *change)?;
         for sparse in attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors) {
             change_sparse(sparse, change)?;
         }
         for graph in attribute.g.as_deref_mut().into_iter().chain(&mut attribute.graphs) {
-            graph.initializer.iter_mut().try_for_each(&mut *change)?;
-            graph.sparse_initializer.iter_mut().try_for_each(|sparse| change_sparse(sparse, change))?;
-            change_node_tensors(&mut graph.node, change)?;
+            change_graph(graph, change)?;
         }
     }
     Ok(())
 }
 
-/// Calls `change` for the tensors of a sparse tensor, until it fails.
-pub(super) fn change_sparse<E>(
-    sparse: &mut SparseTensorProto,
-    change: &mut dyn FnMut(&mut TensorProto) -> Result<(), E>,
-) -> Result<(), E> {
+fn change_sparse<E>(sparse: &mut SparseTensorProto, change: Change<'_, E>) -> Result<(), E> {
     sparse.values.iter_mut().chain(&mut sparse.indices).try_for_each(change)
 }

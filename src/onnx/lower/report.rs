@@ -53,7 +53,7 @@ pub enum KeepReason {
     KeptNode,
     /// The operator takes FP32 only, or loses its meaning in less.
     NeedsFp32,
-    /// Its result ends in a shape, where integers above 2048 must stay exact.
+    /// Its result ends in a shape or an index, where integers above 2048 must stay exact.
     ShapeArithmetic,
     /// It runs a subgraph (If, Loop, Scan), which is left as it was.
     Subgraph,

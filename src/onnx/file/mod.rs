@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::error::OnnxError;
-use super::external_data::{ExternalFiles, is_external};
-use super::graph_digest::{FileDigest, GraphDigest};
-use super::mapped_file;
-use super::not_onnx::explain;
-use super::proto::{GraphProto, ModelProto, TensorProto};
-use super::tensor_bytes::inline_bytes;
-use super::tensor_info::TensorInfo;
-use super::visit::visit_tensors;
 use crate::digest::Sha256;
+use crate::onnx::error::OnnxError;
+use crate::onnx::external_data::{ExternalFiles, is_external};
+use crate::onnx::graph_digest::{FileDigest, GraphDigest};
+use crate::onnx::mapped_file;
+use crate::onnx::not_onnx::explain;
+use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
+use crate::onnx::tensor_bytes::inline_bytes;
+use crate::onnx::tensor_info::TensorInfo;
+use crate::onnx::visit::visit_tensors;
 
 /// An open model. Weights stay in the mapped files until they are asked for.
 #[derive(Debug)]
@@ -121,3 +121,6 @@ pub fn graph_digest(file: &OnnxFile) -> io::Result<GraphDigest> {
     files.extend(file.external.iter().map(|(path, bytes)| digest(path.display().to_string(), bytes)));
     Ok(GraphDigest { files })
 }
+
+#[cfg(test)]
+mod tests;

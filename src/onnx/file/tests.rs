@@ -1,0 +1,200 @@
+//! Tests of opening: what is refused, and with which words.
+
+use super::*;
+use crate::error_kind::ErrorKind;
+use crate::onnx::proto::{OperatorSetIdProto, StringStringEntryProto};
+use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, write_model};
+
+fn tensor(name: &str, elements: i64) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        data_type: Some(1),
+        dims: vec![elements],
+        ..TensorProto::default()
+    }
+}
+
+fn external(entries: &[(&str, &str)], elements: i64) -> TensorProto {
+    let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
+        key: Some(key.into()),
+        value: Some(value.into()),
+    };
+    TensorProto {
+        data_location: Some(1),
+        external_data: entries.iter().map(entry).collect(),
+        ..tensor("w", elements)
+    }
+}
+
+fn model(tensor: TensorProto) -> ModelProto {
+    let graph = GraphProto { initializer: vec![tensor], ..GraphProto::default() };
+    ModelProto {
+        ir_version: Some(9),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
+}
+
+/// Checks the message of the error that opening these bytes gives; `{folder}` stands for the folder.
+#[track_caller]
+fn check_bytes(bytes: &[u8], expected: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+    crate::atomic_file::write(&folder.path().join("w.bin"), &[0; 10]).unwrap();
+    let path = folder.path().join("m.onnx");
+    crate::atomic_file::write(&path, bytes).unwrap();
+    let error = OnnxFile::open(&path).unwrap_err();
+    assert_eq!(error.to_string().replace(folder.path().to_str().unwrap(), "{folder}"), expected);
+    assert_eq!(error.kind(), ErrorKind::Input);
+}
+
+#[track_caller]
+fn check(model: &ModelProto, expected: &str) {
+    check_bytes(&model.encode_to_vec(), expected);
+}
+
+#[test]
+fn what_is_no_model() {
+    check_bytes(b"", "{folder}/m.onnx is empty: expected an ONNX model");
+    check_bytes(b"hello, world, hello\n", "{folder}/m.onnx is not an ONNX model: it is a text file");
+    check_bytes(
+        b"<!DOCTYPE html><html>",
+        "{folder}/m.onnx is not an ONNX model: it is an HTML page, perhaps the answer of a server that wanted a \
+         login; download it again",
+    );
+    check_bytes(
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "{folder}/m.onnx is not an ONNX model: it is a Git LFS pointer; run `git lfs pull` to get the file itself",
+    );
+    let whole = model(TensorProto { float_data: vec![0.5; 100], ..tensor("w", 100) }).encode_to_vec();
+    let cut = &whole[..whole.len() - 50];
+    let opened = OnnxFile::open(Path::new("/nonexistent/m.onnx")).unwrap_err();
+    assert_eq!(opened.to_string(), "cannot read /nonexistent/m.onnx");
+    check_bytes(
+        cut,
+        &format!(
+            "{{folder}}/m.onnx is cut off: its contents need at least {} bytes, and it has {}; copy or download it again",
+            418,
+            cut.len()
+        ),
+    );
+}
+
+#[test]
+fn what_a_model_must_have() {
+    let whole = model(tensor("w", 0));
+    check(
+        &ModelProto { graph: None, ..whole.clone() },
+        "{folder}/m.onnx has no graph: expected an ONNX model, not another protobuf file",
+    );
+    check(
+        &ModelProto { ir_version: None, ..whole.clone() },
+        "{folder}/m.onnx has no ir_version: export the model again with a current exporter",
+    );
+    check(
+        &ModelProto { opset_import: vec![], ..whole },
+        "{folder}/m.onnx has no opset_import: export the model again with a current exporter",
+    );
+}
+
+#[test]
+fn where_external_data_may_be() {
+    let leaves = |location: &str| {
+        format!(
+            "tensor `w` names the external file `{location}`: expected a relative path without `..`, inside {{folder}}"
+        )
+    };
+    check(&model(external(&[("location", "../w.bin")], 1)), &leaves("../w.bin"));
+    check(&model(external(&[("location", "a/../../w.bin")], 1)), &leaves("a/../../w.bin"));
+    check(&model(external(&[("location", "/w.bin")], 1)), &leaves("/w.bin"));
+    check(
+        &model(external(&[("location", "link")], 1)),
+        "tensor `w` names the external file `link`, a link that leaves {folder}: copy the file there instead",
+    );
+    check(
+        &model(external(&[("location", "gone.bin")], 1)),
+        "tensor `w` needs the external file `gone.bin`, which is not in {folder}: copy it beside the model",
+    );
+    check(
+        &model(external(&[], 1)),
+        "tensor `w` of {folder}/m.onnx is external but names no location: export the model again",
+    );
+}
+
+#[test]
+fn how_long_external_data_must_be() {
+    check(
+        &model(external(&[("location", "w.bin"), ("offset", "4")], 2)),
+        "tensor `w` needs 12 bytes of the external file `w.bin` in {folder}, which has 10: copy or download it again",
+    );
+    check(
+        &model(external(&[("location", "w.bin"), ("offset", "18446744073709551615")], 1)),
+        "tensor `w` needs 18446744073709551615 bytes of the external file `w.bin` in {folder}, which has 10: \
+         copy or download it again",
+    );
+    check(
+        &model(external(&[("location", "w.bin"), ("length", "4611686018427387904")], 1 << 60)),
+        "tensor `w` needs 4611686018427387904 bytes of the external file `w.bin` in {folder}, which has 10: \
+         copy or download it again",
+    );
+    check(
+        &model(external(&[("location", "w.bin"), ("length", "8")], 1)),
+        "tensor `w` of {folder}/m.onnx has 8 bytes, but its shape and type need 4: export the model again",
+    );
+    check(
+        &model(external(&[("location", "w.bin"), ("offset", "-1")], 1)),
+        "tensor `w` gives `-1` as offset in the external file `w.bin` of {folder}: expected a number of bytes",
+    );
+}
+
+#[test]
+fn a_folder_is_no_model() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(OnnxFile::open(folder.path()), Err(OnnxError::Io { .. })));
+}
+
+#[test]
+fn large_payloads_go_beside_the_model_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model with a name.onnx");
+    let write = |limit_bytes| {
+        let payloads = [(1u8, 4u64), (2, 4000), (3, 8000)].map(|(fill, size_bytes)| Initializer {
+            header: tensor(&format!("w{fill}"), (size_bytes / 4) as i64),
+            size_bytes,
+            produce: Box::new(move |writer| writer.write_all(&vec![fill; size_bytes as usize])),
+        });
+        let skeleton = ModelProto { doc_string: Some("kept".into()), ..model(tensor("empty", 0)) };
+        let written = write_model(&skeleton, payloads.into(), &path, limit_bytes).unwrap();
+        let file = OnnxFile::open(&path).unwrap();
+        assert_eq!(written.graph_digest(), graph_digest(&file).unwrap());
+        assert_eq!(file.model().doc_string(), "kept");
+        for (fill, length) in [(1, 4), (2, 4000), (3, 8000)] {
+            let wanted = format!("w{fill}");
+            let tensor = file.graph().initializer.iter().find(|tensor| tensor.name() == wanted).unwrap();
+            assert_eq!(file.tensor_bytes(tensor).unwrap(), vec![fill; length]);
+        }
+        (written, file.external_files().to_vec())
+    };
+    let (inline, external_files) = write(DEFAULT_INLINE_LIMIT_BYTES);
+    assert_eq!((inline.files.len(), external_files.len()), (1, 0));
+    let (split, external_files) = write(1000);
+    assert_eq!(external_files, [PathBuf::from("model with a name.onnx.data")]);
+    assert_eq!(split.files[1].size_bytes, 4096 + 8000);
+    assert_eq!(write(1000).0, split);
+}
+
+#[test]
+fn a_broken_promise_of_a_producer_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    let short = Initializer {
+        header: tensor("w", 1),
+        size_bytes: 4,
+        produce: Box::new(|writer| writer.write_all(&[0; 3])),
+    };
+    let error = write_model(&model(tensor("empty", 0)), vec![short], &path, 1000).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Bug);
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
+}
