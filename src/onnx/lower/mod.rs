@@ -113,7 +113,9 @@ pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> 
         }
     };
     let fill = |node: &NodeProto| fill_of(file, node).unwrap_or(0.0);
-    let rewritten = rewrite_nodes(&graph, &decisions, &values, &types, precision, &fill);
+    // Since this operator set, Clip takes its limits as inputs.
+    let can_clip = file.opset().is_some_and(|opset| opset >= 11);
+    let rewritten = rewrite_nodes(&graph, &decisions, &values, &types, precision, can_clip, &fill);
 
     let mut report = LoweringReport {
         precision,
@@ -123,11 +125,13 @@ pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> 
         nodes_lowered: decisions.iter().filter(|decision| **decision == Decision::Lower).count() as u64,
         nodes_kept: kept_nodes(&graph.node, &decisions),
         casts_inserted: rewritten.casts_inserted,
+        clips_inserted: rewritten.clips_inserted,
         values_clipped: clipped(&decisions),
         values_vanished: 0,
         unmatched_keeps: unmatched_keeps(&graph.node, options),
     };
     graph.node = rewritten.nodes;
+    graph.initializer = rewritten.limits;
     for declared in [&mut graph.input, &mut graph.output, &mut graph.value_info] {
         retype(declared, &values, precision);
     }

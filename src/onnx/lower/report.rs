@@ -23,6 +23,8 @@ pub struct LoweringReport {
     pub nodes_kept: Vec<KeptNode>,
     /// Cast nodes between lowered and kept parts.
     pub casts_inserted: u64,
+    /// Clip nodes before casts that could otherwise give infinities.
+    pub clips_inserted: u64,
     /// Values of weights that are too large for the precision; the nodes that use them are kept.
     pub values_clipped: u64,
     /// Values of lowered weights that are not zero, and became zero.
