@@ -29,6 +29,9 @@ pub struct LoweringReport {
     pub values_clipped: u64,
     /// Values of lowered weights that are not zero, and became zero.
     pub values_vanished: u64,
+    /// Weights of a single value that would have become zero, and became the least number instead: an epsilon that
+    /// guards a division must not vanish.
+    pub epsilons_raised: u64,
     /// Names in the options that no node has.
     pub unmatched_keeps: Vec<String>,
 }

@@ -243,6 +243,14 @@ fn a_subgraph_reads_what_it_takes_from_outside_in_fp32() {
 }
 
 #[test]
+fn an_epsilon_does_not_vanish() {
+    let nodes = vec![node("Add", &["x", "w"], "y")];
+    let (graph, report) = lowered(graph(nodes, vec![weight("w", &[-1e-12])]), &options());
+    assert_eq!(graph.initializer[0].raw_data.as_deref(), Some(&[1, 0x80][..]));
+    assert_eq!((report.epsilons_raised, report.values_vanished), (1, 0));
+}
+
+#[test]
 fn fp32_changes_nothing() {
     let nodes = vec![node("Mul", &["x", "w"], "y")];
     let options = LoweringOptions { precision: Precision::Fp32, io: Io::Lower, ..options() };
