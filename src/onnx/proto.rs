@@ -467,4 +467,23 @@ mod tests {
         assert!(buffer.as_ptr_range().contains(&raw.as_ptr()));
         assert_eq!(raw, "payload");
     }
+
+    /// Checks the encoded bytes, and that they decode to the same message.
+    #[track_caller]
+    fn check<M: prost::Message + Default + PartialEq + std::fmt::Debug>(message: &M, expected: &[u8]) {
+        assert_eq!(message.encode_to_vec(), expected);
+        assert_eq!(M::decode(expected).unwrap(), *message);
+    }
+
+    #[test]
+    fn numbers_are_packed_where_the_specification_says_so() {
+        check(&AttributeProto { ints: vec![1, 2], ..AttributeProto::default() }, &[0x40, 1, 0x40, 2]);
+        check(&TensorProto { dims: vec![1, 2], ..TensorProto::default() }, &[0x08, 1, 0x08, 2]);
+        check(&TensorProto { int64_data: vec![1, 2], ..TensorProto::default() }, &[0x3a, 2, 1, 2]);
+        check(&TensorProto { data_location: Some(1), ..TensorProto::default() }, &[0x70, 1]);
+        check(&ShardingSpecProto { device: vec![3], ..ShardingSpecProto::default() }, &[0x10, 3]);
+        let opaque = type_proto::Opaque { domain: Some("d".into()), name: None };
+        let value = Some(type_proto::Value::OpaqueType(opaque));
+        check(&TypeProto { value, denotation: None }, &[0x3a, 3, 0x0a, 1, b'd']);
+    }
 }

@@ -113,7 +113,9 @@ pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> 
         }
     };
     let fill = |node: &NodeProto| fill_of(file, node).unwrap_or(0.0);
-    let rewritten = rewrite_nodes(&graph, &decisions, &values, &types, precision, &fill);
+    // Since this operator set, Clip takes its limits as inputs.
+    let can_clip = file.opset().is_some_and(|opset| opset >= 11);
+    let rewritten = rewrite_nodes(&graph, &decisions, &values, &types, precision, can_clip, &fill);
 
     let mut report = LoweringReport {
         precision,
@@ -123,11 +125,14 @@ pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> 
         nodes_lowered: decisions.iter().filter(|decision| **decision == Decision::Lower).count() as u64,
         nodes_kept: kept_nodes(&graph.node, &decisions),
         casts_inserted: rewritten.casts_inserted,
+        clips_inserted: rewritten.clips_inserted,
         values_clipped: clipped(&decisions),
         values_vanished: 0,
+        epsilons_raised: 0,
         unmatched_keeps: unmatched_keeps(&graph.node, options),
     };
     graph.node = rewritten.nodes;
+    graph.initializer = rewritten.limits;
     for declared in [&mut graph.input, &mut graph.output, &mut graph.value_info] {
         retype(declared, &values, precision);
     }
@@ -147,10 +152,16 @@ pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> 
         }
         if low {
             let name = values.name(tensor.name(), Form::Low);
-            initializers.push(rounded(file, tensor, name, size_bytes / 2, precision));
+            let vanishing = losses.get(tensor.name()).map_or(0, |losses| losses.vanishing);
+            if vanishing > 0 && size_bytes == 4 {
+                initializers.push(least(file, tensor, name, precision));
+                report.epsilons_raised += 1;
+            } else {
+                initializers.push(rounded(file, tensor, name, size_bytes / 2, precision));
+                report.values_vanished += vanishing;
+            }
             report.weights_after_bytes += size_bytes / 2;
             report.tensors_lowered += 1;
-            report.values_vanished += losses.get(tensor.name()).map_or(0, |losses| losses.vanishing);
         }
     }
     let model = embedded(file, graph, precision)?;
@@ -282,6 +293,21 @@ fn rounded<'a>(
     let produce = move |writer: &mut dyn io::Write| write_rounded(&payload(file, tensor)?, precision, writer);
     let data_type = precision.element_type().to_onnx();
     Initializer { header: header(tensor, name, data_type), size_bytes, produce: Box::new(produce) }
+}
+
+fn least<'a>(
+    file: &'a OnnxFile,
+    tensor: &'a TensorProto,
+    name: &str,
+    precision: Precision,
+) -> Initializer<'a> {
+    let produce = move |writer: &mut dyn io::Write| {
+        let sign = payload(file, tensor)?.last().map_or(0, |byte| byte & 0x80);
+        // The least positive number has the same bits in both 16-bit formats.
+        writer.write_all(&[1, sign])
+    };
+    let data_type = precision.element_type().to_onnx();
+    Initializer { header: header(tensor, name, data_type), size_bytes: 2, produce: Box::new(produce) }
 }
 
 fn payload(file: &OnnxFile, tensor: &TensorProto) -> io::Result<Bytes> {

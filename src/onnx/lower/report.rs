@@ -23,10 +23,15 @@ pub struct LoweringReport {
     pub nodes_kept: Vec<KeptNode>,
     /// Cast nodes between lowered and kept parts.
     pub casts_inserted: u64,
+    /// Clip nodes before casts that could otherwise give infinities.
+    pub clips_inserted: u64,
     /// Values of weights that are too large for the precision; the nodes that use them are kept.
     pub values_clipped: u64,
     /// Values of lowered weights that are not zero, and became zero.
     pub values_vanished: u64,
+    /// Weights of a single value that would have become zero, and became the least number instead: an epsilon that
+    /// guards a division must not vanish.
+    pub epsilons_raised: u64,
     /// Names in the options that no node has.
     pub unmatched_keeps: Vec<String>,
 }

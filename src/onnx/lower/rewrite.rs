@@ -5,8 +5,9 @@ use bytes::Bytes;
 use super::convert::write_rounded;
 use super::infer::{Types, attribute};
 use super::plan::Decision;
+use super::report::KeepReason;
 use super::subgraph::{free_names, rename_free};
-use super::values::{Form, Produced, Values, is_cast_from_other_type, wanted_form};
+use super::values::{Form, Produced, Values, clipped_name, is_cast_from_other_type, wanted_form};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::onnx::{ElementType, Precision};
 
@@ -18,6 +19,9 @@ const ATTRIBUTE_TENSOR: i32 = 4;
 pub(super) struct Rewritten {
     pub(super) nodes: Vec<NodeProto>,
     pub(super) casts_inserted: u64,
+    pub(super) clips_inserted: u64,
+    /// The least and the greatest number of the lower precision, if nodes use them.
+    pub(super) limits: Vec<TensorProto>,
 }
 
 /// Returns the nodes of the lowered graph, in an order that is still topological.
@@ -27,12 +31,13 @@ pub(super) fn rewrite_nodes(
     values: &Values,
     types: &Types,
     precision: Precision,
+    can_clip: bool,
     fill: &dyn Fn(&NodeProto) -> f32,
 ) -> Rewritten {
-    let mut writer = Writer { values, precision, nodes: Vec::new(), casts_inserted: 0 };
+    let mut writer = Writer { values, precision, nodes: Vec::new(), casts_inserted: 0, clips_inserted: 0 };
     let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
     for name in graph.input.iter().map(|input| input.name()).chain(sparse.map(|tensor| tensor.name())) {
-        writer.cast_where_wanted(name);
+        writer.cast_where_wanted(name, false);
     }
     for (node, decision) in graph.node.iter().zip(decisions) {
         if *decision == Decision::Lower && is_cast_from_other_type(node, types) {
@@ -44,11 +49,14 @@ pub(super) fn rewrite_nodes(
             lower_attributes(&mut rewritten, precision, fill(node));
         }
         writer.nodes.push(rewritten);
+        let overflows = matches!(decision, Decision::Keep(KeepReason::Overflow { .. }));
         for output in &node.output {
-            writer.cast_where_wanted(output);
+            writer.cast_where_wanted(output, overflows && can_clip);
         }
     }
-    Rewritten { nodes: writer.nodes, casts_inserted: writer.casts_inserted }
+    let Writer { nodes, casts_inserted, clips_inserted, .. } = writer;
+    let limits = if clips_inserted > 0 { limits(values, precision) } else { Vec::new() };
+    Rewritten { nodes, casts_inserted, clips_inserted, limits }
 }
 
 /// Gives declared values the type that now has their name.
@@ -69,6 +77,7 @@ struct Writer<'a> {
     precision: Precision,
     nodes: Vec<NodeProto>,
     casts_inserted: u64,
+    clips_inserted: u64,
 }
 
 impl Writer<'_> {
@@ -80,7 +89,10 @@ impl Writer<'_> {
     }
 
     /// Adds the cast of a value that is produced in one form and wanted in the other.
-    fn cast_where_wanted(&mut self, name: &str) {
+    ///
+    /// Clipped first, a value stays finite: a mask of the lowest FP32 number would become an infinity, and a row of
+    /// those has no softmax.
+    fn cast_where_wanted(&mut self, name: &str, clip: bool) {
         let Some(value) = self.values.get(name) else { return };
         let Produced::In(form) = value.produced else { return };
         if !value.wants(form.other()) {
@@ -88,10 +100,24 @@ impl Writer<'_> {
         }
         let to = form.other();
         let output = self.values.name(name, to).to_string();
+        let mut input = self.values.name(name, form).to_string();
+        if clip && to == Form::Low {
+            let [lowest, highest] = self.values.limits().clone();
+            let clipped = clipped_name(&output);
+            self.nodes.push(NodeProto {
+                name: Some(clipped.clone()),
+                op_type: Some("Clip".into()),
+                input: vec![input, lowest, highest],
+                output: vec![clipped.clone()],
+                ..NodeProto::default()
+            });
+            self.clips_inserted += 1;
+            input = clipped;
+        }
         self.nodes.push(NodeProto {
             name: Some(format!("{output}_cast")),
             op_type: Some("Cast".into()),
-            input: vec![self.values.name(name, form).into()],
+            input: vec![input],
             output: vec![output],
             attribute: vec![cast_attribute(self.element_type(to))],
             ..NodeProto::default()
@@ -140,6 +166,21 @@ impl Writer<'_> {
         }
         renamed
     }
+}
+
+fn limits(values: &Values, precision: Precision) -> Vec<TensorProto> {
+    let highest = match precision {
+        Precision::Fp32 => f32::MAX,
+        Precision::Fp16 => half::f16::MAX.to_f32(),
+        Precision::Bf16 => half::bf16::MAX.to_f32(),
+    };
+    let limit = |(name, value): (&String, f32)| TensorProto {
+        name: Some(name.clone()),
+        data_type: Some(ElementType::Float.to_onnx()),
+        raw_data: Some(Bytes::copy_from_slice(&value.to_le_bytes())),
+        ..TensorProto::default()
+    };
+    values.limits().iter().zip([-highest, highest]).map(limit).collect()
 }
 
 fn lower_attributes(node: &mut NodeProto, precision: Precision, fill: f32) {

@@ -132,9 +132,18 @@ fn a_kept_node_has_its_own_form_of_a_shared_weight() {
 #[test]
 fn what_overflows_keeps_its_consumer() {
     let nodes = vec![node("Mul", &["x", "w"], "m"), node("Relu", &["m"], "y")];
-    let expected = ["Mul(x, w) -> m", "Cast10(m) -> m_fp16", "Relu(m_fp16) -> y_fp16", "Cast1(y_fp16) -> y"];
+    let expected = [
+        "Mul(x, w) -> m",
+        "Clip(m, fp16_lowest, fp16_highest) -> m_fp16_clipped",
+        "Cast10(m_fp16_clipped) -> m_fp16",
+        "Relu(m_fp16) -> y_fp16",
+        "Cast1(y_fp16) -> y",
+    ];
     let (graph, report) = check(graph(nodes, vec![weight("w", &[-3.4e38])]), &options(), &expected);
-    assert_eq!(weight_types(&graph), BTreeMap::from([("w", FLOAT)]));
+    assert_eq!(
+        weight_types(&graph),
+        BTreeMap::from([("fp16_highest", FLOAT), ("fp16_lowest", FLOAT), ("w", FLOAT)])
+    );
     assert_eq!(report.values_clipped, 1);
     assert_eq!(report.nodes_kept[0].reason, KeepReason::Overflow { tensor: "w".into(), values: 1 });
 }
@@ -234,10 +243,43 @@ fn a_subgraph_reads_what_it_takes_from_outside_in_fp32() {
 }
 
 #[test]
+fn an_epsilon_does_not_vanish() {
+    let nodes = vec![node("Add", &["x", "w"], "y")];
+    let (graph, report) = lowered(graph(nodes, vec![weight("w", &[-1e-12])]), &options());
+    assert_eq!(graph.initializer[0].raw_data.as_deref(), Some(&[1, 0x80][..]));
+    assert_eq!((report.epsilons_raised, report.values_vanished), (1, 0));
+}
+
+#[test]
 fn fp32_changes_nothing() {
     let nodes = vec![node("Mul", &["x", "w"], "y")];
     let options = LoweringOptions { precision: Precision::Fp32, io: Io::Lower, ..options() };
     let (graph, report) = check(graph(nodes, vec![weight("w", &[9e9])]), &options, &["Mul(x, w) -> y"]);
     assert_eq!(weight_types(&graph), BTreeMap::from([("w", FLOAT)]));
     assert_eq!((report.nodes_lowered, report.casts_inserted, report.values_clipped), (0, 0, 0));
+}
+
+#[test]
+fn damaged_models_are_refused_or_lowered_but_never_a_panic() {
+    let nodes = vec![cast("n", "f", FLOAT), node("Mul", &["x", "w"], "m"), node("Add", &["m", "f"], "y")];
+    let mut graph = graph(nodes, vec![weight("w", &[1.0, 1e9])]);
+    graph.input.push(value("n", INT64));
+    let model = ModelProto {
+        ir_version: Some(9),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("in.onnx"), folder.path().join("out.onnx"));
+    let whole = model.encode_to_vec();
+    for index in 0..whole.len() {
+        for damage in [0x01, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[index] ^= damage;
+            fs_err::File::create(&from).and_then(|mut file| io::Write::write_all(&mut file, &bytes)).unwrap();
+            // Either is right; what counts is that both answer.
+            let _ = OnnxFile::open(&from).and_then(|file| lower(&file, &options(), &to));
+        }
+    }
 }

@@ -42,6 +42,7 @@ pub(super) struct Value {
 /// All FP32 values, by their own names.
 pub(super) struct Values {
     values: BTreeMap<String, Value>,
+    limits: [String; 2],
 }
 
 impl Form {
@@ -130,7 +131,9 @@ impl Values {
                 value.interface = Some(form);
             }
         }
-        let mut values = Self { values };
+        let limits =
+            ["lowest", "highest"].map(|end| unused_name(&format!("{}_{end}", options.precision), &mut taken));
+        let mut values = Self { values, limits };
         for (node, decision) in graph.node.iter().zip(decisions) {
             for (index, input) in node.input.iter().enumerate() {
                 if let Some(value) = values.values.get_mut(input) {
@@ -154,6 +157,11 @@ impl Values {
     /// Returns what is known of an FP32 value; none for values of other types.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
+    }
+
+    /// Returns the names for the least and the greatest finite number of the lower precision.
+    pub(super) fn limits(&self) -> &[String; 2] {
+        &self.limits
     }
 
     /// Returns the name under which a value has this form; its own for values of other types.
@@ -202,8 +210,14 @@ fn all_names(graph: &GraphProto, types: &Types) -> BTreeSet<String> {
 
 fn unused_name(wish: &str, taken: &mut BTreeSet<String>) -> String {
     let numbered = (2..).map(|number| format!("{wish}_{number}"));
-    let name = std::iter::once(wish.to_string()).chain(numbered).find(|name| !taken.contains(name));
-    let name = name.expect("the numbers don't end");
-    taken.insert(name.clone());
+    let mut wishes = std::iter::once(wish.to_string()).chain(numbered);
+    let is_free = |name: &String| !taken.contains(name) && !taken.contains(&clipped_name(name));
+    let name = wishes.find(is_free).expect("the numbers don't end");
+    taken.extend([clipped_name(&name), name.clone()]);
     name
+}
+
+/// Returns the name of a value that is clipped before it is cast to `name`.
+pub(super) fn clipped_name(name: &str) -> String {
+    format!("{name}_clipped")
 }
