@@ -193,7 +193,7 @@ pub struct Warning {
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     /// Answers `describe`.
-    Describe(Description),
+    Describe(Box<Description>),
     /// Answers `build`.
     Build(BuildResult),
     /// Answers `inspect`.
