@@ -118,7 +118,7 @@ impl Worker {
         let response =
             conversation.request(request, limits.handshake_timeout, &Cancel::new(), &mut |_| {})?.result;
         match response {
-            Response::Describe(description) => Ok(Self { conversation, description, limits }),
+            Response::Describe(description) => Ok(Self { conversation, description: *description, limits }),
             other => Err(conversation.wrong_answer("describe", &other)),
         }
     }

@@ -236,7 +236,7 @@ fn decode(line: &[u8]) -> Incoming {
 
 fn handle(backend: &mut impl Backend, request: Request, events: &Events) -> Result<Response, Problem> {
     match request {
-        Request::Describe(_) => Ok(Response::Describe(backend.describe())),
+        Request::Describe(_) => Ok(Response::Describe(Box::new(backend.describe()))),
         Request::Build(request) => backend.build(&request, events).map(Response::Build),
         Request::Inspect(request) => backend.inspect(&request, events).map(Response::Inspect),
         Request::Run(request) => backend.run(&request, events).map(Response::Run),

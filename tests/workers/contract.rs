@@ -37,7 +37,7 @@ fn describes_itself(worker: &mut Worker, name: &str) {
     }
     let request = Request::Describe(DescribeRequest { protocol_versions: vec![PROTOCOL_VERSION, 99] });
     let again = worker.request(request, &Cancel::new(), &mut |_| {}).unwrap().result;
-    assert_eq!(again, Response::Describe(description), "a second description differs");
+    assert_eq!(again, Response::Describe(Box::new(description)), "a second description differs");
 }
 
 fn survives_files_that_are_not_there(worker: &mut Worker) {

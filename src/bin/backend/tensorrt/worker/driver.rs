@@ -54,15 +54,11 @@ fn query() -> Result<Vec<WorkerDevice>, String> {
         // SAFETY: the driver writes at most 255 characters and a zero.
         check(unsafe { get_name(name.as_mut_ptr(), 255, device) }, "cuDeviceGetName")?;
         // SAFETY: the device came from `cuDeviceGet`; the driver writes one int.
-        check(
-            unsafe { get_attribute(&raw mut major, COMPUTE_CAPABILITY_MAJOR, device) },
-            "cuDeviceGetAttribute",
-        )?;
+        let code = unsafe { get_attribute(&raw mut major, COMPUTE_CAPABILITY_MAJOR, device) };
+        check(code, "cuDeviceGetAttribute")?;
         // SAFETY: as above.
-        check(
-            unsafe { get_attribute(&raw mut minor, COMPUTE_CAPABILITY_MINOR, device) },
-            "cuDeviceGetAttribute",
-        )?;
+        let code = unsafe { get_attribute(&raw mut minor, COMPUTE_CAPABILITY_MINOR, device) };
+        check(code, "cuDeviceGetAttribute")?;
         // SAFETY: the array is longer than what the driver may write, and was zero before, so it ends with a zero.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
         let (Ok(major), Ok(minor)) = (u8::try_from(major), u8::try_from(minor)) else {

@@ -197,7 +197,6 @@ impl Engine {
     }
 
     #[cfg(not(feature = "tensorrt-rtx"))]
-    #[expect(clippy::unused_self, reason = "the other flavour needs it")]
     fn set_targets(&self, _: &mut BuilderConfig<'_>, _: &[ComputeCapability]) -> Result<(), Problem> {
         Ok(())
     }
