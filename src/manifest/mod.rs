@@ -185,7 +185,22 @@ mod tests {
     fn golden_text() {
         let manifest =
             Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
-        insta::assert_snapshot!(manifest.to_yaml().unwrap(), @"");
+        insta::assert_snapshot!(manifest.to_yaml().unwrap(), @r#"
+        schema_version: "2.0"
+        profile_selection_criteria: auto
+        model: m
+        release: "2.0.0"
+        profiles:
+        - id: 639755899cd1a9e84692b84591e74522a18c0c1729bbd123b4079eedb27ed616
+          tags:
+            batch_size: "64"
+            gpu: l4
+          workspace:
+            files:
+              vision/model.plan:
+                uri: store:sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
+                checksum: blake3:3ae7d805f6789a6402acb70ad4096a85a56bf6804eaf25c0493ac697548d30b5
+        "#);
         assert_eq!(Manifest::parse(&manifest.to_yaml().unwrap(), "m.yaml").unwrap(), manifest);
     }
 

@@ -108,18 +108,42 @@ impl Recipe {
     }
 }
 
+/// Words a YAML error for people: the library's text is `error: line L column C: MESSAGE`, then a snippet that repeats
+/// the message at a caret.
 fn syntax_error(error: &serde_saphyr::Error, path: &str) -> RecipeError {
-    // The library's text is "error: line L column C: MESSAGE\n --> <input>:L:C\n SNIPPET"; the position stands before
-    // ours already.
     let text = error.to_string();
     let (headline, snippet) = text.split_once('\n').unwrap_or((&text, ""));
     let message = match headline.strip_prefix("error: line ") {
         Some(rest) => rest.split_once(": ").map_or(rest, |(_, message)| message),
         None => headline,
     };
-    let snippet = snippet.split_once('\n').map_or("", |(_, lines)| lines);
-    let problem = if snippet.is_empty() { message.to_owned() } else { format!("{message}\n{snippet}") };
+    let snippet =
+        snippet.split_once('\n').map_or("", |(_, lines)| lines).replace(&format!("^ {message}"), "^");
+    let worded = reworded(message);
+    let problem = if snippet.is_empty() { worded } else { format!("{worded}\n{}", snippet.trim_end()) };
     RecipeProblem::Syntax(problem).at(path, error.location().unwrap_or(Location::UNKNOWN))
+}
+
+fn reworded(message: &str) -> String {
+    let unknown =
+        ["unknown field `", "unknown variant `"].iter().find_map(|start| message.strip_prefix(start));
+    if let Some((name, expected)) = unknown.and_then(|rest| rest.split_once("`, expected one of ")) {
+        let nearest = expected
+            .split(", ")
+            .map(|known| (strsim::jaro_winkler(known, name), known))
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .filter(|(likeness, _)| *likeness > 0.8);
+        return match nearest {
+            Some((_, known)) => format!("{message}; did you mean `{known}`?"),
+            None => message.to_owned(),
+        };
+    }
+    match message {
+        "expected sequence start" => "expected a list, as in [a, b]".to_owned(),
+        "expected mapping start" => "expected keys and values, as in {key: value}".to_owned(),
+        "expected string scalar" => "expected a text".to_owned(),
+        other => other.split(", set DuplicateKeyPolicy").next().unwrap_or(other).to_owned(),
+    }
 }
 
 fn check_name(path: &str, what: &'static str, name: &Spanned<String>) -> Result<(), RecipeError> {

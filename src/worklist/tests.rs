@@ -95,5 +95,5 @@ fn a_changed_key_says_what_changed() {
 #[test]
 fn golden_key() {
     let jobs = resolve(&[spec("tensorrt-rtx", gpu("l4", ADA))], "1.7.1.116");
-    insta::assert_snapshot!(jobs[2].key, @"");
+    insta::assert_snapshot!(jobs[2].key, @"sha256:3e97350914d9288f28e119aab11b6653a6df329285fa5d0b78884577c784ad58");
 }

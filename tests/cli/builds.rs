@@ -1,0 +1,152 @@
+//! Building: what runs, what doesn't, and why; what is the same the next time.
+
+use crate::support::{FAKE, GENERIC, User, X_RANGE, recipe, user_with_graph};
+
+fn manifest(user: &User) -> Vec<u8> {
+    fs_err::read(user.path("manifests/r/model_manifest.yaml")).unwrap()
+}
+
+/// Runs a build and returns its JSON report.
+fn build(user: &User, arguments: &[&str]) -> serde_json::Value {
+    let said = user.run(&[&["build", "r.yaml", "--output", "json"], arguments].concat());
+    assert_eq!(said.code, Some(0), "{}", said.text);
+    serde_json::from_str(&said.stdout).unwrap()
+}
+
+fn reasons(report: &serde_json::Value) -> Vec<(String, String)> {
+    let jobs = report["jobs"].as_array().unwrap();
+    jobs.iter().map(|job| (job["title"].as_str().unwrap().to_owned(), job["reason"].to_string())).collect()
+}
+
+#[test]
+fn the_second_build_does_nothing() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    let first = build(&user, &[]);
+    assert!(reasons(&first).iter().all(|(_, reason)| reason == "\"new\""), "{first:#}");
+    let bytes = manifest(&user);
+    let second = build(&user, &[]);
+    assert!(reasons(&second).iter().all(|(_, reason)| reason == "null"), "{second:#}");
+    assert_eq!(second["manifest_changed"], false);
+    assert_eq!(manifest(&user), bytes);
+}
+
+#[test]
+fn a_deleted_store_gives_the_same_manifest() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    build(&user, &[]);
+    let bytes = manifest(&user);
+    fs_err::remove_dir_all(user.path("data/store")).unwrap();
+    fs_err::remove_dir_all(user.path("manifests")).unwrap();
+    build(&user, &[]);
+    assert_eq!(manifest(&user), bytes);
+}
+
+#[test]
+fn a_changed_shape_says_what_changed_and_rebuilds_only_plans() {
+    let user = user_with_graph(FAKE);
+    build(&user, &[]);
+    user.write("r.yaml", &recipe(&X_RANGE.replace("max: [8", "max: [16"), FAKE));
+    let report = build(&user, &["--dry-run"]);
+    let changed = r#"{"changed":[{"field":"shape_ranges.x.max","old":"[8,4]","new":"[16,4]"}]}"#;
+    for (title, reason) in reasons(&report) {
+        assert_eq!(reason, if title.contains("lower") { "null" } else { changed }, "{title}");
+    }
+    user.run(&["build", "r.yaml", "--dry-run"])
+        .expect(0, &["shape_ranges.x.max changed from [8,4] to [16,4]"]);
+}
+
+#[test]
+fn a_lost_blob_is_built_again() {
+    let user = user_with_graph(FAKE);
+    build(&user, &[]);
+    let plan = nimctl::digest::Sha256::of(b"plan");
+    fs_err::remove_file(user.path("data/store/blobs/sha256").join(plan.to_hex())).unwrap();
+    let reasons = reasons(&build(&user, &[]));
+    assert!(reasons.iter().any(|(_, reason)| reason.contains("output_missing")), "{reasons:?}");
+    assert!(user.path("data/store/blobs/sha256").join(plan.to_hex()).exists());
+}
+
+#[test]
+fn a_dry_run_builds_nothing() {
+    let user = user_with_graph(FAKE);
+    user.run(&["build", "r.yaml", "--dry-run"])
+        .expect(0, &["main: lower to fp16", "run", "new", "planned:\n  fake-sm89-fp16"]);
+    assert!(!user.path("manifests").exists());
+}
+
+#[test]
+fn only_what_is_selected() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    let said = user.run(&["build", "r.yaml", "--only", "compute_capability=8.9"]);
+    said.expect(0, &["fake-sm89-fp16  ", "not selected:\n  fake-sm90-fp16\n  onnx-fp32\n"]);
+    user.run(&["build", "r.yaml", "--only", "*-sm90-*"])
+        .expect(0, &["fake-sm89-fp16  ", "(earlier)", "fake-sm90-fp16  "]);
+    user.run(&["build", "r.yaml", "--only", "gpu=l4"])
+        .expect(1, &["no profile of the recipe matches `gpu=l4`", "onnx-fp32"]);
+}
+
+#[test]
+fn what_cannot_be_built_here_is_listed_and_is_an_error_only_if_asked() {
+    let hopper = "  - { backend: tensorrt, precisions: [fp16], targets: { gpus: [h100-sxm] } }\n";
+    let user = user_with_graph(&format!("{GENERIC}{hopper}"));
+    let needs =
+        "tensorrt-h100-sxm-fp16: needs the tensorrt backend on a host with a GPU of compute capability 9.0";
+    user.run(&["build", "r.yaml"]).expect(0, &["not built here:", needs, "onnx-fp32"]);
+    fs_err::remove_dir_all(user.path("manifests")).unwrap();
+    user.run(&["build", "r.yaml", "--require-all"]).expect(5, &[needs]);
+    assert!(!user.path("manifests").exists());
+}
+
+#[test]
+fn equal_plans_share_one_file() {
+    let user = user_with_graph(FAKE);
+    let report = build(&user, &[]);
+    let profiles = report["profiles"].as_array().unwrap();
+    assert_ne!(profiles[0]["id"], profiles[1]["id"]);
+    let text = String::from_utf8(manifest(&user)).unwrap();
+    assert_eq!(text.matches(&format!("uri: store:{}", nimctl::digest::Sha256::of(b"plan"))).count(), 2);
+}
+
+#[test]
+fn the_store_is_an_oci_layout_whose_blobs_match_their_names() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    build(&user, &[]);
+    let store = user.path("data/store");
+    let json = |path: std::path::PathBuf| {
+        serde_json::from_slice::<serde_json::Value>(&fs_err::read(path).unwrap()).unwrap()
+    };
+    assert_eq!(json(store.join("oci-layout"))["imageLayoutVersion"], "1.0.0");
+    let blob = |digest: &serde_json::Value| {
+        store.join("blobs/sha256").join(digest.as_str().unwrap().strip_prefix("sha256:").unwrap())
+    };
+    let index = json(store.join("index.json"));
+    let entries = index["manifests"].as_array().unwrap();
+    assert_eq!(entries.len(), 3);
+    for entry in entries {
+        let manifest = json(blob(&entry["digest"]));
+        for descriptor in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"], entry]) {
+            let (digest, size) = nimctl::digest::Sha256::of_file(&blob(&descriptor["digest"])).unwrap();
+            assert_eq!(
+                (descriptor["digest"].as_str(), descriptor["size"].as_u64()),
+                (Some(digest.to_string().as_str()), Some(size))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_written() {
+    let user = user_with_graph(GENERIC);
+    user.write("file", "");
+    user.run(&["build", "r.yaml", "--store", "file/store"])
+        .expect(1, &["cannot write the store at file/store", "--store"]);
+    assert!(!user.path("manifests").exists());
+}
+
+#[test]
+fn a_manifest_that_cannot_be_written() {
+    let user = user_with_graph(GENERIC);
+    user.write("file", "");
+    user.run(&["build", "r.yaml", "--manifest", "file/m.yaml"])
+        .expect(1, &["writing the manifest file/m.yaml"]);
+}

@@ -1,0 +1,79 @@
+//! Ctrl-C and `kill -9` in the middle of a build.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{FAKE, GENERIC, User, user_with_graph};
+
+/// Starts a build whose worker hangs, and waits until the worker has written its grandchild's process id.
+fn start_hanging_build(user: &User) -> (Child, u32) {
+    let file = user.path("grandchild");
+    let mut command = user.command(&["build", "r.yaml", "--jobs", "1"]);
+    command.env("FAKE_BEHAVIOUR", "grandchild").env("FAKE_FILE", &file);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = wait_for(|| fs_err::read_to_string(&file).ok()?.trim().parse().ok());
+    (child, id)
+}
+
+fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "waited too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_alive(process_id: u32) -> bool {
+    let status = fs_err::read_to_string(Path::new("/proc").join(process_id.to_string()).join("status"));
+    status.is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
+}
+
+#[test]
+fn ctrl_c_ends_the_workers_and_keeps_what_was_finished() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    let (child, grandchild) = start_hanging_build(&user);
+    signal(&child, rustix::process::Signal::INT);
+    let said = user.said(&child.wait_with_output().unwrap());
+    said.expect(130, &["interrupted"]);
+    wait_for(|| (!is_alive(grandchild)).then_some(()));
+    assert!(!user.path("manifests").exists());
+    assert_eq!(
+        fs_err::read_dir(user.path("data/store/tmp")).unwrap().count(),
+        0,
+        "files in the making were left"
+    );
+    user.run(&["build", "r.yaml"]).expect(0, &["2 of 4 jobs ran"]);
+}
+
+#[test]
+fn a_killed_build_leaves_nothing_that_hinders_the_next() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    let (mut child, _) = start_hanging_build(&user);
+    signal(&child, rustix::process::Signal::KILL);
+    child.wait().unwrap();
+    assert!(!user.path("manifests").exists());
+    user.run(&["build", "r.yaml"]).expect(0, &["fake-sm90-fp16  ", "2 of 4 jobs ran"]);
+    assert_eq!(fs_err::read_dir(user.path("data/store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn two_builds_into_one_store_take_turns() {
+    let user = user_with_graph(GENERIC);
+    let builds: Vec<Child> = (0..4)
+        .map(|_| {
+            user.command(&["build", "r.yaml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for build in builds {
+        user.said(&build.wait_with_output().unwrap()).expect(0, &["onnx-fp32"]);
+    }
+}

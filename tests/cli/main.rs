@@ -1,0 +1,17 @@
+//! The command line as users meet it: text, exit codes, and what is left on disk.
+//!
+//! Hermetic: a folder of its own for data, store and recipes, an empty environment, no network. Compilers are played
+//! by the scripted worker of `tests/workers`; real ones are tested there.
+
+mod builds;
+#[path = "../workers/graph.rs"]
+#[expect(dead_code, reason = "the tests of workers use more of it")]
+mod graph;
+mod graphs;
+mod help;
+mod ids;
+mod interruption;
+mod invalid_recipes;
+mod support;
+mod toolchains;
+mod workers;
