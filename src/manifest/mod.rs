@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Blake3, Sha256};
@@ -17,7 +18,7 @@ const SCHEMA_VERSION: &str = "2.0";
 pub const MANIFEST_FILE: &str = "model_manifest.yaml";
 
 /// A manifest of schema 2.0.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     schema_version: String,
     profile_selection_criteria: String,
@@ -32,7 +33,7 @@ pub struct Manifest {
 }
 
 /// One profile of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManifestProfile {
     /// The id: 64 hex digits in schema 2.0, though others also write free text.
     pub id: String,
@@ -44,7 +45,7 @@ pub struct ManifestProfile {
 }
 
 /// The files of a profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Workspace {
     /// Files by destination path inside the workspace.
     #[serde(default)]
@@ -52,7 +53,7 @@ pub struct Workspace {
 }
 
 /// One file of a profile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManifestFile {
     /// Where the bytes are.
     pub uri: String,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{Contents, ProfileId, Tags};
@@ -13,7 +14,7 @@ use crate::worklist::BuildRecord;
 pub const PASSPORT_SCHEMA: &str = "nimctl.passport/1";
 
 /// The record of one profile.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Passport {
     /// [`PASSPORT_SCHEMA`].
     pub schema: String,
@@ -34,7 +35,7 @@ pub struct Passport {
 }
 
 /// How one graph of a profile was built.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GraphPassport {
     /// The lowering.
     pub lowering: BuildRecord,
@@ -43,7 +44,7 @@ pub struct GraphPassport {
 }
 
 /// What was done to a profile. There is no "passed" without execution.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Nothing, for this reason.

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compute_capability::ComputeCapability;
@@ -24,7 +25,7 @@ const TARGET_BITS: [(u32, ComputeCapability); 6] = [
 ];
 
 /// What a plan says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanHeader {
     /// The version that built it: `1.7.1.116`.
     pub builder_version: String,
@@ -60,5 +61,47 @@ impl PlanHeader {
         let mut bytes = Vec::with_capacity(HEADER_SIZE_BYTES);
         fs_err::File::open(path)?.take(HEADER_SIZE_BYTES as u64).read_to_end(&mut bytes)?;
         Ok(Self::parse(&bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first bytes of plans built by TensorRT for RTX 1.7.1.116, less what is not read.
+    fn header(mask: u32) -> Vec<u8> {
+        let mut bytes = b"vtrt".to_vec();
+        bytes.resize(24, 0);
+        bytes.extend([1, 7, 1, 0x74]);
+        bytes.extend(b"vtrt");
+        bytes.extend(mask.to_le_bytes());
+        bytes
+    }
+
+    #[track_caller]
+    fn check(mask: u32, expected: &str, unknown: u32) {
+        let found = PlanHeader::parse(&header(mask)).unwrap();
+        assert_eq!(found.builder_version, "1.7.1.116");
+        assert_eq!(crate::profile::capability_tag(&found.compute_capabilities), expected);
+        assert_eq!(found.unknown_target_bits, unknown);
+    }
+
+    #[test]
+    fn masks_that_were_seen() {
+        check(0x01, "7.5", 0);
+        check(0x02, "8.0", 0);
+        check(0x04, "8.6", 0);
+        check(0x08, "8.9", 0);
+        check(0x10, "12.0", 0);
+        check(0x20, "12.1", 0);
+        check(0x2f, "7.5+8.0+8.6+8.9+12.1", 0);
+        check(0x42, "8.0", 0x40);
+    }
+
+    #[test]
+    fn other_files_have_no_header() {
+        assert_eq!(PlanHeader::parse(b""), None);
+        assert_eq!(PlanHeader::parse(&header(1)[..35]), None);
+        assert_eq!(PlanHeader::parse(&[0; 64]), None);
     }
 }

@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backend::Backend;
@@ -37,7 +38,7 @@ pub const CONTENTS_SCHEMA: &str = "nimctl.contents/1";
 pub const CONTENTS_FILE: &str = "contents.json";
 
 /// The document behind a profile's `content` tag.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
     /// [`CONTENTS_SCHEMA`].
@@ -61,7 +62,7 @@ pub struct Contents {
 }
 
 /// A model's name and release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRelease {
     /// The model's name.
@@ -71,7 +72,7 @@ pub struct ModelRelease {
 }
 
 /// What identifies a tool: its version and the digests of its libraries by file name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolIdentity {
     /// The version, as the tool says it.
@@ -82,7 +83,7 @@ pub struct ToolIdentity {
 }
 
 /// One file of a profile.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContentsFile {
     /// Its path inside the profile, with `/`.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ const BUILD_KEY_SCHEMA: &str = "nimctl.build-key/1";
 pub struct BuildKey(Sha256);
 
 /// Everything that goes into one job. Destructured wherever it is used, so that a new field can't be forgotten.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildKeyDocument {
     schema: String,
     /// What the job does: `lower`, or `compile` with its backend.
@@ -49,7 +50,7 @@ pub struct BuildKeyDocument {
 }
 
 /// What a job does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Lowers a graph's precision (or, for FP32, takes it as it is).
@@ -119,6 +120,16 @@ impl Serialize for BuildKey {
 impl<'de> Deserialize<'de> for BuildKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Sha256::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for BuildKey {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BuildKey".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Sha256::json_schema(generator)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is remembered of a finished job (`nimctl.build/1`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::build_key::{BuildKey, BuildKeyDocument};
@@ -11,7 +12,7 @@ use crate::plan::PlanHeader;
 pub const BUILD_RECORD_SCHEMA: &str = "nimctl.build/1";
 
 /// A finished job: what went in, what came out, what it took.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BuildRecord {
     /// [`BUILD_RECORD_SCHEMA`].
     pub schema: String,
@@ -34,7 +35,7 @@ pub struct BuildRecord {
 }
 
 /// One file that came out of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputFile {
     /// Its path inside the graph's folder of a profile: `model.plan`.
     pub path: String,
@@ -47,7 +48,7 @@ pub struct OutputFile {
 }
 
 /// How long a job took, by the wall clock.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
     /// From start to end as the host saw it, in milliseconds.
     pub total_ms: u64,

@@ -150,3 +150,23 @@ fn a_manifest_that_cannot_be_written() {
     user.run(&["build", "r.yaml", "--manifest", "file/m.yaml"])
         .expect(1, &["writing the manifest file/m.yaml"]);
 }
+
+/// The golden passport, less what is measured and the digest of the scripted worker: a change here is a change of
+/// `nimctl.passport/1`.
+#[test]
+fn the_passport_of_a_plan() {
+    let user = user_with_graph("  - { backend: fake, precisions: [fp16], targets: { gpus: [l4] } }\n");
+    let report = build(&user, &[]);
+    let bytes = fs_err::read(report["profiles"][0]["passport"].as_str().unwrap()).unwrap();
+    let passport: nimctl::passport::Passport = serde_json::from_slice(&bytes).unwrap();
+    let text = serde_json::to_string_pretty(&passport.without_measurements()).unwrap();
+    let worker =
+        nimctl::digest::Sha256::of_file(&crate::support::fake_backends().join("nimctl-backend-fake"))
+            .unwrap()
+            .0;
+    let text = text.replace(&worker.to_string(), "<worker>");
+    insta::with_settings!({ filters => vec![
+        // What follows from the worker's digest.
+        (r#""(id|content|key)": "(sha256:)?[0-9a-f]{64}""#, r#""$1": "<digest>""#),
+    ] }, { insta::assert_snapshot!(text) });
+}

@@ -99,6 +99,13 @@ pub(crate) enum Command {
     /// Make models.
     #[command(subcommand, arg_required_else_help = true)]
     Model(Model),
+    /// Print the JSON Schema of a file that nimctl reads or writes.
+    #[command(after_help = "Example:\n  nimctl schema passport")]
+    Schema {
+        /// Which file.
+        #[arg(value_enum)]
+        file: SchemaOf,
+    },
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  nimctl completions bash > ~/.local/share/bash-completion/completions/nimctl"
@@ -107,6 +114,23 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// A file that has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// A recipe, `nimctl.recipe/1`.
+    Recipe,
+    /// A manifest, NIM's schema 2.0.
+    Manifest,
+    /// A profile's contents.json, `nimctl.contents/1`.
+    Contents,
+    /// A profile's passport, `nimctl.passport/1`.
+    Passport,
+    /// One request of the worker protocol.
+    WorkerRequest,
+    /// One event of the worker protocol.
+    WorkerEvent,
 }
 
 /// Arguments of `build`.

@@ -5,6 +5,7 @@ mod build;
 mod hash_profile;
 mod model;
 mod recipe;
+mod schema;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
         Command::Backend(arguments) => backend::run(&arguments, &global, output),
         Command::Model(arguments) => model::run(&arguments, output),
+        Command::Schema { file } => schema::run(file, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "nimctl", &mut script);

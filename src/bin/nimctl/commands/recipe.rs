@@ -29,12 +29,7 @@ struct Checked {
 
 pub(crate) fn run(arguments: &cli::Recipe, output: &Output) -> Result<ExitCode, Failure> {
     match arguments {
-        cli::Recipe::Schema => {
-            let schema = serde_json::to_string_pretty(&Recipe::json_schema())
-                .map_err(|error| Failure::new(ErrorKind::Bug, error))?;
-            output.data(&schema);
-            Ok(done())
-        }
+        cli::Recipe::Schema => super::schema::run(cli::SchemaOf::Recipe, output),
         cli::Recipe::Check { recipes } => {
             let recipes: Vec<Checked> = recipes.iter().map(|path| check(path)).collect();
             let lines: Vec<String> = recipes

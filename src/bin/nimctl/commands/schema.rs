@@ -1,0 +1,29 @@
+//! `nimctl schema`, and `nimctl recipe schema`.
+
+use std::process::ExitCode;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::manifest::Manifest;
+use nimctl::passport::Passport;
+use nimctl::profile::Contents;
+use nimctl::recipe::Recipe;
+use nimctl::worker::protocol::{EventLine, RequestLine};
+use schemars::schema_for;
+
+use crate::cli::SchemaOf;
+use crate::exit::{Failure, done};
+use crate::output::Output;
+
+pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> {
+    let schema = match file {
+        SchemaOf::Recipe => Recipe::json_schema(),
+        SchemaOf::Manifest => schema_for!(Manifest),
+        SchemaOf::Contents => schema_for!(Contents),
+        SchemaOf::Passport => schema_for!(Passport),
+        SchemaOf::WorkerRequest => schema_for!(RequestLine),
+        SchemaOf::WorkerEvent => schema_for!(EventLine),
+    };
+    let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(ErrorKind::Bug, error))?;
+    output.data(&text);
+    Ok(done())
+}
