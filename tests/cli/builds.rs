@@ -157,7 +157,8 @@ fn a_manifest_that_cannot_be_written() {
 fn the_passport_of_a_plan() {
     let user = user_with_graph("  - { backend: fake, precisions: [fp16], targets: { gpus: [l4] } }\n");
     let report = build(&user, &[]);
-    let bytes = fs_err::read(report["profiles"][0]["passport"].as_str().unwrap()).unwrap();
+    let path = report["profiles"][0]["passport"].as_str().unwrap();
+    let bytes = fs_err::read(user.path(path.strip_prefix("~/").unwrap())).unwrap();
     let passport: nimctl::passport::Passport = serde_json::from_slice(&bytes).unwrap();
     let text = serde_json::to_string_pretty(&passport.without_measurements()).unwrap();
     let worker =
