@@ -1,4 +1,102 @@
-//! nimctl
+//! `nimctl`: from a recipe to per-GPU inference profiles of an ONNX model, with ids that name their bytes.
+//!
+//! This page is the architecture. The README says how to use the program; `docs/` specifies what others may want to
+//! implement: profile ids, recipes, backends.
+//!
+//! # The pipeline
+//!
+//! ```text
+//!  recipe.yaml
+//!      │ recipe      parse, check, write out the matrix of targets and precisions
+//!      ▼
+//!  profile specs ──── source, synth    every graph becomes an ONNX file on this disk, with its digests
+//!      │
+//!      │ worklist    jobs and their build keys; equal key: nothing to do, else why
+//!      ▼
+//!    jobs ─────────── onnx::lower      FP32 graph → FP16 or BF16 graph            (in this process)
+//!      │              worker           lowered graph → plan                       (a process for each backend)
+//!      ▼
+//!   store            blobs by SHA-256, build records; an OCI image layout
+//!      │
+//!      │ profile     contents.json → tag `content` → tags → profile id
+//!      ▼
+//!  model_manifest.yaml + passports
+//! ```
+//!
+//! [`ops::build`] is this picture as a function. The other operations are parts of it: [`ops::hash_profile`],
+//! [`ops::synth`].
+//!
+//! # Layers
+//!
+//! `bin → ops → effects → core`. A module uses its own layer and those below it.
+//!
+//! | layer | modules | invariant |
+//! | --- | --- | --- |
+//! | core | [`canonical`], [`compute_capability`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`shape_range`], [`synth`], [`worklist`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | effects | [`atomic_file`], [`digest_cache`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
+//! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
+//! | workers | `src/bin/backend` | one inference library each; talk to the rest by [`worker::protocol`] only |
+//!
+//! The core does not touch the disk, with these exceptions, each of which is told its path:
+//!
+//! * [`onnx`] reads models through memory maps, since a copy of the weights would not fit, and writes lowered ones
+//!   piece by piece through [`atomic_file`] (`onnx/mapped_file.rs`, `onnx/write.rs`). To check where external data lies, it
+//!   resolves links. [`synth`] writes its graphs through it.
+//! * [`digest`] has `of_file`, which reads a file through.
+//! * [`plan`] has `PlanHeader::read`, which reads the first bytes of a plan.
+//!
+//! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
+//!
+//! Clocks: [`ops::build`] times jobs; [`toolchain`], [`source`] and [`worker`] have time limits; [`digest_cache`]
+//! compares file times with now. No time gets into a key, an id, `contents.json` or a manifest.
+//!
+//! Environment: workers read their `NIMCTL_…_LIB`, and pip and the HTTP client read what such programs read (proxies,
+//! indexes). Nothing else outside of the binary does. Which folders and programs are used is in [`toolchain::Places`],
+//! [`toolchain::Pip`] and [`worker::discover::SearchPath`], and the binary fills them in.
+//!
+//! # Two numbers, two jobs
+//!
+//! A **build key** ([`worklist::BuildKey`]) is the digest of everything that goes in. It decides whether a job runs, and
+//! names nothing. A **profile id** ([`profile::ProfileId`]) names what came out. The table at the top of
+//! `src/profile/contents.rs` lists every value and which of the two covers it; `docs/profile-id.md` specifies the id.
+//!
+//! # Files
+//!
+//! | file | schema | owner | read, written |
+//! | --- | --- | --- | --- |
+//! | a recipe | `nimctl.recipe/1` | [`recipe`] | read |
+//! | `toolchain.lock.yaml`, built in, or the one of `--toolchain-lock` | `nimctl.toolchain-lock/1` | [`toolchain::Lock`] | read |
+//! | `src/gpu/known_gpus.yaml`, built in | `nimctl.known-gpus/1` | [`gpu`] | read |
+//! | `model_manifest.yaml` | NIM's `2.0` | [`manifest`] | both |
+//! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
+//! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
+//! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
+//! | `<store>/nimctl/last/<model>/<graph>/<job>.json` | `nimctl.build-key/1` | [`worklist::BuildKeyDocument`] | both |
+//! | `<store>/nimctl/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`digest_cache`] | both |
+//! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
+//! | `<store>/lock`, `<store>/tmp/` | – | [`store`] | both |
+//! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
+//! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
+//! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
+//! | `.npy` tensors | NumPy's format, 1.0 and 2.0 | [`worker::npy`] | both |
+//! | `/proc/meminfo`, `/proc/self/maps`, `/proc/<worker>/status`, `/proc/<worker>/clear_refs` | – | `ops/build/jobs/memory.rs`, [`worker`] | read; the last is written |
+//!
+//! `--output json` prints one object whose `schema` is `nimctl.<what>/1`; those views belong to `src/bin/nimctl/commands`.
+//!
+//! A file of ours is written beside its place, synced, and renamed ([`atomic_file`]): a reader, or a kill at any instant,
+//! sees the old file or the new one.
+//!
+//! # Absent on purpose
+//!
+//! * **Inference libraries.** They are in worker processes, since they crash, exclude each other and print where they
+//!   like. This library links none, and needs no feature for any.
+//! * **A trait for backends.** The protocol is the interface, for ours and for everyone's.
+//! * **`unsafe`**, but for one line that maps a file (`onnx/mapped_file.rs`) and the workers.
+//! * **An async runtime.** A build waits for few processes; threads do.
+//! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
+//! * **Floats in identities.** [`canonical`] refuses them.
+//! * **Selection, validation, benchmarks, publishing.** They come later; a passport says so of itself.
 
 pub mod atomic_file;
 pub mod canonical;

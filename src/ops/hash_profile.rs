@@ -146,9 +146,7 @@ fn of_manifest_profile(
     Ok(HashedProfile { written: Some(profile.id), contents_json, ..of_tags(profile.tags)? })
 }
 
-/// Hashes one profile's folder: `contents.json`, the files it lists, and the tags of the manifest beside it, if any.
-///
-/// The tags that are not in `contents.json` (`batch_size`, `trt_version`, …) follow from it.
+/// Hashes one profile's folder: `contents.json`, and the files it lists. The tags follow from `contents.json`.
 ///
 /// # Errors
 /// A file that is missing or differs from what `contents.json` lists.
