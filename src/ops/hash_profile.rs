@@ -166,14 +166,26 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
         return Err(problem("its bytes are not the canonical form (RFC 8785)".into()));
     }
     for file in &contents.files {
+        let inside =
+            Path::new(&file.path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !inside {
+            return Err(problem(format!("it lists `{}`, which is no path inside the profile", file.path)));
+        }
         let path = folder.join(&file.path);
-        let (found, _) = Sha256::of_file(&path).map_err(|source| HashError::Read { source })?;
+        let (found, size_bytes) = Sha256::of_file(&path).map_err(|source| HashError::Read { source })?;
         if found != file.sha256 {
             return Err(HashError::FileDiffers {
                 path: path.display().to_string(),
                 expected: file.sha256,
                 found,
             });
+        }
+        if size_bytes != file.size_bytes {
+            let listed = file.size_bytes;
+            return Err(problem(format!(
+                "it says that `{}` has {listed} bytes, and it has {size_bytes}",
+                file.path
+            )));
         }
     }
     let tags = contents.tags(&Sha256::of(json.as_bytes()));

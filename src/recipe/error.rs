@@ -16,7 +16,7 @@ pub struct RecipeError {
     /// Line and column, counted from 1, where known.
     pub position: Option<(u64, u64)>,
     /// What is wrong.
-    pub problem: RecipeProblem,
+    pub problem: Box<RecipeProblem>,
 }
 
 /// What is wrong with a recipe.
@@ -110,7 +110,7 @@ pub enum RecipeProblem {
         first_line: u64,
     },
     /// Options that make no sense for FP32.
-    #[error("`lowering` has no effect in {0}: remove it, or ask for fp16 or bf16")]
+    #[error("`lowering` has no effect in {0}: remove it, or give fp32 an entry of its own without it")]
     LoweringOfFp32(Precision),
 }
 
@@ -130,7 +130,7 @@ impl RecipeProblem {
     /// Puts the problem at a place of a file.
     pub(super) fn at(self, path: &str, location: Location) -> RecipeError {
         let position = (location.line() > 0).then(|| (location.line(), location.column()));
-        RecipeError { path: path.into(), position, problem: self }
+        RecipeError { path: path.into(), position, problem: Box::new(self) }
     }
 
     /// Puts the problem at a value of a file.

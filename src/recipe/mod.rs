@@ -16,7 +16,7 @@ pub use graph_check::GraphMismatch;
 
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
-use crate::onnx::{LoweringOptions, Precision};
+use crate::onnx::{Io, LoweringOptions, Precision};
 use crate::profile::{Backend, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
@@ -190,10 +190,10 @@ fn expand_group(
         return Err(RecipeProblem::Empty { what: "`precisions`" }.at_value(path, &precisions));
     }
     let schema::Lowering { io, keep_ops, keep_nodes } = lowering;
-    let keeps_something = !keep_ops.is_empty() || !keep_nodes.is_empty();
+    let asks_something = io != Io::Keep || !keep_ops.is_empty() || !keep_nodes.is_empty();
     for (target, location) in check_targets(path, &backend, targets)? {
         for precision in precisions.value.iter().copied() {
-            if precision == Precision::Fp32 && keeps_something {
+            if precision == Precision::Fp32 && asks_something {
                 return Err(RecipeProblem::LoweringOfFp32(precision).at_value(path, &precisions));
             }
             let spec = ProfileSpec {

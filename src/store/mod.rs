@@ -55,6 +55,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Looks at a store that may not be there, without writing anything.
+    pub fn look_at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
     /// Returns the store's folder.
     pub fn root(&self) -> &Path {
         &self.root

@@ -26,7 +26,7 @@ pub struct Job {
     pub key: BuildKey,
     /// Everything that goes in.
     pub document: BuildKeyDocument,
-    /// The graph's name.
+    /// The name of the graph, or of the first of those that have the same bytes.
     pub graph: String,
     /// For a compilation: the lowering whose output it compiles.
     pub input: Option<BuildKey>,
@@ -39,6 +39,8 @@ pub struct Job {
 pub struct JobUser {
     /// The profile's name.
     pub profile: String,
+    /// Which of its graphs.
+    pub graph: String,
     /// Where the last key is remembered: the same place, built anew, is what "changed" compares with.
     pub place: String,
 }
@@ -109,7 +111,7 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
                     document: lowering,
                     graph: graph.clone(),
                     input: None,
-                    users: vec![JobUser { profile: spec.name(), place }],
+                    users: vec![JobUser { profile: spec.name(), graph: graph.clone(), place }],
                 },
             );
             if !spec.backend.ships_onnx() {
@@ -122,7 +124,7 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
                         document,
                         graph: graph.clone(),
                         input: Some(lowered),
-                        users: vec![JobUser { profile: spec.name(), place }],
+                        users: vec![JobUser { profile: spec.name(), graph: graph.clone(), place }],
                     },
                 );
             }

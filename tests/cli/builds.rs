@@ -70,7 +70,7 @@ fn a_lost_blob_is_built_again() {
 fn a_dry_run_builds_nothing() {
     let user = user_with_graph(FAKE);
     user.run(&["build", "r.yaml", "--dry-run"])
-        .expect(0, &["main: lower to fp16", "run", "new", "planned:\n  fake-sm89-fp16"]);
+        .expect(0, &["main: lower to fp16", "run", "new", "to build:\n  fake-sm89-fp16"]);
     assert!(!user.path("manifests").exists());
 }
 
@@ -170,4 +170,46 @@ fn the_passport_of_a_plan() {
         // What follows from the worker's digest.
         (r#""(id|content|key)": "(sha256:)?[0-9a-f]{64}""#, r#""$1": "<digest>""#),
     ] }, { insta::assert_snapshot!(text) });
+}
+
+/// `--only` in a store that has nothing else must not shrink a manifest that others rely on.
+#[test]
+fn only_does_not_forget_the_profiles_of_the_manifest() {
+    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
+    build(&user, &[]);
+    let bytes = manifest(&user);
+    fs_err::remove_dir_all(user.path("data/store")).unwrap();
+    user.run(&["build", "r.yaml", "--only", "*-sm89-*"]).expect(0, &["was left as it is", "has 2 profiles"]);
+    assert_eq!(manifest(&user), bytes);
+    // A whole build may drop some, and says which.
+    user.write("r.yaml", &recipe(X_RANGE, GENERIC));
+    user.run(&["build", "r.yaml"]).expect(0, &["had 2 more profiles"]);
+}
+
+/// Two graphs with the same bytes share jobs, and are both in the profile; files are listed by path.
+#[test]
+fn two_graphs_from_one_source() {
+    let user = user_with_graph(FAKE);
+    let graph = format!("    source: {{ path: graph.onnx }}\n    shapes: {{ {X_RANGE} }}\n");
+    let head = "schema: nimctl.recipe/1\nmodel: { name: m, release: 1.0.0 }\ngraphs:\n";
+    user.write("r.yaml", &format!("{head}  text:\n{graph}  text-2:\n{graph}profiles:\n{FAKE}"));
+    build(&user, &[]);
+    let text = String::from_utf8(manifest(&user)).unwrap();
+    assert_eq!((text.matches("text/model.plan").count(), text.matches("text-2/model.plan").count()), (2, 2));
+    let contents = user.run(&["hash-profile", "r.yaml", "--explain"]).stdout;
+    assert!(contents.find("\"text-2/model.plan\"") < contents.find("\"text/model.plan\""), "{contents}");
+}
+
+#[test]
+fn looking_writes_nothing() {
+    let user = user_with_graph(FAKE);
+    user.run(&["build", "r.yaml", "--dry-run"]).expect(0, &[]);
+    user.run(&["hash-profile", "r.yaml"]).expect(1, &[]);
+    assert!(!user.path("data/store").exists());
+}
+
+#[test]
+fn a_name_to_keep_that_no_node_has_is_a_warning() {
+    let user = user_with_graph(&FAKE.replace("targets", "lowering: { keep_ops: [Softmaxx] }, targets"));
+    user.run(&["build", "r.yaml"]).expect(0, &["warning: graph `main` has no node or operator `Softmaxx`"]);
 }

@@ -56,6 +56,13 @@ impl Output {
         }
     }
 
+    /// Warns the user.
+    pub(crate) fn warning(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr().lock(), "{YELLOW}warning{YELLOW:#}: {text}");
+        }
+    }
+
     /// Tells the user something that went wrong but does not end the command.
     pub(crate) fn problem(&self, text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {text}");
@@ -93,4 +100,5 @@ impl Output {
 }
 
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 const CYAN: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();

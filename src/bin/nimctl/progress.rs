@@ -52,6 +52,10 @@ impl BuildProgress {
                 clear(&mut running, &title);
                 self.line(&format!("{title}: {} in {}", size(size_bytes), duration(total_ms)));
             }
+            BuildEvent::Warning { message } => match &self.lines {
+                Some(lines) => lines.suspend(|| self.output.warning(&message)),
+                None => self.output.warning(&message),
+            },
             BuildEvent::JobFailed { title, message } => {
                 clear(&mut running, &title);
                 match &self.lines {

@@ -10,7 +10,8 @@ use crate::manifest::{Manifest, ManifestFile, ManifestProfile, Workspace, store_
 use crate::onnx::{GraphDigest, LOWERING_VERSION, Precision};
 use crate::passport::{GraphPassport, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
-    Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity,
+    Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, Tags,
+    ToolIdentity,
 };
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -55,12 +56,36 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<BuildReport, BuildError> {
         profiles,
         manifest: None,
         manifest_changed: false,
+        dropped: Vec::new(),
     };
     if report.failure().is_none() && options.mode == Mode::Build {
-        report.manifest_changed = write_manifest(&Manifest::new(&recipe.model, entries)?, options)?;
-        report.manifest = Some(options.manifest.clone());
+        let manifest = Manifest::new(&recipe.model, entries)?;
+        report.dropped = dropped(&manifest, options);
+        // A part of the profiles is no reason to forget the others.
+        if options.only.is_none() || report.dropped.is_empty() {
+            report.manifest_changed = write_manifest(&manifest, options)?;
+            report.manifest = Some(options.manifest.clone());
+        }
     }
     Ok(report)
+}
+
+/// Returns the profiles of the manifest on disk that the new one no longer has, by id: those whose tags, less what a
+/// rebuild changes, are gone.
+fn dropped(new: &Manifest, options: &BuildOptions) -> Vec<String> {
+    let place = |profile: &ManifestProfile| {
+        let mut tags = profile.tags.clone();
+        tags.retain(|key, _| !matches!(key.as_str(), "content" | "trt_version" | "batch_size"));
+        tags
+    };
+    let text = fs_err::read_to_string(&options.manifest).unwrap_or_default();
+    let Ok(old) = Manifest::parse(&text, "") else { return Vec::new() };
+    let kept: Vec<Tags> = new.profiles.iter().map(place).collect();
+    old.profiles
+        .into_iter()
+        .filter(|profile| !kept.contains(&place(profile)))
+        .map(|profile| profile.id)
+        .collect()
 }
 
 /// The records of one profile's jobs, by graph: its lowering and, with a plan, its compilation.
@@ -92,11 +117,9 @@ fn records_of(spec: &ProfileSpec, parts: &Parts<'_>) -> Result<Records, BuildErr
                 JobState::MustRun(_) => return Ok(Records::Absent),
             },
         };
-        if job.input.is_none() {
-            lowerings.insert(job.graph, record)
-        } else {
-            compilations.insert(job.graph, record)
-        };
+        // Two graphs of one model may have the same bytes, and share a job.
+        let records = if job.input.is_none() { &mut lowerings } else { &mut compilations };
+        records.extend(job.users.into_iter().map(|user| (user.graph, record.clone())));
     }
     let graphs = lowerings.into_iter().map(|(graph, lowering)| {
         let compilation = compilations.remove(&graph);
@@ -110,8 +133,8 @@ fn put_together(
     graphs: &GraphRecords,
     parts: &Parts<'_>,
 ) -> Result<(ManifestProfile, Outcome), BuildError> {
-    let Parts { recipe, digests, toolchains, elsewhere: _, lines, finished: _, store, options: _ } = parts;
-    let files: Vec<OutputFile> = graphs
+    let Parts { recipe, digests, toolchains, elsewhere: _, lines, finished: _, store, options } = parts;
+    let mut files: Vec<OutputFile> = graphs
         .iter()
         .flat_map(|(graph, GraphPassport { lowering, compilation })| {
             let record = compilation.as_ref().unwrap_or(lowering);
@@ -121,6 +144,8 @@ fn put_together(
                 .map(move |output| OutputFile { path: format!("{graph}/{}", output.path), ..output.clone() })
         })
         .collect();
+    // By path, not by graph: `text-2/…` comes before `text/…`.
+    files.sort_by(|a, b| a.path.cmp(&b.path));
     let contents = Contents {
         schema: CONTENTS_SCHEMA.into(),
         model: recipe.model.clone(),
@@ -152,7 +177,10 @@ fn put_together(
         validation: Status::Skipped("the profile was built, but not run".into()),
         bench: Status::Skipped("the profile was built, but not run".into()),
     };
-    let passport = store.put_profile(&passport, &json, &files)?;
+    let passport = match options.mode {
+        Mode::FromStore => store.passport_path(&id),
+        Mode::Build | Mode::DryRun => store.put_profile(&passport, &json, &files)?,
+    };
 
     let mut manifest_files: BTreeMap<String, ManifestFile> = files
         .iter()
@@ -182,6 +210,7 @@ fn put_together(
         total_ms: records().map(|record| record.timings.total_ms).sum(),
         ran_now: records().any(ran),
         passport,
+        contents_json: json.clone(),
     };
     Ok((
         ManifestProfile { id: id.to_string(), tags, workspace: Workspace { files: manifest_files } },

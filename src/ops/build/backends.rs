@@ -8,38 +8,88 @@ use std::path::Path;
 use super::{BuildError, BuildOptions};
 use crate::compute_capability::ComputeCapability;
 use crate::digest_cache::digest_of_file;
-use crate::profile::{Backend, ProfileSpec, ToolIdentity, capability_tag};
+use crate::gpu;
+use crate::profile::{Backend, ProfileSpec, Target, ToolIdentity, capability_tag};
+use crate::recipe::Recipe;
 use crate::toolchain::{Located, Tool, locate};
 use crate::worker::discover;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{BackendCommand, Limits, Worker};
-use crate::worker::protocol::{Description, Support};
+use crate::worker::protocol::{Description, Support, WorkerDevice};
 
 /// A backend on this machine.
 #[derive(Debug)]
 pub(super) enum BackendHere {
-    /// It can build, for these capabilities if it says so.
-    Ready {
-        /// How its worker is started.
-        command: BackendCommand,
-        /// What goes into build keys.
-        identity: BTreeMap<String, ToolIdentity>,
-        /// Whether it builds on the GPU: one job at a time, and only for the GPUs that are here.
-        gpu_capabilities: Option<Vec<ComputeCapability>>,
-    },
+    /// It can build.
+    Ready(Box<Builder>),
     /// Its profiles are the graphs themselves.
     NothingToCompile,
     /// It can't build on this machine, for this reason.
     NotHere(String),
 }
 
-/// Finds out about every backend that the selected profiles need.
+/// A worker that can build.
+#[derive(Debug)]
+pub(super) struct Builder {
+    /// How it is started.
+    pub command: BackendCommand,
+    /// What goes into build keys.
+    pub identity: BTreeMap<String, ToolIdentity>,
+    /// The GPUs that it builds on, if it needs one: then one job at a time, and only for these GPUs.
+    pub gpus: Option<Vec<WorkerDevice>>,
+    /// What it can build for, if it says so.
+    pub capabilities: Option<Vec<ComputeCapability>>,
+    /// Whether one plan can be for several compute capabilities.
+    pub portable_plans: bool,
+}
+
+impl Builder {
+    /// Returns why a profile can't be built with it here; nothing if it can.
+    fn refusal(&self, spec: &ProfileSpec) -> Option<String> {
+        let wanted = spec.target.compute_capabilities();
+        if let Some(can) = &self.capabilities
+            && !wanted.iter().all(|capability| can.contains(capability))
+        {
+            return Some(format!("it builds for {}", capability_tag(can).replace('+', ", ")));
+        }
+        if wanted.len() > 1 && !self.portable_plans {
+            return Some("it builds one plan for each compute capability".into());
+        }
+        let gpus = self.gpus.as_ref()?;
+        let is_target = |device: &WorkerDevice| match &spec.target {
+            Target::Gpu { name, compute_capability: _ } => {
+                gpu::find(&device.name).is_ok_and(|gpu| gpu.name == *name)
+            }
+            Target::ComputeCapabilities(_) | Target::Generic => wanted.contains(&device.compute_capability),
+        };
+        if gpus.iter().any(is_target) {
+            return None;
+        }
+        let names: Vec<String> =
+            gpus.iter().map(|gpu| format!("{} ({})", gpu.name, gpu.compute_capability)).collect();
+        Some(if names.is_empty() { "no GPU".into() } else { names.join(", ") })
+    }
+}
+
+/// Finds out about every backend that the selected profiles need, and, as far as that works, about the others of the
+/// recipe, whose profiles may be in the store.
 pub(super) fn probe(
+    recipe: &Recipe,
     selected: &[&ProfileSpec],
     options: &BuildOptions,
 ) -> Result<BTreeMap<Backend, BackendHere>, BuildError> {
-    let names: BTreeSet<&Backend> = selected.iter().map(|spec| &spec.backend).collect();
-    names.into_iter().map(|backend| Ok((backend.clone(), probe_one(backend, options)?))).collect()
+    let needed: BTreeSet<&Backend> = selected.iter().map(|spec| &spec.backend).collect();
+    let mut backends = BTreeMap::new();
+    for backend in recipe.profiles.iter().map(|spec| &spec.backend).collect::<BTreeSet<_>>() {
+        match probe_one(backend, options) {
+            Ok(here) => {
+                backends.insert(backend.clone(), here);
+            }
+            Err(error) if needed.contains(backend) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(backends)
 }
 
 /// Returns the identities that go into build keys.
@@ -49,9 +99,7 @@ pub(super) fn identities(
     backends
         .iter()
         .filter_map(|(backend, here)| match here {
-            BackendHere::Ready { command: _, identity, gpu_capabilities: _ } => {
-                Some((backend.clone(), identity.clone()))
-            }
+            BackendHere::Ready(builder) => Some((backend.clone(), builder.identity.clone())),
             BackendHere::NothingToCompile | BackendHere::NotHere(_) => None,
         })
         .collect()
@@ -74,14 +122,11 @@ pub(super) fn split<'a>(
         };
         match &backends[&spec.backend] {
             BackendHere::NotHere(reason) => elsewhere.push((*spec, needs(reason))),
-            BackendHere::Ready { gpu_capabilities: Some(present), .. }
-                if !capabilities.iter().all(|c| present.contains(c)) =>
-            {
-                let reason =
-                    format!("GPUs of compute capability {}", capability_tag(present).replace('+', ", "));
-                elsewhere.push((*spec, needs(&reason)));
-            }
-            BackendHere::Ready { .. } | BackendHere::NothingToCompile => here.push(*spec),
+            BackendHere::Ready(builder) => match builder.refusal(spec) {
+                Some(reason) => elsewhere.push((*spec, needs(&reason))),
+                None => here.push(*spec),
+            },
+            BackendHere::NothingToCompile => here.push(*spec),
         }
     }
     (here, elsewhere)
@@ -104,11 +149,14 @@ fn probe_one(backend: &Backend, options: &BuildOptions) -> Result<BackendHere, B
                 None => library_version(&describe(&command).map_err(worker_error)?),
             };
             let identity = identity_of(&located, version);
-            Ok(BackendHere::Ready {
+            Ok(BackendHere::Ready(Box::new(Builder {
                 command,
                 identity: BTreeMap::from([(backend.name().into(), identity)]),
-                gpu_capabilities: None,
-            })
+                gpus: None,
+                // The recipe's reader has checked the targets.
+                capabilities: None,
+                portable_plans: true,
+            })))
         }
         Backend::TENSORRT => {
             let Ok(path) = found else {
@@ -130,8 +178,13 @@ fn probe_one(backend: &Backend, options: &BuildOptions) -> Result<BackendHere, B
                 (Support::Available, Some(located)) => {
                     let version = library_version(&description);
                     let identity = BTreeMap::from([(backend.name().into(), identity_of(&located, version))]);
-                    let present = description.devices.iter().map(|device| device.compute_capability).collect();
-                    Ok(BackendHere::Ready { command, identity, gpu_capabilities: Some(present) })
+                    Ok(BackendHere::Ready(Box::new(Builder {
+                        command,
+                        identity,
+                        gpus: Some(description.devices),
+                        capabilities: None,
+                        portable_plans: false,
+                    })))
                 }
             }
         }
@@ -148,7 +201,7 @@ fn third_party(backend: &Backend, path: &Path, options: &BuildOptions) -> Result
         return Ok(BackendHere::NotHere(problem.message.clone()));
     }
     let (sha256, _) =
-        digest_of_file(path, &options.store.join("nimctl/digest-cache.json")).map_err(|source| {
+        digest_of_file(path, &options.places.data_folder.join("digest-cache.json")).map_err(|source| {
             BuildError::Io { doing: format!("hashing the worker of backend {backend}"), source }
         })?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -163,12 +216,14 @@ fn third_party(backend: &Backend, path: &Path, options: &BuildOptions) -> Result
             ToolIdentity { version: library.version.clone(), libraries: BTreeMap::new() },
         );
     }
-    let present = description.devices.iter().map(|device| device.compute_capability).collect();
-    Ok(BackendHere::Ready {
+    let Description { compute_capabilities, portable_plans, needs_gpu_to_build, devices, .. } = description;
+    Ok(BackendHere::Ready(Box::new(Builder {
         command,
         identity,
-        gpu_capabilities: description.needs_gpu_to_build.then_some(present),
-    })
+        gpus: needs_gpu_to_build.then_some(devices),
+        capabilities: Some(compute_capabilities).filter(|some| !some.is_empty()),
+        portable_plans,
+    })))
 }
 
 fn describe(command: &BackendCommand) -> Result<Description, WorkerError> {

@@ -24,10 +24,10 @@ pub enum BuildError {
     },
     /// The recipe is wrong.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Recipe(#[from] Box<RecipeError>),
     /// Recipe and graph don't fit each other.
     #[error(transparent)]
-    Graph(#[from] GraphMismatch),
+    Graph(#[from] Box<GraphMismatch>),
     /// `--only` selects nothing.
     #[error("no profile of the recipe matches `{selector}`; its profiles are {}", .profiles.join(", "))]
     NothingSelected {

@@ -75,13 +75,21 @@ pub fn build(
 ) -> Result<BuildReport, BuildError> {
     let path = options.recipe.display().to_string();
     let text = fs_err::read_to_string(&options.recipe).map_err(|source| BuildError::ReadRecipe { source })?;
-    let recipe = Recipe::parse(&text, &path)?;
+    let recipe = Recipe::parse(&text, &path).map_err(Box::new)?;
     let selected = select::selected(&recipe, options.only.as_ref())?;
 
-    let store = Store::open(&options.store)?;
-    let _lock = store.lock(|| on_event(BuildEvent::WaitingForStore), &|| options.cancel.is_cancelled())?;
+    // Only a build writes: looking needs neither the store's folders nor its lock.
+    let (store, _lock) = match options.mode {
+        Mode::Build => {
+            let store = Store::open(&options.store)?;
+            let lock =
+                store.lock(|| on_event(BuildEvent::WaitingForStore), &|| options.cancel.is_cancelled())?;
+            (store, Some(lock))
+        }
+        Mode::DryRun | Mode::FromStore => (Store::look_at(&options.store), None),
+    };
     let graphs = sources::resolve(&recipe, options, on_event)?;
-    let backends = backends::probe(&selected, options)?;
+    let backends = backends::probe(&recipe, &selected, options)?;
 
     let (here, elsewhere) = backends::split(&selected, &backends);
     if options.require_all && !elsewhere.is_empty() {
@@ -111,7 +119,7 @@ pub fn build(
     let finished = if must_run && options.mode == Mode::Build {
         jobs::run(&work, &graphs, &backends, &store, options, on_event)?
     } else {
-        jobs::all_up_to_date(&work, &store)?
+        jobs::all_up_to_date(&work)
     };
     if options.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);

@@ -52,6 +52,11 @@ pub enum BuildEvent {
         /// The size of what came out.
         size_bytes: u64,
     },
+    /// Something the user should know.
+    Warning {
+        /// What.
+        message: String,
+    },
     /// A job failed; the others go on.
     JobFailed {
         /// What people call it.
@@ -116,9 +121,13 @@ pub enum Outcome {
         ran_now: bool,
         /// Its passport.
         passport: PathBuf,
+        /// The exact text of its `contents.json`.
+        contents_json: String,
     },
-    /// It would be built (dry run).
+    /// It would be built (dry run), or is not there as the recipe is now.
     Planned,
+    /// All of it is there (dry run).
+    UpToDate,
     /// It can't be built on this machine; what it needs.
     NotBuiltHere(String),
     /// It was not asked for, and is not in the store.
@@ -140,6 +149,9 @@ pub struct BuildReport {
     pub manifest: Option<PathBuf>,
     /// Whether the manifest's bytes changed.
     pub manifest_changed: bool,
+    /// Ids of the old manifest's profiles that are not among these any more. With `--only` the old manifest then
+    /// stays, and `manifest` is absent.
+    pub dropped: Vec<String>,
 }
 
 impl BuildReport {
@@ -148,10 +160,12 @@ impl BuildReport {
             if let Some((_, needs)) = elsewhere.iter().find(|(spec, _)| spec.name() == name) {
                 return Outcome::NotBuiltHere(needs.clone());
             }
-            if jobs.iter().any(|job| job.profiles.iter().any(|user| user == name)) {
-                Outcome::Planned
-            } else {
-                Outcome::NotSelected
+            let mine: Vec<&JobLine> =
+                jobs.iter().filter(|job| job.profiles.iter().any(|user| user == name)).collect();
+            match mine.as_slice() {
+                [] => Outcome::NotSelected,
+                some if some.iter().any(|job| job.reason.is_some()) => Outcome::Planned,
+                _ => Outcome::UpToDate,
             }
         };
         let profiles = recipe
@@ -166,6 +180,7 @@ impl BuildReport {
             profiles,
             manifest: None,
             manifest_changed: false,
+            dropped: Vec::new(),
         }
     }
 

@@ -56,8 +56,8 @@ pub(super) fn resolve(
             graph: name.clone(),
             source,
         })?;
-        recipe.check_graph(name, &file.inputs())?;
-        let digest = digest(&file, &options.store.join("nimctl/digest-cache.json"))
+        recipe.check_graph(name, &file.inputs()).map_err(Box::new)?;
+        let digest = digest(&file, &options.places.data_folder.join("digest-cache.json"))
             .map_err(|source| BuildError::Io { doing: format!("hashing graph `{name}`"), source })?;
         graphs.insert(name.clone(), SourceGraph { file, digest });
     }

@@ -36,12 +36,30 @@ pub(crate) fn run(
             if let (Some(manifest), true) = (&report.manifest, report.manifest_changed) {
                 output.talk(&format!("wrote {}", manifest.display()));
             }
+            tell_dropped(&report, &options.manifest, output);
             Ok(done())
         }
         Some(first) => {
             output.problem("no manifest was written, since a profile failed; what was built is kept");
             Ok(ExitCode::from(code(first.kind)))
         }
+    }
+}
+
+/// Says which profiles of the old manifest are gone, or would have gone.
+fn tell_dropped(report: &BuildReport, manifest: &Path, output: &Output) {
+    let (count, ids) = (report.dropped.len(), report.dropped.join(", "));
+    if report.manifest.is_some() && count > 0 {
+        output.warning(&format!(
+            "{} had {count} more profiles, which are not built here: {ids}",
+            manifest.display()
+        ));
+    } else if count > 0 {
+        output.warning(&format!(
+            "{} was left as it is, because it has {count} profiles that this store does not have as the recipe is now \
+             ({ids}); build those too, or name another file with --manifest",
+            manifest.display()
+        ));
     }
 }
 
@@ -75,7 +93,8 @@ fn default_manifest(recipe: &Path) -> PathBuf {
 }
 
 fn text(report: &BuildReport, dry_run: bool) -> String {
-    let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed: _ } = report;
+    let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed: _, dropped: _ } =
+        report;
     let mut text = format!("{model} {release}\n\n");
     if dry_run {
         let rows: Vec<Vec<String>> = jobs
@@ -89,7 +108,6 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
             })
             .collect();
         text.push_str(&table(&["JOB", "STATE", "WHY"], &rows));
-        text.push('\n');
     }
     let rows: Vec<Vec<String>> = profiles.iter().filter_map(row).collect();
     if !rows.is_empty() {
@@ -106,7 +124,8 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
             text.push_str(&format!("\n{heading}:\n{}", lines.concat()));
         }
     };
-    others("planned", &|outcome| matches!(outcome, Outcome::Planned).then(String::new));
+    others("to build", &|outcome| matches!(outcome, Outcome::Planned).then(String::new));
+    others("up to date", &|outcome| matches!(outcome, Outcome::UpToDate).then(String::new));
     others("not built here", &|outcome| match outcome {
         Outcome::NotBuiltHere(needs) => Some(needs.clone()),
         _ => None,
@@ -127,7 +146,7 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
 
 fn row(profile: &ProfileLine) -> Option<Vec<String>> {
     match &profile.outcome {
-        Outcome::Built { id, tags: _, size_bytes, total_ms, ran_now, passport: _ } => {
+        Outcome::Built { id, tags: _, size_bytes, total_ms, ran_now, passport: _, contents_json: _ } => {
             let cached = if *ran_now { "" } else { " (earlier)" };
             Some(vec![
                 profile.name.clone(),
@@ -148,6 +167,7 @@ struct View<'a> {
     release: &'a str,
     manifest: Option<&'a Path>,
     manifest_changed: bool,
+    dropped: &'a [String],
     jobs: Vec<JobView<'a>>,
     profiles: Vec<ProfileView<'a>>,
 }
@@ -182,7 +202,8 @@ struct ProfileView<'a> {
 
 impl<'a> View<'a> {
     fn new(report: &'a BuildReport) -> Self {
-        let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed } = report;
+        let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed, dropped } =
+            report;
         let job = |line: &'a JobLine| {
             let JobLine { title, key, profiles, reason } = line;
             JobView { title, key, profiles, reason: reason.as_ref() }
@@ -193,6 +214,7 @@ impl<'a> View<'a> {
             release,
             manifest: manifest.as_deref(),
             manifest_changed: *manifest_changed,
+            dropped,
             jobs: jobs.iter().map(job).collect(),
             profiles: profiles.iter().map(ProfileView::new).collect(),
         }
@@ -213,7 +235,7 @@ impl<'a> ProfileView<'a> {
             reason,
         };
         match &line.outcome {
-            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport } => Self {
+            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport, contents_json: _ } => Self {
                 id: Some(id.to_string()),
                 tags: Some(tags),
                 size_bytes: Some(*size_bytes),
@@ -223,6 +245,7 @@ impl<'a> ProfileView<'a> {
                 ..empty("built", None)
             },
             Outcome::Planned => empty("planned", None),
+            Outcome::UpToDate => empty("up_to_date", None),
             Outcome::NotBuiltHere(needs) => empty("not_built_here", Some(needs.as_str())),
             Outcome::NotSelected => empty("not_selected", None),
             Outcome::Failed(error) => empty("failed", Some(error.message.as_str())),

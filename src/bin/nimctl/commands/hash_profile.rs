@@ -81,12 +81,11 @@ fn of_recipe(recipe: &Path, global: &Global, cancel: &Cancel) -> Result<Vec<Hash
     let mut profiles = Vec::new();
     for line in report.profiles {
         match line.outcome {
-            Outcome::Built { tags, passport, .. } => {
-                let passport: Option<serde_json::Value> =
-                    fs_err::read(&passport).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                let contents =
-                    passport.and_then(|passport| nimctl::canonical::to_string(&passport["contents"]).ok());
-                profiles.push(HashedProfile { contents_json: contents, ..hash_profile::of_tags(tags)? });
+            Outcome::Built { tags, contents_json, .. } => {
+                profiles.push(HashedProfile {
+                    contents_json: Some(contents_json),
+                    ..hash_profile::of_tags(tags)?
+                });
             }
             Outcome::NotBuiltHere(_) => {}
             _ => {

@@ -27,7 +27,7 @@ pub(super) fn run(
     context: &Context<'_>,
 ) -> Result<BuildRecord, JobError> {
     let start = Instant::now();
-    let Some(BackendHere::Ready { command, .. }) = backend_of(job, context) else {
+    let Some(BackendHere::Ready(builder)) = backend_of(job, context) else {
         return Err(JobError::new(
             ErrorKind::Bug,
             std::io::Error::other(format!("backend {backend} was not probed")),
@@ -47,7 +47,7 @@ pub(super) fn run(
     workers.retain(|_, worker| worker.is_healthy());
     if !workers.contains_key(backend) {
         let limits = Limits { request_timeout: context.options.job_timeout, ..Limits::default() };
-        workers.insert(backend.to_owned(), Worker::spawn(command, limits)?);
+        workers.insert(backend.to_owned(), Worker::spawn(&builder.command, limits)?);
     }
     let worker = workers.get_mut(backend).expect("a worker was just put there");
     let title = job.title();

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Context;
-use crate::onnx::{GraphDigest, OnnxFile, Precision, lower};
-use crate::ops::build::JobError;
+use crate::onnx::{GraphDigest, LoweringReport, OnnxFile, Precision, lower};
+use crate::ops::build::{BuildEvent, JobError};
 use crate::store::StoreError;
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, OutputFile, Timings};
 
@@ -21,6 +21,19 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
             lower::lower(source, &job.document.lowering, &work.path().join(GraphDigest::MODEL_PATH))?;
         (lowered.files.files.into_iter().map(|file| file.path).collect(), Some(lowered.report))
     };
+    let warnings: Vec<String> = report
+        .iter()
+        .flat_map(|report: &LoweringReport| &report.unmatched_keeps)
+        .map(|keep| {
+            format!(
+                "graph `{}` has no node or operator `{keep}`, which `lowering` says to keep in FP32",
+                job.graph
+            )
+        })
+        .collect();
+    for message in &warnings {
+        (context.on_event)(BuildEvent::Warning { message: message.clone() });
+    }
     let outputs = names
         .into_iter()
         .map(|name| context.store.adopt(&work.path().join(&name), &name))
@@ -34,7 +47,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         peak_memory_bytes: None,
         plan: None,
         lowering: report,
-        warnings: Vec::new(),
+        warnings,
     })
 }
 

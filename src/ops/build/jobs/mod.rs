@@ -41,7 +41,10 @@ pub(super) fn run(
     on_event: &(dyn Fn(BuildEvent) + Sync),
 ) -> Result<Finished, BuildError> {
     let context = Context { graphs, backends, store, options, on_event };
-    let mut finished = all_up_to_date(work, store)?;
+    for (job, _) in work.iter().filter(|(_, state)| matches!(state, JobState::UpToDate(_))) {
+        store.remember_places(job)?;
+    }
+    let mut finished = all_up_to_date(work);
     let (lowerings, compilations): (Vec<&Job>, Vec<&Job>) = work
         .iter()
         .filter(|(_, state)| matches!(state, JobState::MustRun(_)))
@@ -54,15 +57,12 @@ pub(super) fn run(
 }
 
 /// Collects the records of the jobs that need not run.
-pub(super) fn all_up_to_date(work: &[(Job, JobState)], store: &Store) -> Result<Finished, BuildError> {
-    let mut finished = Finished::new();
-    for (job, state) in work {
-        if let JobState::UpToDate(record) = state {
-            store.remember_places(job)?;
-            finished.insert(job.key, Ok(record.as_ref().clone()));
-        }
-    }
-    Ok(finished)
+pub(super) fn all_up_to_date(work: &[(Job, JobState)]) -> Finished {
+    let record = |(job, state): &(Job, JobState)| match state {
+        JobState::UpToDate(record) => Some((job.key, Ok(record.as_ref().clone()))),
+        JobState::MustRun(_) => None,
+    };
+    work.iter().filter_map(record).collect()
 }
 
 /// What the threads share.
@@ -156,7 +156,7 @@ fn take_job<'a>(
 
 fn uses_gpu(job: &Job, context: &Context<'_>) -> bool {
     backend_of(job, context)
-        .is_some_and(|here| matches!(here, BackendHere::Ready { gpu_capabilities: Some(_), .. }))
+        .is_some_and(|here| matches!(here, BackendHere::Ready(builder) if builder.gpus.is_some()))
 }
 
 fn backend_of<'a>(job: &Job, context: &Context<'a>) -> Option<&'a BackendHere> {
