@@ -73,7 +73,7 @@
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
 //! | `<store>/nimctl/last/<model>/<graph>/<job>.json` | `nimctl.build-key/1` | [`worklist::BuildKeyDocument`] | both |
-//! | `<store>/nimctl/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`digest_cache`] | both |
+//! | `<data>/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`digest_cache`] | both |
 //! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
 //! | `<store>/lock`, `<store>/tmp/` | – | [`store`] | both |
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
