@@ -1,6 +1,7 @@
 //! How many jobs fit into memory.
 
 use super::Context;
+use crate::onnx::Precision;
 use crate::worklist::{Action, Job};
 
 /// Of the memory that is available now, the part that jobs may take together: 80 %.
@@ -24,7 +25,13 @@ pub(super) fn estimate_bytes(job: &Job, context: &Context<'_>) -> u64 {
     match job.document.action {
         // Lowering reads the graph through a mapping, whose pages the system can take back.
         Action::Lower => graph_bytes,
-        Action::Compile(_) => COMPILE_BASE_BYTES + COMPILE_TIMES_GRAPH * graph_bytes,
+        Action::Compile(_) => {
+            let lowered_bytes = match job.document.lowering.precision {
+                Precision::Fp32 => graph_bytes,
+                Precision::Fp16 | Precision::Bf16 => graph_bytes / 2,
+            };
+            COMPILE_BASE_BYTES + COMPILE_TIMES_GRAPH * lowered_bytes
+        }
     }
 }
 
