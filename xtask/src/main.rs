@@ -4,10 +4,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person who runs them")]
 
 mod build_engines;
+mod ci;
+mod codegen;
 mod libclang;
 mod project;
 mod set_up;
 mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         match task.as_str() {
             "build-engines" => build_engines::run(&project, &arguments),
             "test" => test::run(&project, &arguments).map(done),
+            "codegen" => codegen::run(&project, &arguments).map(done),
+            "tidy" => tidy::run(&project).map(done),
+            "ci" => ci::run(&project).map(done),
             unknown => {
                 eprintln!("there is no task `{unknown}`\n\n{TASKS}");
                 Ok(ExitCode::from(2))
