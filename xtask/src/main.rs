@@ -1,3 +1,58 @@
-//! The project's own tasks.
+//! The project's own tasks: `cargo xtask <task>`. Whatever a user may want of a model is a verb of `nimctl`; here is
+//! what only this repository needs.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person who runs them")]
+
+mod build_engines;
+mod ci;
+mod codegen;
+mod libclang;
+mod project;
+mod set_up;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use project::Project;
+
+const TASKS: &str = "\
+Usage: cargo xtask <task> [arguments]
+
+Tasks:
+  build-engines [RECIPE...] [OPTIONS]  set everything up, then build the profiles of recipes
+                                       [default: recipes/nvclip-demo.yaml]; OPTIONS are those of `nimctl build`
+  test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
+                                       only what they select is run
+
+Paths are relative to the repository's root. Everything is built in the dev profile; CARGO_TARGET_DIR and
+NIMCTL_DATA_DIR are respected.";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
+    if matches!(task.as_str(), "" | "help" | "--help" | "-h") {
+        println!("{TASKS}");
+        return ExitCode::SUCCESS;
+    }
+    let run = || -> anyhow::Result<ExitCode> {
+        let project = Project::find()?;
+        let done = |()| ExitCode::SUCCESS;
+        match task.as_str() {
+            "build-engines" => build_engines::run(&project, &arguments),
+            "test" => test::run(&project, &arguments).map(done),
+            "codegen" => codegen::run(&project, &arguments).map(done),
+            "tidy" => tidy::run(&project).map(done),
+            "ci" => ci::run(&project).map(done),
+            unknown => {
+                eprintln!("there is no task `{unknown}`\n\n{TASKS}");
+                Ok(ExitCode::from(2))
+            }
+        }
+    };
+    run().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,109 @@
+//! `test`: all tests, with real workers and libraries, and the comparison of a build with what is committed.
+
+use anyhow::{Context as _, Result, bail};
+use xshell::cmd;
+
+use crate::build_engines::DEMO_RECIPE;
+use crate::project::{Project, output, read, run as execute, say};
+use crate::set_up::{SetUp, set_up};
+
+/// The manifest of the demo, as it is committed.
+const DEMO_MANIFEST: &str = "manifests/nvclip-demo/model_manifest.yaml";
+
+/// A program that computes a manifest's ids without any of our code.
+const STRANGER: &str = "tests/recompute_ids.py";
+
+/// Sets everything up, then runs the tests. With `arguments` for the test runner, only what they select.
+pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
+    let set_up = set_up(project)?;
+    test(project, &set_up, arguments)
+}
+
+/// Runs the tests of a project that is set up.
+pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> Result<()> {
+    let shell = &project.shell;
+    let _backends = shell.push_env("NIMCTL_TEST_BACKENDS", &project.executables);
+    let _libraries: Vec<_> =
+        set_up.libraries.iter().map(|(variable, folder)| shell.push_env(variable, folder)).collect();
+    let has_nextest =
+        output(cmd!(shell, "cargo nextest --version")).is_ok_and(|output| output.status.success());
+    if has_nextest {
+        execute(cmd!(shell, "cargo nextest run --workspace {arguments...}"))?;
+    } else {
+        say("cargo-nextest is not installed: the tests run under `cargo test`");
+        execute(cmd!(shell, "cargo test --workspace --all-targets {arguments...}"))?;
+    }
+    if !arguments.is_empty() {
+        say("skipped, since tests were selected: doc tests and the comparison of a build");
+        return Ok(());
+    }
+    execute(cmd!(shell, "cargo test --doc --workspace"))?;
+    compare_build(project)?;
+    if project.root().join(STRANGER).is_file() {
+        execute(cmd!(shell, "python3 {STRANGER} {DEMO_MANIFEST}"))
+    } else {
+        say(&format!("skipped: ids computed without our code, because there is no {STRANGER}"));
+        Ok(())
+    }
+}
+
+/// Builds the demo from nothing, and compares its manifest with the committed one.
+fn compare_build(project: &Project) -> Result<()> {
+    let shell = &project.shell;
+    let folder = shell.create_temp_dir().context("no temporary folder can be made")?;
+    let manifest = folder.path().join("model_manifest.yaml");
+    let store = folder.path().join("store");
+    say(&format!("building {DEMO_RECIPE} with an empty store, to compare with {DEMO_MANIFEST}"));
+    let report = read(
+        project.nimctl().args(["build", DEMO_RECIPE, "--manifest"]).arg(&manifest).arg("--store").arg(store),
+    )?;
+    let built = shell.read_file(&manifest)?;
+    let committed = shell.read_file(DEMO_MANIFEST)?;
+    // Where TensorRT itself works, there are profiles that the committed manifest, made without a GPU, can't have.
+    let builds_more = !report.contains("\nnot built here:");
+    if builds_more {
+        say("this machine builds profiles that need a GPU; the committed ones must be among all");
+    }
+    if agrees(&built, &committed, builds_more) {
+        say("the build gives what is committed");
+        return Ok(());
+    }
+    let difference =
+        output(cmd!(shell, "diff -u --label committed --label built {DEMO_MANIFEST} {manifest}"))?;
+    eprint!("{}", String::from_utf8_lossy(&difference.stdout));
+    bail!(
+        "the build differs from {DEMO_MANIFEST}: if it was meant to, run `cargo xtask build-engines` and commit the \
+         manifest; if not, something changed what profiles are made of"
+    )
+}
+
+/// Returns whether a built manifest is the committed one, or (with `builds_more`) holds all of its profiles.
+fn agrees(built: &str, committed: &str, builds_more: bool) -> bool {
+    let parts = |text: &str| -> Vec<String> {
+        text.split("\n- id: ").map(|part| part.trim_end().to_owned()).collect()
+    };
+    built == committed || builds_more && parts(committed).iter().all(|part| parts(built).contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agrees;
+
+    const COMMITTED: &str = "model: x\nprofiles:\n- id: a\n  tags: {}\n- id: b\n  tags: {}\n";
+
+    #[test]
+    fn a_manifest_agrees_if_it_is_the_same_bytes() {
+        assert!(agrees(COMMITTED, COMMITTED, false));
+        assert!(!agrees(&COMMITTED.replace("id: b", "id: c"), COMMITTED, false));
+        assert!(!agrees(&COMMITTED.replace("id: b", "id: c"), COMMITTED, true));
+        assert!(!agrees(&format!("{COMMITTED}\n"), COMMITTED, false));
+    }
+
+    #[test]
+    fn where_more_is_built_nothing_committed_may_be_missing() {
+        let more = COMMITTED.replace("- id: b", "- id: n\n  tags: {}\n- id: b");
+        assert!(agrees(&more, COMMITTED, true));
+        assert!(!agrees(&more, COMMITTED, false));
+        assert!(!agrees(&more.replace("- id: a\n  tags: {}\n", ""), COMMITTED, true));
+    }
+}

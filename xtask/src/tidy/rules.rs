@@ -1,0 +1,219 @@
+//! The rules, each over the text of one file.
+
+use super::Finding;
+use super::code::{modules_used, only_code, word};
+
+/// Pure: no disk, clock, environment, process, printing.
+const CORE: &[&str] = &[
+    "canonical",
+    "compute_capability",
+    "digest",
+    "error_kind",
+    "gpu",
+    "manifest",
+    "onnx",
+    "passport",
+    "plan",
+    "profile",
+    "recipe",
+    "selection",
+    "shape_range",
+    "stats",
+    "synth",
+    "tolerance",
+    "worklist",
+];
+/// What touches the world.
+const EFFECTS: &[&str] =
+    &["atomic_file", "device", "digest_cache", "registry", "source", "store", "toolchain", "worker"];
+/// What a user asks for, one verb a module.
+const OPERATIONS: &str = "ops";
+
+/// Most lines of a Rust file.
+const MOST_LINES: usize = 500;
+/// Names that say nothing.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "common", "misc"];
+/// Where `unsafe` may be: the workers, and the one line that maps a file.
+const UNSAFE_PLACES: &[&str] = &["src/bin/backend/", "src/onnx/mapped_file.rs"];
+/// Registries are reached through their clients, as the user has set them up; in two parts each, so that this file
+/// passes.
+const REGISTRY_HOSTS: &[(&str, &str)] = &[
+    ("pypi", ".org"),
+    ("pythonhosted", ".org"),
+    ("static.crates", ".io"),
+    ("index.crates", ".io"),
+    ("registry.npmjs", ".org"),
+    ("deb.debian", ".org"),
+];
+/// Folders that only one developer's machine has.
+const PRIVATE_FOLDERS: &[(&str, &str)] = &[("/ho", "me/"), ("/Use", "rs/"), ("/ro", "ot/"), ("/wo", "rk/")];
+
+/// Returns every rule that a file breaks.
+pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = |line: usize, rule: String| findings.push(Finding { path: path.into(), line, rule });
+    if path != "Cargo.lock" {
+        anywhere(text, &mut found);
+    }
+    let Some(stem) = path.strip_suffix(".rs") else { return findings };
+    if let Some(name) = stem.split('/').find(|name| EMPTY_NAMES.contains(name)) {
+        found(1, format!("`{name}` names no concept: say what is in it"));
+    }
+    let count = text.lines().count();
+    if count > MOST_LINES {
+        found(
+            MOST_LINES + 1,
+            format!("{count} lines, and {MOST_LINES} are the most: split it at its second concept"),
+        );
+    }
+    let code = only_code(text);
+    for (line, code) in (1..).zip(code.lines()) {
+        if word(code, "unsafe").is_some() && !UNSAFE_PLACES.iter().any(|place| path.starts_with(place)) {
+            found(line, "`unsafe` is for workers and src/onnx/mapped_file.rs".into());
+        }
+        if code.contains("#[ignore") {
+            found(line, "an ignored test tests nothing".into());
+        }
+    }
+    if let Some(inner) = path.strip_prefix("src/").filter(|inner| !inner.starts_with("bin/")) {
+        library(inner, &code, &mut found);
+    }
+    findings
+}
+
+fn anywhere(text: &str, found: &mut impl FnMut(usize, String)) {
+    for (number, line) in (1..).zip(text.lines()) {
+        for (name, ending) in REGISTRY_HOSTS {
+            if line.contains(&format!("{name}{ending}")) {
+                found(number, "names a package registry's host: use its client as it is set up".into());
+            }
+        }
+        for (begin, end) in PRIVATE_FOLDERS {
+            let folder = format!("{begin}{end}");
+            let starts_a_path = |at: usize| {
+                !line[..at].ends_with(|c: char| {
+                    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '}' | '>' | '~' | '*')
+                })
+            };
+            if line.match_indices(&folder).any(|(at, _)| starts_a_path(at)) {
+                found(number, format!("a path in {folder} is only on some machine"));
+            }
+        }
+        for marker in [concat!("TO", "DO"), concat!("FIX", "ME")] {
+            if word(line, marker).is_some() {
+                found(number, format!("{marker}: do it, or open an issue"));
+            }
+        }
+    }
+}
+
+/// The rules of the library; `path` is below `src/`.
+fn library(path: &str, code: &str, found: &mut impl FnMut(usize, String)) {
+    for (line, code) in (1..).zip(code.lines()) {
+        for name in ["clap", "anyhow"] {
+            if word(code, name).is_some_and(|at| code[at + name.len()..].starts_with("::")) {
+                found(line, format!("`{name}` is for src/bin and xtask"));
+            }
+        }
+        for name in ["print", "println", "eprint", "eprintln", "dbg"] {
+            if word(code, name).is_some_and(|at| code[at + name.len()..].starts_with('!')) {
+                found(line, format!("`{name}!`: the library returns, src/bin prints"));
+            }
+        }
+    }
+    let module = path.split('/').next().unwrap_or(path).trim_end_matches(".rs");
+    let is_core = CORE.contains(&module);
+    if module == "lib" || module == OPERATIONS {
+        return;
+    }
+    if !is_core && !EFFECTS.contains(&module) {
+        found(1, format!("module `{module}` is in no layer: add it to one in xtask/src/tidy/rules.rs"));
+    }
+    for (line, used, below) in modules_used(code) {
+        let upwards = used == OPERATIONS || is_core && EFFECTS.contains(&used.as_str());
+        // A recipe says where its graphs come from.
+        let is_source = module == "recipe" && used == "source" && below == "Source";
+        // A lowered graph is gigabytes: it is written as it is made.
+        let is_written = module == "onnx" && used == "atomic_file";
+        // A module's own part may have another module's name.
+        let is_own = used == module;
+        if upwards && !is_source && !is_written && !is_own {
+            found(
+                line,
+                format!("`{module}` must not use `{used}`: bin → ops → effects → core, never upwards"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    /// Checks which rules a file breaks, by a part of each one's text.
+    #[track_caller]
+    fn breaks(path: &str, text: &str, expected: &[(usize, &str)]) {
+        let findings = check(path, text);
+        assert_eq!(findings.len(), expected.len(), "{findings:?}");
+        for (finding, (line, part)) in findings.iter().zip(expected) {
+            assert_eq!((finding.path.as_str(), finding.line), (path, *line));
+            assert!(finding.rule.contains(part), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn layers() {
+        breaks("src/plan/mod.rs", "use crate::store::Store;", &[(1, "`plan` must not use `store`")]);
+        breaks(
+            "src/digest.rs",
+            "\nuse crate::{\n    ops,\n    worker::x,\n};",
+            &[(2, "`ops`"), (2, "`worker`")],
+        );
+        breaks("src/gpu/mod.rs", "fn f() { super::toolchain::x() }", &[(1, "`toolchain`")]);
+        breaks("src/store/mod.rs", "use crate::ops::build;", &[(1, "`store` must not use `ops`")]);
+        breaks("src/store/mod.rs", "use crate::{digest::Sha256, worker::host};", &[]);
+        breaks("src/ops/build/mod.rs", "use crate::store::Store;", &[]);
+        breaks("src/plan/mod.rs", "// use crate::store::Store;", &[]);
+        breaks("src/recipe/mod.rs", "use crate::source::Source;", &[]);
+        breaks("src/recipe/mod.rs", "use crate::source::fetch;", &[(1, "`source`")]);
+        breaks("src/onnx/write.rs", "use crate::atomic_file;", &[]);
+        breaks("src/plan/mod.rs", "use crate::atomic_file;", &[(1, "`atomic_file`")]);
+        breaks("src/novelty.rs", "", &[(1, "in no layer")]);
+    }
+
+    #[test]
+    fn the_edges_crates_stay_at_the_edge() {
+        breaks("src/plan/mod.rs", "use anyhow::Result;", &[(1, "`anyhow`")]);
+        breaks("src/ops/mod.rs", "\nclap::Parser", &[(2, "`clap`")]);
+        breaks("src/ops/mod.rs", "eprintln!(\"\")", &[(1, "`eprintln!`")]);
+        breaks("src/ops/mod.rs", "let x = \"println!\"; // anyhow::", &[]);
+        breaks("src/bin/nimctl/main.rs", "use anyhow::Result; println!(\"\")", &[]);
+    }
+
+    #[test]
+    fn fences() {
+        breaks("src/store/mod.rs", "\nunsafe { x() }", &[(2, "`unsafe`")]);
+        breaks("src/bin/nimctl/main.rs", "unsafe { x() }", &[(1, "`unsafe`")]);
+        breaks("src/bin/backend/tensorrt/x.rs", "unsafe { x() }", &[]);
+        breaks("src/onnx/mapped_file.rs", "unsafe { x() }", &[]);
+        breaks("tests/x.rs", "#[test]\n#[ignore = \"slow\"]", &[(2, "ignored")]);
+        breaks("README.md", concat!("x\nTO", "DO: y"), &[(2, "open an issue")]);
+        breaks("a.py", concat!("# FIX", "ME"), &[(1, "open an issue")]);
+    }
+
+    #[test]
+    fn sizes_and_names() {
+        breaks("tests/x.rs", &"\n".repeat(500), &[]);
+        breaks("tests/x.rs", &"\n".repeat(501), &[(501, "501 lines")]);
+        breaks("xtask/src/helpers.rs", "", &[(1, "`helpers`")]);
+        breaks("tests/common/mod.rs", "", &[(1, "`common`")]);
+    }
+
+    #[test]
+    fn no_hosts_and_no_machine() {
+        breaks("a.yaml", concat!("x: https://py", "pi.org/simple"), &[(1, "registry")]);
+        breaks("a.yaml", concat!("x: /ho", "me/me/x"), &[(1, "only on some machine")]);
+        breaks("a.sh", "$HOME/home/x frame/work/x", &[]);
+        breaks("Cargo.lock", concat!("https://index.crates", ".io"), &[]);
+    }
+}
