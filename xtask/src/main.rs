@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person who runs them")]
 
+mod bench;
 mod build_engines;
 mod ci;
 mod codegen;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             "test" => test::run(&project, &arguments).map(done),
             "codegen" => codegen::run(&project, &arguments).map(done),
             "tidy" => tidy::run(&project).map(done),
+            "bench" => bench::run(&project, &arguments).map(done),
             "ci" => ci::run(&project).map(done),
             unknown => {
                 eprintln!("there is no task `{unknown}`\n\n{TASKS}");
