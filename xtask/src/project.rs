@@ -65,11 +65,26 @@ pub(crate) enum Stdout {
     Talk,
 }
 
+/// Takes from a command's environment what `cargo run` told this program about its own package: build scripts (ring's)
+/// see it too, and would build everything anew whenever `cargo` and `cargo xtask` take turns.
+fn as_from_a_shell(command: Cmd<'_>) -> Command {
+    let mut command = Command::from(command);
+    for (name, _) in std::env::vars_os() {
+        let is_ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
+            .iter()
+            .any(|prefix| name.to_str().is_some_and(|name| name.starts_with(prefix)));
+        if is_ours {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Says what is run, runs it, and returns how it ended.
 pub(crate) fn status(command: Cmd<'_>, stdout: Stdout) -> Result<ExitStatus> {
     eprintln!("$ {command}");
     let text = command.to_string();
-    let mut command = Command::from(command);
+    let mut command = as_from_a_shell(command);
     command.stdin(Stdio::null());
     if stdout == Stdout::Talk {
         command.stdout(io::stderr());
@@ -88,7 +103,7 @@ pub(crate) fn run(command: Cmd<'_>) -> Result<()> {
 /// Runs a command and returns all that it printed, whether it succeeded or not; says nothing.
 pub(crate) fn output(command: Cmd<'_>) -> Result<Output> {
     let text = command.to_string();
-    let mut command = Command::from(command);
+    let mut command = as_from_a_shell(command);
     command.stdin(Stdio::null()).output().with_context(|| format!("`{text}` can't be started"))
 }
 

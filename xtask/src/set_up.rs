@@ -23,21 +23,7 @@ pub(crate) struct SetUp {
 
 /// Builds `nimctl` and all workers, and installs the libraries that they need. Whatever is there already is kept.
 pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
-    check_prerequisites(project)?;
-    // The whole workspace, as the tests build it: other selections of packages can mean other features of a dependency.
-    run(cmd!(project.shell, "cargo build --workspace"))?;
-
-    let wanted: Vec<&str> =
-        LIBRARIES.iter().filter(|(_, variable)| !project.is_set(variable)).map(|(name, _)| *name).collect();
-    if !wanted.is_empty() {
-        run(project.nimctl().args(["toolchain", "install"]).args(wanted))?;
-    }
-    let mut libraries = Variables::new();
-    for (name, variable) in LIBRARIES {
-        let folder = read(project.nimctl().args(["toolchain", "path", name]))?;
-        libraries.push((variable.into(), folder.trim().into()));
-    }
-
+    let libraries = libraries(project)?;
     let libclang = libclang::variables(project)?;
     for flavour in TENSORRT_FLAVOURS {
         let worker = format!("nimctl-backend-{flavour}");
@@ -48,6 +34,26 @@ pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
         .envs(libclang.iter().map(|(name, value)| (name, value))))?;
     }
     Ok(SetUp { libclang, libraries })
+}
+
+/// Builds what needs no bindings of TensorRT, and installs the libraries that workers load; returns where each is.
+pub(crate) fn libraries(project: &Project) -> Result<Variables> {
+    check_prerequisites(project)?;
+    // The whole workspace, as the tests build it: other selections of packages can mean other features of a dependency.
+    run(cmd!(project.shell, "cargo build --workspace"))?;
+
+    let wanted: Vec<&str> =
+        LIBRARIES.iter().filter(|(_, variable)| !project.is_set(variable)).map(|(name, _)| *name).collect();
+    if !wanted.is_empty() {
+        run(project.nimctl().args(["toolchain", "install"]).args(wanted))?;
+    }
+    LIBRARIES
+        .into_iter()
+        .map(|(name, variable)| {
+            let folder = read(project.nimctl().args(["toolchain", "path", name]))?;
+            Ok((variable.into(), folder.trim().into()))
+        })
+        .collect()
 }
 
 fn check_prerequisites(project: &Project) -> Result<()> {

@@ -25,6 +25,10 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
     let _backends = shell.push_env("NIMCTL_TEST_BACKENDS", &project.executables);
     let _libraries: Vec<_> =
         set_up.libraries.iter().map(|(variable, folder)| shell.push_env(variable, folder)).collect();
+    if arguments.is_empty() {
+        // First, so that the summary of all other tests is what stands last.
+        execute(cmd!(shell, "cargo test --doc --workspace"))?;
+    }
     let has_nextest =
         output(cmd!(shell, "cargo nextest --version")).is_ok_and(|output| output.status.success());
     if has_nextest {
@@ -37,7 +41,6 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
         say("skipped, since tests were selected: doc tests and the comparison of a build");
         return Ok(());
     }
-    execute(cmd!(shell, "cargo test --doc --workspace"))?;
     compare_build(project)?;
     if project.root().join(STRANGER).is_file() {
         execute(cmd!(shell, "python3 {STRANGER} {DEMO_MANIFEST}"))

@@ -11,7 +11,7 @@ use xshell::{Cmd, Shell, cmd};
 
 use crate::libclang;
 use crate::project::{Project, read, run as execute, say};
-use crate::set_up::set_up;
+use crate::set_up::libraries;
 use timed::{Run, timed};
 
 /// One target: at most so many times the peer's wall time.
@@ -94,7 +94,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
 /// Builds and fetches what is measured; models and packages are kept in `bench` in the build folder.
 fn prepare<'a>(project: &'a Project, options: &Options, work: &Path) -> Result<Bench<'a>> {
     let shell = &project.shell;
-    set_up(project)?;
+    libraries(project)?;
     let libclang = libclang::variables(project)?;
     execute(cmd!(shell, "cargo build --release --package nimctl"))?;
     execute(
@@ -109,15 +109,15 @@ fn prepare<'a>(project: &'a Project, options: &Options, work: &Path) -> Result<B
     let nimctl = profiles.join("release/nimctl");
     let kept = profiles.join("bench");
 
-    let (libraries, version) = pinned(&shell.read_file("toolchain.lock.yaml")?)?;
+    let (package, version) = pinned(&shell.read_file("toolchain.lock.yaml")?)?;
     let python_packages = kept.join(format!("python-{version}"));
     if !python_packages.is_dir() {
-        let bindings = libraries.replace("-libs", "-bindings");
+        let bindings = package.replace("-libs", "-bindings");
         let new = kept.join("python.new");
         shell.remove_path(&new)?;
         execute(cmd!(
             shell,
-            "python3 -m pip install --quiet --no-deps --target {new} {libraries}=={version} {bindings}=={version}"
+            "python3 -m pip install --quiet --no-deps --target {new} {package}=={version} {bindings}=={version}"
         ))?;
         execute(cmd!(shell, "mv {new} {python_packages}"))?;
     }
