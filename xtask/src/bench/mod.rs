@@ -224,32 +224,27 @@ struct Comparison {
 
 /// Runs both sides in turn; the plans must be the same bytes.
 fn compare(bench: &Bench<'_>, targets: &[&str], repeat: usize) -> Result<Comparison> {
-    let Bench { shell, nimctl, work, prepared_store, .. } = bench;
+    let Bench { shell, work, .. } = bench;
     let recipe = work.join(if targets.len() == 1 { "one.yaml" } else { "recipe.yaml" });
     let (mut ours, mut peers) = (Side::default(), Side::default());
-    let plan = |target: &str| work.join(format!("{target}.plan"));
     for round in 1..=repeat {
         say(&format!("{} target(s), round {round} of {repeat}", targets.len()));
-        let (store, manifest) = (work.join("store"), work.join("manifest.yaml"));
-        // Blobs are never written twice, and other files are replaced by renames: links are as good as copies.
-        execute(cmd!(shell, "cp -al {prepared_store} {store}"))?;
-        let build = cmd!(
-            shell,
-            "{nimctl} build {recipe} --only backend=tensorrt-rtx --store {store} --manifest {manifest}"
-        );
-        ours.0.push(timed(shell, build)?);
-        let mut built = digests(&shell.read_file(&manifest)?, ".plan");
-        shell.remove_path(&store)?;
-
-        let mut sum = Run { wall: Duration::ZERO, peak_kib: 0 };
-        for target in targets {
-            let Run { wall, peak_kib } = timed(shell, peer(bench, target, &plan(target)))?;
-            sum = Run { wall: sum.wall + wall, peak_kib: sum.peak_kib.max(peak_kib) };
+        // Each side is first in every second round, for a machine that grows warm or busy.
+        let mut built = Vec::new();
+        for ours_runs in [round % 2 == 1, round % 2 == 0] {
+            // Nobody pays for writing back what the other left in memory.
+            execute(cmd!(shell, "sync"))?;
+            if ours_runs {
+                let (run, digests) = build(bench, &recipe)?;
+                ours.0.push(run);
+                built = digests;
+            } else {
+                peers.0.push(peers_in_a_row(bench, targets)?);
+            }
         }
-        peers.0.push(sum);
         let mut theirs = Vec::new();
         for target in targets {
-            let plan = plan(target);
+            let plan = peers_plan(bench, target);
             let line = read(cmd!(shell, "sha256sum {plan}"))?;
             theirs.push(line.split_whitespace().next().unwrap_or_default().to_owned());
         }
@@ -257,10 +252,40 @@ fn compare(bench: &Bench<'_>, targets: &[&str], repeat: usize) -> Result<Compari
         theirs.sort();
         ensure!(built == theirs, "the plans differ: nimctl's are {built:?}, the peer's {theirs:?}");
     }
-    let plan = plan(ONE_TARGET);
+    let plan = peers_plan(bench, ONE_TARGET);
     let size = read(cmd!(shell, "stat --format %s {plan}"))?;
     let plan_mb = size.trim().parse::<f64>().context("stat printed no size")? / 1e6;
     Ok(Comparison { ours, peers, plan, plan_mb })
+}
+
+/// Builds a recipe's plans in a store that has all else; returns also the digests of the plans.
+fn build(bench: &Bench<'_>, recipe: &Path) -> Result<(Run, Vec<String>)> {
+    let Bench { shell, nimctl, work, prepared_store, .. } = bench;
+    let (store, manifest) = (work.join("store"), work.join("manifest.yaml"));
+    // Blobs are never written twice, and other files are replaced by renames: links are as good as copies.
+    execute(cmd!(shell, "cp -al {prepared_store} {store}"))?;
+    let build = cmd!(
+        shell,
+        "{nimctl} build {recipe} --only backend=tensorrt-rtx --store {store} --manifest {manifest}"
+    );
+    let run = timed(shell, build)?;
+    let built = digests(&shell.read_file(&manifest)?, ".plan");
+    shell.remove_path(&store)?;
+    Ok((run, built))
+}
+
+/// Runs the peer for one target after the other, as a script would; returns the time of all and the largest peak.
+fn peers_in_a_row(bench: &Bench<'_>, targets: &[&str]) -> Result<Run> {
+    let mut sum = Run { wall: Duration::ZERO, peak_kib: 0 };
+    for target in targets {
+        let Run { wall, peak_kib } = timed(bench.shell, peer(bench, target, &peers_plan(bench, target)))?;
+        sum = Run { wall: sum.wall + wall, peak_kib: sum.peak_kib.max(peak_kib) };
+    }
+    Ok(sum)
+}
+
+fn peers_plan(bench: &Bench<'_>, target: &str) -> PathBuf {
+    bench.work.join(format!("{target}.plan"))
 }
 
 fn peer<'a>(bench: &Bench<'a>, target: &str, plan: &Path) -> Cmd<'a> {
