@@ -30,6 +30,14 @@ macro_rules! element_types {
                 }
             }
 
+            /// Returns the type with this name in the specification.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
             /// Returns the size of one element in bits; 0 where elements have no fixed size.
             pub const fn size_bits(self) -> u64 {
                 match self {
@@ -129,7 +137,9 @@ mod tests {
     #[test]
     fn codes_names_and_sizes() {
         for code in 0..=28 {
-            assert_eq!(ElementType::from_onnx(code).unwrap().to_onnx(), code);
+            let element_type = ElementType::from_onnx(code).unwrap();
+            assert_eq!(element_type.to_onnx(), code);
+            assert_eq!(ElementType::from_name(element_type.as_str()), Some(element_type));
         }
         assert_eq!(ElementType::from_onnx(29), None);
         assert_eq!(ElementType::Int4.size_bytes(3), Some(2));

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 
 use super::error::OnnxError;
-use super::mapped_file;
+use super::mapped_file::MappedFile;
 use super::proto::{StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
 
@@ -15,7 +15,7 @@ use super::tensor_size::tensor_size_bytes;
 #[derive(Debug, Default)]
 pub(super) struct ExternalFiles {
     folder: PathBuf,
-    files: BTreeMap<PathBuf, Bytes>,
+    files: BTreeMap<PathBuf, MappedFile>,
 }
 
 /// Where a tensor says its payload is.
@@ -54,8 +54,8 @@ impl ExternalFiles {
     pub(super) fn add(&mut self, model: &Path, tensor: &TensorProto) -> Result<(), OnnxError> {
         let location = self.locate(model, tensor)?;
         if !self.files.contains_key(&location.path) {
-            let bytes = self.open(tensor, &location)?;
-            self.files.insert(location.path.clone(), bytes);
+            let file = self.open(tensor, &location)?;
+            self.files.insert(location.path.clone(), file);
         }
         self.slice(model, tensor).map(drop)
     }
@@ -66,6 +66,7 @@ impl ExternalFiles {
         let Some(file) = self.files.get(&location.path) else {
             return Err(OnnxError::ForeignTensor { path: model.into(), tensor: tensor.name().into() });
         };
+        let file = file.bytes();
         let needed_bytes = tensor_size_bytes(model, tensor)?;
         if let Some(found_bytes) = location.length_bytes
             && found_bytes != needed_bytes
@@ -91,8 +92,8 @@ impl ExternalFiles {
         Ok(file.slice(location.offset_bytes as usize..end_bytes as usize))
     }
 
-    /// Returns each file's path, relative to the model's folder, and its bytes, sorted by path.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&PathBuf, &Bytes)> {
+    /// Returns each file with its path, relative to the model's folder, sorted by path.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PathBuf, &MappedFile)> {
         self.files.iter()
     }
 
@@ -139,7 +140,7 @@ impl ExternalFiles {
         })
     }
 
-    fn open(&self, tensor: &TensorProto, location: &Location<'_>) -> Result<Bytes, OnnxError> {
+    fn open(&self, tensor: &TensorProto, location: &Location<'_>) -> Result<MappedFile, OnnxError> {
         let (name, text) = (tensor.name().to_string(), location.text.to_string());
         let joined = self.folder.join(&location.path);
         let folder = fs_err::canonicalize(&self.folder).map_err(OnnxError::io("read", &self.folder))?;
@@ -158,6 +159,6 @@ impl ExternalFiles {
             let folder = self.folder.clone();
             return Err(OnnxError::ExternalLinkLeavesFolder { tensor: name, location: text, folder });
         }
-        mapped_file::map(&resolved).map_err(OnnxError::io("read", &joined))
+        MappedFile::map(&resolved).map_err(OnnxError::io("read", &joined))
     }
 }

@@ -29,22 +29,3 @@ impl GraphDigest {
     /// The name that stands for the model file's own.
     pub const MODEL_PATH: &'static str = "model.onnx";
 }
-
-/// The files that were written for one graph, under their actual names: the model file first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WrittenFiles {
-    /// The files, relative to the folder of the destination.
-    pub files: Vec<FileDigest>,
-}
-
-impl WrittenFiles {
-    /// Returns what [`graph_digest`](super::graph_digest) gives for these files, without reading them.
-    pub fn graph_digest(&self) -> GraphDigest {
-        let mut files = self.files.clone();
-        if let Some(model) = files.first_mut() {
-            model.path = GraphDigest::MODEL_PATH.into();
-        }
-        GraphDigest { files }
-    }
-}

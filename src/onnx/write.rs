@@ -1,22 +1,24 @@
 //! Writes a model whose weights are produced on demand, so that it never has to be in memory as a whole.
 //!
 //! The bytes depend on the arguments alone. Every length is known before the first byte is written, because
-//! protobuf puts lengths first. When the model file would grow past a threshold, large payloads go to one file
+//! protobuf puts lengths first; so every payload has its place, and several are written at once. When the model file would grow past a threshold, large payloads go to one file
 //! beside it, `<file name>.data`, each at a multiple of 4096 bytes so that it can be mapped.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use sha2::Digest as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::error::OnnxError;
 use super::external_data;
-use super::graph_digest::{FileDigest, WrittenFiles};
+use super::parallel;
 use super::proto::{GraphProto, ModelProto, TensorProto};
 use crate::atomic_file;
-use crate::digest::Sha256;
 
 /// A model file stays below this size unless asked otherwise; protobuf's own limit is 2 GiB.
 pub const DEFAULT_INLINE_LIMIT_BYTES: u64 = 1_800_000_000;
@@ -32,8 +34,17 @@ const MODEL_GRAPH: u32 = 7;
 const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_RAW_DATA: u32 = 9;
 
-/// Writes a payload, piece by piece.
-pub type Produce<'a> = Box<dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a>;
+/// Writes a payload, piece by piece. Several payloads are produced at once, each on one thread.
+pub type Produce<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send + Sync + 'a>;
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenFile {
+    /// The path, relative to the folder of the destination.
+    pub path: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+}
 
 /// An initializer whose payload is produced when it is written.
 pub struct Initializer<'a> {
@@ -45,7 +56,8 @@ pub struct Initializer<'a> {
     pub produce: Produce<'a>,
 }
 
-/// Writes `model` with `initializers` after those it has, atomically, and returns the digests of what was written.
+/// Writes `model` with `initializers` after those it has, atomically, and returns what was written: the model file
+/// first.
 ///
 /// Payloads of 1 KiB and more go to the file `<file name>.data` beside `destination` if the model file would
 /// otherwise be larger than `inline_limit_bytes`. That file is in place before the model file is.
@@ -57,7 +69,7 @@ pub fn write_model(
     mut initializers: Vec<Initializer<'_>>,
     destination: &Path,
     inline_limit_bytes: u64,
-) -> Result<WrittenFiles, OnnxError> {
+) -> Result<Vec<WrittenFile>, OnnxError> {
     let no_name = || OnnxError::NoFileName { path: destination.into() };
     let name = destination.file_name().and_then(|name| name.to_str()).ok_or_else(no_name)?;
     let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -85,21 +97,19 @@ pub fn write_model(
         return Err(OnnxError::TooLarge { path: destination.into(), size_bytes });
     }
 
-    let mut data_digest = None;
+    let mut data_file = None;
     if !external.is_empty() {
-        let path = folder.join(&data_name);
-        let mut file = HashedFile::create(&path)?;
-        for one in &mut external {
-            file.pad_to_alignment()?;
-            file.payload(one)?;
+        let mut layout = Layout::new(folder.join(&data_name));
+        for one in &external {
+            layout.pad_to_alignment();
+            layout.payload(one);
         }
-        data_digest = Some(file.finish()?);
+        data_file = Some(layout.write()?);
     }
-    let mut file = HashedFile::create(destination)?;
-    Skeleton::new(model, &graph, &initializers).write(&mut file, &mut initializers)?;
-    let mut files = vec![file.finish()?];
-    files.extend(data_digest);
-    Ok(WrittenFiles { files })
+    let mut files =
+        vec![Skeleton::new(model, &graph, &initializers).lay_out(destination, &initializers).write()?];
+    files.extend(data_file);
+    Ok(files)
 }
 
 /// The encoded model without the payloads, and the lengths that must be known before them.
@@ -127,17 +137,18 @@ impl Skeleton {
         self.model.len() as u64 + field_bytes(MODEL_GRAPH, self.graph_bytes)
     }
 
-    fn write(&self, file: &mut HashedFile, initializers: &mut [Initializer<'_>]) -> Result<(), OnnxError> {
-        file.bytes(&self.model)?;
-        file.bytes(&field_head(MODEL_GRAPH, self.graph_bytes))?;
-        file.bytes(&self.graph)?;
+    fn lay_out<'a>(&self, path: &Path, initializers: &'a [Initializer<'a>]) -> Layout<'a> {
+        let mut layout = Layout::new(path.into());
+        layout.bytes(&self.model);
+        layout.bytes(&field_head(MODEL_GRAPH, self.graph_bytes));
+        layout.bytes(&self.graph);
         for (header, one) in self.headers.iter().zip(initializers) {
-            file.bytes(&field_head(GRAPH_INITIALIZER, tensor_bytes(header, one.size_bytes)))?;
-            file.bytes(header)?;
-            file.bytes(&field_head(TENSOR_RAW_DATA, one.size_bytes))?;
-            file.payload(one)?;
+            layout.bytes(&field_head(GRAPH_INITIALIZER, tensor_bytes(header, one.size_bytes)));
+            layout.bytes(header);
+            layout.bytes(&field_head(TENSOR_RAW_DATA, one.size_bytes));
+            layout.payload(one);
         }
-        Ok(())
+        layout
     }
 }
 
@@ -156,81 +167,88 @@ fn field_head(number: u32, length_bytes: u64) -> Vec<u8> {
     head
 }
 
-/// A temporary file that is hashed while it is written.
-struct HashedFile {
+/// What is where in a file that is going to be written.
+struct Layout<'a> {
     path: PathBuf,
-    writer: BufWriter<HashingWriter>,
-    written_bytes: u64,
+    /// Bytes that are known, with their offsets; neighbours are one piece.
+    known: Vec<(u64, Vec<u8>)>,
+    payloads: Vec<(u64, &'a Initializer<'a>)>,
+    size_bytes: u64,
 }
 
-struct HashingWriter {
-    file: tempfile::NamedTempFile,
-    hasher: sha2::Sha256,
-}
-
-impl Write for HashingWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
+impl<'a> Layout<'a> {
+    fn new(path: PathBuf) -> Self {
+        Self { path, known: Vec::new(), payloads: Vec::new(), size_bytes: 0 }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl HashedFile {
-    fn create(path: &Path) -> Result<Self, OnnxError> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let file = atomic_file::temporary_in(parent.unwrap_or(Path::new(".")));
-        let file = file.map_err(OnnxError::io("write", path))?;
-        let writer =
-            BufWriter::with_capacity(BUFFER_BYTES, HashingWriter { file, hasher: sha2::Sha256::new() });
-        Ok(Self { path: path.into(), writer, written_bytes: 0 })
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), OnnxError> {
-        self.write_all(bytes).map_err(OnnxError::io("write", &self.path))
-    }
-
-    fn pad_to_alignment(&mut self) -> Result<(), OnnxError> {
-        let padding_bytes = self.written_bytes.next_multiple_of(ALIGNMENT_BYTES) - self.written_bytes;
-        // Less than one alignment, so it fits in usize.
-        self.bytes(&vec![0; padding_bytes as usize])
-    }
-
-    fn payload(&mut self, one: &mut Initializer<'_>) -> Result<(), OnnxError> {
-        let start_bytes = self.written_bytes;
-        let path = self.path.clone();
-        (one.produce)(self).map_err(OnnxError::io("write", &path))?;
-        let found_bytes = self.written_bytes - start_bytes;
-        if found_bytes != one.size_bytes {
-            let (tensor, needed_bytes) = (one.header.name().to_string(), one.size_bytes);
-            return Err(OnnxError::PayloadSize { tensor, needed_bytes, found_bytes });
+    fn bytes(&mut self, bytes: &[u8]) {
+        match self.known.last_mut() {
+            Some((offset, last)) if *offset + last.len() as u64 == self.size_bytes => {
+                last.extend_from_slice(bytes);
+            }
+            _ => self.known.push((self.size_bytes, bytes.to_vec())),
         }
-        Ok(())
+        self.size_bytes += bytes.len() as u64;
     }
 
-    fn finish(self) -> Result<FileDigest, OnnxError> {
-        let Self { path, writer, written_bytes } = self;
-        let writer =
-            writer.into_inner().map_err(|failed| OnnxError::io("write", &path)(failed.into_error()))?;
-        atomic_file::persist(writer.file, &path).map_err(OnnxError::io("write", &path))?;
+    /// Leaves a hole of zeros.
+    fn pad_to_alignment(&mut self) {
+        self.size_bytes = self.size_bytes.next_multiple_of(ALIGNMENT_BYTES);
+    }
+
+    fn payload(&mut self, one: &'a Initializer<'a>) {
+        self.payloads.push((self.size_bytes, one));
+        self.size_bytes += one.size_bytes;
+    }
+
+    /// Writes all of it to a temporary file, and gives that its name.
+    fn write(self) -> Result<WrittenFile, OnnxError> {
+        let Self { path, known, payloads, size_bytes } = self;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let temporary = atomic_file::temporary_in(parent.unwrap_or(Path::new(".")));
+        let temporary = temporary.map_err(OnnxError::io("write", &path))?;
+        let file = temporary.as_file();
+        file.set_len(size_bytes).map_err(OnnxError::io("write", &path))?;
+        for (offset, bytes) in &known {
+            file.write_all_at(bytes, *offset).map_err(OnnxError::io("write", &path))?;
+        }
+        parallel::for_each(&payloads, |(offset, one)| write_payload(file, &path, *offset, one))?;
+        atomic_file::persist(temporary, &path).map_err(OnnxError::io("write", &path))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let sha256 = Sha256::from_bytes(writer.hasher.finalize().into());
-        Ok(FileDigest { path: name, sha256, size_bytes: written_bytes })
+        Ok(WrittenFile { path: name, size_bytes })
     }
 }
 
-impl Write for HashedFile {
+fn write_payload(file: &File, path: &Path, offset: u64, one: &Initializer<'_>) -> Result<(), OnnxError> {
+    let place = Place { file, offset, end: offset + one.size_bytes };
+    let mut writer = BufWriter::with_capacity(BUFFER_BYTES.min(one.size_bytes as usize), place);
+    let produced = (one.produce)(&mut writer).and_then(|()| writer.flush());
+    let found_bytes = writer.get_ref().offset - offset;
+    produced.map_err(OnnxError::io("write", path))?;
+    if found_bytes != one.size_bytes {
+        let (tensor, needed_bytes) = (one.header.name().to_string(), one.size_bytes);
+        return Err(OnnxError::PayloadSize { tensor, needed_bytes, found_bytes });
+    }
+    Ok(())
+}
+
+/// A part of a file, written from its start; nothing goes beyond its end.
+struct Place<'a> {
+    file: &'a File,
+    offset: u64,
+    end: u64,
+}
+
+impl Write for Place<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.writer.write(bytes)?;
-        self.written_bytes += count as u64;
-        Ok(count)
+        // What is too much is counted for the error, and not written over the next payload.
+        let room = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        self.file.write_all_at(&bytes[..bytes.len().min(room)], self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        Ok(())
     }
 }

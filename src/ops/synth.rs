@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::onnx::{GraphDigest, OnnxError, WrittenFiles};
+use crate::digest::Sha256;
+use crate::onnx::{FileDigest, GraphDigest, OnnxError};
 use crate::source::{SynthModel, SynthSource};
 use crate::synth::{NvclipSize, NvclipTower, SYNTH_VERSION, write_nvclip_tower};
 
@@ -10,17 +11,17 @@ use crate::synth::{NvclipSize, NvclipTower, SYNTH_VERSION, write_nvclip_tower};
 ///
 /// # Errors
 /// A folder that can't be written.
-pub fn write_nvclip(
-    size: NvclipSize,
-    seed: u64,
-    folder: &Path,
-) -> Result<Vec<(NvclipTower, WrittenFiles)>, OnnxError> {
-    [NvclipTower::Vision, NvclipTower::Text]
-        .into_iter()
-        .map(|tower| {
-            Ok((tower, write_nvclip_tower(size, tower, seed, &folder.join(format!("{tower}.onnx")))?))
-        })
-        .collect()
+pub fn write_nvclip(size: NvclipSize, seed: u64, folder: &Path) -> Result<Vec<FileDigest>, OnnxError> {
+    let mut files = Vec::new();
+    for tower in [NvclipTower::Vision, NvclipTower::Text] {
+        for written in write_nvclip_tower(size, tower, seed, &folder.join(format!("{tower}.onnx")))? {
+            let path = folder.join(&written.path);
+            let (sha256, size_bytes) = Sha256::of_file(&path)
+                .map_err(|source| OnnxError::Io { action: "read", path: path.clone(), source })?;
+            files.push(FileDigest { path: written.path, sha256, size_bytes });
+        }
+    }
+    Ok(files)
 }
 
 /// Returns where a recipe's generated graph is kept. The generator's version is in the path, so that a new one never

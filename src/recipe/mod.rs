@@ -7,7 +7,7 @@ mod error;
 mod graph_check;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_saphyr::{Location, Spanned};
 
@@ -16,7 +16,7 @@ pub use graph_check::GraphMismatch;
 
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
-use crate::onnx::{Io, LoweringOptions, Precision};
+use crate::onnx::{Io, LoweringOptions, Precision, lower};
 use crate::profile::{Backend, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
@@ -189,8 +189,10 @@ fn expand_group(
     if precisions.value.is_empty() {
         return Err(RecipeProblem::Empty { what: "`precisions`" }.at_value(path, &precisions));
     }
-    let schema::Lowering { io, keep_ops, keep_nodes } = lowering;
-    let asks_something = io != Io::Keep || !keep_ops.is_empty() || !keep_nodes.is_empty();
+    let schema::Lowering { io, keep_ops, keep_nodes, lower_ops } = lowering;
+    let lists = [&keep_ops, &keep_nodes, &lower_ops];
+    let asks_something = io != Io::Keep || lists.iter().any(|list| !list.is_empty());
+    let inside = lower::fp32_inside(backend.name());
     for (target, location) in check_targets(path, &backend, targets)? {
         for precision in precisions.value.iter().copied() {
             if precision == Precision::Fp32 && asks_something {
@@ -204,6 +206,9 @@ fn expand_group(
                     io,
                     keep_ops: keep_ops.clone(),
                     keep_nodes: keep_nodes.clone(),
+                    lower_ops: lower_ops.clone(),
+                    // The graph as it is is the same for all.
+                    fp32_inside: if precision == Precision::Fp32 { BTreeSet::new() } else { inside.clone() },
                 },
                 workspace_mib,
                 line: location.line(),

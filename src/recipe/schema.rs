@@ -110,11 +110,14 @@ pub(super) struct Lowering {
     /// Nodes that stay in FP32, by name.
     #[serde(default)]
     pub keep_nodes: Vec<String>,
+    /// Operator types that are lowered although they sum up many values.
+    #[serde(default)]
+    pub lower_ops: Vec<String>,
 }
 
 impl Default for Lowering {
     fn default() -> Self {
-        Self { io: keep(), keep_ops: Vec::new(), keep_nodes: Vec::new() }
+        Self { io: keep(), keep_ops: Vec::new(), keep_nodes: Vec::new(), lower_ops: Vec::new() }
     }
 }
 

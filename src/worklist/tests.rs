@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::compute_capability::ComputeCapability;
-use crate::onnx::{FileDigest, Io, LoweringOptions, Precision};
+use crate::onnx::{FileDigest, LoweringOptions, Precision};
 
 fn digest(bytes: &[u8]) -> GraphDigest {
     GraphDigest {
@@ -15,12 +15,7 @@ fn digest(bytes: &[u8]) -> GraphDigest {
 }
 
 fn spec(backend: &str, target: Target) -> ProfileSpec {
-    let lowering = LoweringOptions {
-        precision: Precision::Fp16,
-        io: Io::Keep,
-        keep_ops: Vec::new(),
-        keep_nodes: Vec::new(),
-    };
+    let lowering = LoweringOptions::new(Precision::Fp16, backend);
     ProfileSpec { backend: Backend::new(backend).unwrap(), target, lowering, workspace_mib: None, line: 1 }
 }
 

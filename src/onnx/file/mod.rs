@@ -10,7 +10,7 @@ use crate::digest::Sha256;
 use crate::onnx::error::OnnxError;
 use crate::onnx::external_data::{ExternalFiles, is_external};
 use crate::onnx::graph_digest::{FileDigest, GraphDigest};
-use crate::onnx::mapped_file;
+use crate::onnx::mapped_file::MappedFile;
 use crate::onnx::not_onnx::explain;
 use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
 use crate::onnx::tensor_bytes::inline_bytes;
@@ -21,7 +21,7 @@ use crate::onnx::visit::visit_tensors;
 #[derive(Debug)]
 pub struct OnnxFile {
     path: PathBuf,
-    mapped: Bytes,
+    mapped: MappedFile,
     model: ModelProto,
     external: ExternalFiles,
     external_paths: Vec<PathBuf>,
@@ -33,11 +33,12 @@ impl OnnxFile {
     /// # Errors
     /// The file is unreadable, no ONNX model or cut off; or an external file is missing, too short or elsewhere.
     pub fn open(path: &Path) -> Result<Self, OnnxError> {
-        let mapped = mapped_file::map(path).map_err(OnnxError::io("read", path))?;
-        if mapped.is_empty() {
+        let mapped = MappedFile::map(path).map_err(OnnxError::io("read", path))?;
+        let bytes = mapped.bytes();
+        if bytes.is_empty() {
             return Err(OnnxError::Empty { path: path.into() });
         }
-        let model = ModelProto::decode(mapped.clone()).map_err(|error| explain(path, &mapped, &error))?;
+        let model = ModelProto::decode(bytes.clone()).map_err(|error| explain(path, bytes, &error))?;
         if model.graph.is_none() {
             return Err(OnnxError::NoGraph { path: path.into() });
         }
@@ -102,6 +103,13 @@ impl OnnxFile {
         }
     }
 
+    /// Gives back the memory that reading `payload` took, if it is a part of a mapped file of this model. It can be
+    /// read again, from the file.
+    pub(super) fn release(&self, payload: &[u8]) {
+        let external = self.external.iter().map(|(_, file)| file);
+        let _ = std::iter::once(&self.mapped).chain(external).any(|file| file.release(payload));
+    }
+
     pub(super) fn graph(&self) -> &GraphProto {
         self.model.graph.as_ref().expect("checked in OnnxFile::open")
     }
@@ -112,13 +120,13 @@ impl OnnxFile {
 /// # Errors
 /// None today: the files are mapped. Callers must be ready for I/O errors all the same.
 pub fn graph_digest(file: &OnnxFile) -> io::Result<GraphDigest> {
-    let digest = |path: String, bytes: &Bytes| FileDigest {
+    let digest = |path: String, mapped: &MappedFile| FileDigest {
         path,
-        sha256: Sha256::of(bytes),
-        size_bytes: bytes.len() as u64,
+        sha256: Sha256::of(mapped.bytes()),
+        size_bytes: mapped.bytes().len() as u64,
     };
     let mut files = vec![digest(GraphDigest::MODEL_PATH.into(), &file.mapped)];
-    files.extend(file.external.iter().map(|(path, bytes)| digest(path.display().to_string(), bytes)));
+    files.extend(file.external.iter().map(|(path, mapped)| digest(path.display().to_string(), mapped)));
     Ok(GraphDigest { files })
 }
 

@@ -1,20 +1,34 @@
 //! Makes the constants of a graph initializers, so that there is one kind of weight.
 
+use std::io;
+
 use bytes::Bytes;
 
-use super::operators::is_own_domain;
-use crate::onnx::ElementType;
-use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use super::policy::is_own_domain;
+use super::scope::bodies_mut;
+use crate::onnx::{ElementType, OnnxFile};
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
-/// Takes the Constant nodes of numbers out of `nodes` and returns them as tensors named after their outputs.
-pub(super) fn take_constants(nodes: &mut Vec<NodeProto>) -> Vec<TensorProto> {
-    let mut tensors = Vec::new();
-    nodes.retain(|node| match as_tensor(node) {
-        Some(tensor) => {
-            tensors.push(tensor);
-            false
+/// Makes the Constant nodes of numbers tensors named after their outputs: those of subgraphs become initializers there,
+/// those of the graph itself are returned. A constant that is a graph's own output stays a node.
+pub(super) fn take_constants(graph: &mut GraphProto) -> Vec<TensorProto> {
+    for node in &mut graph.node {
+        for body in bodies_mut(node) {
+            let tensors = take_constants(body);
+            body.initializer.extend(tensors);
         }
-        None => true,
+    }
+    let outputs = &graph.output;
+    let mut tensors = Vec::new();
+    graph.node.retain(|node| {
+        let is_output = outputs.iter().any(|output| node.output.iter().any(|name| name == output.name()));
+        match as_tensor(node).filter(|_| !is_output) {
+            Some(tensor) => {
+                tensors.push(tensor);
+                false
+            }
+            None => true,
+        }
     });
     tensors
 }
@@ -53,4 +67,9 @@ fn raw(element_type: ElementType, dims: Vec<i64>, bytes: Vec<u8>) -> TensorProto
         raw_data: Some(Bytes::from(bytes)),
         ..TensorProto::default()
     }
+}
+
+/// Returns the payload of a tensor, with its error as one of a writer.
+pub(super) fn payload(file: &OnnxFile, tensor: &TensorProto) -> io::Result<Bytes> {
+    file.tensor_bytes(tensor).map_err(io::Error::other)
 }

@@ -1,37 +1,15 @@
-//! Finds the element type of every value of a graph, from its inputs on; types that don't follow are unknown.
+//! Finds the element type of a node's output.
 
-use std::collections::BTreeMap;
-
-use super::operators::{OutputType, is_own_domain, operator};
+use super::signature::{Kind, Signature};
 use crate::onnx::ElementType;
-use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{AttributeProto, NodeProto, ValueInfoProto, type_proto};
 
-/// The known element types, by value name.
-pub(super) type Types = BTreeMap<String, ElementType>;
-
-/// Returns the types of the values of `graph`, whose initializers are `tensors`.
-pub(super) fn infer_types(graph: &GraphProto, tensors: &[TensorProto]) -> Types {
-    let mut types = Types::new();
-    for value in graph.input.iter().chain(&graph.output).chain(&graph.value_info) {
-        if let Some(element_type) = declared_type(value) {
-            types.insert(value.name().into(), element_type);
-        }
-    }
-    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
-    for tensor in tensors.iter().chain(sparse) {
-        if let Some(element_type) = ElementType::from_onnx(tensor.data_type()) {
-            types.insert(tensor.name().into(), element_type);
-        }
-    }
-    for node in &graph.node {
-        for (index, output) in node.output.iter().enumerate() {
-            // What the operator says wins over what the file declares: exporters get declarations wrong.
-            if let Some(element_type) = output_type(node, index, &types) {
-                types.insert(output.clone(), element_type);
-            }
-        }
-    }
-    types
+/// What is known of a node before its outputs are.
+pub(super) struct Known<'a> {
+    pub(super) node: &'a NodeProto,
+    pub(super) signature: Option<&'static Signature>,
+    /// The types of its inputs, where they are known.
+    pub(super) inputs: &'a [Option<ElementType>],
 }
 
 /// Returns the attribute of this name.
@@ -39,49 +17,75 @@ pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a Attri
     node.attribute.iter().find(|attribute| attribute.name() == name)
 }
 
-/// Returns the rule for an output of a node.
-pub(super) fn output_rule(node: &NodeProto, index: usize) -> Option<OutputType> {
-    let rules = operator(node.op_type()).filter(|_| is_own_domain(node.domain()))?.outputs;
-    rules.get(index).or(rules.last()).copied()
+/// Returns whether the type of an output is in an attribute, and not that of the inputs.
+pub(super) fn stash_type(node: &NodeProto, index: usize) -> Option<ElementType> {
+    let is_statistic = node.op_type() == "LayerNormalization" && index > 0;
+    is_statistic.then(|| type_attribute(node, "stash_type").unwrap_or(ElementType::Float))
 }
 
-fn output_type(node: &NodeProto, index: usize, types: &Types) -> Option<ElementType> {
-    if let Some(body_type) = subgraph_output_type(node, index) {
-        return Some(body_type);
+/// Returns the type of an output of one of ONNX's own operators; none if it doesn't follow.
+pub(super) fn output_type(known: &Known<'_>, index: usize) -> Option<ElementType> {
+    let Known { node, signature, inputs } = known;
+    let signature = (*signature)?;
+    let input = |index: usize| inputs.get(index).copied().flatten();
+    match node.op_type() {
+        "Cast" | "BitCast" => return type_attribute(node, "to"),
+        "CastLike" => return input(1),
+        "Constant" => return constant_type(node),
+        "ConstantOfShape" => return Some(constant_type(node).unwrap_or(ElementType::Float)),
+        "BlackmanWindow" | "HammingWindow" | "HannWindow" | "MelWeightMatrix" => {
+            return Some(type_attribute(node, "output_datatype").unwrap_or(ElementType::Float));
+        }
+        "RandomNormal" | "RandomUniform" => {
+            return Some(type_attribute(node, "dtype").unwrap_or(ElementType::Float));
+        }
+        "Bernoulli" | "EyeLike" | "RandomNormalLike" | "RandomUniformLike" => {
+            return type_attribute(node, "dtype").or(input(0));
+        }
+        "Multinomial" => return Some(type_attribute(node, "dtype").unwrap_or(ElementType::Int32)),
+        "QuantizeLinear" => {
+            return type_attribute(node, "output_dtype").or(input(2)).or(Some(ElementType::Uint8));
+        }
+        "DequantizeLinear" => return type_attribute(node, "output_dtype").or(input(1)),
+        "LayerNormalization" if index > 0 => return stash_type(node, index),
+        _ => {}
     }
-    let input = |index: usize| node.input.get(index).and_then(|name| types.get(name)).copied();
-    let named =
-        |name: &str| attribute(node, name).map(|attribute| ElementType::from_onnx(attribute.i() as i32));
-    match output_rule(node, index)? {
-        OutputType::Same(index) => input(index),
-        OutputType::Fixed(element_type) => Some(element_type),
-        OutputType::Attribute(name, default) => named(name).unwrap_or(Some(default)),
-        OutputType::AttributeOrSame(name) => named(name).unwrap_or_else(|| input(0)),
-        OutputType::SameOr(index, default) => input(index).or(Some(default)),
-        OutputType::ValueAttribute => match attribute(node, "value").and_then(|value| value.t.as_ref()) {
-            Some(tensor) => ElementType::from_onnx(tensor.data_type()),
-            None => Some(ElementType::Float),
-        },
+    match signature.output(index)? {
+        Kind::Fixed(element_type) => Some(element_type),
+        Kind::NoTensor => None,
+        Kind::Variable(variable) => (0..inputs.len()).find_map(|index| match signature.input(index)? {
+            Kind::Variable(other) if other.name == variable.name && !other.each_its_own => input(index),
+            _ => None,
+        }),
     }
-    .filter(|element_type| *element_type != ElementType::Undefined)
 }
 
-fn subgraph_output_type(node: &NodeProto, index: usize) -> Option<ElementType> {
-    let (body, index) = match node.op_type() {
-        "If" => (attribute(node, "then_branch")?, index),
-        // The first output of a loop's body is whether to go on.
-        "Loop" => (attribute(node, "body")?, index + 1),
-        "Scan" => (attribute(node, "body")?, index),
-        _ => return None,
-    };
-    declared_type(body.g.as_ref()?.output.get(index)?)
-}
-
-fn declared_type(value: &ValueInfoProto) -> Option<ElementType> {
+/// Returns the type that a value is declared to have; none if it is no tensor or has no type.
+pub(super) fn declared_type(value: &ValueInfoProto) -> Option<ElementType> {
     let code = match value.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(tensor) => tensor.elem_type(),
         type_proto::Value::SparseTensorType(tensor) => tensor.elem_type(),
         _ => return None,
     };
     ElementType::from_onnx(code).filter(|element_type| *element_type != ElementType::Undefined)
+}
+
+fn type_attribute(node: &NodeProto, name: &str) -> Option<ElementType> {
+    let code = attribute(node, name)?.i();
+    let element_type = i32::try_from(code).ok().and_then(ElementType::from_onnx);
+    element_type.filter(|element_type| *element_type != ElementType::Undefined)
+}
+
+fn constant_type(node: &NodeProto) -> Option<ElementType> {
+    let [attribute] = node.attribute.as_slice() else { return None };
+    match attribute.name() {
+        "value" => ElementType::from_onnx(attribute.t.as_ref()?.data_type()),
+        "sparse_value" => {
+            ElementType::from_onnx(attribute.sparse_tensor.as_ref()?.values.as_ref()?.data_type())
+        }
+        "value_float" | "value_floats" => Some(ElementType::Float),
+        "value_int" | "value_ints" => Some(ElementType::Int64),
+        "value_string" | "value_strings" => Some(ElementType::String),
+        _ => None,
+    }
 }

@@ -1,69 +1,96 @@
 //! Lowers an FP32 graph to FP16 or BF16.
 //!
 //! Strongly typed compilers compute in the precision that the graph says, so the graph is where precision is
-//! decided. The steps, a module each: `constants` makes all constants initializers; `infer` finds the type of every
-//! value; `operators` is the table that both know operators by; `plan` decides which nodes are lowered; `rewrite`
-//! renames, casts and changes types; `convert` rounds the weights while they are written.
+//! decided. The steps, a module each: `constants` makes all constants initializers; `scope` and `infer` find the type
+//! of every value, by the operators' definitions in `signature`; `plan` decides which nodes are lowered, by those and by
+//! what `policy` knows of operators; `forms` finds where the precisions meet; `rewrite` renames, casts and changes types;
+//! `convert` rounds the weights while they are written.
 //!
-//! Lowered and kept parts meet at Cast nodes and nowhere else. Names of inputs and outputs never change. Subgraphs
-//! and local functions are left as they are.
+//! Lowered and kept parts meet at Cast nodes and nowhere else. Names of inputs and outputs never change. Subgraphs of
+//! If, Loop and Scan are lowered as the graph around them; local functions are left as they are.
 
 mod constants;
 mod convert;
+mod emulate;
+mod forms;
 mod infer;
-mod operators;
 mod plan;
+mod policy;
 mod report;
 mod rewrite;
-mod subgraph;
-mod values;
+mod scope;
+mod signature;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use report::{KeepReason, KeptNode, LoweringReport};
+pub use policy::{Fp32Inside, fp32_inside};
+pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 
-use self::constants::take_constants;
-use self::convert::{Losses, write_rounded};
-use self::infer::infer_types;
-use self::plan::{Decision, Facts, decide, unmatched_keeps};
-use self::rewrite::{retype, rewrite_nodes};
-use self::values::{Form, Produced, Values};
+use self::constants::{payload, take_constants};
+use self::convert::{Losses, RELEASE_BYTES, write_rounded};
+use self::emulate::Rounding;
+use self::forms::{Form, FreeNames, Produced, find_forms};
+use self::plan::{Decision, decide, for_each_node, unmatched_keeps};
+use self::rewrite::{Rewrite, fill_of, wanted_forms, without_initializers};
+use self::scope::{Body, Values};
 use super::element_type::ElementType;
 use super::error::OnnxError;
 use super::external_data::is_external;
 use super::file::OnnxFile;
-use super::graph_digest::WrittenFiles;
+use super::parallel;
 use super::precision::Precision;
-use super::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
 use super::visit::change_tensors;
-use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, write_model};
+use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
 
 /// Raised whenever equal arguments start to give other bytes.
-pub const LOWERING_VERSION: u32 = 1;
+pub const LOWERING_VERSION: u32 = 2;
+
+/// How many weights with large rounding errors the report names.
+const LARGEST_ERRORS: usize = 10;
 
 /// What to lower, and what to leave alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoweringOptions {
     /// The precision to lower to; `fp32` writes the graph as it is.
     pub precision: Precision,
     /// Operators whose nodes stay in FP32.
     pub keep_ops: Vec<String>,
-    /// Exact names of nodes that stay in FP32.
+    /// Names of nodes that stay in FP32; a node without a name has that of its first output.
     pub keep_nodes: Vec<String>,
+    /// Operators that are lowered although they would stay in FP32 because they sum up many values.
+    pub lower_ops: Vec<String>,
+    /// What the target computes in FP32 inside, so that it is lowered ([`fp32_inside`]).
+    pub fp32_inside: BTreeSet<Fp32Inside>,
     /// Whether the graph's inputs and outputs stay in FP32.
     pub io: Io,
 }
 
+impl LoweringOptions {
+    /// Makes options that keep nothing but what the target asks for.
+    pub fn new(precision: Precision, backend: &str) -> Self {
+        Self {
+            precision,
+            keep_ops: Vec::new(),
+            keep_nodes: Vec::new(),
+            lower_ops: Vec::new(),
+            fp32_inside: fp32_inside(backend),
+            io: Io::Keep,
+        }
+    }
+}
+
 /// What becomes of the types of a graph's inputs and outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Io {
     /// They stay as they are; casts are inside the graph.
@@ -73,10 +100,10 @@ pub enum Io {
 }
 
 /// A lowered graph on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Lowered {
-    /// The files written.
-    pub files: WrittenFiles,
+    /// The files written, the model first.
+    pub files: Vec<WrittenFile>,
     /// What was done.
     pub report: LoweringReport,
 }
@@ -87,93 +114,180 @@ pub struct Lowered {
 /// A tensor of the graph is malformed, the operator set is too old for the precision, or the destination can't be
 /// written.
 pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> Result<Lowered, OnnxError> {
-    let precision = options.precision;
-    check_opset(file, precision)?;
-    let original = file.graph();
-    let mut graph = without_initializers(original);
-    let mut tensors = original.initializer.clone();
-    if precision != Precision::Fp32 {
-        tensors.extend(take_constants(&mut graph.node));
-    }
-    let losses = losses(file, &graph, &tensors, precision)?;
-    let types = infer_types(&graph, &tensors);
-    let facts =
-        Facts { graph: &graph, functions: &file.model().functions, types: &types, losses: &losses, options };
-    let (decisions, values) = match precision {
-        Precision::Fp32 => {
-            let decisions = vec![Decision::Untouched; graph.node.len()];
-            let keep = LoweringOptions { io: Io::Keep, ..options.clone() };
-            let values = Values::new(&graph, &tensors, &types, &decisions, &keep);
-            (decisions, values)
-        }
-        Precision::Fp16 | Precision::Bf16 => {
-            let decisions = decide(&facts);
-            let values = Values::new(&graph, &tensors, &types, &decisions, options);
-            (decisions, values)
-        }
-    };
-    let fill = |node: &NodeProto| fill_of(file, node).unwrap_or(0.0);
-    // Since this operator set, Clip takes its limits as inputs.
-    let can_clip = file.opset().is_some_and(|opset| opset >= 11);
-    let rewritten = rewrite_nodes(&graph, &decisions, &values, &types, precision, can_clip, &fill);
+    write(file, options, Rounding::Real, destination)
+}
 
-    let mut report = LoweringReport {
-        precision,
-        tensors_lowered: 0,
-        weights_before_bytes: 0,
-        weights_after_bytes: 0,
-        nodes_lowered: decisions.iter().filter(|decision| **decision == Decision::Lower).count() as u64,
-        nodes_kept: kept_nodes(&graph.node, &decisions),
-        casts_inserted: rewritten.casts_inserted,
-        clips_inserted: rewritten.clips_inserted,
-        values_clipped: clipped(&decisions),
-        values_vanished: 0,
-        epsilons_raised: 0,
-        unmatched_keeps: unmatched_keeps(&graph.node, options),
-    };
-    graph.node = rewritten.nodes;
-    graph.initializer = rewritten.limits;
-    for declared in [&mut graph.input, &mut graph.output, &mut graph.value_info] {
-        retype(declared, &values, precision);
-    }
-    let mut initializers = Vec::new();
-    for tensor in &tensors {
-        if tensor.data_type() == ElementType::String.to_onnx() {
-            graph.initializer.push(tensor.clone());
-            continue;
-        }
-        let size_bytes = tensor_size_bytes(file.path(), tensor)?;
-        report.weights_before_bytes += size_bytes;
-        let (full, low) = forms(&values, tensor);
-        if full {
-            let name = values.name(tensor.name(), Form::Full);
-            initializers.push(unchanged(file, tensor, name, size_bytes));
-            report.weights_after_bytes += size_bytes;
-        }
-        if low {
-            let name = values.name(tensor.name(), Form::Low);
-            let vanishing = losses.get(tensor.name()).map_or(0, |losses| losses.vanishing);
-            if vanishing > 0 && size_bytes == 4 {
-                initializers.push(least(file, tensor, name, precision));
-                report.epsilons_raised += 1;
-            } else {
-                initializers.push(rounded(file, tensor, name, size_bytes / 2, precision));
-                report.values_vanished += vanishing;
-            }
-            report.weights_after_bytes += size_bytes / 2;
-            report.tensors_lowered += 1;
-        }
-    }
-    let model = embedded(file, graph, precision)?;
+/// Writes an FP32 graph that computes what the lowered one would, rounding where that rounds, for runtimes that don't
+/// compute in the lower precision. Inputs and outputs stay in FP32.
+///
+/// # Errors
+/// As [`lower`].
+pub fn emulate(
+    file: &OnnxFile,
+    options: &LoweringOptions,
+    destination: &Path,
+) -> Result<Lowered, OnnxError> {
+    let options = LoweringOptions { io: Io::Keep, ..options.clone() };
+    write(file, &options, Rounding::Emulated, destination)
+}
+
+/// Reports what [`lower`] would do, and writes nothing.
+///
+/// # Errors
+/// As [`lower`], but for the destination.
+pub fn report(file: &OnnxFile, options: &LoweringOptions) -> Result<LoweringReport, OnnxError> {
+    let source = Source::of(file, options.precision);
+    let plan = Plan::new(file, &source, options)?;
+    let lowered = plan.finish(options, Rounding::Real)?;
+    parallel::for_each(&lowered.initializers, |one| {
+        (one.produce)(&mut io::sink()).map_err(OnnxError::io("read", file.path()))
+    })?;
+    Ok(lowered.report.with_errors(&lowered.errors))
+}
+
+fn write(
+    file: &OnnxFile,
+    options: &LoweringOptions,
+    rounding: Rounding,
+    destination: &Path,
+) -> Result<Lowered, OnnxError> {
+    let source = Source::of(file, options.precision);
+    let plan = Plan::new(file, &source, options)?;
+    let LoweredModel { model, initializers, report, errors } = plan.finish(options, rounding)?;
     let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
-    Ok(Lowered { files, report })
+    Ok(Lowered { files, report: report.with_errors(&errors) })
+}
+
+/// A graph without its weights, and those of its constants that are weights now.
+struct Source {
+    graph: GraphProto,
+    constants: Vec<TensorProto>,
+}
+
+impl Source {
+    fn of(file: &OnnxFile, precision: Precision) -> Self {
+        let mut graph = without_initializers(file.graph(), file.graph().node.clone());
+        let constants =
+            if precision == Precision::Fp32 { Vec::new() } else { take_constants(&mut graph) };
+        Self { graph, constants }
+    }
+}
+
+/// What is known and decided of a graph.
+struct Plan<'g> {
+    file: &'g OnnxFile,
+    tensors: Vec<&'g TensorProto>,
+    values: Values,
+    body: Body<'g>,
+    free: FreeNames,
+}
+
+/// The lowered model, its weights yet to be produced.
+struct LoweredModel<'a> {
+    model: ModelProto,
+    initializers: Vec<Initializer<'a>>,
+    report: LoweringReport,
+    errors: Vec<(String, LargestError)>,
+}
+
+/// The bits of the largest rounding error of a weight, once it was produced.
+type LargestError = Arc<AtomicU32>;
+
+impl<'g> Plan<'g> {
+    fn new(file: &'g OnnxFile, source: &'g Source, options: &LoweringOptions) -> Result<Self, OnnxError> {
+        check_opset(file, options.precision)?;
+        let tensors: Vec<&TensorProto> = file.graph().initializer.iter().chain(&source.constants).collect();
+        let opset = file.opset().unwrap_or_default();
+        let (mut values, mut body) = Values::read(&source.graph, &tensors, opset);
+        find_losses(file, &mut values, &body, &tensors, options.precision)?;
+        let options = match options.precision {
+            Precision::Fp32 => &LoweringOptions { io: Io::Keep, ..options.clone() },
+            Precision::Fp16 | Precision::Bf16 => {
+                decide(&values, &mut body, &file.model().functions, options);
+                options
+            }
+        };
+        let free = find_forms(&mut values, &body, &tensors, options);
+        Ok(Self { file, tensors, values, body, free })
+    }
+
+    fn finish(self, options: &LoweringOptions, rounding: Rounding) -> Result<LoweredModel<'g>, OnnxError> {
+        let Self { file, tensors, values, body, free } = self;
+        let precision = options.precision;
+        let mut rewrite = Rewrite {
+            file,
+            values: &values,
+            free,
+            precision,
+            rounding,
+            // Since this operator set, Clip takes its limits as inputs.
+            can_clip: file.opset().is_some_and(|opset| opset >= 11),
+            casts_inserted: 0,
+            clips_inserted: 0,
+            limits: None,
+        };
+        let mut graph = rewrite.graph(&body)?;
+        graph.initializer = rewrite.limit_tensors();
+        let mut report = LoweringReport {
+            precision,
+            tensors_lowered: 0,
+            weights_before_bytes: 0,
+            weights_after_bytes: 0,
+            nodes_lowered: 0,
+            nodes_kept: Vec::new(),
+            casts_inserted: rewrite.casts_inserted,
+            clips_inserted: rewrite.clips_inserted,
+            values_clipped: 0,
+            values_vanished: 0,
+            largest_errors: Vec::new(),
+            unmatched_keeps: unmatched_keeps(&body, options),
+        };
+        report_nodes(&mut report, &body);
+        let (mut initializers, mut errors) = (Vec::new(), Vec::new());
+        for tensor in tensors {
+            if tensor.data_type() == ElementType::String.to_onnx() {
+                graph.initializer.push(tensor.clone());
+                continue;
+            }
+            let size_bytes = tensor_size_bytes(file.path(), tensor)?;
+            report.weights_before_bytes += size_bytes;
+            let value = values.float(body.scope, tensor.name());
+            let (full, low) = match value {
+                Some(value) if value.produced == Produced::Either => wanted_forms(value),
+                _ => (true, false),
+            };
+            let name = |form| value.map_or(tensor.name(), |value| value.name_of(form));
+            if full {
+                initializers.push(unchanged(file, tensor, name(Form::Full), size_bytes));
+                report.weights_after_bytes += size_bytes;
+            }
+            if low {
+                let error = LargestError::default();
+                let lowered_bytes = size_bytes / 2;
+                initializers.push(rounded(
+                    file,
+                    tensor,
+                    name(Form::Low),
+                    precision,
+                    rounding,
+                    Arc::clone(&error),
+                    size_bytes,
+                ));
+                errors.push((tensor.name().to_owned(), error));
+                report.values_vanished += value.map_or(0, |value| value.losses.vanishing);
+                report.weights_after_bytes += lowered_bytes;
+                report.tensors_lowered += 1;
+            }
+        }
+        Ok(LoweredModel { model: embedded(file, graph, precision, rounding)?, initializers, report, errors })
+    }
 }
 
 fn check_opset(file: &OnnxFile, precision: Precision) -> Result<(), OnnxError> {
     // The first operator set whose Cast knows the type.
-    let needed = if precision == Precision::Bf16 { 13 } else { 1 };
+    let needed = if precision == Precision::Bf16 { 13 } else { 6 };
     match file.opset() {
-        Some(opset) if opset < needed => Err(OnnxError::OpsetTooOld {
+        Some(opset) if precision != Precision::Fp32 && opset < needed => Err(OnnxError::OpsetTooOld {
             path: file.path().into(),
             opset,
             needed,
@@ -183,93 +297,80 @@ fn check_opset(file: &OnnxFile, precision: Precision) -> Result<(), OnnxError> {
     }
 }
 
-/// Returns the graph without its weights, which are many and may be copies.
-fn without_initializers(graph: &GraphProto) -> GraphProto {
-    let GraphProto {
-        node,
-        name,
-        initializer: _, // Streamed instead.
-        doc_string,
-        input,
-        output,
-        value_info,
-        quantization_annotation,
-        sparse_initializer,
-        metadata_props,
-    } = graph;
-    GraphProto {
-        node: node.clone(),
-        name: name.clone(),
-        initializer: Vec::new(),
-        doc_string: doc_string.clone(),
-        input: input.clone(),
-        output: output.clone(),
-        value_info: value_info.clone(),
-        quantization_annotation: quantization_annotation.clone(),
-        sparse_initializer: sparse_initializer.clone(),
-        metadata_props: metadata_props.clone(),
-    }
-}
-
-/// Checks every tensor's payload and returns what each FP32 constant would lose.
-fn losses(
+/// Checks every tensor's payload and finds what each FP32 constant would lose.
+fn find_losses(
     file: &OnnxFile,
-    graph: &GraphProto,
-    tensors: &[TensorProto],
+    values: &mut Values,
+    body: &Body<'_>,
+    tensors: &[&TensorProto],
     precision: Precision,
-) -> Result<BTreeMap<String, Losses>, OnnxError> {
-    let mut all = BTreeMap::new();
-    for tensor in tensors.iter().filter(|tensor| tensor.data_type() != ElementType::String.to_onnx()) {
+) -> Result<(), OnnxError> {
+    let tensors: Vec<(&TensorProto, OnceLock<Losses>)> = tensors
+        .iter()
+        .filter(|tensor| tensor.data_type() != ElementType::String.to_onnx())
+        .map(|tensor| (*tensor, OnceLock::new()))
+        .collect();
+    parallel::for_each(&tensors, |(tensor, losses)| {
         let bytes = file.tensor_bytes(tensor)?;
         if tensor.data_type() == ElementType::Float.to_onnx() {
-            all.insert(tensor.name().to_string(), convert::losses(&bytes, precision));
+            let _ = losses.set(convert::losses(&bytes, precision, &|part| file.release(part)));
+        }
+        Ok(())
+    })?;
+    for (tensor, losses) in tensors {
+        if let (Some(losses), Some(value)) =
+            (losses.into_inner(), values.own_float_mut(body.scope, tensor.name()))
+        {
+            value.losses = losses;
         }
     }
-    for node in graph.node.iter().filter(|node| node.op_type() == "ConstantOfShape") {
-        if let (Some(fill), Some(output)) = (fill_of(file, node), node.output.first()) {
-            all.insert(output.clone(), convert::losses(&fill.to_le_bytes(), precision));
+    for node in &body.nodes {
+        if node.proto.op_type() == "ConstantOfShape"
+            && let (Some(fill), Some(output)) = (fill_of(file, node.proto), node.proto.output.first())
+            && let Some(value) = values.own_float_mut(body.scope, output)
+        {
+            value.losses = convert::losses(&fill.to_le_bytes(), precision, &|_| {});
+        }
+        for body in &node.bodies {
+            let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
+            find_losses(file, values, body, &tensors, precision)?;
         }
     }
-    Ok(all)
+    Ok(())
 }
 
-/// Returns the FP32 value that a ConstantOfShape node fills with; none if it is of another type, or the default 0.
-fn fill_of(file: &OnnxFile, node: &NodeProto) -> Option<f32> {
-    let tensor = infer::attribute(node, "value")?.t.as_ref()?;
-    let bytes = file.tensor_bytes(tensor).ok()?;
-    let is_float = tensor.data_type() == ElementType::Float.to_onnx();
-    bytes.first_chunk::<4>().filter(|_| is_float).map(|bytes| f32::from_le_bytes(*bytes))
-}
-
-fn kept_nodes(nodes: &[NodeProto], decisions: &[Decision]) -> Vec<KeptNode> {
-    let kept = nodes.iter().zip(decisions).filter_map(|(node, decision)| {
-        let Decision::Keep(reason) = decision else { return None };
-        let unnamed = node.output.first().map(String::as_str).unwrap_or_default();
-        let name = if node.name().is_empty() { unnamed } else { node.name() };
-        Some(KeptNode { node: name.into(), op_type: node.op_type().into(), reason: reason.clone() })
+fn report_nodes(report: &mut LoweringReport, body: &Body<'_>) {
+    let mut clipped = std::collections::BTreeMap::new();
+    for_each_node(body, &mut |node| match &node.decision {
+        Decision::Untouched => {}
+        Decision::Lower => report.nodes_lowered += 1,
+        Decision::Keep(reason) => {
+            if let KeepReason::Overflow { tensor, values } = reason {
+                clipped.insert(tensor.clone(), *values);
+            }
+            report.nodes_kept.push(KeptNode {
+                node: node.label().into(),
+                op_type: node.proto.op_type().into(),
+                reason: reason.clone(),
+            });
+        }
     });
-    kept.collect()
+    report.values_clipped = clipped.values().sum();
 }
 
-fn clipped(decisions: &[Decision]) -> u64 {
-    let by_tensor: BTreeMap<&str, u64> = decisions
-        .iter()
-        .filter_map(|decision| match decision {
-            Decision::Keep(KeepReason::Overflow { tensor, values }) => Some((tensor.as_str(), *values)),
-            _ => None,
-        })
-        .collect();
-    by_tensor.values().sum()
-}
-
-/// Returns whether a weight is needed as it was, and whether it is needed lowered.
-fn forms(values: &Values, tensor: &TensorProto) -> (bool, bool) {
-    match values.get(tensor.name()) {
-        Some(value) if value.produced == Produced::Either => {
-            let low = value.wants(Form::Low);
-            (value.wants(Form::Full) || !low, low)
-        }
-        _ => (true, false),
+impl LoweringReport {
+    fn with_errors(mut self, errors: &[(String, LargestError)]) -> Self {
+        let error = |(tensor, error): &(String, LargestError)| RoundingError {
+            tensor: tensor.clone(),
+            largest_error: f32::from_bits(error.load(Ordering::Relaxed)),
+        };
+        self.largest_errors = errors.iter().map(error).filter(|error| error.largest_error > 0.0).collect();
+        let by_size = |a: &RoundingError, b: &RoundingError| {
+            b.largest_error.total_cmp(&a.largest_error).then_with(|| a.tensor.cmp(&b.tensor))
+        };
+        self.largest_errors.sort_by(by_size);
+        self.largest_errors.truncate(LARGEST_ERRORS);
+        self
     }
 }
 
@@ -279,7 +380,13 @@ fn unchanged<'a>(
     name: &str,
     size_bytes: u64,
 ) -> Initializer<'a> {
-    let produce = move |writer: &mut dyn io::Write| writer.write_all(&payload(file, tensor)?);
+    let produce = move |writer: &mut dyn io::Write| {
+        payload(file, tensor)?.chunks(RELEASE_BYTES).try_for_each(|part| {
+            writer.write_all(part)?;
+            file.release(part);
+            Ok(())
+        })
+    };
     Initializer { header: header(tensor, name, tensor.data_type()), size_bytes, produce: Box::new(produce) }
 }
 
@@ -287,31 +394,26 @@ fn rounded<'a>(
     file: &'a OnnxFile,
     tensor: &'a TensorProto,
     name: &str,
-    size_bytes: u64,
     precision: Precision,
-) -> Initializer<'a> {
-    let produce = move |writer: &mut dyn io::Write| write_rounded(&payload(file, tensor)?, precision, writer);
-    let data_type = precision.element_type().to_onnx();
-    Initializer { header: header(tensor, name, data_type), size_bytes, produce: Box::new(produce) }
-}
-
-fn least<'a>(
-    file: &'a OnnxFile,
-    tensor: &'a TensorProto,
-    name: &str,
-    precision: Precision,
+    rounding: Rounding,
+    error: LargestError,
+    full_bytes: u64,
 ) -> Initializer<'a> {
     let produce = move |writer: &mut dyn io::Write| {
-        let sign = payload(file, tensor)?.last().map_or(0, |byte| byte & 0x80);
-        // The least positive number has the same bits in both 16-bit formats.
-        writer.write_all(&[1, sign])
+        let release = |part: &[u8]| file.release(part);
+        let largest = write_rounded(&payload(file, tensor)?, precision, rounding, writer, &release)?;
+        error.store(largest.to_bits(), Ordering::Relaxed);
+        Ok(())
     };
-    let data_type = precision.element_type().to_onnx();
-    Initializer { header: header(tensor, name, data_type), size_bytes: 2, produce: Box::new(produce) }
-}
-
-fn payload(file: &OnnxFile, tensor: &TensorProto) -> io::Result<Bytes> {
-    file.tensor_bytes(tensor).map_err(io::Error::other)
+    let (element_type, size_bytes) = match rounding {
+        Rounding::Real => (precision.element_type(), full_bytes / 2),
+        Rounding::Emulated => (ElementType::Float, full_bytes),
+    };
+    Initializer {
+        header: header(tensor, name, element_type.to_onnx()),
+        size_bytes,
+        produce: Box::new(produce),
+    }
 }
 
 fn header(tensor: &TensorProto, name: &str, data_type: i32) -> TensorProto {
@@ -326,7 +428,12 @@ fn header(tensor: &TensorProto, name: &str, data_type: i32) -> TensorProto {
 }
 
 /// Returns the model with its new graph, with the external tensors that are no initializers taken in.
-fn embedded(file: &OnnxFile, graph: GraphProto, precision: Precision) -> Result<ModelProto, OnnxError> {
+fn embedded(
+    file: &OnnxFile,
+    graph: GraphProto,
+    precision: Precision,
+    rounding: Rounding,
+) -> Result<ModelProto, OnnxError> {
     let ModelProto {
         ir_version,
         producer_name,
@@ -358,7 +465,10 @@ fn embedded(file: &OnnxFile, graph: GraphProto, precision: Precision) -> Result<
     if precision != Precision::Fp32 {
         model.metadata_props.push(StringStringEntryProto {
             key: Some("nimctl.lowering".into()),
-            value: Some(format!("{precision} version {LOWERING_VERSION}")),
+            value: Some(match rounding {
+                Rounding::Real => format!("{precision} version {LOWERING_VERSION}"),
+                Rounding::Emulated => format!("{precision} version {LOWERING_VERSION}, emulated"),
+            }),
         });
     }
     change_tensors(&mut model, &mut |tensor| {

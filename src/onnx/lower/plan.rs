@@ -1,14 +1,20 @@
 //! Decides which nodes compute in the lower precision.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::LoweringOptions;
-use super::convert::Losses;
-use super::infer::Types;
-use super::operators::{carries_shapes, is_own_domain, operator};
+use super::infer::stash_type;
+use super::policy::{
+    around_accumulations, depends_on_target, exact_inputs, is_accumulation, is_own_domain, needs_fp32,
+    shape_arithmetic,
+};
 use super::report::KeepReason;
+use super::scope::{Body, Node, Values};
+use super::signature::Kind;
 use crate::onnx::ElementType;
-use crate::onnx::proto::{FunctionProto, GraphProto, NodeProto};
+use crate::onnx::proto::{FunctionProto, NodeProto};
+
+/// A weight whose nonzero values vanish in this part or more loses what it stands for: its nodes stay in FP32. A few
+/// values near zero in a large weight are noise.
+const VANISHING_PERCENT: u64 = 1;
 
 /// What becomes of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,93 +27,167 @@ pub(super) enum Decision {
     Keep(KeepReason),
 }
 
-/// What the decisions are made from.
-pub(super) struct Facts<'a> {
-    pub(super) graph: &'a GraphProto,
-    pub(super) functions: &'a [FunctionProto],
-    pub(super) types: &'a Types,
-    /// What each constant would lose, by value name.
-    pub(super) losses: &'a BTreeMap<String, Losses>,
-    pub(super) options: &'a LoweringOptions,
-}
-
-/// Returns a decision for each node.
-pub(super) fn decide(facts: &Facts<'_>) -> Vec<Decision> {
-    let exact = shape_arithmetic(facts.graph);
-    let nodes = facts.graph.node.iter().enumerate();
-    nodes.map(|(index, node)| decide_node(facts, node, exact.contains(&index))).collect()
+/// Decides on every node of a graph and its subgraphs.
+pub(super) fn decide(
+    values: &Values,
+    body: &mut Body<'_>,
+    functions: &[FunctionProto],
+    options: &LoweringOptions,
+) {
+    decide_body(values, body, functions, options, None);
 }
 
 /// Returns the names in the options that fit no node.
-pub(super) fn unmatched_keeps(nodes: &[NodeProto], options: &LoweringOptions) -> Vec<String> {
-    let ops = options.keep_ops.iter().filter(|op| !nodes.iter().any(|node| node.op_type() == op.as_str()));
-    let names =
-        options.keep_nodes.iter().filter(|name| !nodes.iter().any(|node| node.name() == name.as_str()));
-    ops.chain(names).cloned().collect()
+pub(super) fn unmatched_keeps(body: &Body<'_>, options: &LoweringOptions) -> Vec<String> {
+    let (mut ops, mut names) = (options.keep_ops.clone(), options.keep_nodes.clone());
+    for_each_node(body, &mut |node| {
+        ops.retain(|op| op != node.proto.op_type());
+        names.retain(|name| name != node.label());
+    });
+    ops.append(&mut names);
+    ops
 }
 
-fn decide_node(facts: &Facts<'_>, node: &NodeProto, exact: bool) -> Decision {
-    let is_float = |name: &String| facts.types.get(name) == Some(&ElementType::Float);
-    if node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty()) {
-        return Decision::Keep(KeepReason::Subgraph);
+/// Calls `visit` for every node of a graph and its subgraphs, in order.
+pub(super) fn for_each_node<'b, 'g>(body: &'b Body<'g>, visit: &mut dyn FnMut(&'b Node<'g>)) {
+    for node in &body.nodes {
+        visit(node);
+        node.bodies.iter().for_each(|body| for_each_node(body, visit));
     }
-    if !node.input.iter().chain(&node.output).any(is_float) {
-        return Decision::Untouched;
-    }
-    let kept = keep_reason(facts, node).or(exact.then_some(KeepReason::ShapeArithmetic));
-    kept.or_else(|| overflow(facts, node)).map_or(Decision::Lower, Decision::Keep)
 }
 
-fn keep_reason(facts: &Facts<'_>, node: &NodeProto) -> Option<KeepReason> {
-    if facts.options.keep_nodes.iter().any(|name| !name.is_empty() && name == node.name()) {
+fn decide_body(
+    values: &Values,
+    body: &mut Body<'_>,
+    functions: &[FunctionProto],
+    options: &LoweringOptions,
+    outer: Option<&KeepReason>,
+) {
+    let (shapes, sums) = (shape_arithmetic(body.graph), around_accumulations(body.graph));
+    let scope = body.scope;
+    for (index, node) in body.nodes.iter_mut().enumerate() {
+        let keep = outer
+            .cloned()
+            .or_else(|| asked_for(node, functions, options))
+            .or_else(|| operator_reason(values, scope, node, options))
+            .or_else(|| shapes.contains(&index).then_some(KeepReason::ShapeArithmetic))
+            .or_else(|| {
+                let sum = is_accumulation(node.proto.op_type()) || sums.contains(&index);
+                let asked = options.lower_ops.iter().any(|op| op == node.proto.op_type());
+                (sum && !asked).then_some(KeepReason::Accumulation)
+            });
+        let keep = match keep {
+            Some(reason) => Some(reason),
+            None => {
+                find_low_parameters(values, scope, node, options);
+                losses(values, scope, node)
+            }
+        };
+        let is_float = |name: &String| values.float(scope, name).is_some();
+        let has_floats = node.proto.input.iter().chain(&node.proto.output).any(is_float);
+        let is_low = node.low_inputs.iter().chain(&node.low_outputs).any(|low| *low);
+        // What is kept because of what it holds has its subgraphs kept as well.
+        let inside = keep.clone().filter(|_| !node.bodies.is_empty());
+        node.decision = match keep {
+            Some(reason) if has_floats || !node.bodies.is_empty() => Decision::Keep(reason),
+            None if is_low => Decision::Lower,
+            None if has_floats => Decision::Keep(KeepReason::NeedsFp32),
+            Some(_) | None => Decision::Untouched,
+        };
+        if node.decision != Decision::Lower {
+            node.low_inputs.clear();
+            node.low_outputs.clear();
+        }
+        for body in &mut node.bodies {
+            decide_body(values, body, functions, options, inside.as_ref());
+        }
+    }
+}
+
+fn asked_for(
+    node: &Node<'_>,
+    functions: &[FunctionProto],
+    options: &LoweringOptions,
+) -> Option<KeepReason> {
+    if options.keep_nodes.iter().any(|name| !name.is_empty() && name == node.label()) {
         return Some(KeepReason::KeptNode);
     }
-    if facts.options.keep_ops.iter().any(|op| op == node.op_type()) {
+    if options.keep_ops.iter().any(|op| op == node.proto.op_type()) {
         return Some(KeepReason::KeptOperator);
     }
-    let is_call =
-        |function: &FunctionProto| function.name() == node.op_type() && function.domain() == node.domain();
-    if facts.functions.iter().any(is_call) {
-        return Some(KeepReason::LocalFunction);
+    let is_call = |function: &FunctionProto| {
+        function.name() == node.proto.op_type() && function.domain() == node.proto.domain()
+    };
+    functions.iter().any(is_call).then_some(KeepReason::LocalFunction)
+}
+
+fn operator_reason(
+    values: &Values,
+    scope: usize,
+    node: &Node<'_>,
+    options: &LoweringOptions,
+) -> Option<KeepReason> {
+    let NodeProto { input, .. } = node.proto;
+    let op_type = node.proto.op_type();
+    if node.is_control_flow() {
+        return None;
     }
-    let Some(known) = operator(node.op_type()).filter(|_| is_own_domain(node.domain())) else {
+    if !node.bodies.is_empty() {
+        return Some(KeepReason::Subgraph);
+    }
+    let Some(signature) = node.signature.filter(|_| is_own_domain(node.proto.domain())) else {
         return Some(KeepReason::UnknownOperator);
     };
-    if !known.lowerable {
+    if needs_fp32(op_type) || op_type == "Constant" || !signature.has_only_tensors() {
         return Some(KeepReason::NeedsFp32);
     }
-    let unknown = node.input.iter().find(|input| !input.is_empty() && !facts.types.contains_key(*input));
+    let asked = || options.lower_ops.iter().any(|op| op == op_type);
+    if let Some(kind) = depends_on_target(op_type)
+        && !options.fp32_inside.contains(&kind)
+        && !asked()
+    {
+        return Some(KeepReason::Accumulation);
+    }
+    let unknown =
+        input.iter().find(|input| !input.is_empty() && values.element_type(scope, input).is_none());
     unknown.map(|input| KeepReason::UnknownType { input: input.clone() })
 }
 
-fn overflow(facts: &Facts<'_>, node: &NodeProto) -> Option<KeepReason> {
-    let fp32_inputs = operator(node.op_type())?.fp32_inputs;
-    let lowered = node.input.iter().enumerate().filter(|(index, _)| !fp32_inputs.contains(index));
-    // A node that makes a constant has its losses under the name of its output.
-    lowered.map(|(_, name)| name).chain(&node.output).find_map(|name| {
-        let values = facts.losses.get(name)?.overflowing;
-        (values > 0).then(|| KeepReason::Overflow { tensor: name.clone(), values })
-    })
+/// Finds the FP32 inputs and outputs that the operator takes and gives in the lower precision as well.
+fn find_low_parameters(values: &Values, scope: usize, node: &mut Node<'_>, options: &LoweringOptions) {
+    let Some(signature) = node.signature else { return };
+    let can_be_low = |kind: Option<Kind>, name: &String| match kind {
+        Some(Kind::Variable(variable)) => {
+            variable.takes(options.precision) && values.float(scope, name).is_some()
+        }
+        Some(Kind::Fixed(_) | Kind::NoTensor) | None => false,
+    };
+    let proto = node.proto;
+    let exact = exact_inputs(proto.op_type());
+    let inputs = proto.input.iter().enumerate();
+    node.low_inputs = inputs
+        .map(|(index, name)| !exact.contains(&index) && can_be_low(signature.input(index), name))
+        .collect();
+    let outputs = proto.output.iter().enumerate();
+    node.low_outputs = outputs
+        .map(|(index, name)| {
+            stash_type(proto, index) != Some(ElementType::Float) && can_be_low(signature.output(index), name)
+        })
+        .collect();
 }
 
-/// Returns the nodes whose results end in shapes or indices.
-fn shape_arithmetic(graph: &GraphProto) -> BTreeSet<usize> {
-    let mut producers = BTreeMap::new();
-    for (index, node) in graph.node.iter().enumerate() {
-        producers.extend(node.output.iter().map(|output| (output.as_str(), index)));
-    }
-    let mut pending: Vec<&str> = Vec::new();
-    for node in graph.node.iter().filter(|node| is_own_domain(node.domain())) {
-        let shapes = operator(node.op_type()).map(|known| known.shape_inputs).unwrap_or_default();
-        pending.extend(shapes.iter().filter_map(|&index| node.input.get(index)).map(String::as_str));
-    }
-    let mut reached = BTreeSet::new();
-    while let Some(name) = pending.pop() {
-        let Some(&index) = producers.get(name) else { continue };
-        let node = &graph.node[index];
-        if carries_shapes(node.op_type()) && reached.insert(index) {
-            pending.extend(node.input.iter().map(String::as_str));
+/// Returns why the constants of a node can't be lowered, if they can't.
+fn losses(values: &Values, scope: usize, node: &Node<'_>) -> Option<KeepReason> {
+    let inputs = node.proto.input.iter().zip(&node.low_inputs);
+    // A node that makes a constant has its losses under the name of its output.
+    let outputs = node.proto.output.iter().zip(&node.low_outputs);
+    inputs.chain(outputs).filter(|(_, low)| **low).find_map(|(name, _)| {
+        let losses = values.float(scope, name)?.losses;
+        let tensor = name.clone();
+        if losses.overflowing > 0 {
+            return Some(KeepReason::Overflow { tensor, values: losses.overflowing });
         }
-    }
-    reached
+        let vanishes = losses.vanishing > 0 && losses.vanishing * 100 >= losses.nonzero * VANISHING_PERCENT;
+        vanishes.then_some(KeepReason::Vanishing { tensor, values: losses.vanishing })
+    })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::onnx::Precision;
 
 /// What was lowered in one graph.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoweringReport {
     /// The precision that was asked for.
@@ -29,11 +29,20 @@ pub struct LoweringReport {
     pub values_clipped: u64,
     /// Values of lowered weights that are not zero, and became zero.
     pub values_vanished: u64,
-    /// Weights of a single value that would have become zero, and became the least number instead: an epsilon that
-    /// guards a division must not vanish.
-    pub epsilons_raised: u64,
+    /// The weights with the largest rounding errors, largest first; at most ten.
+    pub largest_errors: Vec<RoundingError>,
     /// Names in the options that no node has.
     pub unmatched_keeps: Vec<String>,
+}
+
+/// How far the values of a weight are from what they were.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoundingError {
+    /// The weight.
+    pub tensor: String,
+    /// The largest difference between a value before and after.
+    pub largest_error: f32,
 }
 
 /// A node that still computes in FP32.
@@ -56,8 +65,10 @@ pub enum KeepReason {
     KeptOperator,
     /// The options keep this node.
     KeptNode,
-    /// The operator takes FP32 only, or loses its meaning in less.
+    /// The operator takes FP32 only, in this operator set, or loses its meaning in less.
     NeedsFp32,
+    /// It sums up many values, or is a part of a normalization that does, and the target promises no wider sum.
+    Accumulation,
     /// Its result ends in a shape or an index, where integers above 2048 must stay exact.
     ShapeArithmetic,
     /// It runs a subgraph (If, Loop, Scan), which is left as it was.
@@ -76,6 +87,13 @@ pub enum KeepReason {
         /// The weight.
         tensor: String,
         /// How many of its values are too large.
+        values: u64,
+    },
+    /// One of its weights loses too many values to zero.
+    Vanishing {
+        /// The weight.
+        tensor: String,
+        /// How many of its values would become zero.
         values: u64,
     },
 }

@@ -2,89 +2,176 @@
 
 use bytes::Bytes;
 
-use super::convert::write_rounded;
-use super::infer::{Types, attribute};
+use super::constants::payload;
+use super::convert::rounded_bytes;
+use super::emulate::Rounding;
+use super::forms::{Form, FreeNames, Produced, Value, input_form, is_cast_from_other_type};
+use super::infer::attribute;
 use super::plan::Decision;
 use super::report::KeepReason;
-use super::subgraph::{free_names, rename_free};
-use super::values::{Form, Produced, Values, clipped_name, is_cast_from_other_type, wanted_form};
+use super::scope::{Body, Node, Values, bodies_mut};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
-use crate::onnx::{ElementType, Precision};
+use crate::onnx::{ElementType, OnnxError, OnnxFile, Precision};
 
 // Numbers of the ONNX specification's `AttributeType`.
 const ATTRIBUTE_INT: i32 = 2;
 const ATTRIBUTE_TENSOR: i32 = 4;
 
-/// The nodes of the lowered graph.
-pub(super) struct Rewritten {
-    pub(super) nodes: Vec<NodeProto>,
+/// What the nodes are written with.
+pub(super) struct Rewrite<'a> {
+    pub(super) file: &'a OnnxFile,
+    pub(super) values: &'a Values,
+    pub(super) free: FreeNames,
+    pub(super) precision: Precision,
+    pub(super) rounding: Rounding,
+    /// Whether Clip takes its limits as inputs.
+    pub(super) can_clip: bool,
     pub(super) casts_inserted: u64,
     pub(super) clips_inserted: u64,
-    /// The least and the greatest number of the lower precision, if nodes use them.
-    pub(super) limits: Vec<TensorProto>,
+    /// The names of the least and the greatest number of the lower precision, if nodes use them.
+    pub(super) limits: Option<[String; 2]>,
 }
 
-/// Returns the nodes of the lowered graph, in an order that is still topological.
-pub(super) fn rewrite_nodes(
-    graph: &GraphProto,
-    decisions: &[Decision],
-    values: &Values,
-    types: &Types,
-    precision: Precision,
-    can_clip: bool,
-    fill: &dyn Fn(&NodeProto) -> f32,
-) -> Rewritten {
-    let mut writer = Writer { values, precision, nodes: Vec::new(), casts_inserted: 0, clips_inserted: 0 };
-    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
-    for name in graph.input.iter().map(|input| input.name()).chain(sparse.map(|tensor| tensor.name())) {
-        writer.cast_where_wanted(name, false);
+impl Rewrite<'_> {
+    /// Returns the graph with its nodes lowered, in an order that is still topological, and its declarations retyped.
+    /// Its initializers are left to the caller.
+    ///
+    /// # Errors
+    /// A malformed tensor of a subgraph.
+    pub(super) fn graph(&mut self, body: &Body<'_>) -> Result<GraphProto, OnnxError> {
+        let nodes = self.nodes(body)?;
+        let mut graph = without_initializers(body.graph, nodes);
+        for declared in [&mut graph.input, &mut graph.output, &mut graph.value_info] {
+            self.retype(declared, body.scope);
+        }
+        Ok(graph)
     }
-    for (node, decision) in graph.node.iter().zip(decisions) {
-        if *decision == Decision::Lower && is_cast_from_other_type(node, types) {
-            writer.cast_to_wanted(node);
-            continue;
+
+    /// Returns a subgraph, whose outputs have this form.
+    fn subgraph(&mut self, body: &Body<'_>, border: Form) -> Result<GraphProto, OnnxError> {
+        let mut graph = self.graph(body)?;
+        graph.initializer = self.weights(body)?;
+        for output in &mut graph.output {
+            // One that is handed through from outside may have another name and type there.
+            if let Some(value) = self.values.float(body.scope, output.name()) {
+                output.name = Some(value.name_of(border).into());
+                set_element_type(output, self.element_type(border));
+            }
         }
-        let mut rewritten = writer.renamed(node, decision);
-        if *decision == Decision::Lower {
-            lower_attributes(&mut rewritten, precision, fill(node));
-        }
-        writer.nodes.push(rewritten);
-        let overflows = matches!(decision, Decision::Keep(KeepReason::Overflow { .. }));
-        for output in &node.output {
-            writer.cast_where_wanted(output, overflows && can_clip);
-        }
+        Ok(graph)
     }
-    let Writer { nodes, casts_inserted, clips_inserted, .. } = writer;
-    let limits = if clips_inserted > 0 { limits(values, precision) } else { Vec::new() };
-    Rewritten { nodes, casts_inserted, clips_inserted, limits }
-}
 
-/// Gives declared values the type that now has their name.
-pub(super) fn retype(declared: &mut [ValueInfoProto], values: &Values, precision: Precision) {
-    for value in declared {
-        if values.get(value.name()).is_none_or(|known| known.carried() == Form::Full) {
-            continue;
-        }
-        let kind = value.r#type.as_mut().and_then(|kind| kind.value.as_mut());
-        if let Some(type_proto::Value::TensorType(tensor)) = kind {
-            tensor.elem_type = Some(precision.element_type().to_onnx());
-        }
+    /// Returns the least and the greatest number of the lower precision, if nodes use them.
+    pub(super) fn limit_tensors(&self) -> Vec<TensorProto> {
+        let highest = match self.precision {
+            Precision::Fp32 => f32::MAX,
+            Precision::Fp16 => half::f16::MAX.to_f32(),
+            Precision::Bf16 => half::bf16::MAX.to_f32(),
+        };
+        let limit = |(name, value): (&String, f32)| TensorProto {
+            name: Some(name.clone()),
+            data_type: Some(ElementType::Float.to_onnx()),
+            raw_data: Some(Bytes::copy_from_slice(&value.to_le_bytes())),
+            ..TensorProto::default()
+        };
+        self.limits.iter().flatten().zip([-highest, highest]).map(limit).collect()
     }
-}
 
-struct Writer<'a> {
-    values: &'a Values,
-    precision: Precision,
-    nodes: Vec<NodeProto>,
-    casts_inserted: u64,
-    clips_inserted: u64,
-}
+    fn nodes(&mut self, body: &Body<'_>) -> Result<Vec<NodeProto>, OnnxError> {
+        let Body { graph, scope, nodes } = body;
+        let mut out = Vec::with_capacity(nodes.len());
+        let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
+        for name in graph.input.iter().map(|input| input.name()).chain(sparse.map(|tensor| tensor.name())) {
+            self.cast_where_wanted(&mut out, *scope, name, false);
+        }
+        for node in nodes {
+            if node.decision == Decision::Lower && is_cast_from_other_type(self.values, *scope, node) {
+                self.cast_to_wanted(&mut out, *scope, node);
+                continue;
+            }
+            self.node(&mut out, *scope, node)?;
+            let overflows = matches!(node.decision, Decision::Keep(KeepReason::Overflow { .. }));
+            for output in &node.proto.output {
+                self.cast_where_wanted(&mut out, *scope, output, overflows && self.can_clip);
+            }
+        }
+        Ok(out)
+    }
 
-impl Writer<'_> {
+    /// Adds one node, with its subgraphs.
+    fn node(&mut self, out: &mut Vec<NodeProto>, scope: usize, node: &Node<'_>) -> Result<(), OnnxError> {
+        let mut renamed = node.proto.clone();
+        for (index, input) in renamed.input.iter_mut().enumerate() {
+            if let Some(value) = self.values.float(scope, input) {
+                *input = value.name_of(input_form(node, index)).into();
+            }
+        }
+        for output in &mut renamed.output {
+            if let Some(value) = self.values.float(scope, output)
+                && let Produced::In(form) = value.produced
+            {
+                *output = value.name_of(form).into();
+            }
+        }
+        if node.decision == Decision::Lower {
+            self.lower_attributes(&mut renamed);
+        }
+        let border = if node.decision == Decision::Lower { Form::Low } else { Form::Full };
+        for (body, slot) in node.bodies.iter().zip(bodies_mut(&mut renamed)) {
+            *slot = self.subgraph(body, border)?;
+        }
+        if self.rounding == Rounding::Emulated && !node.is_control_flow() {
+            let unrounded = self.round_outputs(&mut renamed, &node.low_outputs);
+            out.push(renamed);
+            out.extend(unrounded);
+        } else {
+            out.push(renamed);
+        }
+        Ok(())
+    }
+
+    /// Returns the initializers of a subgraph, in the forms that are wanted.
+    fn weights(&mut self, body: &Body<'_>) -> Result<Vec<TensorProto>, OnnxError> {
+        let mut weights = Vec::new();
+        for tensor in &body.graph.initializer {
+            let value = self.values.float(body.scope, tensor.name());
+            let Some(value) = value.filter(|value| value.produced == Produced::Either) else {
+                weights.push(tensor.clone());
+                continue;
+            };
+            let (full, low) = wanted_forms(value);
+            if full {
+                weights.push(TensorProto { name: Some(value.name_of(Form::Full).into()), ..tensor.clone() });
+            }
+            if low {
+                let bytes = self.file.tensor_bytes(tensor)?;
+                weights.push(TensorProto {
+                    name: Some(value.name_of(Form::Low).into()),
+                    dims: tensor.dims.clone(),
+                    data_type: Some(self.element_type(Form::Low).to_onnx()),
+                    raw_data: Some(rounded_bytes(&bytes, self.precision, self.rounding).into()),
+                    ..TensorProto::default()
+                });
+            }
+        }
+        Ok(weights)
+    }
+
     fn element_type(&self, form: Form) -> ElementType {
-        match form {
-            Form::Full => ElementType::Float,
-            Form::Low => self.precision.element_type(),
+        match (form, self.rounding) {
+            (Form::Full, _) | (Form::Low, Rounding::Emulated) => ElementType::Float,
+            (Form::Low, Rounding::Real) => self.precision.element_type(),
+        }
+    }
+
+    /// Gives declared values the type that now has their name.
+    fn retype(&self, declared: &mut [ValueInfoProto], scope: usize) {
+        for value in declared {
+            let known = self.values.float(scope, value.name());
+            if known.is_none_or(|known| known.carried() == Form::Full) {
+                continue;
+            }
+            set_element_type(value, self.element_type(Form::Low));
         }
     }
 
@@ -92,43 +179,33 @@ impl Writer<'_> {
     ///
     /// Clipped first, a value stays finite: a mask of the lowest FP32 number would become an infinity, and a row of
     /// those has no softmax.
-    fn cast_where_wanted(&mut self, name: &str, clip: bool) {
-        let Some(value) = self.values.get(name) else { return };
+    fn cast_where_wanted(&mut self, out: &mut Vec<NodeProto>, scope: usize, name: &str, clip: bool) {
+        let Some(value) = self.values.float(scope, name) else { return };
         let Produced::In(form) = value.produced else { return };
         if !value.wants(form.other()) {
             return;
         }
         let to = form.other();
-        let output = self.values.name(name, to).to_string();
-        let mut input = self.values.name(name, form).to_string();
+        let output = value.name_of(to).to_string();
+        let mut input = value.name_of(form).to_string();
         if clip && to == Form::Low {
-            let [lowest, highest] = self.values.limits().clone();
-            let clipped = clipped_name(&output);
-            self.nodes.push(NodeProto {
-                name: Some(clipped.clone()),
-                op_type: Some("Clip".into()),
-                input: vec![input, lowest, highest],
-                output: vec![clipped.clone()],
-                ..NodeProto::default()
-            });
+            let [lowest, highest] = self.limit_names();
+            let clipped = self.free.take(&format!("{output}_clipped"));
+            out.push(plain_node("Clip", &clipped, vec![input, lowest, highest], &clipped));
             self.clips_inserted += 1;
             input = clipped;
         }
-        self.nodes.push(NodeProto {
-            name: Some(format!("{output}_cast")),
-            op_type: Some("Cast".into()),
-            input: vec![input],
-            output: vec![output],
-            attribute: vec![cast_attribute(self.element_type(to))],
-            ..NodeProto::default()
-        });
+        match (self.rounding, to) {
+            (Rounding::Real, _) => out.push(cast_node(input, &output, self.element_type(to))),
+            (Rounding::Emulated, Form::Full) => out.push(plain_node("Identity", &output, vec![input], &output)),
+            (Rounding::Emulated, Form::Low) => out.extend(self.rounded(input, &output)),
+        }
         self.casts_inserted += 1;
     }
 
     /// Adds a cast from another type, once for each form that is wanted.
-    fn cast_to_wanted(&mut self, node: &NodeProto) {
-        let Some((output, value)) = node.output.first().and_then(|name| Some((name, self.values.get(name)?)))
-        else {
+    fn cast_to_wanted(&mut self, out: &mut Vec<NodeProto>, scope: usize, node: &Node<'_>) {
+        let Some(value) = node.proto.output.first().and_then(|name| self.values.float(scope, name)) else {
             return;
         };
         let mut forms: Vec<Form> =
@@ -137,57 +214,141 @@ impl Writer<'_> {
             forms.push(value.carried());
         }
         for form in forms {
-            let name = self.values.name(output, form).to_string();
-            let is_other = form != value.carried();
-            let mut cast = node.clone();
-            if is_other {
+            let name = value.name_of(form).to_string();
+            let mut cast = node.proto.clone();
+            if form != value.carried() {
                 cast.name = Some(format!("{name}_cast"));
                 self.casts_inserted += 1;
             }
             cast.output = vec![name];
             set_attribute(&mut cast, cast_attribute(self.element_type(form)));
-            self.nodes.push(cast);
-        }
-    }
-
-    fn renamed(&self, node: &NodeProto, decision: &Decision) -> NodeProto {
-        let mut renamed = node.clone();
-        for (index, input) in renamed.input.iter_mut().enumerate() {
-            *input = self.values.name(input, wanted_form(node, index, decision)).into();
-        }
-        for output in &mut renamed.output {
-            if let Some(Produced::In(form)) = self.values.get(output).map(|value| value.produced) {
-                *output = self.values.name(output, form).into();
+            if self.rounding == Rounding::Emulated && form == Form::Low {
+                let rounding = self.round_outputs(&mut cast, &[true]);
+                out.push(cast);
+                out.extend(rounding);
+            } else {
+                out.push(cast);
             }
         }
-        if !free_names(node).is_empty() {
-            let full = |name: &str| Some(self.values.name(name, Form::Full).to_string());
-            rename_free(&mut renamed, &full);
+    }
+
+    /// Gives the outputs of a node other names, and returns the nodes that round them to the names they had.
+    fn round_outputs(&mut self, node: &mut NodeProto, low_outputs: &[bool]) -> Vec<NodeProto> {
+        let mut nodes = Vec::new();
+        for (output, low) in node.output.iter_mut().zip(low_outputs) {
+            if *low && !output.is_empty() {
+                let unrounded = self.free.take(&format!("{output}_unrounded"));
+                nodes.extend(self.rounded(unrounded.clone(), output));
+                *output = unrounded;
+            }
         }
-        renamed
+        nodes
+    }
+
+    /// Returns the nodes that round a value to the lower precision and give it back in FP32.
+    fn rounded(&mut self, input: String, output: &str) -> [NodeProto; 2] {
+        let half = self.free.take(&format!("{output}_{}", self.precision));
+        [
+            cast_node(input, &half, self.precision.element_type()),
+            cast_node(half.clone(), output, ElementType::Float),
+        ]
+    }
+
+    fn limit_names(&mut self) -> [String; 2] {
+        let Self { limits, free, precision, .. } = self;
+        limits
+            .get_or_insert_with(|| ["lowest", "highest"].map(|end| free.take(&format!("{precision}_{end}"))))
+            .clone()
+    }
+
+    fn lower_attributes(&self, node: &mut NodeProto) {
+        match node.op_type() {
+            "Cast" => set_attribute(node, cast_attribute(self.element_type(Form::Low))),
+            "ConstantOfShape" => {
+                let fill = fill_of(self.file, node).unwrap_or(0.0).to_le_bytes();
+                let tensor = TensorProto {
+                    dims: vec![1],
+                    data_type: Some(self.element_type(Form::Low).to_onnx()),
+                    raw_data: Some(rounded_bytes(&fill, self.precision, self.rounding).into()),
+                    ..TensorProto::default()
+                };
+                let value = AttributeProto {
+                    name: Some("value".into()),
+                    r#type: Some(ATTRIBUTE_TENSOR),
+                    t: Some(tensor),
+                    ..AttributeProto::default()
+                };
+                set_attribute(node, value);
+            }
+            _ => {}
+        }
     }
 }
 
-fn limits(values: &Values, precision: Precision) -> Vec<TensorProto> {
-    let highest = match precision {
-        Precision::Fp32 => f32::MAX,
-        Precision::Fp16 => half::f16::MAX.to_f32(),
-        Precision::Bf16 => half::bf16::MAX.to_f32(),
-    };
-    let limit = |(name, value): (&String, f32)| TensorProto {
-        name: Some(name.clone()),
-        data_type: Some(ElementType::Float.to_onnx()),
-        raw_data: Some(Bytes::copy_from_slice(&value.to_le_bytes())),
-        ..TensorProto::default()
-    };
-    values.limits().iter().zip([-highest, highest]).map(limit).collect()
+/// Returns a graph with other nodes, and without its weights, which are many and may be copies.
+pub(super) fn without_initializers(graph: &GraphProto, nodes: Vec<NodeProto>) -> GraphProto {
+    let GraphProto {
+        node: _, // Given.
+        name,
+        initializer: _, // Streamed, or written anew.
+        doc_string,
+        input,
+        output,
+        value_info,
+        quantization_annotation,
+        sparse_initializer,
+        metadata_props,
+    } = graph;
+    GraphProto {
+        node: nodes,
+        name: name.clone(),
+        initializer: Vec::new(),
+        doc_string: doc_string.clone(),
+        input: input.clone(),
+        output: output.clone(),
+        value_info: value_info.clone(),
+        quantization_annotation: quantization_annotation.clone(),
+        sparse_initializer: sparse_initializer.clone(),
+        metadata_props: metadata_props.clone(),
+    }
 }
 
-fn lower_attributes(node: &mut NodeProto, precision: Precision, fill: f32) {
-    match node.op_type() {
-        "Cast" => set_attribute(node, cast_attribute(precision.element_type())),
-        "ConstantOfShape" => set_attribute(node, fill_attribute(precision, fill)),
-        _ => {}
+fn set_element_type(value: &mut ValueInfoProto, element_type: ElementType) {
+    let kind = value.r#type.as_mut().and_then(|kind| kind.value.as_mut());
+    if let Some(type_proto::Value::TensorType(tensor)) = kind {
+        tensor.elem_type = Some(element_type.to_onnx());
+    }
+}
+
+/// Returns whether a weight is needed as it was, and whether it is needed lowered.
+pub(super) fn wanted_forms(value: &Value) -> (bool, bool) {
+    let low = value.wants(Form::Low);
+    (value.wants(Form::Full) || !low, low)
+}
+
+/// Returns the FP32 value that a ConstantOfShape node fills with; none if it is of another type, or the default 0.
+pub(super) fn fill_of(file: &OnnxFile, node: &NodeProto) -> Option<f32> {
+    let tensor = attribute(node, "value")?.t.as_ref()?;
+    let bytes = payload(file, tensor).ok()?;
+    let is_float = tensor.data_type() == ElementType::Float.to_onnx();
+    bytes.first_chunk::<4>().filter(|_| is_float).map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+/// Returns a node of ONNX's own operators without attributes.
+pub(super) fn plain_node(op_type: &str, name: &str, inputs: Vec<String>, output: &str) -> NodeProto {
+    NodeProto {
+        name: Some(name.into()),
+        op_type: Some(op_type.into()),
+        input: inputs,
+        output: vec![output.into()],
+        ..NodeProto::default()
+    }
+}
+
+fn cast_node(input: String, output: &str, to: ElementType) -> NodeProto {
+    NodeProto {
+        attribute: vec![cast_attribute(to)],
+        ..plain_node("Cast", &format!("{output}_cast"), vec![input], output)
     }
 }
 
@@ -196,23 +357,6 @@ fn cast_attribute(to: ElementType) -> AttributeProto {
         name: Some("to".into()),
         r#type: Some(ATTRIBUTE_INT),
         i: Some(i64::from(to.to_onnx())),
-        ..AttributeProto::default()
-    }
-}
-
-fn fill_attribute(precision: Precision, fill: f32) -> AttributeProto {
-    let mut bytes = Vec::new();
-    write_rounded(&fill.to_le_bytes(), precision, &mut bytes).expect("a vector takes every write");
-    let tensor = TensorProto {
-        dims: vec![1],
-        data_type: Some(precision.element_type().to_onnx()),
-        raw_data: Some(Bytes::from(bytes)),
-        ..TensorProto::default()
-    };
-    AttributeProto {
-        name: Some("value".into()),
-        r#type: Some(ATTRIBUTE_TENSOR),
-        t: Some(tensor),
         ..AttributeProto::default()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use super::*;
-use crate::onnx::proto::{AttributeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{AttributeProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto};
 
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
@@ -58,24 +58,28 @@ fn graph(nodes: Vec<NodeProto>, weights: Vec<TensorProto>) -> GraphProto {
 }
 
 fn options() -> LoweringOptions {
-    LoweringOptions { precision: Precision::Fp16, keep_ops: vec![], keep_nodes: vec![], io: Io::Keep }
+    LoweringOptions::new(Precision::Fp16, "onnxruntime")
+}
+
+fn model(graph: GraphProto) -> ModelProto {
+    ModelProto {
+        ir_version: Some(9),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
 }
 
 /// Lowers a graph and returns the result and the report.
 #[track_caller]
 fn lowered(graph: GraphProto, options: &LoweringOptions) -> (GraphProto, LoweringReport) {
-    let model = ModelProto {
-        ir_version: Some(9),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    };
+    let model = model(graph);
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("in.onnx"), folder.path().join("out.onnx"));
     crate::atomic_file::write(&from, &model.encode_to_vec()).unwrap();
     let lowered = lower(&OnnxFile::open(&from).unwrap(), options, &to).unwrap();
     let file = OnnxFile::open(&to).unwrap();
-    assert_eq!(lowered.files.graph_digest(), crate::onnx::graph_digest(&file).unwrap());
+    assert_eq!(lowered.report, report(&OnnxFile::open(&from).unwrap(), options).unwrap());
     (file.model().graph.clone().unwrap(), lowered.report)
 }
 
@@ -83,13 +87,16 @@ fn lowered(graph: GraphProto, options: &LoweringOptions) -> (GraphProto, Lowerin
 #[track_caller]
 fn check(graph: GraphProto, options: &LoweringOptions, expected: &[&str]) -> (GraphProto, LoweringReport) {
     let (graph, report) = lowered(graph, options);
+    assert_eq!(lines(&graph), expected);
+    (graph, report)
+}
+
+fn lines(graph: &GraphProto) -> Vec<String> {
     let line = |node: &NodeProto| {
         let to = infer::attribute(node, "to").map(|to| to.i().to_string()).unwrap_or_default();
         format!("{}{to}({}) -> {}", node.op_type(), node.input.join(", "), node.output.join(", "))
     };
-    let lines: Vec<String> = graph.node.iter().map(line).collect();
-    assert_eq!(lines, expected);
-    (graph, report)
+    graph.node.iter().map(line).collect()
 }
 
 fn weight_types(graph: &GraphProto) -> BTreeMap<&str, i32> {
@@ -100,10 +107,16 @@ fn weight_types(graph: &GraphProto) -> BTreeMap<&str, i32> {
 fn casts_stand_at_the_border() {
     let nodes = vec![node("Mul", &["x", "w"], "m"), node("Relu", &["m"], "y")];
     let expected = ["Cast10(x) -> x_fp16", "Mul(x_fp16, w) -> m", "Relu(m) -> y_fp16", "Cast1(y_fp16) -> y"];
-    let (graph, report) = check(graph(nodes, vec![weight("w", &[1.0, 1e-9])]), &options(), &expected);
+    let (graph, report) = {
+        let mut values = vec![1.0 + 1.0 / 4096.0; 200];
+        values[7] = 1e-9;
+        check(graph(nodes, vec![weight("w", &values)]), &options(), &expected)
+    };
     assert_eq!(weight_types(&graph), BTreeMap::from([("w", FLOAT16)]));
     assert_eq!((report.values_vanished, report.tensors_lowered, report.casts_inserted), (1, 1, 2));
-    assert_eq!((report.weights_before_bytes, report.weights_after_bytes), (8, 4));
+    assert_eq!((report.weights_before_bytes, report.weights_after_bytes), (800, 400));
+    let error = RoundingError { tensor: "w".into(), largest_error: 1.0 / 4096.0 };
+    assert_eq!(report.largest_errors, [error]);
 }
 
 #[test]
@@ -207,26 +220,62 @@ fn constants_become_weights_and_sizes_of_resize_stay() {
     assert_eq!(weight_types(&graph), BTreeMap::from([("scales", FLOAT16), ("scales_fp32", FLOAT)]));
 }
 
+fn subgraph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(5),
+        g: Some(Box::new(graph)),
+        ..AttributeProto::default()
+    }
+}
+
+/// `If(c)` with the same branch twice, between a product and a Relu.
+fn branching(branch: &GraphProto, op: &str) -> GraphProto {
+    let choose = NodeProto {
+        attribute: ["then_branch", "else_branch"]
+            .map(|name| subgraph_attribute(name, branch.clone()))
+            .into(),
+        ..node(op, &["c"], "i")
+    };
+    let nodes = vec![node("Mul", &["x", "w"], "m"), choose, node("Relu", &["i"], "y")];
+    let mut graph = graph(nodes, vec![weight("w", &[1.0])]);
+    graph.input.push(value("c", 9));
+    graph
+}
+
+fn inside(graph: &GraphProto, index: usize) -> &GraphProto {
+    graph.node[index].attribute[0].g.as_ref().unwrap()
+}
+
 #[test]
-fn a_subgraph_reads_what_it_takes_from_outside_in_fp32() {
+fn subgraphs_are_lowered_with_what_they_take_from_outside() {
+    let branch = GraphProto {
+        node: vec![node("Add", &["m", "w"], "inner_sum"), node("Mul", &["inner_sum", "v"], "inner")],
+        initializer: vec![weight("v", &[2.0])],
+        output: vec![value("inner", FLOAT)],
+        value_info: vec![value("inner_sum", FLOAT)],
+        ..GraphProto::default()
+    };
+    let expected =
+        ["Cast10(x) -> x_fp16", "Mul(x_fp16, w) -> m", "If(c) -> i", "Relu(i) -> y_fp16", "Cast1(y_fp16) -> y"];
+    let (graph, report) = check(branching(&branch, "If"), &options(), &expected);
+    let inner = inside(&graph, 2);
+    assert_eq!(inner.node[0].input, ["m", "w"]);
+    assert_eq!(weight_types(inner), BTreeMap::from([("v", FLOAT16)]));
+    assert_eq!(inner.output[0], value("inner", FLOAT16));
+    assert_eq!(inner.value_info[0], value("inner_sum", FLOAT16));
+    assert_eq!(inner.initializer[0].raw_data.as_deref(), Some(&[0, 0x40][..]));
+    assert_eq!((report.nodes_lowered, report.nodes_kept.len()), (7, 0));
+}
+
+#[test]
+fn a_kept_subgraph_reads_fp32_and_keeps_all_that_is_in_it() {
     let branch = GraphProto {
         node: vec![node("Add", &["m", "w"], "inner")],
         output: vec![value("inner", FLOAT)],
         ..GraphProto::default()
     };
-    let attribute = |name: &str| AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(5),
-        g: Some(Box::new(branch.clone())),
-        ..AttributeProto::default()
-    };
-    let choose = NodeProto {
-        attribute: vec![attribute("then_branch"), attribute("else_branch")],
-        ..node("If", &["c"], "i")
-    };
-    let nodes = vec![node("Mul", &["x", "w"], "m"), choose, node("Relu", &["i"], "y")];
-    let mut graph = graph(nodes, vec![weight("w", &[1.0])]);
-    graph.input.push(value("c", 9));
+    let options = LoweringOptions { keep_nodes: vec!["i_node".into()], ..options() };
     let expected = [
         "Cast10(x) -> x_fp16",
         "Mul(x_fp16, w) -> m",
@@ -236,18 +285,129 @@ fn a_subgraph_reads_what_it_takes_from_outside_in_fp32() {
         "Relu(i_fp16) -> y_fp16",
         "Cast1(y_fp16) -> y",
     ];
-    let (graph, report) = check(graph, &options(), &expected);
-    let inner = &graph.node[3].attribute[0].g.as_ref().unwrap().node[0];
-    assert_eq!(inner.input, ["m_fp32", "w_fp32"]);
-    assert_eq!(report.nodes_kept[0].reason, KeepReason::Subgraph);
+    let (graph, report) = check(branching(&branch, "If"), &options, &expected);
+    assert_eq!(inside(&graph, 3).node[0].input, ["m_fp32", "w_fp32"]);
+    assert_eq!(inside(&graph, 3).output[0], value("inner", FLOAT));
+    assert!(report.nodes_kept.iter().all(|kept| kept.reason == KeepReason::KeptNode));
 }
 
 #[test]
-fn an_epsilon_does_not_vanish() {
+fn a_loop_carries_what_it_computes_in_the_lower_precision() {
+    let body = GraphProto {
+        node: vec![node("Mul", &["state", "w"], "next"), node("Identity", &["go"], "go_on")],
+        input: vec![value("step", INT64), value("go", 9), value("state", FLOAT)],
+        output: vec![value("go_on", 9), value("next", FLOAT), value("x", FLOAT)],
+        ..GraphProto::default()
+    };
+    let repeat = NodeProto {
+        attribute: vec![subgraph_attribute("body", body)],
+        output: vec!["last".into(), "all".into()],
+        ..node("Loop", &["n", "c", "x"], "last")
+    };
+    let nodes = vec![repeat, node("Add", &["last", "all"], "y")];
+    let mut graph = graph(nodes, vec![weight("w", &[1.0])]);
+    graph.input.extend([value("n", INT64), value("c", 9)]);
+    let expected = [
+        "Cast10(x) -> x_fp16",
+        "Loop(n, c, x_fp16) -> last, all",
+        "Add(last, all) -> y_fp16",
+        "Cast1(y_fp16) -> y",
+    ];
+    let (graph, _) = check(graph, &options(), &expected);
+    let body = inside(&graph, 1);
+    assert_eq!(body.input[2], value("state", FLOAT16));
+    assert_eq!(body.output[1..], [value("next", FLOAT16), value("x_fp16", FLOAT16)]);
+}
+
+#[test]
+fn sums_stay_in_fp32_with_what_squares_and_divides() {
+    let nodes = vec![
+        node("ReduceMean", &["x"], "mean"),
+        node("Sub", &["x", "mean"], "centred"),
+        node("Mul", &["centred", "centred"], "square"),
+        node("ReduceMean", &["square"], "variance"),
+        node("Add", &["variance", "epsilon"], "safe"),
+        node("Sqrt", &["safe"], "deviation"),
+        node("Div", &["centred", "deviation"], "normal"),
+        node("Mul", &["normal", "scale"], "y"),
+    ];
+    let graph = graph(nodes, vec![weight("epsilon", &[1e-12]), weight("scale", &[1.0])]);
+    let expected = [
+        "ReduceMean(x) -> mean",
+        "Sub(x, mean) -> centred",
+        "Mul(centred, centred) -> square",
+        "ReduceMean(square) -> variance",
+        "Add(variance, epsilon) -> safe",
+        "Sqrt(safe) -> deviation",
+        "Div(centred, deviation) -> normal",
+        "Cast10(normal) -> normal_fp16",
+        "Mul(normal_fp16, scale) -> y_fp16",
+        "Cast1(y_fp16) -> y",
+    ];
+    let (graph, report) = check(graph, &options(), &expected);
+    assert_eq!(weight_types(&graph), BTreeMap::from([("epsilon", FLOAT), ("scale", FLOAT16)]));
+    assert_eq!(report.nodes_kept.len(), 7);
+}
+
+#[test]
+fn softmax_is_lowered_where_the_target_sums_in_fp32() {
+    let lowers = |backend: &str, lower_ops: &[&str]| {
+        let options = LoweringOptions {
+            lower_ops: lower_ops.iter().map(|&op| op.into()).collect(),
+            ..LoweringOptions::new(Precision::Fp16, backend)
+        };
+        let (_, report) = lowered(graph(vec![node("Softmax", &["x"], "y")], vec![]), &options);
+        report.nodes_lowered == 1
+    };
+    assert!(lowers("onnxruntime", &[]));
+    assert!(!lowers("tensorrt-rtx", &[]));
+    assert!(lowers("tensorrt-rtx", &["Softmax"]));
+}
+
+#[test]
+fn operators_are_lowered_only_where_their_definition_allows_it() {
+    let nodes = vec![node("TopK", &["x", "k"], "t"), node("Relu", &["t"], "y")];
+    let options = LoweringOptions::new(Precision::Bf16, "onnxruntime");
+    let expected = [
+        "TopK(x, k) -> t",
+        "Cast16(t) -> t_bf16",
+        "Relu(t_bf16) -> y_bf16",
+        "Cast1(y_bf16) -> y",
+    ];
+    let mut graph = graph(nodes, vec![]);
+    graph.input.push(value("k", INT64));
+    let (_, report) = check(graph, &options, &expected);
+    assert_eq!(report.nodes_kept[0].reason, KeepReason::NeedsFp32);
+}
+
+#[test]
+fn a_weight_that_vanishes_keeps_its_node() {
     let nodes = vec![node("Add", &["x", "w"], "y")];
     let (graph, report) = lowered(graph(nodes, vec![weight("w", &[-1e-12])]), &options());
-    assert_eq!(graph.initializer[0].raw_data.as_deref(), Some(&[1, 0x80][..]));
-    assert_eq!((report.epsilons_raised, report.values_vanished), (1, 0));
+    assert_eq!(weight_types(&graph), BTreeMap::from([("w", FLOAT)]));
+    assert_eq!(report.nodes_kept[0].reason, KeepReason::Vanishing { tensor: "w".into(), values: 1 });
+}
+
+#[test]
+fn emulation_keeps_fp32_and_rounds_after_each_node() {
+    let nodes = vec![node("Mul", &["x", "w"], "m"), node("Custom", &["m"], "y")];
+    let model = model(graph(nodes, vec![weight("w", &[1.0 + 1.0 / 4096.0])]));
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("in.onnx"), folder.path().join("out.onnx"));
+    crate::atomic_file::write(&from, &model.encode_to_vec()).unwrap();
+    emulate(&OnnxFile::open(&from).unwrap(), &options(), &to).unwrap();
+    let file = OnnxFile::open(&to).unwrap();
+    let expected = [
+        "Cast10(x) -> x_fp16_fp16",
+        "Cast1(x_fp16_fp16) -> x_fp16",
+        "Mul(x_fp16, w) -> m_unrounded",
+        "Cast10(m_unrounded) -> m_fp16",
+        "Cast1(m_fp16) -> m",
+        "Identity(m) -> m_fp32",
+        "Custom(m_fp32) -> y",
+    ];
+    assert_eq!(lines(file.graph()), expected);
+    assert_eq!(file.graph().initializer[0].raw_data.as_deref(), Some(&1f32.to_le_bytes()[..]));
 }
 
 #[test]

@@ -20,8 +20,7 @@ struct View {
 
 pub(crate) fn run(arguments: &cli::Model, output: &Output) -> Result<ExitCode, Failure> {
     let cli::Model::Synth { architecture: Architecture::Nvclip, size: model_size, seed, folder } = arguments;
-    let towers = synth::write_nvclip(*model_size, *seed, folder)?;
-    let files: Vec<FileDigest> = towers.into_iter().flat_map(|(_, written)| written.files).collect();
+    let files = synth::write_nvclip(*model_size, *seed, folder)?;
     let rows: Vec<Vec<String>> = files
         .iter()
         .map(|file| {

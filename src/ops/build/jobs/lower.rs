@@ -19,7 +19,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
     } else {
         let lowered =
             lower::lower(source, &job.document.lowering, &work.path().join(GraphDigest::MODEL_PATH))?;
-        (lowered.files.files.into_iter().map(|file| file.path).collect(), Some(lowered.report))
+        (lowered.files.into_iter().map(|file| file.path).collect(), Some(lowered.report))
     };
     let warnings: Vec<String> = report
         .iter()

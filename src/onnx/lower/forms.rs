@@ -1,0 +1,212 @@
+//! For every FP32 value: in which precision it is made and read, and under which name it has each.
+
+use std::collections::BTreeSet;
+
+use super::convert::Losses;
+use super::plan::Decision;
+use super::scope::{Body, Node, Values};
+use super::{Io, LoweringOptions};
+use crate::onnx::ElementType;
+use crate::onnx::proto::TensorProto;
+
+/// The two forms that a value of the original graph can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// FP32, as it was.
+    Full,
+    /// The lower precision.
+    Low,
+}
+
+/// In which forms a value can be had without a cast from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Produced {
+    /// In this form only.
+    In(Form),
+    /// In either: a weight, or a cast from another type.
+    Either,
+}
+
+/// One value of the original graph. All but name, type and losses is for FP32 values alone.
+#[derive(Debug)]
+pub(super) struct Value {
+    pub(super) name: String,
+    pub(super) element_type: Option<ElementType>,
+    /// What a constant would lose.
+    pub(super) losses: Losses,
+    pub(super) produced: Produced,
+    wants_full: bool,
+    wants_low: bool,
+    /// The form that the world outside the graph sees under the value's own name.
+    interface: Option<Form>,
+    other_name: String,
+}
+
+impl Form {
+    /// Returns the other one.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Full => Self::Low,
+            Self::Low => Self::Full,
+        }
+    }
+
+    fn low_if(low: bool) -> Self {
+        if low { Self::Low } else { Self::Full }
+    }
+}
+
+impl Value {
+    /// Makes a value of which only name and type are known.
+    pub(super) fn new(name: &str, element_type: Option<ElementType>) -> Self {
+        Self {
+            name: name.into(),
+            element_type,
+            losses: Losses::default(),
+            // Of what nothing in the graph says otherwise: sparse weights.
+            produced: Produced::In(Form::Full),
+            wants_full: false,
+            wants_low: false,
+            interface: None,
+            other_name: String::new(),
+        }
+    }
+
+    /// Returns the form that has the value's own name.
+    pub(super) fn carried(&self) -> Form {
+        match (self.interface, self.produced) {
+            (Some(form), _) | (None, Produced::In(form)) => form,
+            (None, Produced::Either) if self.wants_low => Form::Low,
+            (None, Produced::Either) => Form::Full,
+        }
+    }
+
+    /// Returns the name under which the value has this form.
+    pub(super) fn name_of(&self, form: Form) -> &str {
+        if form == self.carried() { &self.name } else { &self.other_name }
+    }
+
+    /// Returns whether somebody reads the value in this form.
+    pub(super) fn wants(&self, form: Form) -> bool {
+        match form {
+            Form::Full => self.wants_full,
+            Form::Low => self.wants_low,
+        }
+    }
+
+    fn want(&mut self, form: Form) {
+        match form {
+            Form::Full => self.wants_full = true,
+            Form::Low => self.wants_low = true,
+        }
+    }
+}
+
+/// Names that no value has.
+#[derive(Debug)]
+pub(super) struct FreeNames(BTreeSet<String>);
+
+impl FreeNames {
+    /// Returns a free name like the one wished for; it is taken then.
+    pub(super) fn take(&mut self, wish: &str) -> String {
+        let numbered = (2..).map(|number| format!("{wish}_{number}"));
+        let mut wishes = std::iter::once(wish.to_string()).chain(numbered);
+        let name = wishes.find(|name| !self.0.contains(name)).expect("the numbers don't end");
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+/// Finds out the forms of all values of a graph whose weights are `tensors`, once it is decided which nodes are lowered.
+/// Returns the names that are still free.
+pub(super) fn find_forms(
+    values: &mut Values,
+    body: &Body<'_>,
+    tensors: &[&TensorProto],
+    options: &LoweringOptions,
+) -> FreeNames {
+    let border = Form::low_if(options.io == Io::Lower);
+    find_in(values, body, tensors, border, true);
+    let mut free = FreeNames(values.names().map(String::from).collect());
+    collect_outputs(body, &mut free.0);
+    let low = options.precision.as_str();
+    for value in values.iter_mut().filter(|value| value.element_type == Some(ElementType::Float)) {
+        let suffix = if value.carried() == Form::Full { low } else { "fp32" };
+        value.other_name = free.take(&format!("{}_{suffix}", value.name));
+    }
+    free
+}
+
+fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], border: Form, is_top: bool) {
+    let Body { graph, scope, nodes } = body;
+    for node in nodes {
+        for (index, output) in node.proto.output.iter().enumerate() {
+            let produced = produced(values, *scope, node, index);
+            if let Some(value) = values.own_float_mut(*scope, output) {
+                value.produced = produced;
+            }
+        }
+    }
+    for tensor in tensors {
+        if let Some(value) = values.own_float_mut(*scope, tensor.name()) {
+            value.produced = Produced::Either;
+        }
+    }
+    for output in &graph.output {
+        if let Some(value) = values.own_float_mut(*scope, output.name()) {
+            value.interface = Some(border);
+        }
+        if let Some(value) = values.float_mut(*scope, output.name()) {
+            value.want(border);
+        }
+    }
+    for input in &graph.input {
+        // One that has a default value is a weight that a caller may replace: FP32.
+        let has_default = is_top && tensors.iter().any(|tensor| tensor.name() == input.name());
+        let form = if has_default { Form::Full } else { border };
+        if let Some(value) = values.own_float_mut(*scope, input.name()) {
+            value.produced = Produced::In(form);
+            value.interface = Some(form);
+        }
+    }
+    for node in nodes {
+        for (index, input) in node.proto.input.iter().enumerate() {
+            if let Some(value) = values.float_mut(*scope, input) {
+                value.want(input_form(node, index));
+            }
+        }
+        let border = Form::low_if(node.decision == Decision::Lower);
+        for body in &node.bodies {
+            let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
+            find_in(values, body, &tensors, border, false);
+        }
+    }
+}
+
+/// Returns the form in which a node reads an input, if that is an FP32 value.
+pub(super) fn input_form(node: &Node<'_>, index: usize) -> Form {
+    Form::low_if(node.low_inputs.get(index).copied().unwrap_or_default())
+}
+
+/// Returns whether a node turns another type into FP32, so that it can as well turn it into a lower precision.
+pub(super) fn is_cast_from_other_type(values: &Values, scope: usize, node: &Node<'_>) -> bool {
+    let from = node.proto.input.first().and_then(|input| values.element_type(scope, input));
+    node.signature.is_some()
+        && node.proto.op_type() == "Cast"
+        && from.is_some_and(|from| from != ElementType::Float)
+}
+
+fn produced(values: &Values, scope: usize, node: &Node<'_>, index: usize) -> Produced {
+    if node.decision == Decision::Lower && is_cast_from_other_type(values, scope, node) {
+        return Produced::Either;
+    }
+    Produced::In(Form::low_if(node.low_outputs.get(index).copied().unwrap_or_default()))
+}
+
+/// Adds the names that nodes mention and that are no values: broken graphs have them.
+fn collect_outputs(body: &Body<'_>, names: &mut BTreeSet<String>) {
+    for node in &body.nodes {
+        names.extend(node.proto.input.iter().chain(&node.proto.output).cloned());
+        node.bodies.iter().for_each(|body| collect_outputs(body, names));
+    }
+}
