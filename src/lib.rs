@@ -24,7 +24,7 @@
 //! ```
 //!
 //! [`ops::build`] is this picture as a function. The other operations are parts of it: [`ops::hash_profile`],
-//! [`ops::synth`].
+//! [`ops::lower`], [`ops::synth`].
 //!
 //! # Layers
 //!
@@ -48,8 +48,8 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::build`] times jobs; [`toolchain`], [`source`] and [`worker`] have time limits; [`digest_cache`]
-//! compares file times with now. No time gets into a key, an id, `contents.json` or a manifest.
+//! Clocks: [`ops::build`] times jobs, [`ops::lower`] itself; [`toolchain`], [`source`] and [`worker`] have time limits;
+//! [`digest_cache`] compares file times with now. No time gets into a key, an id, `contents.json` or a manifest.
 //!
 //! Environment: workers read their `NIMCTL_…_LIB`, and pip and the HTTP client read what such programs read (proxies,
 //! indexes). Nothing else outside of the binary does. Which folders and programs are used is in [`toolchain::Places`],
@@ -80,7 +80,7 @@
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
 //! | `.npy` tensors | NumPy's format, 1.0 and 2.0 | [`worker::npy`] | both |
-//! | `/proc/meminfo`, `/proc/self/maps`, `/proc/<worker>/status`, `/proc/<worker>/clear_refs` | – | `ops/build/jobs/memory.rs`, [`worker`] | read; the last is written |
+//! | `/proc/meminfo`, `/proc/self/maps`, `/proc/<worker>/status`, `/proc/<worker>/clear_refs`, `/proc/self/status` | – | `ops/build/jobs/memory.rs`, [`worker`], [`ops::lower`] | read; the last is written |
 //!
 //! `--output json` prints one object whose `schema` is `nimctl.<what>/1`; those views belong to `src/bin/nimctl/commands`.
 //!

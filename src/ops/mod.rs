@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod hash_profile;
+pub mod lower;
 pub mod synth;

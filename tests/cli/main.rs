@@ -12,6 +12,7 @@ mod help;
 mod ids;
 mod interruption;
 mod invalid_recipes;
+mod lower;
 mod support;
 mod toolchains;
 mod workers;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nimctl::ops::lower::NodePattern;
 use nimctl::synth::NvclipSize;
 
 use crate::output::Format;
@@ -90,6 +91,8 @@ pub(crate) enum Command {
     Recipe(Recipe),
     /// Compute profile ids.
     HashProfile(HashProfile),
+    /// Lower one ONNX model to FP16 or BF16.
+    Lower(Lower),
     /// Install and list the compiler libraries.
     #[command(subcommand, arg_required_else_help = true)]
     Toolchain(Toolchain),
@@ -206,6 +209,55 @@ pub(crate) enum Scheme {
     Content,
     /// NIM's bare rule.
     NimTags,
+}
+
+/// Arguments of `lower`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nimctl lower model.onnx -o model-fp16.onnx --precision fp16
+  nimctl lower model.onnx --precision bf16 --dry-run
+  nimctl lower model.onnx -o out.onnx --precision fp16 --keep-op Softmax --keep-node '/blocks/(0|11)/.*'")]
+pub(crate) struct Lower {
+    /// The model, with FP32 weights. Its external data is found beside it.
+    #[arg(value_name = "IN.onnx")]
+    pub(crate) source: PathBuf,
+    /// The file to write; weights beyond what one file can hold go to <OUT.onnx>.data beside it.
+    #[arg(short = 'o', long = "output-file", value_name = "OUT.onnx", required_unless_present = "dry_run")]
+    pub(crate) destination: Option<PathBuf>,
+    /// The precision to lower to.
+    #[arg(long, value_enum)]
+    pub(crate) precision: LowerPrecision,
+    /// Keep nodes in FP32 whose whole name matches; a node without a name goes by its first output.
+    #[arg(long = "keep-node", value_name = "REGEX")]
+    pub(crate) keep_nodes: Vec<NodePattern>,
+    /// Keep all nodes of an operator in FP32.
+    #[arg(long = "keep-op", value_name = "TYPE")]
+    pub(crate) keep_ops: Vec<String>,
+    /// What becomes of the graph's FP32 inputs and outputs.
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(crate) io: LowerIo,
+    /// Print what would be done; write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A precision to lower to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LowerPrecision {
+    /// IEEE 754 binary16.
+    Fp16,
+    /// The upper half of a binary32.
+    Bf16,
+}
+
+/// What becomes of a graph's inputs and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LowerIo {
+    /// They stay FP32; casts are inside the graph.
+    Keep,
+    /// They are lowered too.
+    Lower,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,0 +1,145 @@
+//! `nimctl lower`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nimctl::onnx::lower::KeepReason;
+use nimctl::onnx::{Io, LoweringReport, Precision};
+use nimctl::ops::lower::{self, LowerOptions, LowerOutcome, Unmatched};
+use serde::Serialize;
+
+use crate::cli::{self, LowerIo, LowerPrecision};
+use crate::exit::{Failure, done};
+use crate::output::Output;
+use crate::table::{duration, size, table};
+
+/// How many nodes are named for one reason; JSON has all.
+const MOST_NAMES: usize = 3;
+
+/// `nimctl.lower/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    dry_run: bool,
+    report: &'a LoweringReport,
+    files: Vec<FileView>,
+    elapsed_ms: u64,
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct FileView {
+    path: PathBuf,
+    size_bytes: u64,
+}
+
+pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, Failure> {
+    let cli::Lower { source, destination, precision, keep_nodes, keep_ops, io, dry_run } = arguments;
+    let options = LowerOptions {
+        precision: match precision {
+            LowerPrecision::Fp16 => Precision::Fp16,
+            LowerPrecision::Bf16 => Precision::Bf16,
+        },
+        keep_ops: keep_ops.clone(),
+        keep_nodes: keep_nodes.clone(),
+        io: match io {
+            LowerIo::Keep => Io::Keep,
+            LowerIo::Lower => Io::Lower,
+        },
+    };
+    let outcome = match destination {
+        Some(destination) if !dry_run => lower::lower_to(source, destination, &options)?,
+        _ => lower::report(source, destination.as_deref(), &options)?,
+    };
+    for unmatched in &outcome.unmatched {
+        output.warning(&match unmatched {
+            Unmatched::Pattern(pattern) => format!("no node's name matches --keep-node '{pattern}'"),
+            Unmatched::Operator(operator) => format!("the graph has no operator --keep-op {operator}"),
+        });
+    }
+    let folder = destination.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let files = outcome
+        .files
+        .iter()
+        .map(|file| FileView { path: folder.join(&file.path), size_bytes: file.size_bytes })
+        .collect();
+    let view = View {
+        schema: "nimctl.lower/1",
+        dry_run: *dry_run,
+        report: &outcome.report,
+        files,
+        elapsed_ms: outcome.elapsed.as_millis() as u64,
+        peak_memory_bytes: outcome.peak_memory_bytes,
+    };
+    output.result(&text(&outcome, &view), &view);
+    Ok(done())
+}
+
+fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
+    let report = &outcome.report;
+    let lines = [
+        ("precision", report.precision.to_string()),
+        ("tensors", format!("{} lowered", report.tensors_lowered)),
+        ("weights", format!("{} → {}", size(report.weights_before_bytes), size(report.weights_after_bytes))),
+        ("nodes", format!("{} lowered, {} kept in fp32", report.nodes_lowered, report.nodes_kept.len())),
+        ("inserted", format!("{} casts, {} clips", report.casts_inserted, report.clips_inserted)),
+        (
+            "values",
+            format!(
+                "{} too large, {} became zero, {} raised to the least number",
+                report.values_clipped, report.values_vanished, report.epsilons_raised
+            ),
+        ),
+        ("time", duration(view.elapsed_ms)),
+    ];
+    let mut rows: Vec<Vec<String>> = lines.into_iter().map(|(key, value)| vec![key.into(), value]).collect();
+    if let Some(peak) = view.peak_memory_bytes {
+        rows.push(vec!["peak memory".into(), size(peak)]);
+    }
+    for file in &view.files {
+        let FileView { path, size_bytes } = file;
+        rows.push(vec!["wrote".into(), format!("{}, {}", path.display(), size(*size_bytes))]);
+    }
+    if view.dry_run {
+        rows.push(vec!["wrote".into(), "nothing: this was a dry run".into()]);
+    }
+    let mut text = table(&["LOWERING", ""], &rows);
+    let kept = kept(report);
+    if !kept.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["KEPT", "WHY", "NODES"], &kept));
+    }
+    text
+}
+
+/// Returns a row for each reason: how many nodes it kept, and the first of them.
+fn kept(report: &LoweringReport) -> Vec<Vec<String>> {
+    let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for node in &report.nodes_kept {
+        let name = format!("{} ({})", node.node, node.op_type);
+        by_reason.entry(reason(&node.reason)).or_default().push(name);
+    }
+    by_reason
+        .into_iter()
+        .map(|(reason, names)| {
+            let more = if names.len() > MOST_NAMES { ", …" } else { "" };
+            let first = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+            vec![names.len().to_string(), reason, format!("{first}{more}")]
+        })
+        .collect()
+}
+
+fn reason(reason: &KeepReason) -> String {
+    match reason {
+        KeepReason::KeptOperator => "--keep-op".into(),
+        KeepReason::KeptNode => "--keep-node".into(),
+        KeepReason::NeedsFp32 => "the operator needs fp32".into(),
+        KeepReason::ShapeArithmetic => "computes a shape or an index".into(),
+        KeepReason::Subgraph => "runs a subgraph".into(),
+        KeepReason::LocalFunction => "calls a function of the model".into(),
+        KeepReason::UnknownOperator => "unknown operator".into(),
+        KeepReason::UnknownType { input: _ } => "an input of unknown type".into(),
+        KeepReason::Overflow { tensor: _, values: _ } => "a weight with values too large".into(),
+    }
+}

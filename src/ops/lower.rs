@@ -1,0 +1,255 @@
+//! `lower`: one graph to another precision, without recipe, store or backend.
+
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use regex::Regex;
+
+use crate::error_kind::ErrorKind;
+use crate::onnx::proto::NodeProto;
+use crate::onnx::{FileDigest, Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, lower};
+
+/// What to lower, as a user says it.
+#[derive(Clone, Debug)]
+pub struct LowerOptions {
+    /// The precision to lower to.
+    pub precision: Precision,
+    /// Operators whose nodes stay in FP32.
+    pub keep_ops: Vec<String>,
+    /// Which nodes stay in FP32.
+    pub keep_nodes: Vec<NodePattern>,
+    /// Whether the graph's inputs and outputs stay in FP32.
+    pub io: Io,
+}
+
+/// A regular expression over whole names of nodes. A node without a name goes by that of its first output.
+#[derive(Clone, Debug)]
+pub struct NodePattern {
+    text: String,
+    whole: Regex,
+}
+
+impl FromStr for NodePattern {
+    type Err = regex::Error;
+
+    fn from_str(text: &str) -> Result<Self, regex::Error> {
+        // Alone first, so that a message shows what the user wrote.
+        Regex::new(text)?;
+        Ok(Self { text: text.into(), whole: Regex::new(&format!(r"\A(?:{text})\z"))? })
+    }
+}
+
+impl NodePattern {
+    /// Returns the expression as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct LowerOutcome {
+    /// What the lowering did, or would do.
+    pub report: LoweringReport,
+    /// The files written, relative to the destination's folder; none in a dry run.
+    pub files: Vec<FileDigest>,
+    /// What was to be kept, and is nowhere in the graph.
+    pub unmatched: Vec<Unmatched>,
+    /// How long all of it took.
+    pub elapsed: Duration,
+    /// The largest resident size of this process, pages of mapped files included, on systems that tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Something to keep that the graph doesn't have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// No node has a name that matches.
+    Pattern(String),
+    /// No node is of this operator.
+    Operator(String),
+}
+
+/// Why nothing was lowered.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "fields are named in the message of their variant")]
+pub enum LowerError {
+    /// The graph can't be read, lowered or written.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The destination has files of the source.
+    #[error("writing {} would replace {}, which is read: name another file", destination.display(), read.display())]
+    ReplacesSource { destination: PathBuf, read: PathBuf },
+    /// The destination is a folder, a device or the like.
+    #[error("{} is {what}: name the file to write", path.display())]
+    NotAFile { path: PathBuf, what: &'static str },
+    /// The destination's folder is not there.
+    #[error("there is no folder {} to write {} to: make it first", folder.display(), name.display())]
+    NoFolder { folder: PathBuf, name: PathBuf },
+}
+
+impl LowerError {
+    /// Returns what the error means to the person who runs the program.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Onnx(error) => error.kind(),
+            Self::ReplacesSource { .. } | Self::NotAFile { .. } | Self::NoFolder { .. } => ErrorKind::Input,
+        }
+    }
+}
+
+/// Lowers the graph at `source` and writes it to `destination`, whole or not at all.
+///
+/// # Errors
+/// The graph is malformed, or the destination is no place for it: see [`LowerError`].
+pub fn lower_to(
+    source: &Path,
+    destination: &Path,
+    options: &LowerOptions,
+) -> Result<LowerOutcome, LowerError> {
+    let start = Instant::now();
+    let file = OnnxFile::open(source)?;
+    check_destination(&file, destination)?;
+    let options = exact(&file, options);
+    let lower::Lowered { files, report } = lower::lower(&file, &options.lowering, destination)?;
+    Ok(outcome(report, files.files, options, start))
+}
+
+/// Returns what [`lower_to`] would do, and writes nothing.
+///
+/// # Errors
+/// The graph is malformed; or there is a destination, and it is no place for the graph.
+pub fn report(
+    source: &Path,
+    destination: Option<&Path>,
+    options: &LowerOptions,
+) -> Result<LowerOutcome, LowerError> {
+    let start = Instant::now();
+    let file = OnnxFile::open(source)?;
+    if let Some(destination) = destination {
+        check_destination(&file, destination)?;
+    }
+    let options = exact(&file, options);
+    // replaced on merge
+    let report = {
+        let io = |source| OnnxError::Io { action: "create", path: std::env::temp_dir(), source };
+        let folder = tempfile::tempdir().map_err(io)?;
+        lower::lower(&file, &options.lowering, &folder.path().join("model.onnx"))?.report
+    };
+    Ok(outcome(report, Vec::new(), options, start))
+}
+
+/// The options with names in place of patterns.
+struct Exact {
+    lowering: LoweringOptions,
+    unmatched: Vec<Unmatched>,
+}
+
+fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
+    let LowerOptions { precision, keep_ops, keep_nodes: patterns, io } = options;
+    let nodes = file.model().graph.as_ref().map(|graph| graph.node.as_slice()).unwrap_or_default();
+    let mut unmatched = Vec::new();
+    let mut keep_nodes = Vec::new();
+    for pattern in patterns {
+        let before = keep_nodes.len();
+        keep_nodes.extend(nodes.iter().map(name).filter(|name| pattern.whole.is_match(name)));
+        if keep_nodes.len() == before {
+            unmatched.push(Unmatched::Pattern(pattern.text.clone()));
+        }
+    }
+    let absent = keep_ops.iter().filter(|op| !nodes.iter().any(|node| node.op_type() == op.as_str()));
+    unmatched.extend(absent.cloned().map(Unmatched::Operator));
+    keep_nodes.sort_unstable();
+    keep_nodes.dedup();
+    let lowering = LoweringOptions {
+        precision: *precision,
+        keep_ops: keep_ops.clone(),
+        keep_nodes: keep_nodes.into_iter().map(Into::into).collect(),
+        io: *io,
+    };
+    Exact { lowering, unmatched }
+}
+
+/// Returns what a node is called in reports.
+fn name(node: &NodeProto) -> &str {
+    let unnamed = node.output.first().map(String::as_str).unwrap_or_default();
+    if node.name().is_empty() { unnamed } else { node.name() }
+}
+
+fn outcome(report: LoweringReport, files: Vec<FileDigest>, options: Exact, start: Instant) -> LowerOutcome {
+    let Exact { lowering: _, unmatched } = options;
+    let (elapsed, peak_memory_bytes) = (start.elapsed(), peak_memory_bytes());
+    LowerOutcome { report, files, unmatched, elapsed, peak_memory_bytes }
+}
+
+fn check_destination(file: &OnnxFile, destination: &Path) -> Result<(), LowerError> {
+    let folder = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let metadata = fs_err::metadata(destination).ok();
+    if let Some(what) = metadata.as_ref().and_then(not_a_file) {
+        return Err(LowerError::NotAFile { path: destination.into(), what });
+    }
+    if !folder.is_dir() {
+        let name = destination.file_name().unwrap_or_default().into();
+        return Err(LowerError::NoFolder { folder: folder.into(), name });
+    }
+    let beside_source = file.path().parent().unwrap_or(Path::new(""));
+    let external = file.external_files().iter().map(|path| beside_source.join(path));
+    let mut data = destination.as_os_str().to_owned();
+    data.push(".data");
+    // A large graph's weights go to a file beside it, which must not be the source's own.
+    let written = [destination.to_owned(), data.into()];
+    for read in std::iter::once(file.path().to_owned()).chain(external) {
+        let real = fs_err::canonicalize(&read).ok();
+        if real.is_some() && written.iter().any(|path| fs_err::canonicalize(path).ok() == real) {
+            return Err(LowerError::ReplacesSource { destination: destination.into(), read });
+        }
+    }
+    Ok(())
+}
+
+/// Returns what a path is, if it is no file: a rename would put a file in the place of a device, too.
+fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
+    match metadata.file_type() {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("a folder"),
+        _ => Some("no ordinary file"),
+    }
+}
+
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NodePattern;
+
+    #[track_caller]
+    fn check(pattern: &str, name: &str, matches: bool) {
+        let pattern: NodePattern = pattern.parse().unwrap();
+        assert_eq!(pattern.whole.is_match(name), matches, "{} on {name}", pattern.as_str());
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        check("/blocks/3/.*", "/blocks/3/attn/MatMul", true);
+        check("MatMul", "MatMul_1", false);
+        check("MatMul", "x/MatMul", false);
+        check("a|ab", "ab", true);
+        check("a|b", "ab", false);
+        check("a", "a\n", false);
+        check("", "", true);
+    }
+
+    #[test]
+    fn a_message_shows_what_was_written() {
+        let message = "a)(?:b".parse::<NodePattern>().unwrap_err().to_string();
+        assert!(message.contains("    a)(?:b\n     ^\n"), "{message}");
+    }
+}
