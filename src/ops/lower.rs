@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 
 use crate::error_kind::ErrorKind;
-use crate::onnx::proto::NodeProto;
-use crate::onnx::{FileDigest, Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, lower};
+use crate::onnx::{Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, lower};
 
 /// What to lower, as a user says it.
 #[derive(Clone, Debug)]
@@ -20,6 +19,12 @@ pub struct LowerOptions {
     pub keep_ops: Vec<String>,
     /// Which nodes stay in FP32.
     pub keep_nodes: Vec<NodePattern>,
+    /// Operators that are lowered although they sum up many values.
+    pub lower_ops: Vec<String>,
+    /// The backend that the graph is for.
+    pub target: String,
+    /// Write an FP32 graph that computes what the lowered one would.
+    pub emulate: bool,
     /// Whether the graph's inputs and outputs stay in FP32.
     pub io: Io,
 }
@@ -54,7 +59,7 @@ pub struct LowerOutcome {
     /// What the lowering did, or would do.
     pub report: LoweringReport,
     /// The files written, relative to the destination's folder; none in a dry run.
-    pub files: Vec<FileDigest>,
+    pub files: Vec<WrittenFile>,
     /// What was to be kept, and is nowhere in the graph.
     pub unmatched: Vec<Unmatched>,
     /// How long all of it took.
@@ -113,8 +118,9 @@ pub fn lower_to(
     let file = OnnxFile::open(source)?;
     check_destination(&file, destination)?;
     let options = exact(&file, options);
-    let lower::Lowered { files, report } = lower::lower(&file, &options.lowering, destination)?;
-    Ok(outcome(report, files.files, options, start))
+    let write = if options.emulate { lower::emulate } else { lower::lower };
+    let lower::Lowered { files, report } = write(&file, &options.lowering, destination)?;
+    Ok(outcome(report, files, options, start))
 }
 
 /// Returns what [`lower_to`] would do, and writes nothing.
@@ -132,29 +138,26 @@ pub fn report(
         check_destination(&file, destination)?;
     }
     let options = exact(&file, options);
-    // replaced on merge
-    let report = {
-        let io = |source| OnnxError::Io { action: "create", path: std::env::temp_dir(), source };
-        let folder = tempfile::tempdir().map_err(io)?;
-        lower::lower(&file, &options.lowering, &folder.path().join("model.onnx"))?.report
-    };
+    let report = lower::report(&file, &options.lowering)?;
     Ok(outcome(report, Vec::new(), options, start))
 }
 
 /// The options with names in place of patterns.
 struct Exact {
     lowering: LoweringOptions,
+    emulate: bool,
     unmatched: Vec<Unmatched>,
 }
 
 fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
-    let LowerOptions { precision, keep_ops, keep_nodes: patterns, io } = options;
-    let nodes = file.model().graph.as_ref().map(|graph| graph.node.as_slice()).unwrap_or_default();
+    let LowerOptions { precision, keep_ops, keep_nodes: patterns, lower_ops, target, emulate, io } = options;
+    let nodes = lower::nodes(file);
     let mut unmatched = Vec::new();
     let mut keep_nodes = Vec::new();
     for pattern in patterns {
         let before = keep_nodes.len();
-        keep_nodes.extend(nodes.iter().map(name).filter(|name| pattern.whole.is_match(name)));
+        let names = nodes.iter().map(|node| lower::label(node));
+        keep_nodes.extend(names.filter(|name| pattern.whole.is_match(name)));
         if keep_nodes.len() == before {
             unmatched.push(Unmatched::Pattern(pattern.text.clone()));
         }
@@ -167,19 +170,15 @@ fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
         precision: *precision,
         keep_ops: keep_ops.clone(),
         keep_nodes: keep_nodes.into_iter().map(Into::into).collect(),
+        lower_ops: lower_ops.clone(),
+        fp32_inside: lower::fp32_inside(target),
         io: *io,
     };
-    Exact { lowering, unmatched }
+    Exact { lowering, emulate: *emulate, unmatched }
 }
 
-/// Returns what a node is called in reports.
-fn name(node: &NodeProto) -> &str {
-    let unnamed = node.output.first().map(String::as_str).unwrap_or_default();
-    if node.name().is_empty() { unnamed } else { node.name() }
-}
-
-fn outcome(report: LoweringReport, files: Vec<FileDigest>, options: Exact, start: Instant) -> LowerOutcome {
-    let Exact { lowering: _, unmatched } = options;
+fn outcome(report: LoweringReport, files: Vec<WrittenFile>, options: Exact, start: Instant) -> LowerOutcome {
+    let Exact { lowering: _, emulate: _, unmatched } = options;
     let (elapsed, peak_memory_bytes) = (start.elapsed(), peak_memory_bytes());
     LowerOutcome { report, files, unmatched, elapsed, peak_memory_bytes }
 }

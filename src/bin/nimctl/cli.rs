@@ -216,6 +216,7 @@ pub(crate) enum Scheme {
 #[command(after_help = "\
 Examples:
   nimctl lower model.onnx -o model-fp16.onnx --precision fp16
+  nimctl lower model.onnx -o model-fp16.onnx --precision fp16 --target tensorrt-rtx
   nimctl lower model.onnx --precision bf16 --dry-run
   nimctl lower model.onnx -o out.onnx --precision fp16 --keep-op Softmax --keep-node '/blocks/(0|11)/.*'")]
 pub(crate) struct Lower {
@@ -234,9 +235,20 @@ pub(crate) struct Lower {
     /// Keep all nodes of an operator in FP32.
     #[arg(long = "keep-op", value_name = "TYPE")]
     pub(crate) keep_ops: Vec<String>,
+    /// Lower all nodes of an operator that would stay in FP32 because it sums up many values.
+    #[arg(long = "lower-op", value_name = "TYPE")]
+    pub(crate) lower_ops: Vec<String>,
+    /// The backend that the graph is for: softmax and normalizations are lowered where it computes them in FP32 inside.
+    /// `any` assumes nothing.
+    #[arg(long, value_name = "BACKEND", default_value = "any")]
+    pub(crate) target: String,
     /// What becomes of the graph's FP32 inputs and outputs.
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) io: LowerIo,
+    /// Write an FP32 graph that rounds as the lowered one would after each node, to measure what that loses on a
+    /// runtime that doesn't compute in the precision.
+    #[arg(long)]
+    pub(crate) emulate: bool,
     /// Print what would be done; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

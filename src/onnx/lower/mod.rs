@@ -31,6 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use policy::{Fp32Inside, fp32_inside};
+pub use scope::label;
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 
 use self::constants::{payload, take_constants};
@@ -46,7 +47,7 @@ use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::parallel;
 use super::precision::Precision;
-use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
 use super::visit::change_tensors;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
@@ -156,6 +157,19 @@ fn write(
     let LoweredModel { model, initializers, report, errors } = plan.finish(options, rounding)?;
     let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
     Ok(Lowered { files, report: report.with_errors(&errors) })
+}
+
+/// Returns all nodes of a model's graph, those of its subgraphs behind their own.
+pub fn nodes(file: &OnnxFile) -> Vec<&NodeProto> {
+    fn add<'a>(graph: &'a GraphProto, nodes: &mut Vec<&'a NodeProto>) {
+        for node in &graph.node {
+            nodes.push(node);
+            scope::bodies(node).for_each(|body| add(body, nodes));
+        }
+    }
+    let mut nodes = Vec::new();
+    add(file.graph(), &mut nodes);
+    nodes
 }
 
 /// A graph without its weights, and those of its constants that are weights now.

@@ -62,7 +62,7 @@ impl Node<'_> {
 }
 
 /// Returns a node's name; the name of its first output where it has none.
-pub(super) fn label(node: &NodeProto) -> &str {
+pub fn label(node: &NodeProto) -> &str {
     let unnamed = node.output.first().map(String::as_str).unwrap_or_default();
     if node.name().is_empty() { unnamed } else { node.name() }
 }

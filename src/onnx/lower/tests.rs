@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use super::*;
-use crate::onnx::proto::{AttributeProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{AttributeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto};
 
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;

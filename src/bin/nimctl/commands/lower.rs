@@ -35,7 +35,18 @@ struct FileView {
 }
 
 pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, Failure> {
-    let cli::Lower { source, destination, precision, keep_nodes, keep_ops, io, dry_run } = arguments;
+    let cli::Lower {
+        source,
+        destination,
+        precision,
+        target,
+        keep_nodes,
+        keep_ops,
+        lower_ops,
+        io,
+        emulate,
+        dry_run,
+    } = arguments;
     let options = LowerOptions {
         precision: match precision {
             LowerPrecision::Fp16 => Precision::Fp16,
@@ -43,6 +54,9 @@ pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, F
         },
         keep_ops: keep_ops.clone(),
         keep_nodes: keep_nodes.clone(),
+        lower_ops: lower_ops.clone(),
+        target: target.clone(),
+        emulate: *emulate,
         io: match io {
             LowerIo::Keep => Io::Keep,
             LowerIo::Lower => Io::Lower,
@@ -86,10 +100,7 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
         ("inserted", format!("{} casts, {} clips", report.casts_inserted, report.clips_inserted)),
         (
             "values",
-            format!(
-                "{} too large, {} became zero, {} raised to the least number",
-                report.values_clipped, report.values_vanished, report.epsilons_raised
-            ),
+            format!("{} too large, {} became zero", report.values_clipped, report.values_vanished),
         ),
         ("time", duration(view.elapsed_ms)),
     ];
@@ -105,6 +116,15 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
         rows.push(vec!["wrote".into(), "nothing: this was a dry run".into()]);
     }
     let mut text = table(&["LOWERING", ""], &rows);
+    let errors: Vec<Vec<String>> = report
+        .largest_errors
+        .iter()
+        .map(|error| vec![format!("{:.3e}", error.largest_error), error.tensor.clone()])
+        .collect();
+    if !errors.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["LARGEST ERROR", "WEIGHT"], &errors));
+    }
     let kept = kept(report);
     if !kept.is_empty() {
         text.push('\n');
@@ -135,11 +155,13 @@ fn reason(reason: &KeepReason) -> String {
         KeepReason::KeptOperator => "--keep-op".into(),
         KeepReason::KeptNode => "--keep-node".into(),
         KeepReason::NeedsFp32 => "the operator needs fp32".into(),
+        KeepReason::Accumulation => "sums up many values, or is part of a normalization".into(),
         KeepReason::ShapeArithmetic => "computes a shape or an index".into(),
         KeepReason::Subgraph => "runs a subgraph".into(),
         KeepReason::LocalFunction => "calls a function of the model".into(),
         KeepReason::UnknownOperator => "unknown operator".into(),
         KeepReason::UnknownType { input: _ } => "an input of unknown type".into(),
         KeepReason::Overflow { tensor: _, values: _ } => "a weight with values too large".into(),
+        KeepReason::Vanishing { tensor: _, values: _ } => "a weight whose values become zero".into(),
     }
 }
