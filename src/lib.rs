@@ -106,6 +106,7 @@ pub mod digest_cache;
 pub mod error_kind;
 pub mod gpu;
 pub mod manifest;
+pub mod mixed_precision;
 pub mod onnx;
 pub mod ops;
 pub mod passport;

@@ -3,4 +3,5 @@
 pub mod build;
 pub mod hash_profile;
 pub mod lower;
+pub mod mixed_precision;
 pub mod synth;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::backend::Backend;
 use super::id::Tags;
 use super::target::{Target, capability_tag};
+use crate::mixed_precision::MixedPrecision;
 use crate::onnx::{LoweringOptions, Precision};
 use crate::shape_range::ShapeRange;
 
@@ -17,6 +18,8 @@ pub struct ProfileSpec {
     pub target: Target,
     /// How its graphs are lowered; holds the precision.
     pub lowering: LoweringOptions,
+    /// Which more nodes may stay in FP32, found by running the graphs.
+    pub mixed_precision: MixedPrecision,
     /// Most memory that the compiler may give to one layer, in MiB.
     pub workspace_mib: Option<u64>,
     /// Line of the recipe that asks for it.
@@ -39,7 +42,7 @@ impl ProfileSpec {
 
     /// Returns the tags that are known before the build: all but `trt_version` and `content`.
     pub fn tags(&self, batch_size: Option<i64>) -> Tags {
-        let Self { backend, target, lowering, workspace_mib: _, line: _ } = self;
+        let Self { backend, target, lowering, mixed_precision: _, workspace_mib: _, line: _ } = self;
         tags_before_build(backend, lowering.precision, target, batch_size)
     }
 }

@@ -110,6 +110,19 @@ pub enum RecipeProblem {
         first_line: u64,
     },
     /// Options that make no sense for FP32.
+    /// A headroom that would allow values which overflow.
+    #[error("`headroom` is {headroom}: expected a factor of 1 or more")]
+    Headroom {
+        /// What was given.
+        headroom: f64,
+    },
+    /// A gate that nothing or everything passes.
+    #[error("`min_row_cosine` is {min_row_cosine}: expected a number between 0 and 1, 0.999 say")]
+    Gate {
+        /// What was given.
+        min_row_cosine: f64,
+    },
+    /// Lowering options where nothing is lowered.
     #[error("`lowering` has no effect in {0}: remove it, or give fp32 an entry of its own without it")]
     LoweringOfFp32(Precision),
 }

@@ -16,6 +16,7 @@ pub use graph_check::GraphMismatch;
 
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
+use crate::mixed_precision::{Calibrate, MixedPrecision, Sample, Search};
 use crate::onnx::{Io, LoweringOptions, Precision, lower};
 use crate::profile::{Backend, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
 use crate::shape_range::ShapeRange;
@@ -45,6 +46,8 @@ pub struct RecipeGraph {
     pub shapes: BTreeMap<String, ShapeRange>,
     /// Line of each shape range.
     pub shape_lines: BTreeMap<String, u64>,
+    /// Where the values of inputs come from that the graph is run on.
+    pub samples: BTreeMap<String, Sample>,
 }
 
 impl Recipe {
@@ -160,7 +163,7 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGraph, RecipeError> {
-    let schema::Graph { source, shapes } = graph;
+    let schema::Graph { source, shapes, samples } = graph;
     if !is_plain_name(name) {
         return Err(RecipeProblem::Name { what: "graph name", name: name.into() }.at_value(path, &source));
     }
@@ -173,7 +176,7 @@ fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGra
     let shape_lines = shapes.iter().map(|(input, range)| (input.clone(), range.referenced.line())).collect();
     let source_line = source.referenced.line();
     let shapes = shapes.into_iter().map(|(input, range)| (input, range.value)).collect();
-    Ok(RecipeGraph { source: source.value, source_line, shapes, shape_lines })
+    Ok(RecipeGraph { source: source.value, source_line, shapes, shape_lines, samples })
 }
 
 /// Writes out one group's matrix of targets and precisions.
@@ -189,9 +192,15 @@ fn expand_group(
     if precisions.value.is_empty() {
         return Err(RecipeProblem::Empty { what: "`precisions`" }.at_value(path, &precisions));
     }
-    let schema::Lowering { io, keep_ops, keep_nodes, lower_ops } = lowering;
+    let schema::Lowering { io, keep_ops, keep_nodes, lower_ops, calibrate, search } = lowering;
+    check_gates(path, calibrate.as_ref(), search.as_ref())?;
+    let mixed_precision = MixedPrecision {
+        calibrate: calibrate.map(|calibrate| calibrate.value),
+        search: search.map(|search| search.value),
+    };
     let lists = [&keep_ops, &keep_nodes, &lower_ops];
-    let asks_something = io != Io::Keep || lists.iter().any(|list| !list.is_empty());
+    let asks_something =
+        io != Io::Keep || lists.iter().any(|list| !list.is_empty()) || !mixed_precision.is_empty();
     let inside = lower::fp32_inside(backend.name());
     for (target, location) in check_targets(path, &backend, targets)? {
         for precision in precisions.value.iter().copied() {
@@ -210,6 +219,7 @@ fn expand_group(
                     // The graph as it is is the same for all.
                     fp32_inside: if precision == Precision::Fp32 { BTreeSet::new() } else { inside.clone() },
                 },
+                mixed_precision,
                 workspace_mib,
                 line: location.line(),
             };
@@ -222,6 +232,27 @@ fn expand_group(
         }
     }
     Ok(())
+}
+
+/// Checks what a search must reach, and what calibration allows.
+fn check_gates(
+    path: &str,
+    calibrate: Option<&Spanned<Calibrate>>,
+    search: Option<&Spanned<Search>>,
+) -> Result<(), RecipeError> {
+    if let Some(calibrate) = calibrate
+        && !(calibrate.value.headroom >= 1.0 && calibrate.value.headroom.is_finite())
+    {
+        let problem = RecipeProblem::Headroom { headroom: calibrate.value.headroom };
+        return Err(problem.at_value(path, calibrate));
+    }
+    match search {
+        Some(search) if !(search.value.min_row_cosine > 0.0 && search.value.min_row_cosine < 1.0) => {
+            let problem = RecipeProblem::Gate { min_row_cosine: search.value.min_row_cosine };
+            Err(problem.at_value(path, search))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_targets(

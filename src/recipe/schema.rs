@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::mixed_precision::{Calibrate, Sample, Search};
 use crate::onnx::{Io, Precision};
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
@@ -57,6 +58,9 @@ pub(super) struct Graph {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ShapeRange>")]
     pub shapes: BTreeMap<String, Spanned<ShapeRange>>,
+    /// Values for every input, for `calibrate` and `search`.
+    #[serde(default)]
+    pub samples: BTreeMap<String, Sample>,
 }
 
 /// Profiles that differ in target and precision only.
@@ -113,11 +117,24 @@ pub(super) struct Lowering {
     /// Operator types that are lowered although they sum up many values.
     #[serde(default)]
     pub lower_ops: Vec<String>,
+    /// Keep nodes in FP32 whose values leave the precision's range on the graph's samples.
+    #[schemars(with = "Option<Calibrate>")]
+    pub calibrate: Option<Spanned<Calibrate>>,
+    /// Keep the fewest nodes in FP32 with which the numbers hold on the graph's samples.
+    #[schemars(with = "Option<Search>")]
+    pub search: Option<Spanned<Search>>,
 }
 
 impl Default for Lowering {
     fn default() -> Self {
-        Self { io: keep(), keep_ops: Vec::new(), keep_nodes: Vec::new(), lower_ops: Vec::new() }
+        Self {
+            io: keep(),
+            keep_ops: Vec::new(),
+            keep_nodes: Vec::new(),
+            lower_ops: Vec::new(),
+            calibrate: None,
+            search: None,
+        }
     }
 }
 

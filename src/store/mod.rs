@@ -5,6 +5,7 @@
 //! nimctl/builds/<key>.json                        the record of each finished job
 //! nimctl/last/<place>.json                        the key last built at a place, to say what changed
 //! nimctl/passports/<id>.json                      one passport a profile
+//! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
 //! tmp/                                            files in the making; emptied when a builder takes the lock
 //! lock                                            held by the one process that writes
 //! ```
@@ -24,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use crate::atomic_file;
 use crate::digest::{Blake3, Sha256};
+use crate::mixed_precision::MixedPrecisionReport;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::worklist::{BUILD_RECORD_SCHEMA, Job};
@@ -268,6 +270,36 @@ impl Store {
         let config = self.put(contents_json.as_bytes())?;
         oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)?;
         Ok(path)
+    }
+
+    /// Returns which nodes of a graph were found to need FP32, if that is known.
+    ///
+    /// # Errors
+    /// A file that can't be read; one that is damaged counts as absent.
+    pub fn mixed_precision(&self, key: &Sha256) -> Result<Option<MixedPrecisionReport>, StoreError> {
+        self.read_json(&self.root.join("nimctl/mixed-precision").join(format!("{}.json", key.to_hex())))
+    }
+
+    /// Remembers which nodes of a graph were found to need FP32; the journal of the search has had its day.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_mixed_precision(
+        &self,
+        key: &Sha256,
+        report: &MixedPrecisionReport,
+    ) -> Result<(), StoreError> {
+        let path = self.root.join("nimctl/mixed-precision").join(format!("{}.json", key.to_hex()));
+        self.write_json(&path, report)?;
+        match fs_err::remove_file(self.mixed_precision_journal(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns where a search for these nodes keeps its journal.
+    pub fn mixed_precision_journal(&self, key: &Sha256) -> PathBuf {
+        self.root.join("nimctl/mixed-precision").join(format!("{}.jsonl", key.to_hex()))
     }
 
     /// Returns where a profile's passport is.

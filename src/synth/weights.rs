@@ -47,12 +47,22 @@ fn stream_key(seed: u64, name: &str) -> u64 {
     digest.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))
 }
 
+/// Returns 32 evenly distributed bits.
+pub fn uniform_bits(seed: u64, name: &str, index: u64) -> u32 {
+    (split_mix(stream_key(seed, name), index) >> 32) as u32
+}
+
 #[inline]
-fn value(key: u64, index: u64, scale: f32) -> f32 {
+fn split_mix(key: u64, index: u64) -> u64 {
     let mut bits = key.wrapping_add(index.wrapping_mul(GOLDEN_GAMMA));
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^= bits >> 31;
+    bits ^ (bits >> 31)
+}
+
+#[inline]
+fn value(key: u64, index: u64, scale: f32) -> f32 {
+    let bits = split_mix(key, index);
     let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
     // At most 18 bits and a sign: exact.
     let centred = 2 * sum as i32 - 4 * 0xffff;

@@ -15,7 +15,7 @@ pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, OutputFile, Timings};
 
 use crate::canonical::NotCanonical;
 use crate::digest::Sha256;
-use crate::onnx::{GraphDigest, LOWERING_VERSION};
+use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
 use crate::profile::{Backend, ProfileSpec, Target, ToolIdentity, capability_tag};
 use crate::shape_range::ShapeRange;
 
@@ -75,6 +75,8 @@ pub struct Inputs<'a> {
     pub graphs: &'a BTreeMap<String, GraphDigest>,
     /// Shape ranges by graph and input.
     pub shape_ranges: &'a BTreeMap<String, BTreeMap<String, ShapeRange>>,
+    /// How a profile's graph is lowered, by profile and graph, where that is not what the recipe alone says.
+    pub lowerings: &'a BTreeMap<(String, String), LoweringOptions>,
     /// Versions and digests of each backend's libraries.
     pub toolchains: &'a BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
 }
@@ -101,7 +103,8 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
     let (mut lowerings, mut compilations) = (Vec::new(), Vec::new());
     for spec in profiles {
         for (graph, digest) in inputs.graphs {
-            let lowering = lowering_document(spec, digest);
+            let options = inputs.lowerings.get(&(spec.name(), graph.clone())).unwrap_or(&spec.lowering);
+            let lowering = lowering_document(options, digest);
             let lowered = lowering.key()?;
             let place = format!("{}/{graph}/lower-{}", inputs.model, spec.precision());
             add(
@@ -115,7 +118,7 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
                 },
             );
             if !spec.backend.ships_onnx() {
-                let document = compile_document(spec, graph, digest, inputs);
+                let document = compile_document(spec, options, graph, digest, inputs);
                 let place = format!("{}/{graph}/{}", inputs.model, spec.name());
                 add(
                     &mut compilations,
@@ -160,21 +163,22 @@ fn add(jobs: &mut Vec<Job>, job: Job) {
     }
 }
 
-fn lowering_document(spec: &ProfileSpec, digest: &GraphDigest) -> BuildKeyDocument {
-    BuildKeyDocument::new(Action::Lower, digest.clone(), spec.lowering.clone(), LOWERING_VERSION)
+fn lowering_document(options: &LoweringOptions, digest: &GraphDigest) -> BuildKeyDocument {
+    BuildKeyDocument::new(Action::Lower, digest.clone(), options.clone(), LOWERING_VERSION)
 }
 
 fn compile_document(
     spec: &ProfileSpec,
+    options: &LoweringOptions,
     graph: &str,
     digest: &GraphDigest,
     inputs: &Inputs<'_>,
 ) -> BuildKeyDocument {
-    let ProfileSpec { backend, target, lowering, workspace_mib, line: _ } = spec;
+    let ProfileSpec { backend, target, lowering: _, mixed_precision: _, workspace_mib, line: _ } = spec;
     let mut document = BuildKeyDocument::new(
         Action::Compile(backend.name().to_owned()),
         digest.clone(),
-        lowering.clone(),
+        options.clone(),
         LOWERING_VERSION,
     );
     document.toolchain = inputs.toolchains.get(backend).cloned().unwrap_or_default();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build_key::{BuildKey, BuildKeyDocument};
 use crate::digest::{Blake3, Sha256};
+use crate::mixed_precision::MixedPrecisionReport;
 use crate::onnx::LoweringReport;
 use crate::plan::PlanHeader;
 
@@ -30,6 +31,9 @@ pub struct BuildRecord {
     pub plan: Option<PlanHeader>,
     /// What lowering did, for a lowering.
     pub lowering: Option<LoweringReport>,
+    /// Which nodes were found to need FP32 by running the graph, for a lowering that asked for it.
+    #[serde(default)]
+    pub mixed_precision: Option<MixedPrecisionReport>,
     /// What the compiler warned of.
     pub warnings: Vec<String>,
 }

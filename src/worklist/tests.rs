@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::compute_capability::ComputeCapability;
+use crate::mixed_precision::MixedPrecision;
 use crate::onnx::{FileDigest, LoweringOptions, Precision};
 
 fn digest(bytes: &[u8]) -> GraphDigest {
@@ -16,7 +17,7 @@ fn digest(bytes: &[u8]) -> GraphDigest {
 
 fn spec(backend: &str, target: Target) -> ProfileSpec {
     let lowering = LoweringOptions::new(Precision::Fp16, backend);
-    ProfileSpec { backend: Backend::new(backend).unwrap(), target, lowering, workspace_mib: None, line: 1 }
+    ProfileSpec { backend: Backend::new(backend).unwrap(), target, lowering, mixed_precision: MixedPrecision::default(), workspace_mib: None, line: 1 }
 }
 
 fn gpu(name: &str, capability: ComputeCapability) -> Target {
@@ -30,7 +31,14 @@ fn resolve(specs: &[ProfileSpec], version: &str) -> Vec<Job> {
         .map(|name| (Backend::new(name).unwrap(), BTreeMap::from([(name.to_owned(), tool(version))])))
         .into();
     let ranges = BTreeMap::new();
-    let inputs = Inputs { model: "m", graphs: &graphs, shape_ranges: &ranges, toolchains: &toolchains };
+    let lowerings = BTreeMap::new();
+    let inputs = Inputs {
+        model: "m",
+        graphs: &graphs,
+        shape_ranges: &ranges,
+        lowerings: &lowerings,
+        toolchains: &toolchains,
+    };
     jobs(&specs.iter().collect::<Vec<_>>(), &inputs).unwrap()
 }
 

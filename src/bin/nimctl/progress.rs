@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use nimctl::mixed_precision::MixedPrecisionReport;
 use nimctl::ops::build::BuildEvent;
 use nimctl::toolchain::{Progress, Stage};
 
 use crate::output::Output;
-use crate::table::{duration, size};
+use crate::table::{duration, size, table};
 
 /// The lines of a build: one for each job that runs.
 pub(crate) struct BuildProgress {
@@ -52,6 +53,14 @@ impl BuildProgress {
                 clear(&mut running, &title);
                 self.line(&format!("{title}: {} in {}", size(size_bytes), duration(total_ms)));
             }
+            BuildEvent::MixedPrecision { title, report } => {
+                clear(&mut running, &title);
+                let text = mixed_precision_text(&title, &report);
+                match &self.lines {
+                    Some(lines) => lines.suspend(|| self.output.talk(&text)),
+                    None => self.output.talk(&text),
+                }
+            }
             BuildEvent::Warning { message } => match &self.lines {
                 Some(lines) => lines.suspend(|| self.output.warning(&message)),
                 None => self.output.warning(&message),
@@ -86,6 +95,38 @@ impl BuildProgress {
         let bar = running.entry(title.to_owned()).or_insert_with(|| lines.add(byte_bar()));
         show_bytes(bar, title, progress);
     }
+}
+
+/// Words what a search found: the nodes, and what each one costs.
+fn mixed_precision_text(title: &str, report: &MixedPrecisionReport) -> String {
+    let cosine = |cosine: Option<f64>| cosine.map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
+    let mut text = format!("{title}: {} of them", report.kept.len());
+    if report.min_row_cosine.is_some() {
+        text.push_str(&format!(
+            "; least row cosine {} without them, {} with them, after {} graphs{}",
+            cosine(report.row_cosine_before),
+            cosine(report.row_cosine_after),
+            report.evaluations,
+            if report.complete { "" } else { "; fewer might do, but the evaluations were used up" }
+        ));
+    }
+    if !report.kept.is_empty() {
+        let rows: Vec<Vec<String>> = report
+            .kept
+            .iter()
+            .map(|kept| {
+                vec![
+                    kept.node.clone(),
+                    kept.op_type.clone(),
+                    cosine(kept.row_cosine_if_lowered),
+                    size(kept.weight_bytes),
+                ]
+            })
+            .collect();
+        let heading = ["KEPT IN FP32", "OPERATOR", "COSINE IF LOWERED", "WEIGHTS"];
+        text.push_str(&format!("\n{}", table(&heading, &rows).trim_end()));
+    }
+    text
 }
 
 fn clear(running: &mut BTreeMap<String, ProgressBar>, title: &str) {

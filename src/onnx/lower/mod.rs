@@ -14,6 +14,7 @@ mod convert;
 mod emulate;
 mod forms;
 mod infer;
+mod observe;
 mod plan;
 mod policy;
 mod report;
@@ -30,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use observe::{MAGNITUDES, ObservedValue, observe};
 pub use policy::{Fp32Inside, fp32_inside};
 pub use scope::label;
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
@@ -144,6 +146,43 @@ pub fn report(file: &OnnxFile, options: &LoweringOptions) -> Result<LoweringRepo
         (one.produce)(&mut io::sink()).map_err(OnnxError::io("read", file.path()))
     })?;
     Ok(lowered.report.with_errors(&lowered.errors))
+}
+
+/// A node that lowering would lower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoweredNode {
+    /// Its name; the name of its first output where it has none.
+    pub node: String,
+    /// Its operator.
+    pub op_type: String,
+    /// The bytes of the FP32 weights that it would take lowered.
+    pub weight_bytes: u64,
+}
+
+/// Returns the nodes that [`lower`] would lower, in the graph's order; nodes of one name once.
+///
+/// # Errors
+/// As [`lower`], but for the destination.
+pub fn lowered_nodes(file: &OnnxFile, options: &LoweringOptions) -> Result<Vec<LoweredNode>, OnnxError> {
+    let source = Source::of(file, options.precision);
+    let plan = Plan::new(file, &source, options)?;
+    let mut sizes = std::collections::BTreeMap::new();
+    for tensor in plan.tensors.iter().filter(|tensor| tensor.data_type() == ElementType::Float.to_onnx()) {
+        sizes.insert(tensor.name(), tensor_size_bytes(file.path(), tensor)?);
+    }
+    let mut nodes: Vec<LoweredNode> = Vec::new();
+    let mut names = BTreeSet::new();
+    for_each_node(&plan.body, &mut |node| {
+        if node.decision == Decision::Lower && names.insert(node.label()) {
+            let low = node.proto.input.iter().zip(&node.low_inputs).filter(|(_, low)| **low);
+            nodes.push(LoweredNode {
+                node: node.label().into(),
+                op_type: node.proto.op_type().into(),
+                weight_bytes: low.filter_map(|(name, _)| sizes.get(name.as_str())).sum(),
+            });
+        }
+    });
+    Ok(nodes)
 }
 
 fn write(

@@ -7,7 +7,7 @@ use super::{BuildError, BuildOptions, BuildReport, JobError, JobLine, Mode, Outc
 use crate::atomic_file;
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{Manifest, ManifestFile, ManifestProfile, Workspace, store_uri};
-use crate::onnx::{GraphDigest, LOWERING_VERSION, Precision};
+use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, Precision};
 use crate::passport::{GraphPassport, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
     Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, Tags,
@@ -22,6 +22,8 @@ pub(super) struct Parts<'a> {
     pub recipe: &'a Recipe,
     pub digests: &'a BTreeMap<String, GraphDigest>,
     pub toolchains: &'a BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+    /// How a profile's graph is lowered, by profile and graph, where that is not what the recipe alone says.
+    pub lowerings: &'a BTreeMap<(String, String), LoweringOptions>,
     pub elsewhere: Vec<(&'a ProfileSpec, String)>,
     pub lines: Vec<JobLine>,
     pub finished: Finished,
@@ -31,7 +33,17 @@ pub(super) struct Parts<'a> {
 
 /// Puts every profile together that can be, and writes the manifest if nothing failed.
 pub(super) fn assemble(parts: &Parts<'_>) -> Result<BuildReport, BuildError> {
-    let Parts { recipe, digests: _, toolchains: _, elsewhere, lines, finished: _, store: _, options } = parts;
+    let Parts {
+        recipe,
+        digests: _,
+        toolchains: _,
+        lowerings: _,
+        elsewhere,
+        lines,
+        finished: _,
+        store: _,
+        options,
+    } = parts;
     let mut profiles = Vec::new();
     let mut entries = Vec::new();
     for spec in &recipe.profiles {
@@ -99,13 +111,23 @@ enum Records {
 
 /// Finds the records of a profile: of this build's jobs, or, for a profile that was not selected, of earlier builds.
 fn records_of(spec: &ProfileSpec, parts: &Parts<'_>) -> Result<Records, BuildError> {
-    let Parts { recipe, digests, toolchains, elsewhere: _, lines: _, finished, store, options: _ } = parts;
+    let Parts {
+        recipe,
+        digests,
+        toolchains,
+        lowerings: mixed,
+        elsewhere: _,
+        lines: _,
+        finished,
+        store,
+        options: _,
+    } = parts;
     if !spec.backend.ships_onnx() && !toolchains.contains_key(&spec.backend) {
         return Ok(Records::Absent);
     }
     let shape_ranges = recipe.shape_ranges();
     let inputs =
-        Inputs { model: &recipe.model.name, graphs: digests, shape_ranges: &shape_ranges, toolchains };
+        Inputs { model: &recipe.model.name, graphs: digests, shape_ranges: &shape_ranges, lowerings: mixed, toolchains };
     let mut lowerings = BTreeMap::new();
     let mut compilations = BTreeMap::new();
     for job in resolve_jobs(&[spec], &inputs)? {
@@ -133,7 +155,17 @@ fn put_together(
     graphs: &GraphRecords,
     parts: &Parts<'_>,
 ) -> Result<(ManifestProfile, Outcome), BuildError> {
-    let Parts { recipe, digests, toolchains, elsewhere: _, lines, finished: _, store, options } = parts;
+    let Parts {
+        recipe,
+        digests,
+        toolchains,
+        lowerings: _,
+        elsewhere: _,
+        lines,
+        finished: _,
+        store,
+        options,
+    } = parts;
     let mut files: Vec<OutputFile> = graphs
         .iter()
         .flat_map(|(graph, GraphPassport { lowering, compilation })| {

@@ -234,7 +234,8 @@ fn library_version(description: &Description) -> String {
     description.library.as_ref().map_or_else(|| "unknown".into(), |library| library.version.clone())
 }
 
-fn set_library(command: &mut BackendCommand, located: &Located) {
+/// Tells a worker where its library is.
+pub(super) fn set_library(command: &mut BackendCommand, located: &Located) {
     command
         .environment
         .insert(located.tool.override_variable().into(), located.folder.clone().into_os_string());

@@ -7,6 +7,7 @@ use crate::canonical::NotCanonical;
 use crate::error_kind::ErrorKind;
 use crate::manifest::ManifestError;
 use crate::onnx::OnnxError;
+use crate::ops::mixed_precision::MixedPrecisionError;
 use crate::recipe::{GraphMismatch, RecipeError};
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -82,6 +83,14 @@ pub enum BuildError {
         /// Why.
         source: WorkerError,
     },
+    /// The nodes that must stay in FP32 can't be found.
+    #[error("cannot find which nodes of graph `{graph}` must stay in FP32")]
+    MixedPrecision {
+        /// The graph.
+        graph: String,
+        /// Why.
+        source: MixedPrecisionError,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +127,7 @@ impl BuildError {
             Self::Onnx { source, .. } => source.kind(),
             Self::Toolchain { source, .. } => source.kind(),
             Self::Worker { source, .. } => source.kind(),
+            Self::MixedPrecision { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
             Self::Manifest(_) => ErrorKind::Input,
             Self::NotCanonical(_) => ErrorKind::Bug,

@@ -7,6 +7,7 @@ mod assemble;
 mod backends;
 mod error;
 mod jobs;
+mod mixed_precision;
 mod report;
 mod select;
 mod sources;
@@ -100,10 +101,12 @@ pub fn build(
     let digests = graphs.iter().map(|(name, graph)| (name.clone(), graph.digest.clone())).collect();
     let toolchains = backends::identities(&backends);
     let shape_ranges = recipe.shape_ranges();
+    let mixed = mixed_precision::resolve(&recipe, &here, &graphs, &store, options, on_event)?;
     let inputs = Inputs {
         model: &recipe.model.name,
         graphs: &digests,
         shape_ranges: &shape_ranges,
+        lowerings: &mixed.lowerings,
         toolchains: &toolchains,
     };
     let work = resolve_jobs(&here, &inputs)?
@@ -117,7 +120,7 @@ pub fn build(
 
     let must_run = work.iter().any(|(_, state)| matches!(state, JobState::MustRun(_)));
     let finished = if must_run && options.mode == Mode::Build {
-        jobs::run(&work, &graphs, &backends, &store, options, on_event)?
+        jobs::run(&work, &graphs, &backends, &store, &mixed, options, on_event)?
     } else {
         jobs::all_up_to_date(&work)
     };
@@ -128,6 +131,7 @@ pub fn build(
         recipe: &recipe,
         digests: &digests,
         toolchains: &toolchains,
+        lowerings: &mixed.lowerings,
         elsewhere,
         lines,
         finished,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::JobError;
+use crate::mixed_precision::MixedPrecisionReport;
 use crate::profile::{ProfileId, ProfileSpec, Tags};
 use crate::recipe::Recipe;
 use crate::store::reason_lines;
@@ -51,6 +52,13 @@ pub enum BuildEvent {
         total_ms: u64,
         /// The size of what came out.
         size_bytes: u64,
+    },
+    /// It was found which nodes of a graph must stay in FP32.
+    MixedPrecision {
+        /// What people call the search.
+        title: String,
+        /// What was found.
+        report: Box<MixedPrecisionReport>,
     },
     /// Something the user should know.
     Warning {

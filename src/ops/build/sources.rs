@@ -39,7 +39,7 @@ pub(super) fn resolve(
         if options.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let RecipeGraph { source, source_line, shapes: _, shape_lines: _ } = graph;
+        let RecipeGraph { source, source_line, shapes: _, shape_lines: _, samples: _ } = graph;
         let (recipe_path, line) = (recipe.path.clone(), *source_line);
         let path = fetch(name, source, options, on_event).map_err(|error| match error {
             FetchError::Source(source) if source.kind() == ErrorKind::Interrupted => BuildError::Cancelled,

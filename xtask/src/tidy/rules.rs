@@ -11,6 +11,7 @@ const CORE: &[&str] = &[
     "error_kind",
     "gpu",
     "manifest",
+    "mixed_precision",
     "onnx",
     "passport",
     "plan",

@@ -72,6 +72,7 @@ pub(super) fn run(
         peak_memory_bytes: answer.peak_memory_bytes,
         plan: header,
         lowering: None,
+        mixed_precision: None,
         warnings: answer.result.warnings,
     })
 }

@@ -47,6 +47,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         peak_memory_bytes: None,
         plan: None,
         lowering: report,
+        mixed_precision: context.mixed.report(&job.graph, &job.document.lowering).cloned(),
         warnings,
     })
 }

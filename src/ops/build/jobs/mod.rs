@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::backends::BackendHere;
+use super::mixed_precision::MixedLowerings;
 use super::sources::SourceGraph;
 use super::{BuildError, BuildEvent, BuildOptions, JobError};
 use crate::error_kind::ErrorKind;
@@ -27,6 +28,7 @@ pub(super) struct Context<'a> {
     pub graphs: &'a BTreeMap<String, SourceGraph>,
     pub backends: &'a BTreeMap<Backend, BackendHere>,
     pub store: &'a Store,
+    pub mixed: &'a MixedLowerings,
     pub options: &'a BuildOptions,
     pub on_event: &'a (dyn Fn(BuildEvent) + Sync),
 }
@@ -37,10 +39,11 @@ pub(super) fn run(
     graphs: &BTreeMap<String, SourceGraph>,
     backends: &BTreeMap<Backend, BackendHere>,
     store: &Store,
+    mixed: &MixedLowerings,
     options: &BuildOptions,
     on_event: &(dyn Fn(BuildEvent) + Sync),
 ) -> Result<Finished, BuildError> {
-    let context = Context { graphs, backends, store, options, on_event };
+    let context = Context { graphs, backends, store, mixed, options, on_event };
     for (job, _) in work.iter().filter(|(_, state)| matches!(state, JobState::UpToDate(_))) {
         store.remember_places(job)?;
     }
