@@ -1,4 +1,5 @@
-//! `test`: all tests, with real workers and libraries, and the comparison of a build with what is committed.
+//! `test`: all tests, with real workers and libraries, the comparison of a build with what is committed, and a sample of
+//! the operator tests.
 
 use anyhow::{Context as _, Result, bail};
 use xshell::cmd;
@@ -12,6 +13,11 @@ const DEMO_MANIFEST: &str = "manifests/nvclip-demo/model_manifest.yaml";
 
 /// A program that computes a manifest's ids without any of our code.
 const STRANGER: &str = "tests/recompute_ids.py";
+
+/// Lowers ONNX's own operator tests, and runs the results; fetches what it needs with pip, or says why not.
+const OPERATORS: &str = "tests/operators/run.py";
+/// How many operators take part here; the script alone runs all tests.
+const OPERATOR_SAMPLE: &str = "60";
 
 /// Sets everything up, then runs the tests. With `arguments` for the test runner, only what they select.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
@@ -38,16 +44,17 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
         execute(cmd!(shell, "cargo test --workspace --all-targets {arguments...}"))?;
     }
     if !arguments.is_empty() {
-        say("skipped, since tests were selected: doc tests and the comparison of a build");
+        say("skipped, since tests were selected: doc tests, the comparison of a build, and operator tests");
         return Ok(());
     }
     compare_build(project)?;
     if project.root().join(STRANGER).is_file() {
-        execute(cmd!(shell, "python3 {STRANGER} {DEMO_MANIFEST}"))
+        execute(cmd!(shell, "python3 {STRANGER} {DEMO_MANIFEST}"))?;
     } else {
         say(&format!("skipped: ids computed without our code, because there is no {STRANGER}"));
-        Ok(())
     }
+    let nimctl = project.executables.join("nimctl");
+    execute(cmd!(shell, "python3 {OPERATORS} --nimctl {nimctl} --sample {OPERATOR_SAMPLE}"))
 }
 
 /// Builds the demo from nothing, and compares its manifest with the committed one.

@@ -1,199 +1,108 @@
-//! `bench build`: what `nimctl build` costs over the plain Python API of TensorRT-RTX, which is the least that anybody
-//! pays for the same plan.
+//! `bench`: what `nimctl` costs beside the programs that people would otherwise use, on the same machine in the same
+//! run.
 
+mod build;
+mod lower;
 mod timed;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xshell::{Cmd, Shell, cmd};
+use xshell::{Shell, cmd};
 
-use crate::libclang;
-use crate::project::{Project, read, run as execute, say};
-use crate::set_up::libraries;
-use timed::{Run, timed};
+use crate::project::{Project, read, run as execute};
+use timed::Run;
 
-/// One target: at most so many times the peer's wall time.
-const MOST_RATIO: f64 = 1.10;
-/// Four targets at once: at least so many times faster than four peers in a row.
-const LEAST_SPEED_UP: f64 = 1.5;
-/// The size that the bounds are for.
+/// The size that bounds are for.
 const BOUND_SIZE: &str = "l14";
 
-const TARGETS: [&str; 4] = ["8.0", "8.6", "8.9", "12.0"];
-const ONE_TARGET: &str = "8.9";
-const INPUT: &str = "IMAGE";
-const SHAPES: [&str; 3] = ["1x3x224x224", "8x3x224x224", "64x3x224x224"];
-
 struct Options {
-    size: String,
+    /// None if not given.
+    size: Option<String>,
     repeat: usize,
 }
 
-/// Where everything is that the runs need.
-struct Bench<'a> {
-    shell: &'a Shell,
-    nimctl: PathBuf,
-    peer: PathBuf,
-    python_packages: PathBuf,
-    /// The graph in the precision that is compiled.
-    lowered: PathBuf,
-    /// A store with the lowered graph and no plan.
-    prepared_store: PathBuf,
-    /// Removed at the end.
-    work: PathBuf,
-}
-
-/// Times builds, prints a comparison, and fails if a bound isn't met.
+/// Runs one comparison; fails if a bound isn't met.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
-    let options = parse(arguments)?;
-    let temporary = project.shell.create_temp_dir().context("no temporary folder can be made")?;
-    let bench = prepare(project, &options, temporary.path())?;
-    let one = compare(&bench, &[ONE_TARGET], options.repeat)?;
-    let four = compare(&bench, &TARGETS, options.repeat)?;
-
-    println!("\nsize {}, image tower, median (least) of {} runs, interleaved", options.size, options.repeat);
-    print_comparison("one target", &one);
-    print_comparison("four targets", &four);
-    let floor = copy_time(&bench, &one.plan)?;
-    println!("floor: writing one plan of {:.0} MB takes {:.2} s here", one.plan_mb, floor.as_secs_f64());
-
-    let ratio = one.ours.wall() / one.peers.wall();
-    let speed_up = four.peers.wall() / four.ours.wall();
-    println!("one target: {ratio:.2} times the peer's time (at most {MOST_RATIO:.2})");
-    println!("four targets: {speed_up:.2} times faster (at least {LEAST_SPEED_UP:.2})");
-    println!("plans: the same bytes");
-    if options.size != BOUND_SIZE {
-        say(&format!("the bounds are for size {BOUND_SIZE}, and not applied to {}", options.size));
-        return Ok(());
+    let (what, arguments) = arguments.split_first().map_or(("", arguments), |(what, rest)| (what, rest));
+    match what {
+        "build" => build::run(project, &parse(arguments)?),
+        "lower" => lower::run(project, &parse(arguments)?),
+        _ => bail!("bench takes `build` or `lower`, then [--size SIZE] [--repeat N]"),
     }
-    ensure!(ratio <= MOST_RATIO && speed_up >= LEAST_SPEED_UP, "a bound is not met");
-    Ok(())
 }
 
 fn parse(arguments: &[String]) -> Result<Options> {
-    let mut options = Options { size: BOUND_SIZE.into(), repeat: 3 };
+    let mut options = Options { size: None, repeat: 3 };
     let mut arguments = arguments.iter().map(String::as_str);
-    ensure!(
-        arguments.next() == Some("build"),
-        "bench knows one thing: `bench build [--size SIZE] [--repeat N]`"
-    );
     while let Some(option) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{option} has no value"))?;
         match option {
-            "--size" => options.size = value.into(),
+            "--size" => options.size = Some(value.into()),
             "--repeat" => options.repeat = value.parse().context("--repeat takes a number")?,
-            _ => bail!("bench build takes --size and --repeat, not {option}"),
+            _ => bail!("bench takes --size and --repeat, not {option}"),
         }
     }
     ensure!(options.repeat > 0, "--repeat 0 measures nothing");
     Ok(options)
 }
 
-/// Builds and fetches what is measured; models and packages are kept in `bench` in the build folder.
-fn prepare<'a>(project: &'a Project, options: &Options, work: &Path) -> Result<Bench<'a>> {
-    let shell = &project.shell;
-    libraries(project)?;
-    let libclang = libclang::variables(project)?;
-    execute(cmd!(shell, "cargo build --release --package nimctl"))?;
-    execute(
-        cmd!(
-            shell,
-            "cargo build --release --package nimctl --no-default-features --features tensorrt-rtx
-             --bin nimctl-backend-tensorrt-rtx"
-        )
-        .envs(libclang.iter().map(|(name, value)| (name, value))),
-    )?;
-    let profiles = project.executables.parent().context("the executables are in no build folder")?;
-    let nimctl = profiles.join("release/nimctl");
-    let kept = profiles.join("bench");
+/// Builds `nimctl` as users have it, and returns where it is.
+fn release_nimctl(project: &Project) -> Result<PathBuf> {
+    execute(cmd!(project.shell, "cargo build --release --package nimctl"))?;
+    Ok(build_folder(project)?.join("release/nimctl"))
+}
 
-    let (package, version) = pinned(&shell.read_file("toolchain.lock.yaml")?)?;
-    let python_packages = kept.join(format!("python-{version}"));
-    if !python_packages.is_dir() {
-        let bindings = package.replace("-libs", "-bindings");
-        let new = kept.join("python.new");
-        shell.remove_path(&new)?;
-        execute(cmd!(
-            shell,
-            "python3 -m pip install --quiet --no-deps --target {new} {package}=={version} {bindings}=={version}"
-        ))?;
-        execute(cmd!(shell, "mv {new} {python_packages}"))?;
-    }
-    let model = kept.join(&options.size);
+/// Returns where models and packages are kept from run to run.
+fn kept(project: &Project) -> Result<PathBuf> {
+    Ok(build_folder(project)?.join("bench"))
+}
+
+fn build_folder(project: &Project) -> Result<&Path> {
+    project.executables.parent().context("the executables are in no build folder")
+}
+
+/// Returns a folder with the image tower `vision.onnx` of a size, generated the first time.
+fn model(project: &Project, nimctl: &Path, size: &str) -> Result<PathBuf> {
+    let shell = &project.shell;
+    let model = kept(project)?.join(size);
     if !model.is_dir() {
-        let (new, size) = (kept.join("model.new"), &options.size);
+        let new = kept(project)?.join("model.new");
         shell.remove_path(&new)?;
         execute(cmd!(shell, "{nimctl} model synth nvclip --size {size} -o {new}"))?;
         execute(cmd!(shell, "mv {new} {model}"))?;
     }
-    shell.write_file(work.join("recipe.yaml"), recipe(&model.join("vision.onnx"), &TARGETS))?;
-    shell.write_file(work.join("one.yaml"), recipe(&model.join("vision.onnx"), &[ONE_TARGET]))?;
-    let peer = work.join("peer.py");
-    shell.write_file(&peer, include_str!("peer.py"))?;
-    let (store, manifest) = (work.join("prepared"), work.join("prepared.yaml"));
-    let recipe = work.join("recipe.yaml");
-    execute(cmd!(
-        shell,
-        "{nimctl} build {recipe} --only backend=onnx --store {store} --manifest {manifest}"
-    ))?;
-    let files = digests(&shell.read_file(&manifest)?, ".onnx");
-    let [digest] = files.as_slice() else {
-        bail!("{files:?} is not one graph: external data is not handled")
-    };
-    // TensorRT looks at the name only in messages.
-    let lowered = store.join("blobs/sha256").join(digest);
-    Ok(Bench { shell, nimctl, peer, python_packages, lowered, prepared_store: store, work: work.into() })
+    Ok(model)
 }
 
-/// Returns package and version of TensorRT for RTX in the text of the lock.
-fn pinned(lock: &str) -> Result<(String, String)> {
-    let mut lines = lock.lines().skip_while(|line| *line != "  tensorrt-rtx:");
-    let mut value = |key: &str| {
-        lines
-            .find_map(|line| {
-                line.trim().strip_prefix(key)?.strip_prefix(": ").map(|v| v.trim_matches('"').to_owned())
-            })
-            .with_context(|| format!("toolchain.lock.yaml has no {key} of tensorrt-rtx"))
-    };
-    Ok((value("package")?, value("version")?))
-}
-
-fn recipe(graph: &Path, targets: &[&str]) -> String {
-    let [min, opt, max] = SHAPES.map(|shape| format!("[{}]", shape.replace('x', ", ")));
-    format!(
-        "schema: nimctl.recipe/1
-model: {{ name: bench, release: \"1\" }}
-graphs:
-  vision:
-    source:
-      path: {graph:?}
-    shapes:
-      {INPUT}: {{ min: {min}, opt: {opt}, max: {max} }}
-profiles:
-  - backend: tensorrt-rtx
-    precisions: [fp16]
-    targets:
-      compute_capabilities: {targets:?}
-  - backend: onnxruntime
-    precisions: [fp16]
-    targets: generic
-"
-    )
-}
-
-/// Returns the digests of a manifest's files with an ending, in their order.
-fn digests(manifest: &str, ending: &str) -> Vec<String> {
-    let mut wanted = false;
-    let mut digests = Vec::new();
-    for line in manifest.lines().map(str::trim) {
-        if let Some(digest) = line.strip_prefix("uri: store:sha256:").filter(|_| wanted) {
-            digests.push(digest.to_owned());
-        }
-        wanted = line.strip_suffix(':').is_some_and(|name| name.ends_with(ending));
+/// Returns a folder of Python packages, fetched with pip the first time.
+fn python_packages(project: &Project, name: &str, requirements: &[String]) -> Result<PathBuf> {
+    let shell = &project.shell;
+    let packages = kept(project)?.join(name);
+    if !packages.is_dir() {
+        let new = kept(project)?.join("python.new");
+        shell.remove_path(&new)?;
+        execute(cmd!(shell, "python3 -m pip install --quiet --no-deps --target {new} {requirements...}"))?;
+        execute(cmd!(shell, "mv {new} {packages}"))?;
     }
-    digests
+    Ok(packages)
+}
+
+/// Returns how long a plain copy of a file takes, when it is all in memory.
+fn copy_time(shell: &Shell, file: &Path, copy: &Path) -> Result<Duration> {
+    read(cmd!(shell, "sha256sum {file}"))?;
+    execute(cmd!(shell, "sync"))?;
+    let start = Instant::now();
+    read(cmd!(shell, "dd if={file} of={copy} bs=4M conv=fsync"))?;
+    let time = start.elapsed();
+    shell.remove_path(copy)?;
+    Ok(time)
+}
+
+fn size_bytes(shell: &Shell, file: &Path) -> Result<u64> {
+    let size = read(cmd!(shell, "stat --format %s {file}"))?;
+    size.trim().parse().context("stat printed no size")
 }
 
 /// All runs of one side.
@@ -203,153 +112,50 @@ struct Side(Vec<Run>);
 impl Side {
     /// The median wall time in seconds.
     fn wall(&self) -> f64 {
-        let mut walls = self.walls();
-        walls.sort_by(f64::total_cmp);
-        let middle = walls.len() / 2;
-        if walls.len() % 2 == 1 { walls[middle] } else { f64::midpoint(walls[middle - 1], walls[middle]) }
+        median(self.walls())
     }
 
     fn walls(&self) -> Vec<f64> {
         self.0.iter().map(|run| run.wall.as_secs_f64()).collect()
     }
-}
 
-struct Comparison {
-    ours: Side,
-    peers: Side,
-    /// One of the plans, and its size.
-    plan: PathBuf,
-    plan_mb: f64,
-}
-
-/// Runs both sides in turn; the plans must be the same bytes.
-fn compare(bench: &Bench<'_>, targets: &[&str], repeat: usize) -> Result<Comparison> {
-    let Bench { shell, work, .. } = bench;
-    let recipe = work.join(if targets.len() == 1 { "one.yaml" } else { "recipe.yaml" });
-    let (mut ours, mut peers) = (Side::default(), Side::default());
-    for round in 1..=repeat {
-        say(&format!("{} target(s), round {round} of {repeat}", targets.len()));
-        // Each side is first in every second round, for a machine that grows warm or busy.
-        let mut built = Vec::new();
-        for ours_runs in [round % 2 == 1, round % 2 == 0] {
-            // Nobody pays for writing back what the other left in memory.
-            execute(cmd!(shell, "sync"))?;
-            if ours_runs {
-                let (run, digests) = build(bench, &recipe)?;
-                ours.0.push(run);
-                built = digests;
-            } else {
-                peers.0.push(peers_in_a_row(bench, targets)?);
-            }
-        }
-        let mut theirs = Vec::new();
-        for target in targets {
-            let plan = peers_plan(bench, target);
-            let line = read(cmd!(shell, "sha256sum {plan}"))?;
-            theirs.push(line.split_whitespace().next().unwrap_or_default().to_owned());
-        }
-        built.sort();
-        theirs.sort();
-        ensure!(built == theirs, "the plans differ: nimctl's are {built:?}, the peer's {theirs:?}");
+    /// The largest peak of all runs.
+    fn peak_kib(&self) -> u64 {
+        self.0.iter().map(|run| run.peak_kib).max().unwrap_or_default()
     }
-    let plan = peers_plan(bench, ONE_TARGET);
-    let size = read(cmd!(shell, "stat --format %s {plan}"))?;
-    let plan_mb = size.trim().parse::<f64>().context("stat printed no size")? / 1e6;
-    Ok(Comparison { ours, peers, plan, plan_mb })
 }
 
-/// Builds a recipe's plans in a store that has all else; returns also the digests of the plans.
-fn build(bench: &Bench<'_>, recipe: &Path) -> Result<(Run, Vec<String>)> {
-    let Bench { shell, nimctl, work, prepared_store, .. } = bench;
-    let (store, manifest) = (work.join("store"), work.join("manifest.yaml"));
-    // Blobs are never written twice, and other files are replaced by renames: links are as good as copies.
-    execute(cmd!(shell, "cp -al {prepared_store} {store}"))?;
-    let build = cmd!(
-        shell,
-        "{nimctl} build {recipe} --only backend=tensorrt-rtx --store {store} --manifest {manifest}"
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+}
+
+fn print_side(what: &str, name: &str, side: &Side) {
+    let least = side.walls().into_iter().fold(f64::INFINITY, f64::min);
+    println!(
+        "{what:<14}{name:<22}{:>8.2} s ({least:.2} s)   peak {:>5} MiB",
+        side.wall(),
+        side.peak_kib() / 1024
     );
-    let run = timed(shell, build)?;
-    let built = digests(&shell.read_file(&manifest)?, ".plan");
-    shell.remove_path(&store)?;
-    Ok((run, built))
-}
-
-/// Runs the peer for one target after the other, as a script would; returns the time of all and the largest peak.
-fn peers_in_a_row(bench: &Bench<'_>, targets: &[&str]) -> Result<Run> {
-    let mut sum = Run { wall: Duration::ZERO, peak_kib: 0 };
-    for target in targets {
-        let Run { wall, peak_kib } = timed(bench.shell, peer(bench, target, &peers_plan(bench, target)))?;
-        sum = Run { wall: sum.wall + wall, peak_kib: sum.peak_kib.max(peak_kib) };
-    }
-    Ok(sum)
-}
-
-fn peers_plan(bench: &Bench<'_>, target: &str) -> PathBuf {
-    bench.work.join(format!("{target}.plan"))
-}
-
-fn peer<'a>(bench: &Bench<'a>, target: &str, plan: &Path) -> Cmd<'a> {
-    bench
-        .shell
-        .cmd("python3")
-        .env("PYTHONPATH", &bench.python_packages)
-        .args([bench.peer.as_path(), &bench.lowered, plan])
-        .args([target, INPUT])
-        .args(SHAPES)
-}
-
-/// Returns how long writing a plan takes, when it is all in memory.
-fn copy_time(bench: &Bench<'_>, plan: &Path) -> Result<Duration> {
-    let copy = bench.work.join("copy");
-    read(cmd!(bench.shell, "sha256sum {plan}"))?;
-    let start = Instant::now();
-    read(cmd!(bench.shell, "dd if={plan} of={copy} bs=4M conv=fsync"))?;
-    let time = start.elapsed();
-    bench.shell.remove_path(copy)?;
-    Ok(time)
-}
-
-fn print_comparison(what: &str, comparison: &Comparison) {
-    for (name, side) in [("nimctl build", &comparison.ours), ("Python API", &comparison.peers)] {
-        let least = side.walls().into_iter().fold(f64::INFINITY, f64::min);
-        let peak = side.0.iter().map(|run| run.peak_kib).max().unwrap_or_default();
-        println!("{what:<14}{name:<14}{:>8.2} s ({least:.2} s)   peak {:>5} MiB", side.wall(), peak / 1024);
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::{digests, parse, pinned, recipe};
-
-    #[test]
-    fn digests_are_those_of_the_ending() {
-        let manifest = "files:\n  contents.json:\n    uri: store:sha256:aa\n  vision/model.plan:\n    uri: store:sha256:bb\n    checksum: blake3:cc\n";
-        assert_eq!(digests(manifest, ".plan"), ["bb"]);
-        assert_eq!(digests(manifest, ".onnx"), [""; 0]);
-    }
-
-    #[test]
-    fn the_lock_names_the_version() {
-        let lock =
-            "tools:\n  x:\n    package: p\n  tensorrt-rtx:\n    package: t-libs\n    version: \"1.7\"\n";
-        assert_eq!(pinned(lock).unwrap(), ("t-libs".to_owned(), "1.7".to_owned()));
-        assert!(pinned("tools:\n").is_err());
-    }
+    use super::{median, parse};
 
     #[test]
     fn options_are_refused_where_unknown() {
         let parse = |line: &str| parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(parse("build --size tiny --repeat 2").unwrap().repeat, 2);
-        for line in ["x", "build --size", "build --repeat 0", "build --x 1"] {
+        assert_eq!(parse("--size tiny --repeat 2").unwrap().repeat, 2);
+        for line in ["x", "--size", "--repeat 0", "--x 1"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn the_recipe_quotes_its_path() {
-        assert!(recipe(Path::new("/a b/v.onnx"), &["8.0", "8.9"]).contains("path: \"/a b/v.onnx\""));
-        assert!(recipe(Path::new("v"), &["8.0", "8.9"]).contains("compute_capabilities: [\"8.0\", \"8.9\"]"));
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]).to_string(), "2");
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]).to_string(), "2.5");
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use xshell::{Cmd, Shell};
 
-/// How often memory is looked at; short against builds of seconds.
-const PERIOD: Duration = Duration::from_millis(20);
+/// How often memory is looked at, at most and at least; in between, after each 32nd part of the time so far.
+const PERIODS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 
 /// What one run took.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(super) fn timed(shell: &Shell, command: Cmd<'_>) -> Result<Run> {
             break status;
         }
         look(shell, child.id(), &mut peaks);
-        std::thread::sleep(PERIOD);
+        std::thread::sleep((start.elapsed() / 32).clamp(PERIODS[0], PERIODS[1]));
     };
     let wall = start.elapsed();
     ensure!(status.success(), "`{text}` failed ({status})");

@@ -1,6 +1,6 @@
 """Builds one plan with nothing but TensorRT-RTX's own Python API: what `nimctl build` is measured against.
 
-Usage: peer.py GRAPH PLAN COMPUTE_CAPABILITY INPUT MIN OPT MAX (shapes as 1x3x224x224)
+Usage: build_peer.py GRAPH PLAN COMPUTE_CAPABILITY INPUT MIN OPT MAX (shapes as 1x3x224x224)
 """
 
 import sys
