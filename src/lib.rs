@@ -24,7 +24,7 @@
 //! ```
 //!
 //! [`ops::build`] is this picture as a function. The other operations are parts of it: [`ops::hash_profile`],
-//! [`ops::synth`].
+//! [`ops::inspect`], [`ops::synth`].
 //!
 //! # Layers
 //!

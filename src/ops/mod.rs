@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod hash_profile;
+pub mod inspect;
 pub mod synth;

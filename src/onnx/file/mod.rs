@@ -1,5 +1,6 @@
 //! An ONNX model on disk, mapped, with its external data checked.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::onnx::graph_digest::{FileDigest, GraphDigest};
 use crate::onnx::mapped_file;
 use crate::onnx::not_onnx::explain;
 use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
+use crate::onnx::summary::ExternalFile;
 use crate::onnx::tensor_bytes::inline_bytes;
 use crate::onnx::tensor_info::TensorInfo;
 use crate::onnx::visit::visit_tensors;
@@ -33,7 +35,15 @@ impl OnnxFile {
     /// # Errors
     /// The file is unreadable, no ONNX model or cut off; or an external file is missing, too short or elsewhere.
     pub fn open(path: &Path) -> Result<Self, OnnxError> {
-        let mapped = mapped_file::map(path).map_err(OnnxError::io("read", path))?;
+        Self::from_bytes(path, mapped_file::map(path).map_err(OnnxError::io("read", path))?)
+    }
+
+    /// Decodes a model that is in memory already, as if `path` had been opened: errors name it, and external tensors
+    /// are looked for beside it.
+    ///
+    /// # Errors
+    /// Those of [`OnnxFile::open`], but that the file is unreadable.
+    pub fn from_bytes(path: &Path, mapped: Bytes) -> Result<Self, OnnxError> {
         if mapped.is_empty() {
             return Err(OnnxError::Empty { path: path.into() });
         }
@@ -71,11 +81,25 @@ impl OnnxFile {
         &self.external_paths
     }
 
+    /// Returns the external files with their sizes, as [`OnnxFile::external_files`] lists them.
+    pub fn external_sizes(&self) -> Vec<ExternalFile> {
+        let file = |(path, bytes): (&PathBuf, &Bytes)| ExternalFile {
+            path: path.clone(),
+            size_bytes: bytes.len() as u64,
+        };
+        self.external.iter().map(file).collect()
+    }
+
+    /// Returns the size of the model file, without its external files.
+    pub fn size_bytes(&self) -> u64 {
+        self.mapped.len() as u64
+    }
+
     /// Returns the inputs that a caller feeds: those that no initializer fills.
     pub fn inputs(&self) -> Vec<TensorInfo> {
         let graph = self.graph();
-        let filled = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
-        graph.input.iter().filter(|value| !filled(value.name())).map(TensorInfo::of).collect()
+        let filled: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+        graph.input.iter().filter(|value| !filled.contains(value.name())).map(TensorInfo::of).collect()
     }
 
     /// Returns the outputs.
@@ -103,7 +127,7 @@ impl OnnxFile {
     }
 
     pub(super) fn graph(&self) -> &GraphProto {
-        self.model.graph.as_ref().expect("checked in OnnxFile::open")
+        self.model.graph.as_ref().expect("checked in OnnxFile::from_bytes")
     }
 }
 

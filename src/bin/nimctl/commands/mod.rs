@@ -3,6 +3,7 @@
 mod backend;
 mod build;
 mod hash_profile;
+mod inspect;
 mod model;
 mod recipe;
 mod schema;
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
+        Command::Inspect { model } => inspect::run(&model, output),
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
         Command::Backend(arguments) => backend::run(&arguments, &global, output),
         Command::Model(arguments) => model::run(&arguments, output),
