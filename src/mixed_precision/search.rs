@@ -45,7 +45,8 @@ pub fn smallest_passing<E>(
         let mut smaller = None;
         let chunks: Vec<&[usize]> = current.chunks(length).collect();
         // One part is all there is: nothing at all may do.
-        let parts_alone = if parts == 1 { vec![Vec::new()] } else { chunks.iter().map(|part| part.to_vec()).collect() };
+        let parts_alone =
+            if parts == 1 { vec![Vec::new()] } else { chunks.iter().map(|part| part.to_vec()).collect() };
         let complements = chunks.iter().enumerate().map(|(index, _)| {
             let others = chunks.iter().enumerate().filter(|(other, _)| *other != index);
             others.flat_map(|(_, part)| part.iter().copied()).collect::<Vec<usize>>()

@@ -12,7 +12,7 @@ use memmap2::{Advice, Mmap, UncheckedAdvice};
 #[derive(Clone, Debug)]
 pub(super) struct MappedFile {
     bytes: Bytes,
-    /// None for an empty file, which can't be mapped.
+    /// None for an empty file, which can't be mapped, and for bytes that were in memory.
     mapping: Option<Arc<Mmap>>,
 }
 
@@ -51,6 +51,11 @@ impl MappedFile {
         Ok(Self { bytes: Bytes::from_owner(Shared(Arc::clone(&mapping))), mapping: Some(mapping) })
     }
 
+    /// Takes bytes that are in memory already.
+    pub(super) fn in_memory(bytes: Bytes) -> Self {
+        Self { bytes, mapping: None }
+    }
+
     /// Returns the contents.
     pub(super) fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -60,7 +65,8 @@ impl MappedFile {
     /// them from the file again. Returns whether they are of this file.
     pub(super) fn release(&self, bytes: &[u8]) -> bool {
         let Some(mapping) = &self.mapping else { return false };
-        let (all, part): (Range<*const u8>, Range<*const u8>) = (mapping.as_ptr_range(), bytes.as_ptr_range());
+        let (all, part): (Range<*const u8>, Range<*const u8>) =
+            (mapping.as_ptr_range(), bytes.as_ptr_range());
         if part.start < all.start || part.end > all.end {
             return false;
         }

@@ -1,6 +1,6 @@
 //! Reads, writes and lowers ONNX graphs.
 //!
-//! [`OnnxFile`] maps a model and checks its external data; [`write_model`] writes one whose weights are produced on
+//! [`OnnxFile`] maps a model and checks its external data; [`Summary`] says what is in it; [`write_model`] writes one whose weights are produced on
 //! demand; [`lower()`](lower::lower) turns an FP32 graph into an FP16 or BF16 one. Weights are never in memory as a
 //! whole: they are read in place from the mapping, and written in pieces.
 
@@ -15,6 +15,7 @@ mod not_onnx;
 mod parallel;
 mod precision;
 pub mod proto;
+pub mod summary;
 mod tensor_bytes;
 mod tensor_info;
 mod tensor_size;
@@ -27,5 +28,6 @@ pub use file::{OnnxFile, graph_digest};
 pub use graph_digest::{FileDigest, GraphDigest};
 pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringReport};
 pub use precision::{Precision, UnknownPrecision};
+pub use summary::Summary;
 pub use tensor_info::{Dimension, TensorInfo};
 pub use write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, Produce, WrittenFile, write_model};

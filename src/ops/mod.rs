@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod hash_profile;
+pub mod inspect;
 pub mod lower;
 pub mod mixed_precision;
 pub mod synth;

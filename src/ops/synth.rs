@@ -16,8 +16,11 @@ pub fn write_nvclip(size: NvclipSize, seed: u64, folder: &Path) -> Result<Vec<Fi
     for tower in [NvclipTower::Vision, NvclipTower::Text] {
         for written in write_nvclip_tower(size, tower, seed, &folder.join(format!("{tower}.onnx")))? {
             let path = folder.join(&written.path);
-            let (sha256, size_bytes) = Sha256::of_file(&path)
-                .map_err(|source| OnnxError::Io { action: "read", path: path.clone(), source })?;
+            let (sha256, size_bytes) = Sha256::of_file(&path).map_err(|source| OnnxError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            })?;
             files.push(FileDigest { path: written.path, sha256, size_bytes });
         }
     }

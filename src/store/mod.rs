@@ -284,11 +284,7 @@ impl Store {
     ///
     /// # Errors
     /// A store that can't be written.
-    pub fn put_mixed_precision(
-        &self,
-        key: &Sha256,
-        report: &MixedPrecisionReport,
-    ) -> Result<(), StoreError> {
+    pub fn put_mixed_precision(&self, key: &Sha256, report: &MixedPrecisionReport) -> Result<(), StoreError> {
         let path = self.root.join("nimctl/mixed-precision").join(format!("{}.json", key.to_hex()));
         self.write_json(&path, report)?;
         match fs_err::remove_file(self.mixed_precision_journal(key)) {

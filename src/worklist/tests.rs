@@ -17,7 +17,14 @@ fn digest(bytes: &[u8]) -> GraphDigest {
 
 fn spec(backend: &str, target: Target) -> ProfileSpec {
     let lowering = LoweringOptions::new(Precision::Fp16, backend);
-    ProfileSpec { backend: Backend::new(backend).unwrap(), target, lowering, mixed_precision: MixedPrecision::default(), workspace_mib: None, line: 1 }
+    ProfileSpec {
+        backend: Backend::new(backend).unwrap(),
+        target,
+        lowering,
+        mixed_precision: MixedPrecision::default(),
+        workspace_mib: None,
+        line: 1,
+    }
 }
 
 fn gpu(name: &str, capability: ComputeCapability) -> Target {

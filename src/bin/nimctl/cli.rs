@@ -93,6 +93,15 @@ pub(crate) enum Command {
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.
     Lower(Lower),
+    /// Show what is in an ONNX file: inputs, outputs, operators, parameters.
+    #[command(after_help = "\
+Examples:
+  nimctl inspect models/nvclip-tiny/vision.onnx
+  nimctl inspect model.onnx --output json")]
+    Inspect {
+        /// The ONNX file.
+        model: PathBuf,
+    },
     /// Install and list the compiler libraries.
     #[command(subcommand, arg_required_else_help = true)]
     Toolchain(Toolchain),

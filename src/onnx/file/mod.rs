@@ -1,5 +1,6 @@
 //! An ONNX model on disk, mapped, with its external data checked.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::onnx::graph_digest::{FileDigest, GraphDigest};
 use crate::onnx::mapped_file::MappedFile;
 use crate::onnx::not_onnx::explain;
 use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
+use crate::onnx::summary::ExternalFile;
 use crate::onnx::tensor_bytes::inline_bytes;
 use crate::onnx::tensor_info::TensorInfo;
 use crate::onnx::visit::visit_tensors;
@@ -33,7 +35,19 @@ impl OnnxFile {
     /// # Errors
     /// The file is unreadable, no ONNX model or cut off; or an external file is missing, too short or elsewhere.
     pub fn open(path: &Path) -> Result<Self, OnnxError> {
-        let mapped = MappedFile::map(path).map_err(OnnxError::io("read", path))?;
+        Self::read(path, MappedFile::map(path).map_err(OnnxError::io("read", path))?)
+    }
+
+    /// Decodes a model that is in memory already, as if `path` had been opened: errors name it, and external tensors
+    /// are looked for beside it.
+    ///
+    /// # Errors
+    /// Those of [`OnnxFile::open`], but that the file is unreadable.
+    pub fn from_bytes(path: &Path, bytes: Bytes) -> Result<Self, OnnxError> {
+        Self::read(path, MappedFile::in_memory(bytes))
+    }
+
+    fn read(path: &Path, mapped: MappedFile) -> Result<Self, OnnxError> {
         let bytes = mapped.bytes();
         if bytes.is_empty() {
             return Err(OnnxError::Empty { path: path.into() });
@@ -72,11 +86,25 @@ impl OnnxFile {
         &self.external_paths
     }
 
+    /// Returns the external files with their sizes, as [`OnnxFile::external_files`] lists them.
+    pub fn external_sizes(&self) -> Vec<ExternalFile> {
+        let file = |(path, mapped): (&PathBuf, &MappedFile)| ExternalFile {
+            path: path.clone(),
+            size_bytes: mapped.bytes().len() as u64,
+        };
+        self.external.iter().map(file).collect()
+    }
+
+    /// Returns the size of the model file, without its external files.
+    pub fn size_bytes(&self) -> u64 {
+        self.mapped.bytes().len() as u64
+    }
+
     /// Returns the inputs that a caller feeds: those that no initializer fills.
     pub fn inputs(&self) -> Vec<TensorInfo> {
         let graph = self.graph();
-        let filled = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
-        graph.input.iter().filter(|value| !filled(value.name())).map(TensorInfo::of).collect()
+        let filled: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+        graph.input.iter().filter(|value| !filled.contains(value.name())).map(TensorInfo::of).collect()
     }
 
     /// Returns the outputs.
@@ -111,7 +139,7 @@ impl OnnxFile {
     }
 
     pub(super) fn graph(&self) -> &GraphProto {
-        self.model.graph.as_ref().expect("checked in OnnxFile::open")
+        self.model.graph.as_ref().expect("checked in OnnxFile::from_bytes")
     }
 }
 

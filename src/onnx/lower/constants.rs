@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::policy::is_own_domain;
 use super::scope::bodies_mut;
-use crate::onnx::{ElementType, OnnxFile};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
+use crate::onnx::{ElementType, OnnxFile};
 
 /// Makes the Constant nodes of numbers tensors named after their outputs: those of subgraphs become initializers there,
 /// those of the graph itself are returned. A constant that is a graph's own output stays a node.

@@ -156,8 +156,7 @@ mod tests {
         let all: Vec<u8> =
             (0..=u16::MAX).flat_map(|bits| f16::from_bits(bits).to_f32().to_le_bytes()).collect();
         let mut written = Vec::new();
-        let error =
-            write_rounded(&all, Precision::Fp16, Rounding::Real, &mut written, &|_| {}).unwrap();
+        let error = write_rounded(&all, Precision::Fp16, Rounding::Real, &mut written, &|_| {}).unwrap();
         assert_eq!(error, 0.0);
         for (bits, two) in (0..=u16::MAX).zip(written.as_chunks::<2>().0) {
             let (wanted, found) = (f16::from_bits(bits), f16::from_le_bytes(*two));

@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 
 pub use observe::{MAGNITUDES, ObservedValue, observe};
 pub use policy::{Fp32Inside, fp32_inside};
-pub use scope::label;
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
+pub use scope::label;
 
 use self::constants::{payload, take_constants};
 use self::convert::{Losses, RELEASE_BYTES, write_rounded};
@@ -125,11 +125,7 @@ pub fn lower(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> 
 ///
 /// # Errors
 /// As [`lower`].
-pub fn emulate(
-    file: &OnnxFile,
-    options: &LoweringOptions,
-    destination: &Path,
-) -> Result<Lowered, OnnxError> {
+pub fn emulate(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -> Result<Lowered, OnnxError> {
     let options = LoweringOptions { io: Io::Keep, ..options.clone() };
     write(file, &options, Rounding::Emulated, destination)
 }
@@ -220,8 +216,7 @@ struct Source {
 impl Source {
     fn of(file: &OnnxFile, precision: Precision) -> Self {
         let mut graph = without_initializers(file.graph(), file.graph().node.clone());
-        let constants =
-            if precision == Precision::Fp32 { Vec::new() } else { take_constants(&mut graph) };
+        let constants = if precision == Precision::Fp32 { Vec::new() } else { take_constants(&mut graph) };
         Self { graph, constants }
     }
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::plan::Decision;
 use super::rewrite::{plain_node, without_initializers};
 use super::scope::label;
-use super::{LoweringOptions, Plan, Source, Rounding, embedded, unchanged};
+use super::{LoweringOptions, Plan, Rounding, Source, embedded, unchanged};
 use crate::onnx::proto::{
-    AttributeProto, Dimension, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, dimension,
-    type_proto,
+    AttributeProto, Dimension, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    dimension, type_proto,
 };
 use crate::onnx::tensor_size::tensor_size_bytes;
 use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, ElementType, OnnxError, OnnxFile, Precision, write_model};
@@ -63,7 +63,12 @@ pub fn observe(
                 attribute: vec![int_attribute("keepdims", 0)],
                 ..plain_node("ReduceMax", &name("max"), vec![name("abs")], &name("max"))
             });
-            graph.node.push(plain_node("Reshape", &name("one"), vec![name("max"), shape.clone()], &name("one")));
+            graph.node.push(plain_node(
+                "Reshape",
+                &name("one"),
+                vec![name("max"), shape.clone()],
+                &name("one"),
+            ));
             magnitudes.push(name("one"));
         }
         graph.node.push(NodeProto {
@@ -81,7 +86,12 @@ pub fn observe(
             initializers.push(unchanged(file, tensor, tensor.name(), size_bytes));
         }
     }
-    write_model(&embedded(file, graph, Precision::Fp32, Rounding::Real)?, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
+    write_model(
+        &embedded(file, graph, Precision::Fp32, Rounding::Real)?,
+        initializers,
+        destination,
+        DEFAULT_INLINE_LIMIT_BYTES,
+    )?;
     Ok(observed)
 }
 

@@ -104,11 +104,7 @@ fn decide_body(
     }
 }
 
-fn asked_for(
-    node: &Node<'_>,
-    functions: &[FunctionProto],
-    options: &LoweringOptions,
-) -> Option<KeepReason> {
+fn asked_for(node: &Node<'_>, functions: &[FunctionProto], options: &LoweringOptions) -> Option<KeepReason> {
     if options.keep_nodes.iter().any(|name| !name.is_empty() && name == node.label()) {
         return Some(KeepReason::KeptNode);
     }
@@ -148,8 +144,7 @@ fn operator_reason(
     {
         return Some(KeepReason::Accumulation);
     }
-    let unknown =
-        input.iter().find(|input| !input.is_empty() && values.element_type(scope, input).is_none());
+    let unknown = input.iter().find(|input| !input.is_empty() && values.element_type(scope, input).is_none());
     unknown.map(|input| KeepReason::UnknownType { input: input.clone() })
 }
 

@@ -197,7 +197,9 @@ impl Rewrite<'_> {
         }
         match (self.rounding, to) {
             (Rounding::Real, _) => out.push(cast_node(input, &output, self.element_type(to))),
-            (Rounding::Emulated, Form::Full) => out.push(plain_node("Identity", &output, vec![input], &output)),
+            (Rounding::Emulated, Form::Full) => {
+                out.push(plain_node("Identity", &output, vec![input], &output))
+            }
             (Rounding::Emulated, Form::Low) => out.extend(self.rounded(input, &output)),
         }
         self.casts_inserted += 1;

@@ -81,11 +81,7 @@ pub(super) fn bodies_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut Grap
 
 impl Values {
     /// Reads a graph whose weights are `tensors`. Returns its values and its nodes.
-    pub(super) fn read<'g>(
-        graph: &'g GraphProto,
-        tensors: &[&TensorProto],
-        opset: i64,
-    ) -> (Self, Body<'g>) {
+    pub(super) fn read<'g>(graph: &'g GraphProto, tensors: &[&TensorProto], opset: i64) -> (Self, Body<'g>) {
         let mut values = Self::default();
         let body = values.read_body(graph, tensors, opset, None, &[]);
         (values, body)
@@ -178,8 +174,7 @@ impl Values {
             .collect();
         let mut nodes = Vec::with_capacity(graph.node.len());
         for proto in &graph.node {
-            let signature =
-                signature(proto.op_type(), opset).filter(|_| is_own_domain(proto.domain()));
+            let signature = signature(proto.op_type(), opset).filter(|_| is_own_domain(proto.domain()));
             let inputs: Vec<Option<ElementType>> =
                 proto.input.iter().map(|name| self.element_type(scope, name)).collect();
             let children: Vec<Body<'g>> = bodies(proto)

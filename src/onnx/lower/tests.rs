@@ -232,9 +232,7 @@ fn subgraph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
 /// `If(c)` with the same branch twice, between a product and a Relu.
 fn branching(branch: &GraphProto, op: &str) -> GraphProto {
     let choose = NodeProto {
-        attribute: ["then_branch", "else_branch"]
-            .map(|name| subgraph_attribute(name, branch.clone()))
-            .into(),
+        attribute: ["then_branch", "else_branch"].map(|name| subgraph_attribute(name, branch.clone())).into(),
         ..node(op, &["c"], "i")
     };
     let nodes = vec![node("Mul", &["x", "w"], "m"), choose, node("Relu", &["i"], "y")];
@@ -256,8 +254,13 @@ fn subgraphs_are_lowered_with_what_they_take_from_outside() {
         value_info: vec![value("inner_sum", FLOAT)],
         ..GraphProto::default()
     };
-    let expected =
-        ["Cast10(x) -> x_fp16", "Mul(x_fp16, w) -> m", "If(c) -> i", "Relu(i) -> y_fp16", "Cast1(y_fp16) -> y"];
+    let expected = [
+        "Cast10(x) -> x_fp16",
+        "Mul(x_fp16, w) -> m",
+        "If(c) -> i",
+        "Relu(i) -> y_fp16",
+        "Cast1(y_fp16) -> y",
+    ];
     let (graph, report) = check(branching(&branch, "If"), &options(), &expected);
     let inner = inside(&graph, 2);
     assert_eq!(inner.node[0].input, ["m", "w"]);
@@ -368,12 +371,7 @@ fn softmax_is_lowered_where_the_target_sums_in_fp32() {
 fn operators_are_lowered_only_where_their_definition_allows_it() {
     let nodes = vec![node("TopK", &["x", "k"], "t"), node("Relu", &["t"], "y")];
     let options = LoweringOptions::new(Precision::Bf16, "onnxruntime");
-    let expected = [
-        "TopK(x, k) -> t",
-        "Cast16(t) -> t_bf16",
-        "Relu(t_bf16) -> y_bf16",
-        "Cast1(y_bf16) -> y",
-    ];
+    let expected = ["TopK(x, k) -> t", "Cast16(t) -> t_bf16", "Relu(t_bf16) -> y_bf16", "Cast1(y_bf16) -> y"];
     let mut graph = graph(nodes, vec![]);
     graph.input.push(value("k", INT64));
     let (_, report) = check(graph, &options, &expected);

@@ -126,8 +126,13 @@ fn records_of(spec: &ProfileSpec, parts: &Parts<'_>) -> Result<Records, BuildErr
         return Ok(Records::Absent);
     }
     let shape_ranges = recipe.shape_ranges();
-    let inputs =
-        Inputs { model: &recipe.model.name, graphs: digests, shape_ranges: &shape_ranges, lowerings: mixed, toolchains };
+    let inputs = Inputs {
+        model: &recipe.model.name,
+        graphs: digests,
+        shape_ranges: &shape_ranges,
+        lowerings: mixed,
+        toolchains,
+    };
     let mut lowerings = BTreeMap::new();
     let mut compilations = BTreeMap::new();
     for job in resolve_jobs(&[spec], &inputs)? {
@@ -155,17 +160,8 @@ fn put_together(
     graphs: &GraphRecords,
     parts: &Parts<'_>,
 ) -> Result<(ManifestProfile, Outcome), BuildError> {
-    let Parts {
-        recipe,
-        digests,
-        toolchains,
-        lowerings: _,
-        elsewhere: _,
-        lines,
-        finished: _,
-        store,
-        options,
-    } = parts;
+    let Parts { recipe, digests, toolchains, lowerings: _, elsewhere: _, lines, finished: _, store, options } =
+        parts;
     let mut files: Vec<OutputFile> = graphs
         .iter()
         .flat_map(|(graph, GraphPassport { lowering, compilation })| {

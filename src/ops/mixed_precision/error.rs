@@ -13,7 +13,9 @@ use crate::worker::npy::NpyError;
 #[expect(missing_docs, reason = "fields are named in the message of their variant")]
 pub enum MixedPrecisionError {
     /// An input has no samples.
-    #[error("input `{input}` has no samples: add `{input}: {{ normal: {{}} }}`, or one of the other forms, to the graph's `samples`")]
+    #[error(
+        "input `{input}` has no samples: add `{input}: {{ normal: {{}} }}`, or one of the other forms, to the graph's `samples`"
+    )]
     NoSamples { input: String },
     /// Samples for an input that the graph lacks.
     #[error("there are samples for `{input}`, but the graph's inputs are {}", .inputs.join(", "))]
@@ -22,7 +24,9 @@ pub enum MixedPrecisionError {
     #[error("input `{input}` takes {element_type}: give its samples as `npy`")]
     Kind { input: String, element_type: String },
     /// Seeded samples need a shape.
-    #[error("input `{input}` has an open dimension and no shape range: give it one in `shapes`, or its samples as `npy`")]
+    #[error(
+        "input `{input}` has an open dimension and no shape range: give it one in `shapes`, or its samples as `npy`"
+    )]
     NoShape { input: String },
     /// A distribution that is none.
     #[error("the samples of input `{input}` are of an empty distribution: `low` must be less than `high`")]
@@ -31,7 +35,9 @@ pub enum MixedPrecisionError {
     #[error("the samples of input `{input}` cannot be used")]
     Npy { input: String, source: NpyError },
     /// The reference is not finite.
-    #[error("output `{output}` of the graph is not finite in FP32, row {row}: nothing can be compared with it; give other samples")]
+    #[error(
+        "output `{output}` of the graph is not finite in FP32, row {row}: nothing can be compared with it; give other samples"
+    )]
     ReferenceNotFinite { output: String, row: usize },
     /// The graph.
     #[error(transparent)]

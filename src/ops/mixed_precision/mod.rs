@@ -115,9 +115,8 @@ pub fn find(
         let together = |more: &BTreeSet<usize>| calibrated.union(more).copied().collect::<BTreeSet<usize>>();
         if hunt.row_cosine(&calibrated)? < search.min_row_cosine {
             let rest = (0..nodes.len()).filter(|index| !calibrated.contains(index)).collect();
-            let found = smallest_passing(rest, &mut |more| {
-                hunt.verdict(&together(more), search.min_row_cosine)
-            })?;
+            let found =
+                smallest_passing(rest, &mut |more| hunt.verdict(&together(more), search.min_row_cosine))?;
             kept = together(&found.items);
             report.complete = found.complete;
         }

@@ -26,7 +26,8 @@ pub fn describe(subject: &Subject<'_>) -> Result<BTreeMap<String, String>, Mixed
         let text = match sample {
             Sample::Npy(path) => {
                 let path = subject.sample_folder.join(path);
-                let (sha256, _) = Sha256::of_file(&path).map_err(|source| npy(&info, NpyError::Io(source)))?;
+                let (sha256, _) =
+                    Sha256::of_file(&path).map_err(|source| npy(&info, NpyError::Io(source)))?;
                 sha256.to_string()
             }
             Sample::Normal(normal) => format!("{normal:?} {:?} seed {SEED}", shape(subject, &info)?),
@@ -99,7 +100,8 @@ fn normal_tensor(
     if info.element_type != ElementType::Float {
         return Err(kind(info));
     }
-    let numbers = numbers(&info.name, shape, standard_deviation).map_err(|error| npy(info, NpyError::Io(error)))?;
+    let numbers =
+        numbers(&info.name, shape, standard_deviation).map_err(|error| npy(info, NpyError::Io(error)))?;
     let shifted: Vec<f32> = numbers.into_iter().map(|value| value + mean as f32).collect();
     Ok(Tensor::new(shape, &shifted))
 }
@@ -119,15 +121,9 @@ fn integer_tensor(
     });
     match info.element_type {
         ElementType::Int64 => Ok(Tensor::new(shape, &values.collect::<Vec<i64>>())),
-        ElementType::Int32 => {
-            Ok(Tensor::new(shape, &values.map(|value| value as i32).collect::<Vec<i32>>()))
-        }
-        ElementType::Float => {
-            Ok(Tensor::new(shape, &values.map(|value| value as f32).collect::<Vec<f32>>()))
-        }
-        ElementType::Bool => {
-            Ok(Tensor::new(shape, &values.map(|value| value != 0).collect::<Vec<bool>>()))
-        }
+        ElementType::Int32 => Ok(Tensor::new(shape, &values.map(|value| value as i32).collect::<Vec<i32>>())),
+        ElementType::Float => Ok(Tensor::new(shape, &values.map(|value| value as f32).collect::<Vec<f32>>())),
+        ElementType::Bool => Ok(Tensor::new(shape, &values.map(|value| value != 0).collect::<Vec<bool>>())),
         _ => Err(kind(info)),
     }
 }

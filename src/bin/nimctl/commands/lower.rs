@@ -98,10 +98,7 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
         ("weights", format!("{} → {}", size(report.weights_before_bytes), size(report.weights_after_bytes))),
         ("nodes", format!("{} lowered, {} kept in fp32", report.nodes_lowered, report.nodes_kept.len())),
         ("inserted", format!("{} casts, {} clips", report.casts_inserted, report.clips_inserted)),
-        (
-            "values",
-            format!("{} too large, {} became zero", report.values_clipped, report.values_vanished),
-        ),
+        ("values", format!("{} too large, {} became zero", report.values_clipped, report.values_vanished)),
         ("time", duration(view.elapsed_ms)),
     ];
     let mut rows: Vec<Vec<String>> = lines.into_iter().map(|(key, value)| vec![key.into(), value]).collect();

@@ -3,6 +3,7 @@
 mod backend;
 mod build;
 mod hash_profile;
+mod inspect;
 mod lower;
 mod model;
 mod recipe;
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Recipe(arguments) => recipe::run(&arguments, output),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
         Command::Lower(arguments) => lower::run(&arguments, output),
+        Command::Inspect { model } => inspect::run(&model, output),
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
         Command::Backend(arguments) => backend::run(&arguments, &global, output),
         Command::Model(arguments) => model::run(&arguments, output),
