@@ -72,7 +72,7 @@ fn decide_body(
             .or_else(|| operator_reason(values, scope, node, options))
             .or_else(|| shapes.contains(&index).then_some(KeepReason::ShapeArithmetic))
             .or_else(|| {
-                let sum = is_accumulation(node.proto.op_type()) || sums.contains(&index);
+                let sum = is_accumulation(node.proto) || sums.contains(&index);
                 let asked = options.lower_ops.iter().any(|op| op == node.proto.op_type());
                 (sum && !asked).then_some(KeepReason::Accumulation)
             });

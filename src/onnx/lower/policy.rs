@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::infer::attribute;
 use crate::onnx::proto::{GraphProto, NodeProto};
 
 /// A kind of operator that a target computes in FP32 inside, whatever its input is.
@@ -73,10 +74,15 @@ pub(super) fn needs_fp32(op_type: &str) -> bool {
     )
 }
 
-/// Returns whether an operator sums up many values.
-pub(super) fn is_accumulation(op_type: &str) -> bool {
+/// Returns whether a node sums up many values.
+pub(super) fn is_accumulation(node: &NodeProto) -> bool {
+    if matches!(node.op_type(), "ScatterElements" | "ScatterND") {
+        // Values are added up only where it says so.
+        let reduction = attribute(node, "reduction").and_then(|reduction| reduction.s.as_deref());
+        return reduction.is_some_and(|reduction| reduction != b"none");
+    }
     matches!(
-        op_type,
+        node.op_type(),
         "CumProd"
             | "CumSum"
             | "GlobalLpPool"
@@ -192,8 +198,7 @@ pub(super) fn around_accumulations(graph: &GraphProto) -> BTreeSet<usize> {
             consumers.entry(input).or_default().push(index);
         }
     }
-    let sums =
-        graph.node.iter().filter(|node| is_own_domain(node.domain()) && is_accumulation(node.op_type()));
+    let sums = graph.node.iter().filter(|node| is_own_domain(node.domain()) && is_accumulation(node));
     let (mut before, mut after): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for node in sums {
         before.extend(node.input.first().map(String::as_str));

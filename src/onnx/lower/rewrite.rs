@@ -113,7 +113,7 @@ impl Rewrite<'_> {
                 *output = value.name_of(form).into();
             }
         }
-        if node.decision == Decision::Lower {
+        if node.low_outputs.first() == Some(&true) {
             self.lower_attributes(&mut renamed);
         }
         let border = if node.decision == Decision::Lower { Form::Low } else { Form::Full };

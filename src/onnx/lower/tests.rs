@@ -379,6 +379,13 @@ fn operators_are_lowered_only_where_their_definition_allows_it() {
 }
 
 #[test]
+fn a_cast_to_another_type_stays_one() {
+    let nodes = vec![node("Abs", &["x"], "a"), cast("a", "d", 11), cast("d", "y", FLOAT)];
+    let expected = ["Cast10(x) -> x_fp16", "Abs(x_fp16) -> a", "Cast11(a) -> d", "Cast1(d) -> y"];
+    check(graph(nodes, vec![]), &options(), &expected);
+}
+
+#[test]
 fn a_weight_that_vanishes_keeps_its_node() {
     let nodes = vec![node("Add", &["x", "w"], "y")];
     let (graph, report) = lowered(graph(nodes, vec![weight("w", &[-1e-12])]), &options());
