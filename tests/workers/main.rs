@@ -7,6 +7,7 @@
 mod contract;
 mod graph;
 mod misbehaviour;
+mod mixed_precision;
 mod onnxruntime;
 mod support;
 mod tensorrt;
