@@ -16,6 +16,8 @@ const STRANGER: &str = "tests/recompute_ids.py";
 
 /// Lowers ONNX's own operator tests, and runs the results; fetches what it needs with pip, or says why not.
 const OPERATORS: &str = "tests/operators/run.py";
+/// Measures what FP16 costs a model with real weights; fetches it with pip, or says why not.
+const SENTENCES: &str = "tests/minilm/measure.py";
 /// How many operators take part here; the script alone runs all tests.
 const OPERATOR_SAMPLE: &str = "60";
 
@@ -54,7 +56,8 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
         say(&format!("skipped: ids computed without our code, because there is no {STRANGER}"));
     }
     let nimctl = project.executables.join("nimctl");
-    execute(cmd!(shell, "python3 {OPERATORS} --nimctl {nimctl} --sample {OPERATOR_SAMPLE}"))
+    execute(cmd!(shell, "python3 {OPERATORS} --nimctl {nimctl} --sample {OPERATOR_SAMPLE}"))?;
+    execute(cmd!(shell, "python3 {SENTENCES} --nimctl {nimctl}"))
 }
 
 /// Builds the demo from nothing, and compares its manifest with the committed one.
