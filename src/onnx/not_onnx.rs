@@ -19,9 +19,32 @@ pub(super) fn explain(path: &Path, bytes: &[u8], error: &prost::DecodeError) -> 
     } else if let Some(needed_bytes) = end_of_contents(bytes) {
         return OnnxError::Truncated { path: path.into(), needed_bytes, found_bytes: bytes.len() as u64 };
     } else {
-        error.to_string()
+        in_words(&error.to_string())
     };
     OnnxError::NotOnnx { path: path.into(), reason }
+}
+
+/// Words what `prost` says; where the file nests deeply, that names every message around the broken one.
+fn in_words(error: &str) -> String {
+    /// Where it is broken is clear from the innermost messages, which come first.
+    const MOST_MESSAGES: usize = 4;
+    let error = error.strip_prefix("failed to decode Protobuf message: ").unwrap_or(error);
+    let mut rest = error;
+    let mut around = Vec::new();
+    while let Some((message, inner)) = rest.split_once(": ").filter(|(message, _)| message.contains('.')) {
+        around.push(message);
+        rest = inner;
+    }
+    let what = match rest {
+        "recursion limit reached" => return "its messages are nested more than 100 deep".into(),
+        "buffer underflow" => "a length goes beyond the end of what it is in",
+        other => other,
+    };
+    let dots = if around.len() > MOST_MESSAGES { " in …" } else { "" };
+    match around.get(..around.len().min(MOST_MESSAGES)) {
+        None | Some([]) => what.into(),
+        Some(messages) => format!("{what}, at {}{dots}", messages.join(" in ")),
+    }
 }
 
 /// Walks the fields of the outermost message; returns where a field ends that runs past the end of the file.

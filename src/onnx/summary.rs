@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use super::element_type::ElementType;
 use super::error::OnnxError;
 use super::file::OnnxFile;
@@ -227,7 +229,6 @@ impl<'a> Counts<'a> {
     }
 
     fn constant(&mut self, attribute: &AttributeProto) -> Result<(), OnnxError> {
-        let strings = |strings: &[bytes::Bytes]| strings.iter().map(|text| text.len() as u64).sum::<u64>();
         match attribute.name() {
             "value" => attribute.t.iter().try_for_each(|tensor| self.tensor(tensor))?,
             "sparse_value" => {
@@ -246,8 +247,8 @@ impl<'a> Counts<'a> {
             }
             "value_string" => self.parameter(ElementType::String, 1, attribute.s().len() as u64),
             "value_strings" => {
-                let size_bytes = strings(&attribute.strings);
-                self.parameter(ElementType::String, attribute.strings.len() as u64, size_bytes);
+                let values = attribute.strings.len() as u64;
+                self.parameter(ElementType::String, values, total_bytes(&attribute.strings));
             }
             _ => {}
         }
@@ -256,11 +257,11 @@ impl<'a> Counts<'a> {
 
     fn tensor(&mut self, tensor: &TensorProto) -> Result<(), OnnxError> {
         let path = self.file.path();
-        let (element_type, values) = (element_type(path, tensor)?, element_count(path, tensor)?);
-        let size_bytes = match element_type {
-            ElementType::String => tensor.string_data.iter().map(|text| text.len() as u64).sum(),
+        let element_type = element_type(path, tensor)?;
+        let (values, size_bytes) = match element_type {
+            ElementType::String => (tensor.string_data.len() as u64, total_bytes(&tensor.string_data)),
             // In place: nothing is read, and only what typed fields hold is copied, one tensor at a time.
-            _ => self.file.tensor_bytes(tensor)?.len() as u64,
+            _ => (element_count(path, tensor)?, self.file.tensor_bytes(tensor)?.len() as u64),
         };
         self.parameter(element_type, values, size_bytes);
         Ok(())
@@ -274,6 +275,10 @@ impl<'a> Counts<'a> {
         count.values = count.values.saturating_add(values);
         count.size_bytes = count.size_bytes.saturating_add(size_bytes);
     }
+}
+
+fn total_bytes(strings: &[Bytes]) -> u64 {
+    strings.iter().map(|text| text.len() as u64).sum()
 }
 
 const OWN_DOMAIN: &str = "ai.onnx";

@@ -9,6 +9,7 @@ mod builds;
 mod graph;
 mod graphs;
 mod help;
+mod hostile_onnx;
 mod ids;
 mod inspect;
 mod interruption;

@@ -33,7 +33,7 @@ impl Output {
     /// Prints a result: the text for people, or the view as JSON.
     pub(crate) fn result(&self, text: &str, view: &impl Serialize) {
         match self.format {
-            Format::Text => self.data(text),
+            Format::Text => self.data(&harmless(text)),
             Format::Json => self.data(
                 &serde_json::to_string_pretty(view)
                     .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string()),
@@ -52,20 +52,20 @@ impl Output {
     /// Tells the user something, unless they asked for quiet.
     pub(crate) fn talk(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{text}");
+            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(text));
         }
     }
 
     /// Warns the user.
     pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{YELLOW}warning{YELLOW:#}: {text}");
+            let _ = writeln!(anstream::stderr().lock(), "{YELLOW}warning{YELLOW:#}: {}", harmless(text));
         }
     }
 
     /// Tells the user something that went wrong but does not end the command.
     pub(crate) fn problem(&self, text: &str) {
-        let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {text}");
+        let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {}", harmless(text));
     }
 
     /// Prints a failure and returns its exit code.
@@ -102,3 +102,26 @@ impl Output {
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 const CYAN: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
+
+/// Returns the text with what a terminal would obey written out: names in it may come from a hostile file.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_a_name() {
+        assert_eq!(harmless("a\tb\n\u{1b}[2J\r\u{9b}ü"), "a\tb\n\\u{1b}[2J\\r\\u{9b}ü");
+    }
+}

@@ -10,7 +10,7 @@ use nimctl::ops::inspect::inspect;
 use serde::Serialize;
 
 use crate::exit::{Failure, done};
-use crate::output::Output;
+use crate::output::{Output, harmless};
 use crate::table::{size, table};
 
 /// `nimctl.inspect/1`.
@@ -259,15 +259,7 @@ fn qualified(domain: &str, name: &str) -> String {
     if domain == "ai.onnx" { plain(name) } else { plain(&format!("{domain}.{name}")) }
 }
 
-/// Returns a name from the file without line feeds and terminal commands.
+/// Returns a name from the file on one line, as wide as it is shown.
 fn plain(name: &str) -> String {
-    let mut text = String::new();
-    for character in name.chars() {
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    text
+    harmless(name).replace('\n', "\\n").replace('\t', "\\t")
 }
