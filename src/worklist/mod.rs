@@ -15,7 +15,7 @@ pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, OutputFile, Timings};
 
 use crate::canonical::NotCanonical;
 use crate::digest::Sha256;
-use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
+use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, lower};
 use crate::profile::{Backend, ProfileSpec, Target, ToolIdentity, capability_tag};
 use crate::shape_range::ShapeRange;
 
@@ -87,12 +87,22 @@ impl Job {
         let BuildKeyDocument { action, lowering, compute_capabilities, .. } = &self.document;
         let precision = lowering.precision;
         match action {
-            Action::Lower => format!("{}: lower to {precision}", self.graph),
+            Action::Lower => format!("{}: lower to {precision}{}", self.graph, in_fp32(lowering)),
             Action::Compile(backend) => {
                 format!("{}: {backend} for {}, {precision}", self.graph, capability_tag(compute_capabilities))
             }
         }
     }
+}
+
+/// Says what tells a lowering from another one of the same graph to the same precision.
+fn in_fp32(lowering: &LoweringOptions) -> String {
+    let mut kept: Vec<String> = lower::kept_by_target(lowering).map(str::to_owned).collect();
+    match lowering.keep_nodes.len() + lowering.keep_ops.len() {
+        0 => {}
+        count => kept.push(format!("{count} more")),
+    }
+    if kept.is_empty() { String::new() } else { format!(" ({} in fp32)", kept.join(", ")) }
 }
 
 /// Resolves profiles into jobs, lowerings first; a job that several profiles need is there once.
@@ -106,7 +116,8 @@ pub fn jobs(profiles: &[&ProfileSpec], inputs: &Inputs<'_>) -> Result<Vec<Job>, 
             let options = inputs.lowerings.get(&(spec.name(), graph.clone())).unwrap_or(&spec.lowering);
             let lowering = lowering_document(options, digest);
             let lowered = lowering.key()?;
-            let place = format!("{}/{graph}/lower-{}", inputs.model, spec.precision());
+            let place =
+                format!("{}/{graph}/lower-{}-{}", inputs.model, spec.backend.name(), spec.precision());
             add(
                 &mut lowerings,
                 Job {

@@ -14,7 +14,7 @@ use std::process::Command;
 use nimctl::error_kind::ErrorKind;
 use nimctl::onnx::lower::lower;
 use nimctl::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use nimctl::onnx::{Io, LoweringOptions, OnnxError, OnnxFile, Precision, Summary};
+use nimctl::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, Summary};
 use prost::Message as _;
 
 use crate::small_models::{self, branch, external_tensor, floats, graph, model, node, tensor, value, with};
@@ -98,7 +98,7 @@ fn lowering_says(path: &Path, name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let destination = folder.path().join("lowered.onnx");
     let options =
-        LoweringOptions { precision: Precision::Fp16, keep_ops: vec![], keep_nodes: vec![], io: Io::Keep };
+        LoweringOptions::new(Precision::Fp16, "onnxruntime");
     match OnnxFile::open(path).and_then(|file| lower(&file, &options, &destination)) {
         Ok(_) => drop(OnnxFile::open(&destination).unwrap()),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Input, "{name}: {error}"),

@@ -32,7 +32,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use observe::{MAGNITUDES, ObservedValue, observe};
-pub use policy::{Fp32Inside, fp32_inside};
+pub use policy::{Fp32Inside, fp32_inside, kept_by_target};
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 pub use scope::label;
 
