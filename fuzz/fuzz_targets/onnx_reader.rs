@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use nimctl::error_kind::ErrorKind;
 use nimctl::onnx::lower::lower;
 use nimctl::onnx::proto::{AttributeProto, GraphProto, NodeProto};
-use nimctl::onnx::{Io, LoweringOptions, OnnxError, OnnxFile, Precision, Summary, graph_digest};
+use nimctl::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, Summary, graph_digest};
 
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
@@ -58,8 +58,7 @@ fn read(data: &[u8]) -> Result<(), OnnxError> {
     if data.len() > MOST_BYTES_TO_LOWER {
         return Ok(());
     }
-    let options =
-        LoweringOptions { precision: Precision::Fp16, keep_ops: vec![], keep_nodes: vec![], io: Io::Keep };
+    let options = LoweringOptions::new(Precision::Fp16, "onnxruntime");
     let destination = FOLDER.join("lowered.onnx");
     lower(&file, &options, &destination)?;
     let lowered = OnnxFile::open(&destination).expect("what was lowered opens");
