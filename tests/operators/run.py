@@ -11,12 +11,11 @@ that what was lost is small only in relation to what went in; therefore floating
 roundings (0.15 %) of the largest element, or of 1 if all are smaller. All other outputs must be equal, but for the cases
 listed in EXPLAINED. What random operators give is compared by type and shape.
 
-Packages come from pip, in the versions pinned below, unless this Python has them already.
+Packages come from pip, in the versions pinned in `packages.py`, unless this Python has them already.
 """
 
 import argparse
 import collections
-import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -30,18 +29,10 @@ import threading
 import time
 import warnings
 
-PACKAGES = {
-    "onnx": "1.23.2",
-    "onnxruntime": "1.32.0",
-    "numpy": "2.4.6",
-    # What those need.
-    "flatbuffers": "25.12.19",
-    "ml_dtypes": "0.6.0",
-    "packaging": "26.3",
-    "protobuf": "7.36.2",
-    "typing_extensions": "4.16.0",
-}
-DIRECT = ("onnx", "onnxruntime", "numpy")
+# What lies beside this file is not worth a cache of its own in the repository.
+sys.dont_write_bytecode = True
+
+from packages import Skipped, make_importable
 
 LEAST_PERCENT = 97
 ROUNDINGS = 3
@@ -64,10 +55,6 @@ STAGES = ("lower", "checker", "load", "run", "numbers")
 Result = collections.namedtuple("Result", "outcome stage reason nodes_lowered roundings", defaults=(None, None, None, None))
 
 
-class Skipped(Exception):
-    """The tests can't be run here."""
-
-
 class Failed(Exception):
     """A model failed at a stage."""
 
@@ -81,53 +68,6 @@ def one_line(reason):
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", text)
     text = re.sub(r"^(FAIL|INVALID_GRAPH|NOT_IMPLEMENTED|INVALID_ARGUMENT|RUNTIME_EXCEPTION) : ", r"\1: ", text)
     return text if len(text) <= 300 else text[:299] + "…"
-
-
-# -------------------------------------------------------------------------------------------------------- packages
-
-
-def make_importable(cache):
-    """Makes the pinned packages importable: as they are in this Python, or installed into a folder of the cache."""
-    if all(version_here(name) == PACKAGES[name] for name in DIRECT):
-        return
-    key = "-".join(f"{name}{PACKAGES[name]}" for name in DIRECT)
-    folder = pathlib.Path(cache) / f"py{sys.version_info.major}.{sys.version_info.minor}-{key}"
-    if not folder.is_dir():
-        install(folder)
-    sys.path.insert(0, str(folder))
-
-
-def version_here(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def install(folder):
-    print(f"installing {', '.join(f'{name} {PACKAGES[name]}' for name in DIRECT)} to {folder}", file=sys.stderr)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = tempfile.mkdtemp(prefix=".new-", dir=folder.parent)
-    except OSError as error:
-        raise Skipped(f"the cache can't be written: {error}") from error
-    try:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary", ":all:", "--target", new]
-        command += [f"{name}=={version}" for name, version in PACKAGES.items()]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-            errors = [line for line in lines if "ERROR" in line] or lines
-            raise Skipped(f"pip can't install the packages: {one_line(errors[-1])}")
-        try:
-            os.rename(new, folder)
-        except OSError:
-            # Another run was faster.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- models
