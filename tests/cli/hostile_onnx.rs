@@ -97,8 +97,7 @@ fn in_a_word(error: &str) -> &str {
 fn lowering_says(path: &Path, name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let destination = folder.path().join("lowered.onnx");
-    let options =
-        LoweringOptions::new(Precision::Fp16, "onnxruntime");
+    let options = LoweringOptions::new(Precision::Fp16, "onnxruntime");
     match OnnxFile::open(path).and_then(|file| lower(&file, &options, &destination)) {
         Ok(_) => drop(OnnxFile::open(&destination).unwrap()),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Input, "{name}: {error}"),

