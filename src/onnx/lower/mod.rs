@@ -15,6 +15,7 @@ mod emulate;
 mod forms;
 mod infer;
 mod observe;
+mod options;
 mod plan;
 mod policy;
 mod report;
@@ -28,10 +29,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 pub use observe::{MAGNITUDES, ObservedValue, observe};
+pub use options::{Io, LoweringOptions};
 pub use policy::{Fp32Inside, fp32_inside, kept_by_target};
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 pub use scope::label;
@@ -59,48 +58,6 @@ pub const LOWERING_VERSION: u32 = 2;
 
 /// How many weights with large rounding errors the report names.
 const LARGEST_ERRORS: usize = 10;
-
-/// What to lower, and what to leave alone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LoweringOptions {
-    /// The precision to lower to; `fp32` writes the graph as it is.
-    pub precision: Precision,
-    /// Operators whose nodes stay in FP32.
-    pub keep_ops: Vec<String>,
-    /// Names of nodes that stay in FP32; a node without a name has that of its first output.
-    pub keep_nodes: Vec<String>,
-    /// Operators that are lowered although they would stay in FP32 because they sum up many values.
-    pub lower_ops: Vec<String>,
-    /// What the target computes in FP32 inside, so that it is lowered ([`fp32_inside`]).
-    pub fp32_inside: BTreeSet<Fp32Inside>,
-    /// Whether the graph's inputs and outputs stay in FP32.
-    pub io: Io,
-}
-
-impl LoweringOptions {
-    /// Makes options that keep nothing but what the target asks for.
-    pub fn new(precision: Precision, backend: &str) -> Self {
-        Self {
-            precision,
-            keep_ops: Vec::new(),
-            keep_nodes: Vec::new(),
-            lower_ops: Vec::new(),
-            fp32_inside: fp32_inside(backend),
-            io: Io::Keep,
-        }
-    }
-}
-
-/// What becomes of the types of a graph's inputs and outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Io {
-    /// They stay as they are; casts are inside the graph.
-    Keep,
-    /// FP32 inputs and outputs become lowered ones.
-    Lower,
-}
 
 /// A lowered graph on disk.
 #[derive(Clone, Debug, PartialEq)]
