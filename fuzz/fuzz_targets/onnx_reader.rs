@@ -61,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
 
 fn read(data: &[u8]) -> Result<(), OnnxError> {
     let file = OnnxFile::from_bytes(&FOLDER.join("model.onnx"), Bytes::copy_from_slice(data))?;
-    let _ = Summary::of(&file);
+    let summary = Summary::of(&file);
     let digest = graph_digest(&file).expect("mapped files don't fail");
     assert_eq!(digest.files.len(), 1 + file.external_files().len());
     graph(&file, file.model().graph.as_ref().expect("an open model has a graph"));
@@ -75,6 +75,9 @@ fn read(data: &[u8]) -> Result<(), OnnxError> {
     lower(&file, &options, &destination)?;
     let lowered = OnnxFile::open(&destination).expect("what was lowered opens");
     assert_eq!(lowered.outputs().len(), file.outputs().len());
+    if summary.is_ok() {
+        Summary::of(&lowered).expect("a whole model is whole when it has been lowered");
+    }
     Ok(())
 }
 
