@@ -7,12 +7,15 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::mpsc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
 /// Reads are this large: big enough that system calls don't matter, small enough to stay in the L2 cache.
 const READ_SIZE_BYTES: usize = 256 * 1024;
+/// How many chunks wait for the slower digest at most.
+const CHUNKS_AHEAD: usize = 2;
 
 macro_rules! digest_type {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -125,15 +128,37 @@ impl Blake3 {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+}
 
-    /// Returns the digest of a file and its size in bytes.
-    pub fn of_file(path: &Path) -> io::Result<(Self, u64)> {
-        let mut hasher = blake3::Hasher::new();
-        let size_bytes = read_through(&mut fs_err::File::open(path)?, |chunk| {
-            hasher.update(chunk);
-        })?;
-        Ok((Self(*hasher.finalize().as_bytes()), size_bytes))
-    }
+/// Returns both digests of the chunks that `next_chunk` gives until it gives none, and how many bytes they have. Another
+/// thread computes the SHA-256, which takes longer than all the rest.
+///
+/// # Errors
+/// Those of `next_chunk`.
+pub fn both_of_chunks<C: AsRef<[u8]> + Send>(
+    mut next_chunk: impl FnMut() -> io::Result<Option<C>>,
+) -> io::Result<(Sha256, Blake3, u64)> {
+    let mut blake3 = blake3::Hasher::new();
+    let mut size_bytes = 0;
+    let (sender, chunks) = mpsc::sync_channel::<C>(CHUNKS_AHEAD);
+    std::thread::scope(|scope| {
+        let sha256 = scope.spawn(move || {
+            let mut hasher = sha2::Sha256::new();
+            chunks.iter().for_each(|chunk| hasher.update(chunk));
+            Sha256(hasher.finalize().into())
+        });
+        // Moved in here, so that it is dropped and the thread ends, whatever happens.
+        let sender = sender;
+        let ended_early = || io::Error::other("the thread of a digest ended early");
+        while let Some(chunk) = next_chunk()? {
+            blake3.update(chunk.as_ref());
+            size_bytes += chunk.as_ref().len() as u64;
+            sender.send(chunk).map_err(|_| ended_early())?;
+        }
+        drop(sender);
+        let sha256 = sha256.join().map_err(|_| ended_early())?;
+        Ok((sha256, Blake3(*blake3.finalize().as_bytes()), size_bytes))
+    })
 }
 
 fn read_through(reader: &mut impl Read, mut consume: impl FnMut(&[u8])) -> io::Result<u64> {
@@ -179,6 +204,24 @@ mod tests {
             Blake3::of(b"").to_string(),
             "blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
         );
+    }
+
+    #[test]
+    fn both_digests_of_chunks_are_those_of_their_bytes() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|index| index as u8).collect();
+        for size in [97, 999, 100_000] {
+            let mut chunks = bytes.chunks(size);
+            let both = both_of_chunks(|| Ok(chunks.next())).unwrap();
+            assert_eq!(both, (Sha256::of(&bytes), Blake3::of(&bytes), 100_000));
+        }
+        let none: Option<&[u8]> = None;
+        assert_eq!(both_of_chunks(|| Ok(none)).unwrap(), (Sha256::of(b""), Blake3::of(b""), 0));
+        let mut left = 10;
+        let failing = both_of_chunks(|| {
+            left -= 1;
+            if left > 0 { Ok(Some(b"x")) } else { Err(io::Error::other("no more")) }
+        });
+        assert_eq!(failing.unwrap_err().to_string(), "no more");
     }
 
     #[test]

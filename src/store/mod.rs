@@ -24,7 +24,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::atomic_file;
-use crate::digest::{Blake3, Sha256};
+use crate::digest::{Sha256, both_of_chunks};
+use crate::direct_file;
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
@@ -136,23 +137,22 @@ impl Store {
     }
 
     /// Takes a finished file of a work folder into the store, under its digest. The file is synced while its two
-    /// digests are computed, each on a thread of its own: on a fast disk this costs what the slower digest costs.
+    /// digests are computed: on a fast disk this costs what the slower digest costs.
     ///
     /// # Errors
     /// A file that can't be read, a store that can't be written.
     pub fn adopt(&self, file: &Path, path_in_profile: &str) -> Result<OutputFile, StoreError> {
         let io_error =
             |source| StoreError::Io { doing: format!("taking {} into the store", file.display()), source };
-        let (sha256, blake3, synced) = std::thread::scope(|scope| {
-            let sha256 = scope.spawn(|| Sha256::of_file(file));
+        let (digests, synced) = std::thread::scope(|scope| {
             let synced = scope.spawn(|| fs_err::File::open(file)?.sync_all());
-            let blake3 = Blake3::of_file(file);
-            (sha256.join(), blake3, synced.join())
+            let digests =
+                direct_file::Reader::open(file).and_then(|mut reader| both_of_chunks(|| reader.next_chunk()));
+            (digests, synced.join())
         });
-        let joined = |_| io::Error::other("a digest thread ended early");
-        let (sha256, size_bytes) = sha256.map_err(joined).and_then(|result| result).map_err(io_error)?;
-        let (blake3, _) = blake3.map_err(io_error)?;
-        synced.map_err(joined).and_then(|result| result).map_err(io_error)?;
+        let (sha256, blake3, size_bytes) = digests.map_err(io_error)?;
+        let ended_early = |_| io::Error::other("the thread that syncs ended early");
+        synced.map_err(ended_early).and_then(|result| result).map_err(io_error)?;
         let blob = self.blob_path(&sha256);
         if self.has_blob(&sha256, size_bytes) {
             fs_err::remove_file(file).map_err(io_error)?;

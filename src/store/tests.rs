@@ -1,6 +1,7 @@
 //! What the store keeps, and what it does not believe.
 
 use super::*;
+use crate::digest::Blake3;
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();

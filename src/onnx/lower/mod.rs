@@ -256,7 +256,10 @@ impl<'g> Plan<'g> {
             }
             let size_bytes = tensor_size_bytes(file.path(), tensor)?;
             report.weights_before_bytes += size_bytes;
-            let value = values.float(body.scope, tensor.name());
+            // Of a name that a broken model gives to tensors of several types, only those of FP32 are meant.
+            let value = values
+                .float(body.scope, tensor.name())
+                .filter(|_| tensor.data_type() == ElementType::Float.to_onnx());
             let (full, low) = match value {
                 Some(value) if value.produced == Produced::Either => wanted_forms(value),
                 _ => (true, false),

@@ -135,7 +135,9 @@ impl Rewrite<'_> {
         let mut weights = Vec::new();
         for tensor in &body.graph.initializer {
             let value = self.values.float(body.scope, tensor.name());
-            let Some(value) = value.filter(|value| value.produced == Produced::Either) else {
+            // Of a name that a broken model gives to tensors of several types, only those of FP32 are meant.
+            let is_float = tensor.data_type() == ElementType::Float.to_onnx();
+            let Some(value) = value.filter(|value| is_float && value.produced == Produced::Either) else {
                 weights.push(tensor.clone());
                 continue;
             };

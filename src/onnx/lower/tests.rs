@@ -416,6 +416,22 @@ fn emulation_keeps_fp32_and_rounds_after_each_node() {
 }
 
 #[test]
+fn of_two_weights_of_one_name_only_the_one_of_fp32_is_lowered() {
+    let bytes = TensorProto {
+        data_type: Some(2),
+        dims: vec![3],
+        float_data: vec![],
+        raw_data: Some(bytes::Bytes::from_static(&[1, 2, 3])),
+        ..weight("w", &[])
+    };
+    for weights in [vec![weight("w", &[1.0]), bytes.clone()], vec![bytes, weight("w", &[1.0])]] {
+        let (graph, _) = lowered(graph(vec![node("Mul", &["x", "w"], "y")], weights), &options());
+        let three = graph.initializer.iter().find(|tensor| tensor.data_type() == 2).unwrap();
+        assert_eq!(three.raw_data.as_deref(), Some(&[1, 2, 3][..]));
+    }
+}
+
+#[test]
 fn fp32_changes_nothing() {
     let nodes = vec![node("Mul", &["x", "w"], "y")];
     let options = LoweringOptions { precision: Precision::Fp32, io: Io::Lower, ..options() };

@@ -25,8 +25,17 @@ const CORE: &[&str] = &[
     "worklist",
 ];
 /// What touches the world.
-const EFFECTS: &[&str] =
-    &["atomic_file", "device", "digest_cache", "registry", "source", "store", "toolchain", "worker"];
+const EFFECTS: &[&str] = &[
+    "atomic_file",
+    "device",
+    "digest_cache",
+    "direct_file",
+    "registry",
+    "source",
+    "store",
+    "toolchain",
+    "worker",
+];
 /// What a user asks for, one verb a module.
 const OPERATIONS: &str = "ops";
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nimctl::compute_capability::ComputeCapability;
+use nimctl::direct_file;
 use nimctl::worker::protocol::{
     BuildRequest, BuildResult, ErrorCode, FileKind, Inspection, Problem, TensorDescription,
 };
@@ -72,12 +73,11 @@ impl Engine {
         events: &Events,
     ) -> Result<BuildResult, Problem> {
         self.log.begin(events);
-        // The plan stands alone. What the compiler held is gone here: it is several times as large again, and writing
-        // goes faster into pages that were just given back than into ones that the system has to find.
+        // The plan stands alone. What the compiler held is gone here: it is several times as large again.
         let (memory, mut result) = self.compile(request, targets, events)?;
         events.progress("write", None, None);
         let started = Instant::now();
-        write_plan(&request.plan, &memory).map_err(|e| io_problem(&e))?;
+        direct_file::write(&request.plan, &memory).map_err(|e| io_problem(&e))?;
         result.write_ms = milliseconds(started);
         Ok(result)
     }
@@ -301,20 +301,4 @@ fn milliseconds(since: Instant) -> u64 {
 /// A call that can't fail did.
 fn bug(error: &trtx::Error) -> Problem {
     Problem::new(ErrorCode::WorkerBug, format!("the TensorRT bindings failed: {error}"))
-}
-
-/// Writes a plan, its two halves at once: a file of hundreds of megabytes is bound by the system's copying, not by the
-/// disk.
-fn write_plan(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-
-    let file = fs_err::File::create(path)?;
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| file.file().write_all_at(second, first.len() as u64));
-        file.file().write_all_at(first, 0)?;
-        other
-            .join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("a thread that wrote the plan ended early")))
-    })
 }

@@ -7,6 +7,8 @@ use super::list;
 
 #[cfg(feature = "tensorrt-rtx")]
 mod values {
+    use nimctl::profile::Backend;
+
     use super::ComputeCapability;
 
     pub(crate) const NAME: &str = "tensorrt-rtx";
@@ -20,14 +22,7 @@ mod values {
                                          folder of libtensorrt_rtx.so.1 and libtensorrt_onnxparser_rtx.so.1";
     pub(crate) const NEEDS_GPU_TO_BUILD: bool = false;
     pub(crate) const PORTABLE_PLANS: bool = true;
-    pub(crate) const COMPUTE_CAPABILITIES: [ComputeCapability; 6] = [
-        ComputeCapability::new(7, 5),
-        ComputeCapability::new(8, 0),
-        ComputeCapability::new(8, 6),
-        ComputeCapability::new(8, 9),
-        ComputeCapability::new(12, 0),
-        ComputeCapability::new(12, 1),
-    ];
+    pub(crate) const COMPUTE_CAPABILITIES: [ComputeCapability; 6] = Backend::TENSORRT_RTX_CAPABILITIES;
 }
 
 #[cfg(not(feature = "tensorrt-rtx"))]
