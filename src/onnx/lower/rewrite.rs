@@ -116,6 +116,9 @@ impl Rewrite<'_> {
         if node.low_outputs.first() == Some(&true) {
             self.lower_attributes(&mut renamed);
         }
+        if node.decision == Decision::Lower {
+            self.remove_idle_cast(&mut renamed, scope, node);
+        }
         let border = if node.decision == Decision::Lower { Form::Low } else { Form::Full };
         for (body, slot) in node.bodies.iter().zip(bodies_mut(&mut renamed)) {
             *slot = self.subgraph(body, border)?;
@@ -226,6 +229,7 @@ impl Rewrite<'_> {
             }
             cast.output = vec![name];
             set_attribute(&mut cast, cast_attribute(self.element_type(form)));
+            self.remove_idle_cast(&mut cast, scope, node);
             if self.rounding == Rounding::Emulated && form == Form::Low {
                 let rounding = self.round_outputs(&mut cast, &[true]);
                 out.push(cast);
@@ -233,6 +237,20 @@ impl Rewrite<'_> {
             } else {
                 out.push(cast);
             }
+        }
+    }
+
+    /// Makes a cast to the type that its input now has a plain copy, which runtimes leave out.
+    fn remove_idle_cast(&self, renamed: &mut NodeProto, scope: usize, node: &Node<'_>) {
+        let Some(input) = node.proto.input.first().filter(|_| renamed.op_type() == "Cast") else { return };
+        let from = match self.values.element_type(scope, input) {
+            Some(ElementType::Float) => Some(self.element_type(input_form(node, 0))),
+            other => other,
+        };
+        let to = attribute(renamed, "to").and_then(|to| ElementType::from_onnx(to.i() as i32));
+        if from.is_some() && from == to {
+            renamed.op_type = Some("Identity".into());
+            renamed.attribute.clear();
         }
     }
 

@@ -386,6 +386,27 @@ fn a_cast_to_another_type_stays_one() {
 }
 
 #[test]
+fn casts_that_have_nothing_left_to_do_are_none() {
+    let nodes = vec![
+        node("Abs", &["x"], "a"),
+        cast("a", "same", FLOAT),
+        cast("same", "half", FLOAT16),
+        cast("half", "back", FLOAT),
+        node("Neg", &["back"], "y"),
+    ];
+    let expected = [
+        "Cast10(x) -> x_fp16",
+        "Abs(x_fp16) -> a",
+        "Identity(a) -> same",
+        "Identity(same) -> half",
+        "Identity(half) -> back",
+        "Neg(back) -> y_fp16",
+        "Cast1(y_fp16) -> y",
+    ];
+    check(graph(nodes, vec![]), &options(), &expected);
+}
+
+#[test]
 fn a_weight_that_vanishes_keeps_its_node() {
     let nodes = vec![node("Add", &["x", "w"], "y")];
     let (graph, report) = lowered(graph(nodes, vec![weight("w", &[-1e-12])]), &options());
