@@ -33,6 +33,18 @@ pub enum OnnxError {
     /// A model without operator sets.
     #[error("{} has no opset_import: export the model again with a current exporter", path.display())]
     NoOpset { path: PathBuf },
+    /// Parts that take little in the file and much in memory.
+    #[error(
+        "{} has {file_bytes} bytes and would take {needed_bytes} in memory, since it is made of empty parts: expected a \
+         model that an exporter wrote", path.display()
+    )]
+    TooDense { path: PathBuf, needed_bytes: u64, file_bytes: u64 },
+    /// Nodes that wait for each other.
+    #[error("nodes of {} wait for each other: {cycle}; export the model again", path.display())]
+    NodeCycle { path: PathBuf, cycle: String },
+    /// Functions that call each other in a circle.
+    #[error("local functions of {} call themselves: {cycle}; ONNX has no recursion, export the model again", path.display())]
+    FunctionCycle { path: PathBuf, cycle: String },
     /// An external tensor without a location.
     #[error("tensor `{tensor}` of {} is external but names no location: export the model again", path.display())]
     ExternalWithoutLocation { path: PathBuf, tensor: String },

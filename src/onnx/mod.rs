@@ -4,6 +4,8 @@
 //! demand; [`lower()`](lower::lower) turns an FP32 graph into an FP16 or BF16 one. Weights are never in memory as a
 //! whole: they are read in place from the mapping, and written in pieces.
 
+mod cycle;
+mod density;
 mod element_type;
 mod error;
 mod external_data;

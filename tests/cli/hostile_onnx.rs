@@ -1,8 +1,8 @@
 //! Models that want to break the reader: an error that says what is wrong, never a panic, an overflow, a hang or a
 //! huge allocation.
 //!
-//! How nodes are wired is not checked: cycles, values that nothing makes, or that two nodes make, are the compilers' to
-//! refuse. Here they must do no harm.
+//! Of how nodes are wired, only circles are refused: values that nothing makes, or that two nodes make, are the
+//! compilers' to refuse. Here they must do no harm.
 //!
 //! `prost` helps: it gives up below 100 messages within each other, and its vectors grow by what is really there,
 //! whatever a length says.
@@ -199,6 +199,24 @@ fn depth_without_end() {
     insta::assert_snapshot!(text);
 }
 
+/// Two bytes each in the file, and hundreds in memory.
+#[test]
+fn parts_that_are_empty() {
+    let many = 500_000;
+    let text = said_of(vec![
+        ("nodes".into(), headed(&field(7, &[0x0a, 0].repeat(many)))),
+        ("attributes of a node".into(), headed(&field(7, &field(1, &[0x2a, 0].repeat(many))))),
+        ("weights".into(), headed(&field(7, &[0x2a, 0].repeat(many)))),
+        ("dimensions".into(), {
+            let shape = field(2, &[0x0a, 0].repeat(many));
+            headed(&field(7, &field(11, &field(2, &field(1, &shape)))))
+        }),
+        ("functions".into(), headed(&[0xca, 0x01, 0].repeat(many))),
+        ("names of a node".into(), headed(&field(7, &field(1, &[0x0a, 0].repeat(many))))),
+    ]);
+    insta::assert_snapshot!(text);
+}
+
 #[test]
 fn graphs_that_make_no_sense() {
     let calls_itself = FunctionProto {
@@ -219,6 +237,31 @@ fn graphs_that_make_no_sense() {
             of(vec![node("Add", &["x", "b"], "a"), node("Add", &["a", "x"], "b"), node("Relu", &["b"], "y")]),
         ),
         ("a function that calls itself", ModelProto { functions: vec![calls_itself], ..of(vec![call]) }),
+        (
+            "a branch that reads what its own node makes",
+            of(vec![with(
+                vec![branch("then_branch", graph(vec![node("Relu", &["y"], "z")], vec![]))],
+                node("If", &["x"], "y"),
+            )]),
+        ),
+        (
+            "two nodes in a branch that wait for each other",
+            of(vec![with(
+                vec![branch(
+                    "then_branch",
+                    graph(vec![node("Add", &["x", "b"], "a"), node("Relu", &["a"], "b")], vec![]),
+                )],
+                node("If", &["x"], "y"),
+            )]),
+        ),
+        (
+            "a branch that names its output as its node does",
+            of(vec![with(
+                vec![branch("then_branch", graph(vec![node("Relu", &["x"], "y")], vec![]))],
+                node("If", &["x"], "y"),
+            )]),
+        ),
+        ("nodes in the wrong order", of(vec![node("Relu", &["a"], "y"), node("Abs", &["x"], "a")])),
         ("two nodes with one output", of(vec![node("Relu", &["x"], "y"), node("Abs", &["x"], "y")])),
         ("an output that nothing makes", of(vec![])),
         ("an input that nothing makes", of(vec![node("Relu", &["nowhere"], "y")])),
