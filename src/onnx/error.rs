@@ -39,6 +39,9 @@ pub enum OnnxError {
          model that an exporter wrote", path.display()
     )]
     TooDense { path: PathBuf, needed_bytes: u64, file_bytes: u64 },
+    /// Two nodes with one output, or a node with the output of an input or weight's name.
+    #[error("value `{value}` of {} is made more than once: export the model again", path.display())]
+    MadeTwice { path: PathBuf, value: String },
     /// Nodes that wait for each other.
     #[error("nodes of {} wait for each other: {cycle}; export the model again", path.display())]
     NodeCycle { path: PathBuf, cycle: String },

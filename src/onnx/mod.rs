@@ -4,7 +4,6 @@
 //! demand; [`lower()`](lower::lower) turns an FP32 graph into an FP16 or BF16 one. Weights are never in memory as a
 //! whole: they are read in place from the mapping, and written in pieces.
 
-mod cycle;
 mod density;
 mod element_type;
 mod error;
@@ -22,6 +21,7 @@ mod tensor_bytes;
 mod tensor_info;
 mod tensor_size;
 mod visit;
+mod wiring;
 mod write;
 
 pub use element_type::ElementType;

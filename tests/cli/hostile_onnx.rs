@@ -1,8 +1,8 @@
 //! Models that want to break the reader: an error that says what is wrong, never a panic, an overflow, a hang or a
 //! huge allocation.
 //!
-//! Of how nodes are wired, only circles are refused: values that nothing makes, or that two nodes make, are the
-//! compilers' to refuse. Here they must do no harm.
+//! Of how nodes are wired, circles and values that are made twice are refused: the order of nodes, and values that
+//! nothing makes, are the compilers' to judge. Here they must do no harm.
 //!
 //! `prost` helps: it gives up below 100 messages within each other, and its vectors grow by what is really there,
 //! whatever a length says.
@@ -263,6 +263,11 @@ fn graphs_that_make_no_sense() {
         ),
         ("nodes in the wrong order", of(vec![node("Relu", &["a"], "y"), node("Abs", &["x"], "a")])),
         ("two nodes with one output", of(vec![node("Relu", &["x"], "y"), node("Abs", &["x"], "y")])),
+        (
+            "a node that makes a weight",
+            model(graph(vec![node("Relu", &["x"], "w")], vec![floats("w", &[1.0])])),
+        ),
+        ("a node that makes an input", of(vec![node("Relu", &["x"], "x")])),
         ("an output that nothing makes", of(vec![])),
         ("an input that nothing makes", of(vec![node("Relu", &["nowhere"], "y")])),
         ("nodes without operator or names", of(vec![NodeProto::default(), many])),

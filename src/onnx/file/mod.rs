@@ -18,7 +18,7 @@ use crate::onnx::summary::ExternalFile;
 use crate::onnx::tensor_bytes::inline_bytes;
 use crate::onnx::tensor_info::TensorInfo;
 use crate::onnx::visit::visit_tensors;
-use crate::onnx::{cycle, density};
+use crate::onnx::{density, wiring};
 
 /// An open model. Weights stay in the mapped files until they are asked for.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ impl OnnxFile {
     /// Maps and decodes a model, and checks that every external tensor is where the model says.
     ///
     /// # Errors
-    /// The file is unreadable, no ONNX model or cut off; nodes or functions refer to themselves; or an external file is
+    /// The file is unreadable, no ONNX model or cut off; nodes or functions refer to themselves, or a value is made
+    /// twice; or an external file is
     /// missing, too short or elsewhere.
     pub fn open(path: &Path) -> Result<Self, OnnxError> {
         Self::read(path, MappedFile::map(path).map_err(OnnxError::io("read", path))?)
@@ -65,7 +66,7 @@ impl OnnxFile {
         if model.opset_import.is_empty() {
             return Err(OnnxError::NoOpset { path: path.into() });
         }
-        cycle::check(path, &model)?;
+        wiring::check(path, &model)?;
         let mut external = ExternalFiles::beside(path);
         visit_tensors(
             &model,

@@ -1,7 +1,9 @@
-//! Graphs that refer to themselves: nodes that wait for their own output, and functions that call themselves.
+//! How nodes are wired: refuses what could run nowhere, and what a graph's names leave open.
 //!
-//! Nothing could run such a model. Nodes that are merely out of order are no cycle: their order is the compilers' to
-//! judge.
+//! * A value that is made twice in one graph: by two nodes, or by a node and an input or weight.
+//! * Nodes that wait for their own output, and functions that call themselves.
+//!
+//! Nodes that are merely out of order, and values that nothing makes, are the compilers' to judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,19 +14,23 @@ use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodePr
 /// Most names in a message.
 const MOST_NAMES: usize = 5;
 
-/// Refuses a model that refers to itself.
+/// Refuses a model whose names are ambiguous or that refers to itself.
 ///
 /// # Errors
-/// A cycle of nodes in any graph, subgraph or function; a cycle of calls among functions. The error names it.
+/// A value made twice or a cycle of nodes in any graph, subgraph or function; a cycle of calls among functions. The error
+/// names it.
 pub(super) fn check(path: &Path, model: &ModelProto) -> Result<(), OnnxError> {
-    let named = |cycle: Vec<String>| OnnxError::NodeCycle { path: path.into(), cycle: in_a_row(&cycle) };
+    let named = |problem: Problem| match problem {
+        Problem::MadeTwice(value) => OnnxError::MadeTwice { path: path.into(), value },
+        Problem::Cycle(cycle) => OnnxError::NodeCycle { path: path.into(), cycle: in_a_row(&cycle) },
+    };
     let training =
         model.training_info.iter().flat_map(|training| [&training.initialization, &training.algorithm]);
     for graph in model.graph.iter().chain(training.flatten()) {
-        cycle_in_graph(graph).map_or(Ok(()), |cycle| Err(named(cycle)))?;
+        check_graph(graph).map_err(named)?;
     }
     for function in &model.functions {
-        cycle_of_nodes(&function.node).map_or(Ok(()), |cycle| Err(named(cycle)))?;
+        check_nodes(&function.node, function.input.iter().map(String::as_str)).map_err(named)?;
     }
     match cycle_of_calls(&model.functions) {
         Some(cycle) => Err(OnnxError::FunctionCycle { path: path.into(), cycle: in_a_row(&cycle) }),
@@ -41,29 +47,46 @@ fn in_a_row(cycle: &[String]) -> String {
     names.join(" → ")
 }
 
-fn cycle_in_graph(graph: &GraphProto) -> Option<Vec<String>> {
-    cycle_of_nodes(&graph.node)
+/// What is wrong with the nodes of one scope.
+enum Problem {
+    /// This value is made more than once.
+    MadeTwice(String),
+    /// The labels of nodes that wait for each other, in order.
+    Cycle(Vec<String>),
 }
 
-/// Returns the labels of nodes of one scope that wait for each other in a circle, subgraphs within them first.
-fn cycle_of_nodes(nodes: &[NodeProto]) -> Option<Vec<String>> {
-    for graph in nodes.iter().flat_map(|node| subgraphs(&node.attribute)) {
-        if let Some(cycle) = cycle_in_graph(graph) {
-            return Some(cycle);
-        }
-    }
+fn check_graph(graph: &GraphProto) -> Result<(), Problem> {
+    check_nodes(&graph.node, given(graph))
+}
+
+/// Checks the nodes of one scope, subgraphs within them first.
+fn check_nodes<'g>(nodes: &'g [NodeProto], given: impl Iterator<Item = &'g str>) -> Result<(), Problem> {
+    nodes.iter().flat_map(|node| subgraphs(&node.attribute)).try_for_each(check_graph)?;
+    let given: BTreeSet<&str> = given.collect();
     let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|name| !name.is_empty()) {
-            makers.entry(output).or_insert(index);
+            if makers.insert(output, index).is_some() || given.contains(output.as_str()) {
+                return Err(Problem::MadeTwice(output.clone()));
+            }
         }
     }
     let waits_for: Vec<Vec<usize>> = nodes
         .iter()
         .map(|node| used(node).into_iter().filter_map(|name| makers.get(name).copied()).collect())
         .collect();
-    let cycle = first_cycle(&waits_for)?;
-    Some(cycle.into_iter().map(|index| label(&nodes[index])).collect())
+    match first_cycle(&waits_for) {
+        Some(cycle) => Err(Problem::Cycle(cycle.into_iter().map(|index| label(&nodes[index])).collect())),
+        None => Ok(()),
+    }
+}
+
+/// Returns the values that a graph has before any node runs: inputs and weights.
+fn given(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    let inputs = graph.input.iter().map(|value| value.name());
+    let weights = graph.initializer.iter().map(|tensor| tensor.name());
+    let sparse = graph.sparse_initializer.iter().flat_map(|sparse| &sparse.values);
+    inputs.chain(weights).chain(sparse.map(|tensor| tensor.name()))
 }
 
 fn cycle_of_calls(functions: &[FunctionProto]) -> Option<Vec<String>> {
@@ -116,10 +139,7 @@ fn taken_from_around(graph: &GraphProto) -> BTreeSet<&str> {
     let mut names: BTreeSet<&str> = graph.output.iter().map(|value| value.name()).collect();
     graph.node.iter().for_each(|node| names.extend(used(node)));
     let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
-    let given = graph.input.iter().map(|value| value.name());
-    let weights = graph.initializer.iter().map(|tensor| tensor.name());
-    let sparse = graph.sparse_initializer.iter().flat_map(|sparse| &sparse.values);
-    for name in made.chain(given).chain(weights).chain(sparse.map(|tensor| tensor.name())) {
+    for name in made.chain(given(graph)) {
         names.remove(name);
     }
     names
