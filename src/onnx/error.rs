@@ -39,7 +39,7 @@ pub enum OnnxError {
          model that an exporter wrote", path.display()
     )]
     TooDense { path: PathBuf, needed_bytes: u64, file_bytes: u64 },
-    /// Two nodes with one output, or a node with the output of an input or weight's name.
+    /// Two nodes with one output, two inputs of one name, or a node that makes an input or weight.
     #[error("value `{value}` of {} is made more than once: export the model again", path.display())]
     MadeTwice { path: PathBuf, value: String },
     /// Nodes that wait for each other.

@@ -1,6 +1,7 @@
 //! How nodes are wired: refuses what could run nowhere, and what a graph's names leave open.
 //!
-//! * A value that is made twice in one graph: by two nodes, or by a node and an input or weight.
+//! * A value that is made twice in one graph: two nodes or two inputs of one name, or a node and an input or weight. (An
+//!   input and a weight of one name are a default value. Of two weights of one name the last counts.)
 //! * Nodes that wait for their own output, and functions that call themselves.
 //!
 //! Nodes that are merely out of order, and values that nothing makes, are the compilers' to judge.
@@ -30,7 +31,8 @@ pub(super) fn check(path: &Path, model: &ModelProto) -> Result<(), OnnxError> {
         check_graph(graph).map_err(named)?;
     }
     for function in &model.functions {
-        check_nodes(&function.node, function.input.iter().map(String::as_str)).map_err(named)?;
+        let inputs = || function.input.iter().map(String::as_str);
+        no_name_twice(inputs()).and_then(|()| check_nodes(&function.node, inputs())).map_err(named)?;
     }
     match cycle_of_calls(&model.functions) {
         Some(cycle) => Err(OnnxError::FunctionCycle { path: path.into(), cycle: in_a_row(&cycle) }),
@@ -56,7 +58,18 @@ enum Problem {
 }
 
 fn check_graph(graph: &GraphProto) -> Result<(), Problem> {
+    no_name_twice(graph.input.iter().map(|value| value.name()))?;
     check_nodes(&graph.node, given(graph))
+}
+
+fn no_name_twice<'g>(names: impl Iterator<Item = &'g str>) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        if !seen.insert(name) {
+            return Err(Problem::MadeTwice(name.into()));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the nodes of one scope, subgraphs within them first.

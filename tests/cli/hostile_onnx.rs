@@ -268,6 +268,11 @@ fn graphs_that_make_no_sense() {
             model(graph(vec![node("Relu", &["x"], "w")], vec![floats("w", &[1.0])])),
         ),
         ("a node that makes an input", of(vec![node("Relu", &["x"], "x")])),
+        ("two inputs of one name", {
+            let mut graph = graph(vec![node("Relu", &["x"], "y")], vec![]);
+            graph.input.push(value("x", &["N"]));
+            model(graph)
+        }),
         ("an output that nothing makes", of(vec![])),
         ("an input that nothing makes", of(vec![node("Relu", &["nowhere"], "y")])),
         ("nodes without operator or names", of(vec![NodeProto::default(), many])),
