@@ -1,7 +1,7 @@
 //! How nodes are wired: refuses what could run nowhere, and what a graph's names leave open.
 //!
 //! * A value that is made twice in one graph: two nodes or two inputs of one name, or a node and an input or weight. (An
-//!   input and a weight of one name are a default value. Of two weights of one name the last counts.)
+//!   input and a weight of one name are a default value; two weights of one name are let through.)
 //! * Nodes that wait for their own output, and functions that call themselves.
 //!
 //! Nodes that are merely out of order, and values that nothing makes, are the compilers' to judge.
