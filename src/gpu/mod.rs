@@ -3,6 +3,7 @@
 //! A recipe names a GPU; the data file says which compute capability that is. Nothing else in the program has a list
 //! of GPUs.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -24,11 +25,20 @@ pub struct Gpu {
     pub architecture: String,
     /// Its compute capability.
     pub compute_capability: ComputeCapability,
-    /// Memory on the product's data sheet, in GiB.
+    /// Memory on the product's data sheet, in GiB; the largest, where one name has several.
     pub memory_gib: u32,
     /// PCI ids as `device:vendor`, where they were checked.
     #[serde(default)]
     pub pci_ids: Vec<String>,
+    /// Whether CPU and GPU share one memory.
+    #[serde(default)]
+    pub unified_memory: bool,
+    /// Names for several products at once, this one among them: `h100`.
+    #[serde(default)]
+    pub families: Vec<String>,
+    /// Where the compute capability and the PCI ids are from: keys of [`sources`].
+    #[serde(default)]
+    pub sources: Vec<String>,
 }
 
 /// A GPU name that the data file doesn't have.
@@ -45,19 +55,50 @@ pub struct UnknownGpu {
 #[serde(deny_unknown_fields)]
 struct DataFile {
     schema: String,
+    sources: BTreeMap<String, String>,
     gpus: Vec<Gpu>,
 }
 
-static KNOWN: LazyLock<Vec<Gpu>> = LazyLock::new(|| {
+static KNOWN: LazyLock<DataFile> = LazyLock::new(|| {
     let data: DataFile =
         serde_saphyr::from_str(include_str!("known_gpus.yaml")).expect("a test parses the data file");
     assert_eq!(data.schema, "nimctl.known-gpus/1");
-    data.gpus
+    data
 });
 
 /// Returns every known GPU, in the order of the data file.
 pub fn known() -> &'static [Gpu] {
-    &KNOWN
+    &KNOWN.gpus
+}
+
+/// Returns the sources that the known GPUs name: keys and what each stands for.
+pub fn sources() -> &'static BTreeMap<String, String> {
+    &KNOWN.sources
+}
+
+/// Finds a GPU by PCI id, `device:vendor` in hexadecimal: `2330:10de`.
+///
+/// Ids that several products share are not known.
+pub fn by_pci_id(id: &str) -> Option<&'static Gpu> {
+    known().iter().find(|gpu| gpu.pci_ids.iter().any(|known| known.eq_ignore_ascii_case(id)))
+}
+
+/// Finds a GPU by what the driver calls it, without regard to case, separators and a leading `NVIDIA`.
+pub fn by_product_name(name: &str) -> Option<&'static Gpu> {
+    let wanted = bare(name);
+    known().iter().find(|gpu| gpu.product_names.iter().any(|product| bare(product) == wanted))
+}
+
+/// Returns every GPU that a name may mean, in the order of the data file; none if it is unknown.
+///
+/// The name is a name, alias, product name or family, compared without regard to case, separators and a leading
+/// `NVIDIA`, as in the tags of NIM: `H100`, `L40S`, `RTX4090`.
+pub fn named(name: &str) -> Vec<&'static Gpu> {
+    let wanted = bare(name);
+    known()
+        .iter()
+        .filter(|gpu| spellings(gpu).chain(&gpu.families).any(|spelling| bare(spelling) == wanted))
+        .collect()
 }
 
 /// Finds a GPU by name, alias or product name, without regard to case and separators.
@@ -66,7 +107,6 @@ pub fn known() -> &'static [Gpu] {
 /// The nearest known names, if there is none.
 pub fn find(name: &str) -> Result<&'static Gpu, UnknownGpu> {
     let wanted = folded(name);
-    let spellings = |gpu: &'static Gpu| [&gpu.name].into_iter().chain(&gpu.aliases).chain(&gpu.product_names);
     if let Some(gpu) = known().iter().find(|gpu| spellings(gpu).any(|spelling| folded(spelling) == wanted)) {
         return Ok(gpu);
     }
@@ -81,6 +121,17 @@ pub fn find(name: &str) -> Result<&'static Gpu, UnknownGpu> {
     })
 }
 
+/// Returns what names one GPU only: its name, its aliases and its product names.
+fn spellings(gpu: &Gpu) -> impl Iterator<Item = &String> {
+    [&gpu.name].into_iter().chain(&gpu.aliases).chain(&gpu.product_names)
+}
+
+/// Folds a name and takes a leading `NVIDIA` off.
+fn bare(name: &str) -> String {
+    let name = folded(name);
+    name.strip_prefix("nvidia").map_or_else(|| name.clone(), str::to_owned)
+}
+
 fn folded(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).flat_map(char::to_lowercase).collect()
 }
@@ -92,22 +143,95 @@ mod tests {
 
     #[test]
     fn data_file_is_sound() {
-        let mut spellings = BTreeSet::new();
+        assert!(known().len() >= 120, "{}", known().len());
+        let (mut used, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for gpu in known() {
-            let own: BTreeSet<String> = [&gpu.name]
-                .into_iter()
-                .chain(&gpu.aliases)
-                .chain(&gpu.product_names)
-                .map(|s| folded(s))
-                .collect();
+            let own: BTreeSet<String> = spellings(gpu).map(|s| bare(s)).collect();
             for spelling in own {
-                assert!(spellings.insert(spelling.clone()), "{spelling} names two GPUs");
+                assert!(used.insert(spelling.clone()), "{spelling} names two GPUs");
             }
+            let hex =
+                |text: &str| text.len() == 4 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            for id in &gpu.pci_ids {
+                assert!(id.strip_suffix(":10de").is_some_and(hex), "{id}");
+                assert!(ids.insert(id), "{id} is two GPUs'");
+            }
+            assert!(!gpu.sources.is_empty(), "{}", gpu.name);
+            assert!(gpu.sources.iter().all(|key| sources().contains_key(key)), "{:?}", gpu.sources);
+            let architecture = match gpu.compute_capability.sm() {
+                60 | 61 => "pascal",
+                70 => "volta",
+                75 => "turing",
+                80 | 86 | 87 => "ampere",
+                89 => "ada",
+                90 => "hopper",
+                100 | 103 | 110 | 120 | 121 => "blackwell",
+                _ => "",
+            };
+            assert_eq!(gpu.architecture, architecture, "{}", gpu.name);
         }
     }
 
     #[test]
-    fn spellings() {
+    fn pci_ids() {
+        for (id, expected) in [
+            ("26b5:10de", Some("l40")),
+            ("26B9:10DE", Some("l40s")),
+            ("2237:10de", Some("a10g")),
+            ("20b0:10de", Some("a100-sxm")),
+            ("20b5:10de", Some("a100-pcie")),
+            ("2321:10de", Some("h100-nvl")),
+            ("2335:10de", Some("h200")),
+            ("233b:10de", Some("h200-nvl")),
+            ("25b6:10de", None),
+            ("2330:1002", None),
+            ("", None),
+        ] {
+            assert_eq!(by_pci_id(id).map(|gpu| gpu.name.as_str()), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn product_names() {
+        for (name, expected) in [
+            ("NVIDIA H100 80GB HBM3", Some("h100-sxm")),
+            ("nvidia_h200", Some("h200")),
+            ("GeForce RTX 4090", Some("rtx-4090")),
+            ("NVIDIA GeForce RTX 4090 Laptop GPU", Some("rtx-4090-laptop")),
+            ("NVIDIA Tesla T4", Some("t4")),
+            ("NVIDIA GB10", Some("gb10")),
+            ("h100-sxm", None),
+            ("NVIDIA", None),
+        ] {
+            assert_eq!(by_product_name(name).map(|gpu| gpu.name.as_str()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_several() {
+        let h100: &[&str] = &["h100-sxm", "h100-pcie", "h100-nvl"];
+        for (name, expected) in [
+            ("H100", h100),
+            ("NVIDIA H100", h100),
+            ("A100", &["a100-sxm", "a100-pcie"]),
+            ("H200", &["h200", "h200-nvl"]),
+            ("h100-nvl", &["h100-nvl"]),
+            ("L40S", &["l40s"]),
+            ("RTX4090", &["rtx-4090"]),
+            ("Orin (nvgpu)", &["jetson-agx-orin", "jetson-orin-nx", "jetson-orin-nano"]),
+            ("mi300x", &[]),
+        ] {
+            assert_eq!(
+                named(name).iter().map(|gpu| gpu.name.as_str()).collect::<Vec<_>>(),
+                expected,
+                "{name}"
+            );
+        }
+        assert!(find("A100").is_err(), "a family is no alias");
+    }
+
+    #[test]
+    fn one_gpu_has_several_spellings() {
         for (name, expected) in [
             ("l40s", "l40s"),
             ("RTX 4090", "rtx-4090"),
