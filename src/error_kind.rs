@@ -7,6 +7,8 @@ pub enum ErrorKind {
     Input,
     /// The check ran and said no: a digest differs, a gate failed (exit 3).
     Refused,
+    /// No profile fits the devices, or the one asked for doesn't (exit 4).
+    NoProfile,
     /// A backend, driver, device or tool is missing or broke (exit 5).
     Unavailable,
     /// Interrupted by the user or by a signal (exit 130, as a shell reports it).

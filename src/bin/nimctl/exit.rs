@@ -54,6 +54,7 @@ pub(crate) fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Input => 1,
         ErrorKind::Refused => 3,
+        ErrorKind::NoProfile => 4,
         ErrorKind::Unavailable => 5,
         ErrorKind::Bug => 70,
         ErrorKind::Interrupted => 130,

@@ -7,6 +7,7 @@ use super::code::{modules_used, only_code, word};
 const CORE: &[&str] = &[
     "canonical",
     "compute_capability",
+    "device",
     "digest",
     "error_kind",
     "gpu",
@@ -23,13 +24,14 @@ const CORE: &[&str] = &[
     "synth",
     "tolerance",
     "worklist",
+    "yaml",
 ];
 /// What touches the world.
 const EFFECTS: &[&str] = &[
     "atomic_file",
-    "device",
     "digest_cache",
     "direct_file",
+    "nvml",
     "registry",
     "source",
     "store",

@@ -1,0 +1,294 @@
+//! The GPUs of a host (`nimctl.devices/1`): as a probe saw them (module `nvml`), as a user states them
+//! ([`Host::stated`]), or as an earlier probe wrote them.
+//!
+//! A probe asks for one fact at a time, and drivers refuse some of them in containers, on vGPU and in MIG mode. So
+//! most facts are optional, and what was refused is in `problems`.
+
+mod stated;
+mod visible;
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::compute_capability::ComputeCapability;
+use crate::gpu::{self, Gpu};
+
+pub use stated::InvalidDevice;
+pub use visible::VisibleDevices;
+
+/// The schema name inside a file of devices.
+pub const DEVICES_SCHEMA: &str = "nimctl.devices/1";
+
+/// A host and its GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// [`DEVICES_SCHEMA`].
+    pub schema: String,
+    /// Where the facts are from.
+    pub origin: Origin,
+    /// Version of the NVIDIA driver: `570.124.06`.
+    #[serde(default)]
+    pub driver_version: Option<String>,
+    /// The newest CUDA that the driver runs: `12.8`.
+    #[serde(default)]
+    pub cuda_version: Option<String>,
+    /// Version of the NVML library.
+    #[serde(default)]
+    pub nvml_version: Option<String>,
+    /// The GPUs, by index; those hidden from programs are among them.
+    pub devices: Vec<Device>,
+    /// What could not be found out, of the host or of GPUs that could not be opened.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+/// Where the facts about a host are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The driver said so, through NVML.
+    Nvml,
+    /// The user said so; nothing is known of free memory, driver and processes.
+    Stated,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Device {
+    /// Its place in NVML's order, which is the order of PCI addresses.
+    pub index: u32,
+    /// `GPU-…`.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// What the driver calls it: `NVIDIA H100 80GB HBM3`.
+    pub product_name: String,
+    /// Its name in the list of known GPUs: `h100-sxm`.
+    #[serde(default)]
+    pub known_as: Option<String>,
+    /// PCI ids as `device:vendor`, in lower-case hexadecimal: `2330:10de`.
+    #[serde(default)]
+    pub pci_id: Option<String>,
+    /// PCI address: `00000000:18:00.0`.
+    #[serde(default)]
+    pub pci_address: Option<String>,
+    /// Its compute capability.
+    #[serde(default)]
+    pub compute_capability: Option<ComputeCapability>,
+    /// All of its memory, in bytes.
+    #[serde(default)]
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that nobody uses at this moment, in bytes.
+    #[serde(default)]
+    pub memory_free_bytes: Option<u64>,
+    /// Whether it shares one memory with the CPU.
+    #[serde(default)]
+    pub unified_memory: bool,
+    /// How busy it was in the last sample period, in percent.
+    #[serde(default)]
+    pub utilization_percent: Option<u32>,
+    /// Whether error correction is on.
+    #[serde(default)]
+    pub ecc_enabled: Option<bool>,
+    /// Whether a screen is attached or a desktop is drawn by it.
+    #[serde(default)]
+    pub display_active: Option<bool>,
+    /// Whether it is split into MIG instances; without the fact if it can't be.
+    #[serde(default)]
+    pub mig_enabled: Option<bool>,
+    /// Its MIG instances.
+    #[serde(default)]
+    pub mig_instances: Vec<MigInstance>,
+    /// Programs that have memory on it.
+    #[serde(default)]
+    pub processes: Vec<GpuProcess>,
+    /// The variable that hides it from programs, if one does.
+    #[serde(default)]
+    pub hidden_by: Option<String>,
+    /// What could not be found out.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+/// A part of a GPU that programs see as a GPU of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MigInstance {
+    /// Its place on its GPU.
+    pub index: u32,
+    /// `MIG-…`.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// The profile's name: `1g.10gb`.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// All of its memory, in bytes.
+    #[serde(default)]
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that nobody uses at this moment, in bytes.
+    #[serde(default)]
+    pub memory_free_bytes: Option<u64>,
+    /// The variable that hides it from programs, if one does.
+    #[serde(default)]
+    pub hidden_by: Option<String>,
+}
+
+/// A program that has memory on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuProcess {
+    /// Its process id, as the driver sees it.
+    pub pid: u32,
+    /// The program's name, where the driver says it.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it does there.
+    pub kind: ProcessKind,
+    /// Its memory there, in bytes; some hosts don't say.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a program does on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessKind {
+    /// It computes.
+    Compute,
+    /// It draws.
+    Graphics,
+}
+
+/// Something that could not be found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// What kind of problem it is.
+    pub kind: ProblemKind,
+    /// What was asked for and what the answer was.
+    pub message: String,
+    /// What to do.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// The kinds of problem that a probe can meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// There is no NVML library: no NVIDIA driver, or a container without access to it.
+    NoLibrary,
+    /// The library is there, and the driver doesn't answer.
+    NoDriver,
+    /// Library or driver are too old for the question.
+    TooOld,
+    /// The user may not ask.
+    NotPermitted,
+    /// The GPU stopped answering.
+    DeviceLost,
+    /// This GPU, or this kind of host, doesn't answer the question.
+    NotSupported,
+    /// Something else.
+    Other,
+}
+
+/// What a profile can run on: a whole GPU, or one MIG instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    /// The GPU.
+    pub device: &'a Device,
+    /// The instance; nothing for the whole GPU.
+    pub instance: Option<&'a MigInstance>,
+}
+
+impl Host {
+    /// A host that was stated, with these GPUs.
+    pub fn new(origin: Origin, devices: Vec<Device>) -> Self {
+        Self {
+            schema: DEVICES_SCHEMA.into(),
+            origin,
+            driver_version: None,
+            cuda_version: None,
+            nvml_version: None,
+            devices,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Returns what profiles can run on: GPUs and MIG instances that no variable hides and that answer.
+    pub fn slots(&self) -> Vec<Slot<'_>> {
+        let mut slots = Vec::new();
+        for device in self.devices.iter().filter(|device| device.hidden_by.is_none() && !device.is_lost()) {
+            if device.mig_enabled == Some(true) {
+                let instances = device.mig_instances.iter().filter(|instance| instance.hidden_by.is_none());
+                slots.extend(instances.map(|instance| Slot { device, instance: Some(instance) }));
+            } else {
+                slots.push(Slot { device, instance: None });
+            }
+        }
+        slots
+    }
+}
+
+impl Device {
+    /// A GPU of which only place and product name are known; the list of known GPUs adds what follows from the name.
+    pub fn new(index: u32, product_name: &str) -> Self {
+        Self {
+            index,
+            uuid: None,
+            product_name: product_name.into(),
+            known_as: gpu::find(product_name).ok().map(|known| known.name.clone()),
+            pci_id: None,
+            pci_address: None,
+            compute_capability: None,
+            memory_total_bytes: None,
+            memory_free_bytes: None,
+            unified_memory: false,
+            utilization_percent: None,
+            ecc_enabled: None,
+            display_active: None,
+            mig_enabled: None,
+            mig_instances: Vec::new(),
+            processes: Vec::new(),
+            hidden_by: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Returns the entry of the list of known GPUs.
+    pub fn known(&self) -> Option<&'static Gpu> {
+        gpu::known().iter().find(|gpu| Some(&gpu.name) == self.known_as.as_ref())
+    }
+
+    /// Returns whether it stopped answering.
+    pub fn is_lost(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind == ProblemKind::DeviceLost)
+    }
+
+    /// Returns the memory that computing programs hold on it, in bytes. A desktop's is not counted.
+    pub fn compute_memory_bytes(&self) -> u64 {
+        let computing = self.processes.iter().filter(|process| process.kind == ProcessKind::Compute);
+        computing.filter_map(|process| process.memory_bytes).sum()
+    }
+}
+
+impl Slot<'_> {
+    /// Returns all of its memory, in bytes.
+    pub fn memory_total_bytes(&self) -> Option<u64> {
+        self.instance.map_or(self.device.memory_total_bytes, |instance| instance.memory_total_bytes)
+    }
+
+    /// Returns its free memory, in bytes.
+    pub fn memory_free_bytes(&self) -> Option<u64> {
+        self.instance.map_or(self.device.memory_free_bytes, |instance| instance.memory_free_bytes)
+    }
+}
+
+impl fmt::Display for Slot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.device.product_name)?;
+        match self.instance {
+            Some(MigInstance { profile: Some(profile), .. }) => write!(f, " MIG {profile}"),
+            Some(MigInstance { index, .. }) => write!(f, " MIG instance {index}"),
+            None => Ok(()),
+        }
+    }
+}

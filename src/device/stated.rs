@@ -1,0 +1,156 @@
+//! Hosts that a user states: `h100-sxm`, `a100-sxm/1g.10gb`, `l40s:8`, `none`.
+
+use super::{Device, Host, MigInstance, Origin};
+use crate::gpu::{self, Gpu, UnknownGpu};
+
+const GIB: u64 = 1 << 30;
+
+/// A statement that can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidDevice {
+    /// No such GPU.
+    #[error(transparent)]
+    Unknown(#[from] UnknownGpu),
+    /// A name of several GPUs.
+    #[error("`{name}` may be any of {}: say which", .members.join(", "))]
+    Family {
+        /// What was asked for.
+        name: String,
+        /// What it may be.
+        members: Vec<String>,
+    },
+    /// A number of GPUs that isn't one.
+    #[error("`{0}`: after `:` comes the number of GPUs, 1 to 64")]
+    Count(String),
+    /// A MIG profile that isn't one.
+    #[error("`{0}`: after `/` comes a MIG profile such as 1g.10gb")]
+    Mig(String),
+    /// `none` beside others.
+    #[error("`none` stands for a host without a GPU, and can't stand beside others")]
+    None,
+}
+
+impl Host {
+    /// Makes a host of statements: `NAME`, `NAME/MIG-PROFILE`, each with `:COUNT` if there are several; `none` alone is a
+    /// host without a GPU. MIG instances are on a GPU of their own each.
+    ///
+    /// # Errors
+    /// Unknown names, with the nearest known ones; names of several GPUs, with these.
+    pub fn stated<'a>(statements: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidDevice> {
+        let statements: Vec<&str> = statements.into_iter().map(str::trim).collect();
+        if statements == ["none"] {
+            return Ok(Self::new(Origin::Stated, Vec::new()));
+        }
+        let mut devices = Vec::new();
+        for statement in statements {
+            if statement == "none" {
+                return Err(InvalidDevice::None);
+            }
+            let (kind, count) = match statement.rsplit_once(':') {
+                Some((kind, count)) => (kind, count.parse().unwrap_or(0)),
+                None => (statement, 1_u32),
+            };
+            if !(1..=64).contains(&count) {
+                return Err(InvalidDevice::Count(statement.into()));
+            }
+            let (name, mig) = match kind.split_once('/') {
+                Some((name, mig)) => (name, Some(mig)),
+                None => (kind, None),
+            };
+            let known = one(name)?;
+            for _ in 0..count {
+                let mut device = of_known(devices.len() as u32, known);
+                if let Some(profile) = mig {
+                    let instance = instance(profile).ok_or_else(|| InvalidDevice::Mig(statement.into()))?;
+                    device.mig_enabled = Some(true);
+                    device.mig_instances = vec![instance];
+                }
+                devices.push(device);
+            }
+        }
+        Ok(Self::new(Origin::Stated, devices))
+    }
+}
+
+/// Returns the one GPU of a name.
+fn one(name: &str) -> Result<&'static Gpu, InvalidDevice> {
+    let unknown = match gpu::find(name) {
+        Ok(known) => return Ok(known),
+        Err(unknown) => unknown,
+    };
+    match gpu::named(name).as_slice() {
+        [] => Err(unknown.into()),
+        [known] => Ok(known),
+        several => Err(InvalidDevice::Family {
+            name: name.into(),
+            members: several.iter().map(|gpu| gpu.name.clone()).collect(),
+        }),
+    }
+}
+
+fn of_known(index: u32, known: &'static Gpu) -> Device {
+    let name = known.product_names.first().unwrap_or(&known.name);
+    Device {
+        known_as: Some(known.name.clone()),
+        pci_id: known.pci_ids.first().cloned(),
+        compute_capability: Some(known.compute_capability),
+        memory_total_bytes: Some(u64::from(known.memory_gib) * GIB),
+        unified_memory: known.unified_memory,
+        ..Device::new(index, name)
+    }
+}
+
+/// Reads a MIG profile's name: `1g.10gb`, `3g.40gb`, `1g.10gb+me`.
+fn instance(profile: &str) -> Option<MigInstance> {
+    let (slices, memory) = profile.split_once("g.")?;
+    let (memory_gb, attributes) = memory.split_once("gb")?;
+    let plain = slices.parse::<u8>().is_ok() && (attributes.is_empty() || attributes.starts_with('+'));
+    let memory_gb: u64 = memory_gb.parse().ok().filter(|size| plain && (1..=1024).contains(size))?;
+    Some(MigInstance {
+        index: 0,
+        uuid: None,
+        profile: Some(profile.into()),
+        memory_total_bytes: Some(memory_gb * GIB),
+        memory_free_bytes: None,
+        hidden_by: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements() {
+        let host = Host::stated(["h100-sxm:2", "a100-sxm/1g.10gb", "L4"]).unwrap();
+        let shown: Vec<String> = host.slots().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "NVIDIA H100 80GB HBM3",
+                "NVIDIA H100 80GB HBM3",
+                "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
+                "NVIDIA L4"
+            ]
+        );
+        assert_eq!(host.slots()[2].memory_total_bytes(), Some(10 * GIB));
+        assert!(Host::stated(["none"]).unwrap().slots().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_statement_is_refused() {
+        for (statement, part) in [
+            ("h100", "may be any of h100-sxm, h100-pcie, h100-nvl: say which"),
+            ("h100-sx", "unknown GPU `h100-sx`; the nearest known names are h100-sxm"),
+            ("l4:0", "1 to 64"),
+            ("l4:many", "1 to 64"),
+            ("a100-sxm/1g", "MIG profile such as"),
+            ("a100-sxm/1g.10gbx", "MIG profile such as"),
+            ("", "unknown GPU"),
+        ] {
+            let error = Host::stated([statement]).unwrap_err().to_string();
+            assert!(error.contains(part), "{statement}: {error}");
+        }
+        assert!(Host::stated(["l4", "none"]).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! `NVIDIA_VISIBLE_DEVICES` and `CUDA_VISIBLE_DEVICES`: which GPUs programs are allowed to see.
+
+use super::{Device, Host};
+
+const CONTAINER: &str = "NVIDIA_VISIBLE_DEVICES";
+const CUDA: &str = "CUDA_VISIBLE_DEVICES";
+
+/// The values of the variables, as they are set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VisibleDevices {
+    /// `NVIDIA_VISIBLE_DEVICES`, which container runtimes obey before a program starts.
+    pub container: Option<String>,
+    /// `CUDA_VISIBLE_DEVICES`, which CUDA obeys inside of a program.
+    pub cuda: Option<String>,
+}
+
+impl VisibleDevices {
+    /// Marks the devices and instances of a host that programs won't see.
+    ///
+    /// Indices in `NVIDIA_VISIBLE_DEVICES` are the host's. Inside of a container the runtime has applied them already,
+    /// and the devices that are left are numbered anew: where the list is as long as the host has GPUs, nothing is
+    /// hidden. Indices in `CUDA_VISIBLE_DEVICES` count what that leaves, and an index that doesn't exist hides all that
+    /// come after it, as in CUDA. Indices are taken in the order of PCI addresses, which CUDA does where
+    /// `CUDA_DEVICE_ORDER` says so or all GPUs are of one kind.
+    pub fn apply(&self, host: &mut Host) {
+        if let Some(value) = &self.container {
+            match value.trim() {
+                "" | "all" => {}
+                "none" | "void" => hide(host, CONTAINER, &[]),
+                list => {
+                    let wanted: Vec<&str> = list.split(',').map(str::trim).collect();
+                    let applied =
+                        wanted.len() == host.devices.len() && wanted.iter().all(|item| is_index(item));
+                    if !applied {
+                        hide(host, CONTAINER, &wanted);
+                    }
+                }
+            }
+        }
+        if let Some(value) = &self.cuda {
+            let left = host.devices.iter().filter(|device| device.hidden_by.is_none());
+            let order: Vec<u32> = left.map(|device| device.index).collect();
+            let mut wanted = Vec::new();
+            for item in value.split(',').map(str::trim) {
+                if item.parse::<i64>().is_ok() {
+                    let place = item.parse::<usize>().ok().and_then(|place| order.get(place));
+                    let Some(index) = place else { break };
+                    wanted.push(index.to_string());
+                } else if item.is_empty() {
+                    break;
+                } else {
+                    wanted.push(item.to_owned());
+                }
+            }
+            let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+            hide(host, CUDA, &wanted);
+        }
+    }
+}
+
+fn is_index(item: &str) -> bool {
+    !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Hides every device and instance that isn't wanted, unless something hides it already.
+fn hide(host: &mut Host, variable: &str, wanted: &[&str]) {
+    for device in host.devices.iter_mut().filter(|device| device.hidden_by.is_none()) {
+        let whole = wanted.iter().any(|item| names_device(item, device));
+        let index = device.index;
+        for instance in device.mig_instances.iter_mut().filter(|instance| instance.hidden_by.is_none()) {
+            let place = format!("{index}:{}", instance.index);
+            let named = |item: &&str| *item == place || starts(instance.uuid.as_deref(), item, "MIG-");
+            if !whole && !wanted.iter().any(named) {
+                instance.hidden_by = Some(variable.into());
+            }
+        }
+        let part = device.mig_instances.iter().any(|instance| instance.hidden_by.is_none());
+        if !whole && !part {
+            device.hidden_by = Some(variable.into());
+        }
+    }
+}
+
+fn names_device(item: &str, device: &Device) -> bool {
+    if is_index(item) {
+        return item.parse() == Ok(device.index);
+    }
+    starts(device.uuid.as_deref(), item, "GPU-")
+}
+
+/// Returns whether an item is a uuid or the beginning of one, as CUDA takes them.
+fn starts(uuid: Option<&str>, item: &str, kind: &str) -> bool {
+    item.len() > kind.len() && item.starts_with(kind) && uuid.is_some_and(|uuid| uuid.starts_with(item))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{MigInstance, Origin};
+    use super::*;
+
+    fn host() -> Host {
+        let mut devices: Vec<Device> = (0..3).map(|index| Device::new(index, "NVIDIA L4")).collect();
+        for (device, uuid) in devices.iter_mut().zip(["GPU-aa11", "GPU-aa22", "GPU-bb33"]) {
+            device.uuid = Some(uuid.into());
+        }
+        devices[2].mig_enabled = Some(true);
+        devices[2].mig_instances = (0..2)
+            .map(|index| MigInstance {
+                index,
+                uuid: Some(format!("MIG-c{index}")),
+                profile: None,
+                memory_total_bytes: None,
+                memory_free_bytes: None,
+                hidden_by: None,
+            })
+            .collect();
+        Host::new(Origin::Nvml, devices)
+    }
+
+    #[track_caller]
+    fn check(container: Option<&str>, cuda: Option<&str>, expected: &str) {
+        let mut host = host();
+        let variables = VisibleDevices { container: container.map(Into::into), cuda: cuda.map(Into::into) };
+        variables.apply(&mut host);
+        let shown = |slot: super::super::Slot<'_>| match slot.instance {
+            Some(instance) => format!("{}:{}", slot.device.index, instance.index),
+            None => slot.device.index.to_string(),
+        };
+        let slots: Vec<String> = host.slots().into_iter().map(shown).collect();
+        assert_eq!(slots.join(" "), expected, "{container:?} {cuda:?}");
+    }
+
+    #[test]
+    fn of_containers() {
+        check(None, None, "0 1 2:0 2:1");
+        check(Some("all"), None, "0 1 2:0 2:1");
+        check(Some("none"), None, "");
+        check(Some("void"), None, "");
+        check(Some("1"), None, "1");
+        check(Some("GPU-aa22, 0"), None, "0 1");
+        check(Some("2:1"), None, "2:1");
+        check(Some("MIG-c0"), None, "2:0");
+        // As many as there are: the runtime has done it, and these are the host's numbers.
+        check(Some("4,5,6"), None, "0 1 2:0 2:1");
+    }
+
+    #[test]
+    fn of_cuda() {
+        check(None, Some(""), "");
+        check(None, Some("-1"), "");
+        check(None, Some("1,0"), "0 1");
+        check(None, Some("0,7,1"), "0");
+        check(None, Some("GPU-bb"), "2:0 2:1");
+        check(None, Some("MIG-c1"), "2:1");
+        check(None, Some("GPU-"), "");
+    }
+
+    #[test]
+    fn of_both() {
+        check(Some("1,2"), Some("0"), "1");
+        check(Some("1"), Some("1"), "");
+    }
+}
