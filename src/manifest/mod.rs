@@ -1,24 +1,51 @@
-//! `model_manifest.yaml`: the index of profiles, in NIM's schema 2.0.
+//! `model_manifest.yaml`: the index of profiles.
+//!
+//! | form | how it is told | written by |
+//! | --- | --- | --- |
+//! | schema 2.0 | `schema_version: "2.0"` or `2.0.0`; a list of profiles | us, and NIM since 2025 |
+//! | the map of 2024 | no `schema_version`; a mapping by profile id, with YAML tags `!workspace`, `!name` | NIM before |
+//!
+//! [`ManifestDocument`] reads both and loses nothing: what it doesn't know it keeps and writes back. [`Manifest`] is what
+//! is known of it.
 //!
 //! Written by us, it is the same file, byte for byte, for the same profiles: profiles are in the recipe's order, tags
 //! and files are sorted, and a file's `uri` is `store:sha256:<hex>` until it is published. The uri is no part of the
 //! contents, so publishing changes no id.
 
+mod convert;
+mod diff;
+mod document;
+mod error;
+mod id_kind;
+mod import;
+mod lint;
+mod merge;
+mod read;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::digest::{Blake3, Sha256};
+use crate::digest::Sha256;
 use crate::profile::{InvalidTag, ModelRelease, ProfileId, Tags};
+
+pub use convert::convert;
+pub use diff::{Changed, FileChange, ManifestDiff, TagChange, diff};
+pub use document::{Form, ManifestDocument};
+pub use error::ManifestError;
+pub use id_kind::IdKind;
+pub use import::import;
+pub use lint::{Finding, Rule, Severity, lint};
+pub use merge::{MergeError, merge};
 
 /// The schema version that we write.
 const SCHEMA_VERSION: &str = "2.0";
 /// The manifest's usual file name.
 pub const MANIFEST_FILE: &str = "model_manifest.yaml";
 
-/// A manifest of schema 2.0.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What is known of a manifest, in the words of schema 2.0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Manifest {
     schema_version: String,
     profile_selection_criteria: String,
@@ -33,7 +60,7 @@ pub struct Manifest {
 }
 
 /// One profile of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ManifestProfile {
     /// The id: 64 hex digits in schema 2.0, though others also write free text.
     pub id: String,
@@ -45,7 +72,7 @@ pub struct ManifestProfile {
 }
 
 /// The files of a profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Workspace {
     /// Files by destination path inside the workspace.
     #[serde(default)]
@@ -53,48 +80,14 @@ pub struct Workspace {
 }
 
 /// One file of a profile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ManifestFile {
-    /// Where the bytes are.
-    pub uri: String,
+    /// Where the bytes are; the form of 2024 doesn't say it for each file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
     /// `blake3:<hex>`; some manifests lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checksum: Option<Blake3>,
-}
-
-/// A manifest that can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// Not the YAML of schema 2.0.
-    #[error("{path} is not a manifest of NIM schema 2.0: {message}")]
-    Syntax {
-        /// The file.
-        path: String,
-        /// The reader's words, with a snippet.
-        message: String,
-    },
-    /// Another schema version.
-    #[error("{path} has schema version {found}; this nimctl reads 2.0")]
-    Version {
-        /// The file.
-        path: String,
-        /// What it says.
-        found: String,
-    },
-    /// Two profiles that no tag tells apart.
-    #[error("profiles {first} and {second} have equal tags: nobody could select between them")]
-    EqualTags {
-        /// One id.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// Tags that have no id.
-    #[error(transparent)]
-    Tag(#[from] InvalidTag),
-    /// The text could not be made.
-    #[error("cannot write the manifest as YAML: {0}")]
-    Write(String),
+    pub checksum: Option<String>,
 }
 
 impl Manifest {
@@ -104,13 +97,8 @@ impl Manifest {
     /// Two profiles with equal tags (the tag `content` aside).
     pub fn new(model: &ModelRelease, profiles: Vec<ManifestProfile>) -> Result<Self, ManifestError> {
         let ModelRelease { name, release } = model.clone();
-        let mut seen: BTreeMap<Tags, String> = BTreeMap::new();
-        for profile in &profiles {
-            let mut tags = profile.tags.clone();
-            tags.remove("content");
-            if let Some(first) = seen.insert(tags, profile.id.clone()) {
-                return Err(ManifestError::EqualTags { first, second: profile.id.clone() });
-            }
+        if let Some((first, second)) = equal_tags(&profiles).into_iter().next() {
+            return Err(ManifestError::EqualTags { first, second });
         }
         Ok(Self {
             schema_version: SCHEMA_VERSION.into(),
@@ -121,17 +109,12 @@ impl Manifest {
         })
     }
 
-    /// Reads a manifest; `path` is only named in errors.
+    /// Reads what is known of a manifest; `path` is only named in errors.
     ///
     /// # Errors
-    /// YAML that isn't schema 2.0, with the position.
+    /// As [`ManifestDocument::parse`].
     pub fn parse(text: &str, path: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_saphyr::from_str(text)
-            .map_err(|error| ManifestError::Syntax { path: path.into(), message: error.to_string() })?;
-        if manifest.schema_version != "2.0" && manifest.schema_version != "2.0.0" {
-            return Err(ManifestError::Version { path: path.into(), found: manifest.schema_version });
-        }
-        Ok(manifest)
+        Ok(ManifestDocument::parse(text.as_bytes(), path)?.into_manifest())
     }
 
     /// Returns the exact text of the file.
@@ -151,6 +134,41 @@ impl ManifestProfile {
     pub fn computed_id(&self) -> Result<ProfileId, InvalidTag> {
         ProfileId::of_tags(&self.tags)
     }
+
+    /// Returns a name for people, made of the tags: `tensorrt-rtx-l40s-fp16`, `tensorrt_llm-a100-fp16-tp2-latency`.
+    /// Profiles of one manifest may share it.
+    pub fn readable_name(&self) -> String {
+        let tag = |key: &str| self.tags.get(key).map(String::as_str).filter(|value| !value.is_empty());
+        let capabilities =
+            tag("compute_capability").map(|list| format!("sm{}", list.replace('.', "").replace('+', "-sm")));
+        let count = |key: &str| tag(key).map(|count| format!("{key}{count}"));
+        let parts = [
+            tag("llm_engine").or(tag("backend")).or(tag("model_type")).map(str::to_owned),
+            tag("gpu").map(|gpu| gpu.to_lowercase().replace(' ', "-")).or(capabilities),
+            tag("precision").map(str::to_lowercase),
+            count("tp"),
+            count("pp"),
+            tag("profile").map(str::to_lowercase),
+            tag("feat_lora").filter(|value| value.eq_ignore_ascii_case("true")).map(|_| "lora".to_owned()),
+        ];
+        let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
+        if name.is_empty() { self.id.clone() } else { name }
+    }
+}
+
+/// Returns pairs of ids of profiles whose tags, less `content`, are equal; each profile with the first of its kind.
+fn equal_tags(profiles: &[ManifestProfile]) -> Vec<(String, String)> {
+    let mut seen: BTreeMap<Vec<(&str, &str)>, &str> = BTreeMap::new();
+    let mut pairs = Vec::new();
+    for profile in profiles {
+        let tags = profile.tags.iter().filter(|(key, _)| *key != "content");
+        let tags = tags.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        match seen.get(&tags) {
+            Some(first) => pairs.push(((*first).to_owned(), profile.id.clone())),
+            None => _ = seen.insert(tags, &profile.id),
+        }
+    }
+    pairs
 }
 
 /// Returns the uri of a file that only the store has.
@@ -164,60 +182,4 @@ pub fn store_digest(uri: &str) -> Option<Sha256> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn profile(tags: &[(&str, &str)]) -> ManifestProfile {
-        let tags: Tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let file = ManifestFile { uri: store_uri(&Sha256::of(b"x")), checksum: Some(Blake3::of(b"x")) };
-        ManifestProfile {
-            id: ProfileId::of_tags(&tags).unwrap().to_string(),
-            tags,
-            workspace: Workspace { files: BTreeMap::from([("vision/model.plan".into(), file)]) },
-        }
-    }
-
-    fn release() -> ModelRelease {
-        ModelRelease { name: "m".into(), release: "2.0.0".into() }
-    }
-
-    /// The golden text: a change here changes every committed manifest.
-    #[test]
-    fn golden_text() {
-        let manifest =
-            Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
-        insta::assert_snapshot!(manifest.to_yaml().unwrap(), @r#"
-        schema_version: "2.0"
-        profile_selection_criteria: auto
-        model: m
-        release: "2.0.0"
-        profiles:
-        - id: 639755899cd1a9e84692b84591e74522a18c0c1729bbd123b4079eedb27ed616
-          tags:
-            batch_size: "64"
-            gpu: l4
-          workspace:
-            files:
-              vision/model.plan:
-                uri: store:sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
-                checksum: blake3:3ae7d805f6789a6402acb70ad4096a85a56bf6804eaf25c0493ac697548d30b5
-        "#);
-        assert_eq!(Manifest::parse(&manifest.to_yaml().unwrap(), "m.yaml").unwrap(), manifest);
-    }
-
-    #[test]
-    fn equal_tags_are_refused() {
-        let twice =
-            vec![profile(&[("gpu", "l4"), ("content", "a")]), profile(&[("gpu", "l4"), ("content", "b")])];
-        assert!(matches!(Manifest::new(&release(), twice), Err(ManifestError::EqualTags { .. })));
-    }
-
-    #[test]
-    fn other_versions_are_named() {
-        let error = Manifest::parse(
-            "schema_version: '3.0'\nprofile_selection_criteria: auto\nprofiles: []\n",
-            "m.yaml",
-        );
-        insta::assert_snapshot!(error.unwrap_err(), @"m.yaml has schema version 3.0; this nimctl reads 2.0");
-    }
-}
+mod tests;

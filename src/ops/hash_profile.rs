@@ -138,7 +138,7 @@ fn of_manifest_profile(
         .workspace
         .files
         .get(CONTENTS_FILE)
-        .and_then(|file| store_digest(&file.uri))
+        .and_then(|file| store_digest(file.uri.as_deref()?))
         .zip(store)
         .and_then(|(sha256, store)| {
             fs_err::read_to_string(store.join("blobs/sha256").join(sha256.to_hex())).ok()

@@ -347,7 +347,7 @@ mod tests {
         refused("a: 1\nb: 2\na: 3\n", "3:1: the key `a` is there already, at 1:1");
         refused(
             "{a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1, i: 1, c: 1}",
-            "1:57: the key `c` is there already, at 1:14",
+            "1:56: the key `c` is there already, at 1:14",
         );
         refused("? [a]\n: b\n", "1:3: a list can't be a key");
         refused("<<: a\n", "1:1: `<<` merges mappings, and this is a text");

@@ -48,7 +48,7 @@ fn recipe_manifest_and_folder_agree() {
     let manifest = nimctl::manifest::Manifest::parse(&text, "m").unwrap();
     let profile = &manifest.profiles[0];
     for (path, file) in &profile.workspace.files {
-        let sha256 = nimctl::manifest::store_digest(&file.uri).unwrap();
+        let sha256 = nimctl::manifest::store_digest(file.uri.as_deref().unwrap()).unwrap();
         let destination = user.path("profile").join(path);
         fs_err::create_dir_all(destination.parent().unwrap()).unwrap();
         fs_err::copy(user.path("data/store/blobs/sha256").join(sha256.to_hex()), destination).unwrap();

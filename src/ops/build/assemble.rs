@@ -213,14 +213,15 @@ fn put_together(
     let mut manifest_files: BTreeMap<String, ManifestFile> = files
         .iter()
         .map(|file| {
-            (file.path.clone(), ManifestFile { uri: store_uri(&file.sha256), checksum: Some(file.blake3) })
+            let uri = Some(store_uri(&file.sha256));
+            (file.path.clone(), ManifestFile { uri, checksum: Some(file.blake3.to_string()) })
         })
         .collect();
     manifest_files.insert(
         CONTENTS_FILE.into(),
         ManifestFile {
-            uri: store_uri(&Sha256::of(json.as_bytes())),
-            checksum: Some(Blake3::of(json.as_bytes())),
+            uri: Some(store_uri(&Sha256::of(json.as_bytes()))),
+            checksum: Some(Blake3::of(json.as_bytes()).to_string()),
         },
     );
     let records = || {

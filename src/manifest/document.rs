@@ -1,0 +1,87 @@
+//! A manifest as it was written: what is known of it, and the tree that holds the rest.
+
+use super::error::ManifestError;
+use super::read;
+use super::{IdKind, Manifest};
+use crate::yaml::{self, Limits, Node, Position};
+
+/// The forms that manifests have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum Form {
+    /// Schema 2.0: a list of profiles.
+    #[serde(rename = "2.0")]
+    Schema2,
+    /// A mapping by profile id, without a version.
+    #[serde(rename = "2024")]
+    Map2024,
+}
+
+/// A manifest with everything that is in its file.
+#[derive(Clone, Debug)]
+pub struct ManifestDocument {
+    form: Form,
+    manifest: Manifest,
+    tree: Node,
+    /// Where each profile's id is.
+    positions: Vec<Position>,
+}
+
+impl ManifestDocument {
+    /// Reads a manifest of any form; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// Text that is no manifest or a hostile one (see [`Limits`]), another schema version, an id that is there twice,
+    /// an id or a file's destination that would leave its folder; each with its position.
+    pub fn parse(text: &[u8], path: &str) -> Result<Self, ManifestError> {
+        let tree = yaml::parse(text, &Limits::default()).map_err(|error| ManifestError::Syntax {
+            path: path.into(),
+            position: error.position,
+            message: error.message,
+        })?;
+        Self::of_tree(tree, path)
+    }
+
+    /// Makes one of a tree.
+    ///
+    /// # Errors
+    /// As [`ManifestDocument::parse`].
+    pub(super) fn of_tree(tree: Node, path: &str) -> Result<Self, ManifestError> {
+        let read::Known { form, manifest, positions } = read::known(&tree, path)?;
+        Ok(Self { form, manifest, tree, positions })
+    }
+
+    /// Returns its form.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Returns what is known of it.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Returns what is known of it, and forgets the rest.
+    pub fn into_manifest(self) -> Manifest {
+        self.manifest
+    }
+
+    /// Returns the whole document.
+    pub fn tree(&self) -> &Node {
+        &self.tree
+    }
+
+    /// Returns where each profile's id is, in the order of the profiles.
+    pub fn positions(&self) -> &[Position] {
+        &self.positions
+    }
+
+    /// Returns what can be said of a profile's id.
+    pub fn id_kind(&self, profile: &super::ManifestProfile) -> IdKind {
+        IdKind::of(profile, self.form)
+    }
+
+    /// Returns the text of the document: the same meaning as the text that was read, and the same bytes if we wrote it.
+    pub fn to_yaml(&self) -> String {
+        yaml::write(&self.tree)
+    }
+}

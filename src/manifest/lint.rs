@@ -1,0 +1,147 @@
+//! What is suspect in a manifest that can be read.
+
+use serde::Serialize;
+
+use super::document::ManifestDocument;
+use super::{IdKind, ManifestProfile, equal_tags};
+use crate::digest::Blake3;
+use crate::selection;
+use crate::yaml::Position;
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where the profile is.
+    pub position: Position,
+    /// The profile's id.
+    pub profile: String,
+    /// The rule.
+    pub rule: Rule,
+    /// What is wrong, and what was expected.
+    pub message: String,
+}
+
+/// What `lint` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// No tag tells two profiles apart.
+    EqualTags,
+    /// The id is not the digest of the tags.
+    WrongId,
+    /// The id was made by a rule that is not public.
+    OpaqueId,
+    /// Files without a checksum.
+    MissingChecksum,
+    /// A checksum that is no `blake3:` digest.
+    UnknownChecksum,
+    /// Files without a place to fetch them from.
+    MissingUri,
+    /// A profile without files.
+    NoFiles,
+    /// A GPU that we don't know.
+    UnknownGpu,
+    /// A selector that no GPU can meet, or that can't be read.
+    UnreachableSelector,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// It may work, and nobody can be sure.
+    Warning,
+    /// It can't work as it says.
+    Error,
+}
+
+impl Rule {
+    /// Returns how bad it is.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::EqualTags | Self::WrongId | Self::UnknownChecksum | Self::UnreachableSelector => Severity::Error,
+            Self::MissingChecksum | Self::MissingUri | Self::NoFiles | Self::UnknownGpu => Severity::Warning,
+            Self::OpaqueId => Severity::Note,
+        }
+    }
+
+    /// Returns its name: `equal-tags`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EqualTags => "equal-tags",
+            Self::WrongId => "wrong-id",
+            Self::OpaqueId => "opaque-id",
+            Self::MissingChecksum => "missing-checksum",
+            Self::UnknownChecksum => "unknown-checksum",
+            Self::MissingUri => "missing-uri",
+            Self::NoFiles => "no-files",
+            Self::UnknownGpu => "unknown-gpu",
+            Self::UnreachableSelector => "unreachable-selector",
+        }
+    }
+}
+
+/// Returns what is suspect, in the order of the file.
+pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
+    let profiles = &document.manifest().profiles;
+    let equal = equal_tags(profiles);
+    let mut findings = Vec::new();
+    for (profile, position) in profiles.iter().zip(document.positions()) {
+        let mut found = |rule: Rule, message: String| {
+            findings.push(Finding { position: *position, profile: profile.id.clone(), rule, message });
+        };
+        if let Some((first, _)) = equal.iter().find(|(_, second)| *second == profile.id) {
+            found(Rule::EqualTags, format!("its tags are those of {first}: nobody can select between them"));
+        }
+        match document.id_kind(profile) {
+            IdKind::Content | IdKind::NimTags => {}
+            IdKind::Opaque => found(Rule::OpaqueId, "its id follows no public rule, so nothing checks it".into()),
+            IdKind::Wrong { computed: Some(id) } => {
+                found(Rule::WrongId, format!("its tags have the id {id} by NIM's rule"));
+            }
+            IdKind::Wrong { computed: None } => {
+                found(Rule::WrongId, "its tags have no id by NIM's rule: `|` or `:` is in a key, or `|` in a value".into());
+            }
+        }
+        files(profile, &mut found);
+        for problem in selection::selector_problems(&profile.tags) {
+            let rule = if problem.is_unknown_gpu { Rule::UnknownGpu } else { Rule::UnreachableSelector };
+            found(rule, problem.message);
+        }
+    }
+    findings
+}
+
+fn files(profile: &ManifestProfile, found: &mut impl FnMut(Rule, String)) {
+    let files = &profile.workspace.files;
+    if files.is_empty() {
+        found(Rule::NoFiles, "it has no files".into());
+    }
+    let lacking = |lacks: &dyn Fn(&super::ManifestFile) -> bool| {
+        let names: Vec<&str> =
+            files.iter().filter(|(_, file)| lacks(file)).map(|(path, _)| path.as_str()).collect();
+        (!names.is_empty()).then(|| listed(&names))
+    };
+    if let Some(names) = lacking(&|file| file.checksum.is_none()) {
+        found(Rule::MissingChecksum, format!("no checksum: {names}"));
+    }
+    let unknown = |checksum: &String| checksum.parse::<Blake3>().is_err();
+    if let Some(names) = lacking(&|file| file.checksum.as_ref().is_some_and(unknown)) {
+        found(Rule::UnknownChecksum, format!("the checksum is not `blake3:` and 64 hex digits: {names}"));
+    }
+    if let Some(names) = lacking(&|file| file.uri.is_none()) {
+        found(Rule::MissingUri, format!("no uri: {names}"));
+    }
+}
+
+/// Names the first few.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
