@@ -121,6 +121,11 @@ pub fn find(name: &str) -> Result<&'static Gpu, UnknownGpu> {
     })
 }
 
+/// Returns whether two names of GPUs differ only in case, separators and a leading `NVIDIA`.
+pub fn same_name(a: &str, b: &str) -> bool {
+    bare(a) == bare(b)
+}
+
 /// Returns what names one GPU only: its name, its aliases and its product names.
 fn spellings(gpu: &Gpu) -> impl Iterator<Item = &String> {
     [&gpu.name].into_iter().chain(&gpu.aliases).chain(&gpu.product_names)

@@ -1,0 +1,197 @@
+//! One profile against one kind of GPU.
+
+use super::rejection::gibibytes;
+use super::requirement::{Requirement, Runtime, pattern_name};
+use super::{Facts, Group, Rank, Rejection, Verdict};
+use crate::compute_capability::ComputeCapability;
+use crate::device::{Host, Slot};
+use crate::gpu;
+
+/// The first compute capability whose TensorRT-RTX plans also run on later ones (NVIDIA's documentation of TensorRT-RTX,
+/// "CPU-Only AOT": 8.0, 8.6, 8.9, 12.0 "and later").
+const RUNS_ON_LATER_FROM: ComputeCapability = ComputeCapability::new(12, 0);
+/// A GPU on which computing programs hold more than this share of its memory is in use. A desktop is not a reason.
+const MOST_SHARE_IN_USE: f64 = 0.1;
+
+/// Returns whether computing programs use a GPU.
+pub(super) fn is_in_use(slot: &Slot<'_>) -> bool {
+    let total = slot.device.memory_total_bytes.unwrap_or(u64::MAX);
+    slot.instance.is_none()
+        && slot.device.compute_memory_bytes() as f64 > total as f64 * MOST_SHARE_IN_USE
+}
+
+pub(super) fn verdict(
+    requirement: &Requirement<'_>,
+    facts: &Facts,
+    group: &Group<'_>,
+    host: &Host,
+) -> Verdict {
+    match try_fit(requirement, facts, group, host) {
+        Ok(verdict) => verdict,
+        Err(rejection) => Verdict::Rejected(rejection),
+    }
+}
+
+fn try_fit(
+    requirement: &Requirement<'_>,
+    facts: &Facts,
+    group: &Group<'_>,
+    host: &Host,
+) -> Result<Verdict, Rejection> {
+    let gpus = match &requirement.gpus {
+        Ok(gpus) => *gpus,
+        Err(text) => return Err(Rejection::UnreadableTag(format!("tag {text} is no number of GPUs"))),
+    };
+    let runs_anywhere = requirement.runtime == Runtime::Onnx && requirement.is_generic();
+    let Some(slot) = group.slots.first() else {
+        if !runs_anywhere {
+            return Err(Rejection::NoGpu);
+        }
+        validated(facts)?;
+        return Ok(Verdict::Fits { rank: Rank::Generic, notes: Vec::new() });
+    };
+    let mut rank = Rank::Generic;
+    let mut notes = Vec::new();
+    if let Some(found) = product(requirement, slot)? {
+        rank = found;
+    }
+    if let Some(found) = capability(requirement, facts, slot)? {
+        rank = rank.min(found);
+    }
+    if slot.instance.is_some() && requirement.runtime == Runtime::Tensorrt {
+        return Err(Rejection::TunedForWholeGpu);
+    }
+    // CUDA shows a program one MIG instance at a time.
+    let usable = if slot.instance.is_some() { 1 } else { group.slots.len() };
+    if usable < gpus as usize {
+        return Err(Rejection::TooFewGpus { wanted: gpus, is: usable });
+    }
+    driver(requirement, host)?;
+    let short = if runs_anywhere { None } else { memory(facts, gpus, group, &mut notes)? };
+    validated(facts)?;
+    if requirement.runtime == Runtime::Tensorrt && requirement.is_generic() {
+        notes.push("its tags don't say which GPU its plan was built on".into());
+    }
+    Ok(match short {
+        Some(message) => Verdict::ShortOfMemory { rank, message },
+        None => Verdict::Fits { rank, notes },
+    })
+}
+
+/// Checks what names products: `gpu`, `gpu_device` and `product_name_regex`.
+fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank>, Rejection> {
+    let device = slot.device;
+    let is = || device.known_as.clone().unwrap_or_else(|| device.product_name.clone());
+    let mut rank = None;
+    if let Some((name, named)) = &requirement.gpu {
+        let by_list = named.iter().any(|gpu| Some(&gpu.name) == device.known_as.as_ref());
+        let by_name = named.is_empty() && gpu::same_name(name, &device.product_name);
+        if !by_list && !by_name {
+            return Err(Rejection::OtherGpu { wanted: (*name).into(), is: is() });
+        }
+        rank = Some(Rank::Product);
+    }
+    if let Some(pci_id) = &requirement.pci_id {
+        if device.pci_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(pci_id)) {
+            rank = Some(Rank::PciId);
+        } else {
+            // Another id of the same product: an A100 with less memory, say.
+            let product = gpu::by_pci_id(pci_id);
+            if product.is_none_or(|product| Some(&product.name) != device.known_as.as_ref()) {
+                let wanted = product.map_or_else(String::new, |product| format!(" ({})", product.name));
+                return Err(Rejection::OtherGpu { wanted: format!("PCI id {pci_id}{wanted}"), is: is() });
+            }
+            rank = Some(Rank::Product);
+        }
+    }
+    if let Some((pattern, regex)) = &requirement.product_name_regex {
+        let unreadable = |problem: String| {
+            Rejection::UnreadableTag(format!("tag product_name_regex={pattern} can't be used: {problem}"))
+        };
+        let regex = regex.as_ref().map_err(|problem| unreadable(problem.clone()))?;
+        let name = pattern_name(&device.product_name);
+        if !regex.is_match(&name).map_err(|error| unreadable(error.to_string()))? {
+            return Err(Rejection::ProductPattern { pattern: (*pattern).into(), name });
+        }
+        rank = rank.or(Some(Rank::Product));
+    }
+    Ok(rank)
+}
+
+/// Checks what the profile is for, and what its plan's header says.
+fn capability(
+    requirement: &Requirement<'_>,
+    facts: &Facts,
+    slot: &Slot<'_>,
+) -> Result<Option<Rank>, Rejection> {
+    let tagged = match &requirement.compute_capabilities {
+        Some(Err(text)) => {
+            let message = format!("tag compute_capability={text} is not one or more like 8.9, joined by +");
+            return Err(Rejection::UnreadableTag(message));
+        }
+        Some(Ok(list)) => Some(list),
+        None => None,
+    };
+    for list in tagged.into_iter().chain(&facts.plan_capabilities) {
+        let is = slot.device.compute_capability.ok_or(Rejection::UnknownComputeCapability)?;
+        let last = list.iter().max().copied().filter(|last| *last >= RUNS_ON_LATER_FROM);
+        let last = last.filter(|_| requirement.runtime == Runtime::TensorrtRtx);
+        if !list.contains(&is) && last.is_none_or(|last| is < last) {
+            return Err(Rejection::ComputeCapability { wanted: list.clone(), and_later: last.is_some(), is });
+        }
+    }
+    Ok(tagged.map(|_| Rank::ComputeCapability))
+}
+
+/// Checks that the driver runs the CUDA that the runtime is built with. Drivers run any minor version of a major one
+/// (NVIDIA's "CUDA compatibility"). TensorRT 8 and 10 exist for CUDA 11; TensorRT 11 and TensorRT-RTX need CUDA 12.
+fn driver(requirement: &Requirement<'_>, host: &Host) -> Result<(), Rejection> {
+    let wanted_cuda_major = match (requirement.runtime, requirement.trt_major) {
+        (Runtime::TensorrtRtx, _) => 12,
+        (Runtime::Tensorrt, Some(major)) if major >= 11 => 12,
+        (Runtime::Tensorrt, Some(_)) => 11,
+        _ => return Ok(()),
+    };
+    let Some(is) = &host.cuda_version else { return Ok(()) };
+    match is.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major < wanted_cuda_major => {
+            Err(Rejection::Driver { wanted_cuda_major, is: is.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks memory against all there is, then against what is free; returns what is short just now.
+fn memory(
+    facts: &Facts,
+    gpus: u32,
+    group: &Group<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>, Rejection> {
+    let Some(slot) = group.slots.first() else { return Ok(None) };
+    if slot.device.unified_memory {
+        notes.push("CPU and GPU share one memory, so its size was not checked".into());
+        return Ok(None);
+    }
+    let gpus = gpus as usize;
+    let Some(files_size_bytes) = facts.files_size_bytes else {
+        let idle = group.slots.iter().filter(|slot| !is_in_use(slot)).count();
+        return Ok((idle < gpus).then(|| {
+            format!("computing programs use {} of {} GPUs of its kind", group.slots.len() - idle, group.slots.len())
+        }));
+    };
+    let wanted_bytes = files_size_bytes / gpus as u64;
+    if let Some(is_bytes) = slot.memory_total_bytes().filter(|total| *total < wanted_bytes) {
+        return Err(Rejection::Memory { wanted_bytes, is_bytes });
+    }
+    let mut free: Vec<u64> =
+        group.slots.iter().map(|slot| slot.memory_free_bytes().unwrap_or(u64::MAX)).collect();
+    free.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(free.get(gpus - 1).filter(|free| **free < wanted_bytes).map(|free| {
+        format!("its files alone are {}, and {} are free just now", gibibytes(wanted_bytes), gibibytes(*free))
+    }))
+}
+
+fn validated(facts: &Facts) -> Result<(), Rejection> {
+    if facts.validated == Some(false) { Err(Rejection::FailedValidation) } else { Ok(()) }
+}

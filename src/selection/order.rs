@@ -1,0 +1,95 @@
+//! The order of profiles that fit.
+
+use std::cmp::Reverse;
+
+use serde::Serialize;
+
+use super::requirement::Runtime;
+use super::{Facts, Rank};
+use crate::manifest::ManifestProfile;
+
+/// What profiles are ordered by; less is better.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    rank: Rank,
+    runtime: Runtime,
+    is_not_validated: bool,
+    /// Bits of its numbers: fewer are better where it is validated, more where it isn't.
+    precision_bits: i32,
+    batch_size: Reverse<u64>,
+    id: String,
+}
+
+/// Why one profile stands before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It names the GPU more closely.
+    Rank,
+    /// TensorRT before TensorRT-RTX before others before ONNX.
+    Backend,
+    /// It passed its validation, and the other one was not validated.
+    Validated,
+    /// Both passed their validation, and it has the lower precision.
+    LowerPrecision,
+    /// Neither was validated, and it has the higher precision.
+    HigherPrecision,
+    /// It takes larger batches.
+    LargerBatch,
+    /// Nothing tells them apart but their ids.
+    Id,
+}
+
+pub(super) fn key(profile: &ManifestProfile, facts: &Facts, rank: Rank) -> Key {
+    let tag = |key: &str| profile.tags.get(key).map(|value| value.to_lowercase());
+    let is_validated = facts.validated == Some(true);
+    let bits = tag("precision").map_or(0, |precision| precision_bits(&precision));
+    Key {
+        rank,
+        runtime: Runtime::of_tags(&profile.tags),
+        is_not_validated: !is_validated,
+        precision_bits: if is_validated { bits } else { -bits },
+        batch_size: Reverse(tag("batch_size").and_then(|size| size.parse().ok()).unwrap_or(0)),
+        id: profile.id.clone(),
+    }
+}
+
+/// Returns the bits of a precision: `fp16` has 16, `nvfp4` 4; unknown words count as 32.
+fn precision_bits(precision: &str) -> i32 {
+    let digits = precision.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let digits = digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().ok().filter(|bits| (1..=64).contains(bits)).unwrap_or(32)
+}
+
+/// Returns the first rule that puts one key before another.
+pub(super) fn reason(first: &Key, second: &Key) -> Reason {
+    let Key { rank, runtime, is_not_validated, precision_bits, batch_size, id: _ } = first;
+    if *rank != second.rank {
+        Reason::Rank
+    } else if *runtime != second.runtime {
+        Reason::Backend
+    } else if *is_not_validated != second.is_not_validated {
+        Reason::Validated
+    } else if *precision_bits != second.precision_bits {
+        if *is_not_validated { Reason::HigherPrecision } else { Reason::LowerPrecision }
+    } else if *batch_size != second.batch_size {
+        Reason::LargerBatch
+    } else {
+        Reason::Id
+    }
+}
+
+impl Reason {
+    /// Says it in words, to follow "before another one because".
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Rank => "it names the GPU more closely",
+            Self::Backend => "TensorRT comes before TensorRT-RTX, others, and ONNX",
+            Self::Validated => "it passed its validation",
+            Self::LowerPrecision => "both passed their validation, and its precision is lower",
+            Self::HigherPrecision => "neither was validated, and its precision is higher",
+            Self::LargerBatch => "it takes larger batches",
+            Self::Id => "only their ids differ",
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A profile that the user names.
+
+use crate::manifest::ManifestProfile;
+
+/// Fewest characters of an id that stand for it.
+const LEAST_PREFIX: usize = 4;
+/// How many near names are offered.
+const MOST_NEAREST: usize = 3;
+
+/// A pin that names no profile, or several.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// None.
+    #[error("no profile is called `{pin}`{}", offered(.nearest))]
+    Unknown {
+        /// What was asked for.
+        pin: String,
+        /// Ids and names of the nearest profiles.
+        nearest: Vec<String>,
+    },
+    /// Several.
+    #[error("`{pin}` may be any of {} profiles: {}", .candidates.len(), .candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        pin: String,
+        /// Ids and names of the profiles.
+        candidates: Vec<String>,
+    },
+}
+
+fn offered(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; the nearest are {}", nearest.join(", ")) }
+}
+
+/// Finds the profile that a pin names: by its id; by the beginning of its id, four characters at least; by its readable
+/// name; or by an id with its name after it, as lists show them. Returns its place.
+///
+/// # Errors
+/// No such profile, or more than one.
+pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, PinError> {
+    let text = pin.trim().trim_matches(['"', '\'']);
+    if let Some(place) = profiles.iter().position(|profile| profile.id == text) {
+        return Ok(place);
+    }
+    // `<id> (<name>)`: ids have no spaces, and free-form ones that do were found above.
+    let bare = text.split_once(char::is_whitespace).map_or(text, |(id, _)| id);
+    if let Some(place) = profiles.iter().position(|profile| profile.id == bare) {
+        return Ok(place);
+    }
+    let shown = |place: &usize| format!("{} ({})", profiles[*place].id, profiles[*place].readable_name());
+    let one = |places: Vec<usize>| match places.as_slice() {
+        [] => None,
+        [place] => Some(Ok(*place)),
+        _ => Some(Err(PinError::Ambiguous {
+            pin: pin.into(),
+            candidates: places.iter().map(shown).collect(),
+        })),
+    };
+    let all = || profiles.iter().enumerate();
+    let named = all().filter(|(_, profile)| profile.readable_name().eq_ignore_ascii_case(text));
+    if let Some(found) = one(named.map(|(place, _)| place).collect()) {
+        return found;
+    }
+    if bare.chars().count() >= LEAST_PREFIX {
+        let begins = all().filter(|(_, profile)| profile.id.starts_with(&bare.to_lowercase()) || profile.id.starts_with(bare));
+        if let Some(found) = one(begins.map(|(place, _)| place).collect()) {
+            return found;
+        }
+    }
+    let likeness = |profile: &ManifestProfile| {
+        let by_id = strsim::jaro_winkler(&profile.id, bare);
+        by_id.max(strsim::jaro_winkler(&profile.readable_name(), text))
+    };
+    let mut by_likeness: Vec<(f64, usize)> = all().map(|(place, profile)| (likeness(profile), place)).collect();
+    by_likeness.sort_by(|(a, place_a), (b, place_b)| {
+        b.total_cmp(a).then_with(|| profiles[*place_a].id.cmp(&profiles[*place_b].id))
+    });
+    let nearest = by_likeness.iter().take(MOST_NEAREST).map(|(_, place)| shown(place)).collect();
+    Err(PinError::Unknown { pin: pin.into(), nearest })
+}

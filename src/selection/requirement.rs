@@ -1,0 +1,197 @@
+//! What a profile's tags ask of a GPU.
+
+use fancy_regex::{Regex, RegexBuilder};
+
+use crate::compute_capability::ComputeCapability;
+use crate::gpu::{self, Gpu};
+use crate::profile::{Backend, Tags};
+
+/// Most steps that a pattern may go back; names are short, so an honest one needs a few dozen.
+const BACKTRACK_LIMIT: usize = 20_000;
+/// Most bytes of a pattern, and of what it is compiled to.
+const PATTERN_LIMIT_BYTES: usize = 1_000;
+const COMPILED_LIMIT_BYTES: usize = 256 << 10;
+
+/// What a profile's tags ask of a GPU.
+#[derive(Debug)]
+pub(super) struct Requirement<'a> {
+    /// The tag `gpu`, and the products that it may mean.
+    pub(super) gpu: Option<(&'a str, Vec<&'static Gpu>)>,
+    /// The tag `gpu_device`, in lower case, unless it is another product's than `gpu` names.
+    pub(super) pci_id: Option<String>,
+    /// The tag `compute_capability`, or the text that can't be read.
+    pub(super) compute_capabilities: Option<Result<Vec<ComputeCapability>, &'a str>>,
+    /// The tag `product_name_regex`, compiled, or why it can't be.
+    pub(super) product_name_regex: Option<(&'a str, Result<Regex, String>)>,
+    /// How many GPUs of one kind it runs on, or the tag that is no number.
+    pub(super) gpus: Result<u32, String>,
+    /// What runs it.
+    pub(super) runtime: Runtime,
+    /// The tag `trt_version`'s first number.
+    pub(super) trt_major: Option<u32>,
+}
+
+/// What runs a profile, as far as selection cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Runtime {
+    /// TensorRT or TensorRT-LLM: plans tuned on the GPU they are for.
+    Tensorrt,
+    /// TensorRT for RTX: plans for compute capabilities.
+    TensorrtRtx,
+    /// Another engine that needs a GPU.
+    Other,
+    /// ONNX Runtime, which runs anywhere.
+    Onnx,
+}
+
+impl Runtime {
+    pub(super) fn of_tags(tags: &Tags) -> Self {
+        let tag = |key: &str| tags.get(key).map(|value| value.to_lowercase());
+        match tag("llm_engine").or_else(|| tag("backend")).or_else(|| tag("model_type")).as_deref() {
+            Some(Backend::TENSORRT | "tensorrt_llm" | "trtllm" | "trt") => Self::Tensorrt,
+            Some(Backend::TENSORRT_RTX) => Self::TensorrtRtx,
+            Some("onnx" | Backend::ONNXRUNTIME) => Self::Onnx,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Requirement<'_> {
+    /// Returns whether nothing is asked of the GPU.
+    pub(super) fn is_generic(&self) -> bool {
+        self.gpu.is_none()
+            && self.pci_id.is_none()
+            && self.compute_capabilities.is_none()
+            && self.product_name_regex.is_none()
+    }
+}
+
+/// Reads tags; what can't be read is kept as such, to be the reason that the profile doesn't fit.
+pub(super) fn of_tags(tags: &Tags) -> Requirement<'_> {
+    let tag = |key: &str| tags.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let gpu = tag("gpu").map(|name| (name, gpu::named(name)));
+    let pci_id = tag("gpu_device").map(str::to_lowercase);
+    let gpus = ["tp", "pp"].into_iter().try_fold(1_u32, |product, key| {
+        let Some(text) = tag(key) else { return Ok(product) };
+        let count = text.parse::<u32>().ok().filter(|count| (1..=1024).contains(count));
+        count.and_then(|count| product.checked_mul(count)).ok_or_else(|| format!("{key}={text}"))
+    });
+    Requirement {
+        pci_id: pci_id.filter(|id| !contradicts(gpu.as_ref(), id)),
+        gpu,
+        compute_capabilities: tag("compute_capability").map(|text| capabilities(text).ok_or(text)),
+        product_name_regex: tag("product_name_regex").map(|pattern| (pattern, compiled(pattern))),
+        gpus,
+        runtime: Runtime::of_tags(tags),
+        trt_major: tag("trt_version").and_then(|version| version.split('.').next()?.parse().ok()),
+    }
+}
+
+/// Returns whether a PCI id is another product's than the ones that are named.
+fn contradicts(gpu: Option<&(&str, Vec<&'static Gpu>)>, pci_id: &str) -> bool {
+    let Some((_, named)) = gpu.filter(|(_, named)| !named.is_empty()) else { return false };
+    gpu::by_pci_id(pci_id).is_some_and(|product| !named.iter().any(|gpu| gpu.name == product.name))
+}
+
+/// Reads `8.9`, `8.0+8.6`, `89` and `sm_89`.
+fn capabilities(text: &str) -> Option<Vec<ComputeCapability>> {
+    let one = |part: &str| {
+        let part = part.trim().trim_start_matches("sm").trim_start_matches('_');
+        if let Ok(capability) = part.parse() {
+            return Some(capability);
+        }
+        let number: u16 = part.parse().ok().filter(|number| (50..1000).contains(number))?;
+        format!("{}.{}", number / 10, number % 10).parse().ok()
+    };
+    text.split(['+', ',']).map(one).collect()
+}
+
+fn compiled(pattern: &str) -> Result<Regex, String> {
+    if pattern.len() > PATTERN_LIMIT_BYTES {
+        return Err(format!("it has {} bytes, and {PATTERN_LIMIT_BYTES} are the most", pattern.len()));
+    }
+    RegexBuilder::new(pattern)
+        .backtrack_limit(BACKTRACK_LIMIT)
+        .delegate_size_limit(COMPILED_LIMIT_BYTES)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// Returns the driver's name of a product as patterns expect it: `NVIDIA-A100-SXM4-80GB`.
+pub(super) fn pattern_name(product_name: &str) -> String {
+    product_name.replace(' ', "-")
+}
+
+/// A selector in the tags that no GPU can meet, or none that we know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectorProblem {
+    /// Whether it is only that we don't know the GPU.
+    pub is_unknown_gpu: bool,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Returns what is wrong with the selectors in a profile's tags.
+pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
+    let mut problems = Vec::new();
+    let mut found = |is_unknown_gpu: bool, message: String| {
+        problems.push(SelectorProblem { is_unknown_gpu, message });
+    };
+    let requirement = of_tags(tags);
+    let named = requirement.gpu.as_ref().map(|(_, named)| named.as_slice()).unwrap_or_default();
+    if let Some((name, _)) = requirement.gpu.as_ref().filter(|_| named.is_empty()) {
+        let nearest = gpu::find(name).err().map(|unknown| unknown.nearest.join(", "));
+        let nearest = nearest.map(|names| format!("; the nearest known names are {names}")).unwrap_or_default();
+        found(true, format!("tag gpu={name} names no GPU that we know{nearest}"));
+    }
+    if let (Some(device), Some((name, _))) = (tags.get("gpu_device"), requirement.gpu.as_ref()) {
+        if requirement.pci_id.is_none() {
+            let product = gpu::by_pci_id(device).map_or("another GPU", |gpu| gpu.name.as_str());
+            let message = format!("tags contradict: gpu={name}, and gpu_device={device} is {product}");
+            found(false, format!("{message}; selection goes by gpu"));
+        }
+    } else if let Some(device) = tags.get("gpu_device")
+        && gpu::by_pci_id(device).is_none()
+    {
+        found(true, format!("tag gpu_device={device} is no PCI id that we know"));
+    }
+    match &requirement.compute_capabilities {
+        Some(Err(text)) => {
+            found(false, format!("tag compute_capability={text} is not one or more like 8.9, joined by +"));
+        }
+        Some(Ok(list))
+            if !named.is_empty() && !named.iter().any(|gpu| list.contains(&gpu.compute_capability)) =>
+        {
+            let name = &named[0].name;
+            let has = named[0].compute_capability;
+            found(false, format!("tags contradict: {name} has compute capability {has}, which is not among them"));
+        }
+        _ => {}
+    }
+    match &requirement.product_name_regex {
+        Some((pattern, Err(reason))) => {
+            found(false, format!("tag product_name_regex={pattern} is no pattern: {reason}"));
+        }
+        Some((pattern, Ok(regex))) => {
+            let mut names = gpu::known().iter().flat_map(|gpu| &gpu.product_names);
+            let mut failed = None;
+            let any = names.any(|name| match regex.is_match(&pattern_name(name)) {
+                Ok(matches) => matches,
+                Err(error) => {
+                    failed = Some(error.to_string());
+                    true
+                }
+            });
+            if let Some(error) = failed {
+                found(false, format!("tag product_name_regex={pattern} can't be tried: {error}"));
+            } else if !any {
+                found(false, format!("tag product_name_regex={pattern} matches no GPU that we know"));
+            }
+        }
+        None => {}
+    }
+    if let Err(text) = &requirement.gpus {
+        found(false, format!("tag {text} is no number of GPUs"));
+    }
+    problems
+}
