@@ -9,7 +9,7 @@ use crate::device::{Problem, ProblemKind};
 pub(super) enum Weight {
     /// Every GPU should tell.
     Needed,
-    /// Many kinds of GPU have no such thing: "not supported" is an answer.
+    /// Many kinds of GPU have no such thing, and older drivers don't know of it: that is an answer.
     Optional,
     /// Nobody misses it.
     Slight,
@@ -38,8 +38,11 @@ impl Answers {
             Err(error) => error,
         };
         match (kind_of(&error), weight) {
-            (ProblemKind::DeviceLost, _) => self.lost = Some(lost(what, &words(&error))),
-            (_, Weight::Slight) | (ProblemKind::NotSupported, Weight::Optional) => {}
+            (ProblemKind::DeviceLost, _) => {
+                self.lost = Some(lost(&format!("asked for {what}"), &words(&error)));
+            }
+            (_, Weight::Slight) => {}
+            (ProblemKind::NotSupported | ProblemKind::TooOld, Weight::Optional) => {}
             (kind, _) => self.note(kind, words(&error), what),
         }
         None
@@ -65,11 +68,11 @@ impl Answers {
     }
 }
 
-/// The problem of a GPU that stopped answering.
-pub(super) fn lost(what: &str, answer: &str) -> Problem {
+/// The problem of a GPU that stopped answering when it was asked for something.
+pub(super) fn lost(asked: &str, answer: &str) -> Problem {
     Problem {
         kind: ProblemKind::DeviceLost,
-        message: format!("asked for {what}, NVML answered: {answer}; it was asked no further"),
+        message: format!("{asked}, NVML answered: {answer}; it was asked no further"),
         hint: Some(
             "look for its PCI address and Xid lines in `dmesg`; a reset (`nvidia-smi --gpu-reset`) or a reboot may bring it back".into(),
         ),

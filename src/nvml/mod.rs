@@ -76,10 +76,10 @@ fn ask(library: Option<PathBuf>, host: &Mutex<Host>) {
         }
     };
     let mut answers = Answers::default();
-    let driver_version = answers.ask("driver version", Weight::Needed, || nvml.sys_driver_version());
-    let nvml_version = answers.ask("NVML version", Weight::Needed, || nvml.sys_nvml_version());
+    let driver_version = answers.ask("the driver version", Weight::Needed, || nvml.sys_driver_version());
+    let nvml_version = answers.ask("the NVML version", Weight::Needed, || nvml.sys_nvml_version());
     let cuda_version = cuda_version(&nvml, &mut answers);
-    let count = answers.ask("number of GPUs", Weight::Needed, || nvml.device_count());
+    let count = answers.ask("the number of GPUs", Weight::Needed, || nvml.device_count());
     update(&mut |host| {
         host.driver_version.clone_from(&driver_version);
         host.nvml_version.clone_from(&nvml_version);
@@ -104,7 +104,7 @@ fn ask(library: Option<PathBuf>, host: &Mutex<Host>) {
         problems.push(start::no_gpu());
     }
     update(&mut |host| host.problems.append(&mut problems));
-    // Closing calls a function that a library may lack, and ends the program then.
+    // Closing calls a function that a library may lack, and panics then.
     if nvml.lib().nvmlShutdown.is_err() {
         std::mem::forget(nvml);
     }
@@ -120,14 +120,17 @@ fn cuda_version(nvml: &Nvml, answers: &mut Answers) -> Result<String, Option<Pro
             hint: Some("install the driver's CUDA library; in a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility".into()),
         })),
         Err(error) => {
-            let _: Option<()> = answers.ask("CUDA version", Weight::Needed, || Err(error));
+            let _: Option<()> = answers.ask("the CUDA version", Weight::Needed, || Err(error));
             Err(None)
         }
     }
 }
 
 fn lost(index: u32, error: &NvmlError) -> Device {
-    Device { problems: vec![answers::lost("handle", &words(error))], ..Device::new(index, "unknown") }
+    Device {
+        problems: vec![answers::lost("asked to open it", &words(error))],
+        ..Device::new(index, "unknown")
+    }
 }
 
 /// GPUs that could not be opened, with the answer; those of one answer together.

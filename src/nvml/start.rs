@@ -95,7 +95,7 @@ pub(super) fn unopened(kind: ProblemKind, answer: &str, indices: &[u32]) -> Prob
     let gpus = if numbers.len() == 1 { "GPU" } else { "GPUs" };
     let hint = match kind {
         ProblemKind::NotPermitted => {
-            "this user can't open /dev/nvidia<number>; a container that was started with other GPUs is to have no others"
+            "this user can't open /dev/nvidia<number>; in a container that was started with other GPUs, that is as it should be"
         }
         _ => {
             "look for NVRM and Xid lines in `dmesg`; a GPU that doesn't start needs a reset or the host a reboot"

@@ -17,7 +17,10 @@ use crate::{devices, environment};
 /// The JSON is the host as it is, for `--device-file`.
 pub(crate) fn run(arguments: &cli::Doctor, global: &Global, output: &Output) -> Result<ExitCode, Failure> {
     let host = devices::host(&arguments.devices)?;
-    output.result(&text(&host, global), &host);
+    let cli::DeviceArguments { stated, file } = &arguments.devices;
+    let is_this_host = stated.is_empty() && file.is_none();
+    let tools = if is_this_host { tools(global) } else { String::new() };
+    output.result(&text(&host, tools), &host);
     Ok(if is_broken(&host) { ExitCode::from(code(ErrorKind::Unavailable)) } else { done() })
 }
 
@@ -44,9 +47,8 @@ fn is_broken(host: &Host) -> bool {
     of_host || too_old || all_closed || host.devices.iter().any(Device::is_lost)
 }
 
-fn text(host: &Host, global: &Global) -> String {
-    let sections =
-        [host_table(host), gpus(host), instances(host), processes(host), tools(global), problems(host)];
+fn text(host: &Host, tools: String) -> String {
+    let sections = [host_table(host), gpus(host), instances(host), processes(host), tools, problems(host)];
     let sections: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();
     sections.join("\n")
 }
