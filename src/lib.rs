@@ -33,7 +33,7 @@
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
 //! | core | [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`selection`], [`shape_range`], [`synth`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | workers | `src/bin/backend` | one inference library each; talk to the rest by [`worker::protocol`] only |
@@ -48,8 +48,9 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::build`] times jobs, [`ops::lower`] itself; [`toolchain`], [`source`] and [`worker`] have time limits;
-//! [`digest_cache`] compares file times with now. No time gets into a key, an id, `contents.json` or a manifest.
+//! Clocks: [`ops::build`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
+//! time limits; [`digest_cache`] compares file times with now. No time gets into a key, an id, `contents.json` or a
+//! manifest.
 //!
 //! Environment: workers read their `NIMCTL_…_LIB`, and pip and the HTTP client read what such programs read (proxies,
 //! indexes). Nothing else outside of the binary does. Which folders and programs are used is in [`toolchain::Places`],
@@ -68,7 +69,7 @@
 //! | a recipe | `nimctl.recipe/1` | [`recipe`] | read |
 //! | `toolchain.lock.yaml`, built in, or the one of `--toolchain-lock` | `nimctl.toolchain-lock/1` | [`toolchain::Lock`] | read |
 //! | `src/gpu/known_gpus.yaml`, built in | `nimctl.known-gpus/1` | [`gpu`] | read |
-//! | `model_manifest.yaml` | NIM's `2.0` | [`manifest`] | both |
+//! | `model_manifest.yaml` | NIM's `2.0`, and the map of 2024 that it had before | [`manifest`], [`yaml`] | both |
 //! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
@@ -79,6 +80,8 @@
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
+//! | a file of devices, `doctor --output json` | `nimctl.devices/1` | [`device`] | both |
+//! | `/sys/bus/pci/devices/*/{vendor,class}` | – | [`nvml`] | read |
 //! | `.npy` tensors | NumPy's format, 1.0 and 2.0 | [`worker::npy`] | both |
 //! | `/proc/meminfo`, `/proc/self/maps`, `/proc/<worker>/status`, `/proc/<worker>/clear_refs`, `/proc/self/status` | – | `ops/build/jobs/memory.rs`, [`worker`], [`ops::lower`] | read; the last is written |
 //!
@@ -96,7 +99,7 @@
 //! * **An async runtime.** A build waits for few processes; threads do.
 //! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
 //! * **Floats in identities.** [`canonical`] refuses them.
-//! * **Selection, validation, benchmarks, publishing.** They come later; a passport says so of itself.
+//! * **Validation, benchmarks, publishing.** They come later; a passport says so of itself.
 
 pub mod atomic_file;
 pub mod canonical;
@@ -109,6 +112,7 @@ pub mod error_kind;
 pub mod gpu;
 pub mod manifest;
 pub mod mixed_precision;
+pub mod nvml;
 pub mod onnx;
 pub mod ops;
 pub mod passport;

@@ -4,6 +4,7 @@
 //! A probe asks for one fact at a time, and drivers refuse some of them in containers, on vGPU and in MIG mode. So
 //! most facts are optional, and what was refused is in `problems`.
 
+mod file;
 mod stated;
 mod visible;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::compute_capability::ComputeCapability;
 use crate::gpu::{self, Gpu};
 
+pub use file::InvalidDeviceFile;
 pub use stated::InvalidDevice;
 pub use visible::VisibleDevices;
 
@@ -91,7 +93,7 @@ pub struct Device {
     /// Whether error correction is on.
     #[serde(default)]
     pub ecc_enabled: Option<bool>,
-    /// Whether a screen is attached or a desktop is drawn by it.
+    /// Whether it keeps memory for a screen: a desktop is drawn by it.
     #[serde(default)]
     pub display_active: Option<bool>,
     /// Whether it is split into MIG instances; without the fact if it can't be.
@@ -174,7 +176,9 @@ pub struct Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// There is no NVML library: no NVIDIA driver, or a container without access to it.
+    /// There is no NVIDIA GPU, which is no fault.
+    NoGpu,
+    /// A library of the driver is missing: no NVIDIA driver, or a container without access to it.
     NoLibrary,
     /// The library is there, and the driver doesn't answer.
     NoDriver,

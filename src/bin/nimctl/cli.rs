@@ -108,6 +108,8 @@ Examples:
     /// List the backends that nimctl finds.
     #[command(subcommand, arg_required_else_help = true)]
     Backend(Backend),
+    /// Show this host's GPUs, its driver, and what is amiss with them.
+    Doctor(Doctor),
     /// Make models.
     #[command(subcommand, arg_required_else_help = true)]
     Model(Model),
@@ -139,6 +141,8 @@ pub(crate) enum SchemaOf {
     Contents,
     /// A profile's passport, `nimctl.passport/1`.
     Passport,
+    /// The GPUs of a host, `nimctl.devices/1`.
+    Devices,
     /// One request of the worker protocol.
     WorkerRequest,
     /// One event of the worker protocol.
@@ -306,6 +310,43 @@ Examples:
 pub(crate) enum Backend {
     /// List backends with what each can do here.
     List,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nimctl doctor
+  nimctl doctor --output json > host.json
+  nimctl doctor --device-file host.json
+  NIMCTL_NVML_LIB=/opt/driver/libnvidia-ml.so.1 nimctl doctor
+  CUDA_VISIBLE_DEVICES=1 nimctl doctor
+
+Exit codes:
+  0  the GPUs answer, or there is no NVIDIA GPU here
+  1  --device or --device-file is wrong
+  2  usage
+  5  the driver is missing, too old or broken; or a GPU is lost, or doesn't open; or none may be asked")]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) devices: DeviceArguments,
+}
+
+/// The GPUs that a command is about, where they are not this host's.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArguments {
+    /// Not this host's GPUs but these, by name: `l40s`, `h100-sxm:8`, `a100-sxm/1g.10gb`; `none` for a host without.
+    #[arg(
+        long = "device",
+        value_name = "LIST",
+        value_delimiter = ',',
+        conflicts_with = "file",
+        help_heading = "Devices"
+    )]
+    pub(crate) stated: Vec<String>,
+    /// Not this host's GPUs but those that `nimctl doctor --output json` wrote to this file.
+    #[arg(long = "device-file", value_name = "FILE", help_heading = "Devices")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

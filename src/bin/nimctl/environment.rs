@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nimctl::device::VisibleDevices;
 use nimctl::error_kind::ErrorKind;
 use nimctl::toolchain::{Lock, Places, STANDARD_LIBRARY_FOLDERS, Tool};
 use nimctl::worker::discover::SearchPath;
@@ -75,4 +76,16 @@ pub(crate) fn search_path() -> SearchPath {
         std::env::var_os("NIMCTL_BACKENDS").as_deref(),
         std::env::var_os("PATH").as_deref(),
     )
+}
+
+/// Returns the NVML library that `NIMCTL_NVML_LIB` names: the file, or its folder.
+pub(crate) fn nvml_library() -> Option<PathBuf> {
+    let path = std::env::var_os("NIMCTL_NVML_LIB").filter(|path| !path.is_empty()).map(PathBuf::from)?;
+    Some(if path.is_dir() { path.join(nimctl::nvml::LIBRARY) } else { path })
+}
+
+/// Returns which GPUs programs are allowed to see.
+pub(crate) fn visible_devices() -> VisibleDevices {
+    let value = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    VisibleDevices { container: value("NVIDIA_VISIBLE_DEVICES"), cuda: value("CUDA_VISIBLE_DEVICES") }
 }

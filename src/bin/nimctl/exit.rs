@@ -108,6 +108,18 @@ impl From<nimctl::toolchain::ToolchainError> for Failure {
     }
 }
 
+impl From<nimctl::device::InvalidDevice> for Failure {
+    fn from(error: nimctl::device::InvalidDevice) -> Self {
+        Self::new(ErrorKind::Input, error)
+    }
+}
+
+impl From<nimctl::device::InvalidDeviceFile> for Failure {
+    fn from(error: nimctl::device::InvalidDeviceFile) -> Self {
+        Self::new(ErrorKind::Input, error)
+    }
+}
+
 impl From<nimctl::recipe::RecipeError> for Failure {
     fn from(error: nimctl::recipe::RecipeError) -> Self {
         Self::new(ErrorKind::Input, error)

@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod devices;
 mod environment;
 mod exit;
 mod output;

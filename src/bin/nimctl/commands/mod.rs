@@ -2,6 +2,7 @@
 
 mod backend;
 mod build;
+mod doctor;
 mod hash_profile;
 mod inspect;
 mod lower;
@@ -30,6 +31,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Inspect { model } => inspect::run(&model, output),
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
         Command::Backend(arguments) => backend::run(&arguments, &global, output),
+        Command::Doctor(arguments) => doctor::run(&arguments, &global, output),
         Command::Model(arguments) => model::run(&arguments, output),
         Command::Schema { file } => schema::run(file, output),
         Command::Completions { shell } => {

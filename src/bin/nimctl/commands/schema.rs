@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use nimctl::device::Host;
 use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::Manifest;
 use nimctl::passport::Passport;
@@ -20,6 +21,7 @@ pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> 
         SchemaOf::Manifest => schema_for!(Manifest),
         SchemaOf::Contents => schema_for!(Contents),
         SchemaOf::Passport => schema_for!(Passport),
+        SchemaOf::Devices => schema_for!(Host),
         SchemaOf::WorkerRequest => schema_for!(RequestLine),
         SchemaOf::WorkerEvent => schema_for!(EventLine),
     };

@@ -1,0 +1,156 @@
+//! Why there is nothing to ask: no library, no driver, no GPU, or one that can't be opened.
+
+use std::path::Path;
+
+use nvml_wrapper::error::NvmlError;
+
+use super::LIBRARY;
+use super::answers::{kind_of, list, words};
+use crate::device::{Problem, ProblemKind};
+
+/// Where Linux lists what is on the PCI bus, in containers too.
+pub(super) const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Says why NVML doesn't start. `library` is the one that the user named.
+pub(super) fn problem(error: &NvmlError, library: Option<&Path>, pci_devices: &Path) -> Problem {
+    if let NvmlError::LibloadingError(error) = error {
+        return not_loaded(&error.to_string(), library, pci_devices);
+    }
+    let name = library.map_or_else(|| LIBRARY.into(), |path| path.display().to_string());
+    let (kind, message, hint) = match (error, kind_of(error)) {
+        (NvmlError::LibRmVersionMismatch, kind) => (
+            kind,
+            format!(
+                "{name} and the loaded kernel driver are of different versions, so the driver doesn't answer"
+            ),
+            "the driver was updated while it ran: reboot, or unload and load its kernel modules; restart containers that were started before",
+        ),
+        (_, kind @ ProblemKind::TooOld) => (
+            kind,
+            format!("{name} is no NVML, or one that is too old to start: {}", words(error)),
+            "install an NVIDIA driver of version 525 or later",
+        ),
+        (_, kind @ ProblemKind::NoDriver) => (
+            kind,
+            format!("{name} is there, and the kernel driver is not loaded"),
+            "load it with `modprobe nvidia`, and see `dmesg` if that fails; a new kernel needs the driver built anew",
+        ),
+        (_, ProblemKind::NoGpu) => return no_gpu(),
+        (_, kind @ ProblemKind::NotPermitted) => (
+            kind,
+            format!("asked to start, {name} answered: {}", words(error)),
+            "this user can't open /dev/nvidiactl: see its permissions, and in a container its device rules",
+        ),
+        (_, kind) => (
+            kind,
+            format!("asked to start, {name} answered: {}", words(error)),
+            "see whether `nvidia-smi` works, and look for NVRM and Xid lines in `dmesg`",
+        ),
+    };
+    Problem { kind, message, hint: Some(hint.into()) }
+}
+
+fn not_loaded(error: &str, library: Option<&Path>, pci_devices: &Path) -> Problem {
+    let absent = error.contains("No such file");
+    let (kind, message, hint) = match library {
+        Some(path) if absent => (
+            ProblemKind::NoLibrary,
+            format!("there is no NVML library at {}", path.display()),
+            "that path was given: correct it, or leave it out",
+        ),
+        None if absent => match gpus_on_the_bus(pci_devices) {
+            0 => (
+                ProblemKind::NoGpu,
+                format!("there is no NVIDIA GPU on the PCI bus, and no {LIBRARY}"),
+                "a virtual machine has GPUs if its host hands them on",
+            ),
+            count => (
+                ProblemKind::NoLibrary,
+                format!("NVIDIA GPUs on the PCI bus: {count}; and there is no {LIBRARY}"),
+                "install the NVIDIA driver; in a container, start it with the GPUs (`docker run --gpus all`)",
+            ),
+        },
+        _ => (
+            ProblemKind::NoLibrary,
+            format!("the NVML library can't be loaded: {error}"),
+            "it is damaged or made for another system: install the NVIDIA driver again",
+        ),
+    };
+    Problem { kind, message, hint: Some(hint.into()) }
+}
+
+/// The driver runs, and has no GPU.
+pub(super) fn no_gpu() -> Problem {
+    Problem {
+        kind: ProblemKind::NoGpu,
+        message: "the driver runs, and has no GPU".into(),
+        hint: Some("if there should be one, look for NVRM lines in `dmesg`; in a container, see which GPUs it was started with".into()),
+    }
+}
+
+/// GPUs that the driver lists and doesn't open.
+pub(super) fn unopened(kind: ProblemKind, answer: &str, indices: &[u32]) -> Problem {
+    let numbers: Vec<String> = indices.iter().map(u32::to_string).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    let gpus = if numbers.len() == 1 { "GPU" } else { "GPUs" };
+    let hint = match kind {
+        ProblemKind::NotPermitted => {
+            "this user can't open /dev/nvidia<number>; in a container that was started with other GPUs, that is as it should be"
+        }
+        _ => {
+            "look for NVRM and Xid lines in `dmesg`; a GPU that doesn't start needs a reset or the host a reboot"
+        }
+    };
+    Problem {
+        kind,
+        message: format!("asked to open {gpus} {}, NVML answered: {answer}", list(&numbers)),
+        hint: Some(hint.into()),
+    }
+}
+
+/// Counts the display controllers of NVIDIA.
+fn gpus_on_the_bus(pci_devices: &Path) -> usize {
+    let Ok(entries) = fs_err::read_dir(pci_devices) else { return 0 };
+    let says = |device: &Path, file: &str, starts: &[&str]| {
+        fs_err::read_to_string(device.join(file))
+            .is_ok_and(|text| starts.iter().any(|start| text.starts_with(start)))
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|device| says(device, "vendor", &["0x10de"]) && says(device, "class", &["0x0300", "0x0302"]))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No library: that is a missing driver where there is hardware, and nothing amiss where there is none.
+    #[test]
+    fn a_missing_library_means_what_the_bus_says() {
+        let bus = tempfile::tempdir().unwrap();
+        let absent = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory";
+        let check = |expected_kind, expected| {
+            let Problem { kind, message, hint: _ } = not_loaded(absent, None, bus.path());
+            assert_eq!((kind, message.as_str()), (expected_kind, expected));
+        };
+        check(ProblemKind::NoGpu, "there is no NVIDIA GPU on the PCI bus, and no libnvidia-ml.so.1");
+        for (address, vendor, class) in [
+            ("0000:00:02.0", "0x8086\n", "0x030000\n"),
+            ("0000:18:00.0", "0x10de\n", "0x030200\n"),
+            ("0000:18:00.1", "0x10de\n", "0x040300\n"),
+        ] {
+            let folder = bus.path().join(address);
+            fs_err::create_dir(&folder).unwrap();
+            fs_err::write(folder.join("vendor"), vendor).unwrap();
+            fs_err::write(folder.join("class"), class).unwrap();
+        }
+        check(ProblemKind::NoLibrary, "NVIDIA GPUs on the PCI bus: 1; and there is no libnvidia-ml.so.1");
+        let damaged = not_loaded("libnvidia-ml.so.1: invalid ELF header", None, bus.path());
+        assert_eq!(
+            damaged.message,
+            "the NVML library can't be loaded: libnvidia-ml.so.1: invalid ELF header"
+        );
+    }
+}
