@@ -128,6 +128,16 @@ impl Blake3 {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+
+    /// Returns the digest of a file.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs_err::File::open(path)?)?;
+        Ok(Self(*hasher.finalize().as_bytes()))
+    }
 }
 
 /// Returns both digests of the chunks that `next_chunk` gives until it gives none, and how many bytes they have. Another

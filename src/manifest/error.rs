@@ -25,7 +25,9 @@ pub enum ManifestError {
         found: String,
     },
     /// The input of NVIDIA's manifest generator.
-    #[error("{path} is a profiles file (schema version 1.0), not a manifest; `nimctl manifest import` makes one of it")]
+    #[error(
+        "{path} is a profiles file (schema version 1.0), not a manifest; `nimctl manifest import` makes one of it"
+    )]
     ProfilesFile {
         /// The file.
         path: String,

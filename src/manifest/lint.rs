@@ -61,7 +61,9 @@ impl Rule {
     /// Returns how bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::EqualTags | Self::WrongId | Self::UnknownChecksum | Self::UnreachableSelector => Severity::Error,
+            Self::EqualTags | Self::WrongId | Self::UnknownChecksum | Self::UnreachableSelector => {
+                Severity::Error
+            }
             Self::MissingChecksum | Self::MissingUri | Self::NoFiles | Self::UnknownGpu => Severity::Warning,
             Self::OpaqueId => Severity::Note,
         }
@@ -97,12 +99,17 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
         }
         match document.id_kind(profile) {
             IdKind::Content | IdKind::NimTags => {}
-            IdKind::Opaque => found(Rule::OpaqueId, "its id follows no public rule, so nothing checks it".into()),
+            IdKind::Opaque => {
+                found(Rule::OpaqueId, "its id follows no public rule, so nothing checks it".into())
+            }
             IdKind::Wrong { computed: Some(id) } => {
                 found(Rule::WrongId, format!("its tags have the id {id} by NIM's rule"));
             }
             IdKind::Wrong { computed: None } => {
-                found(Rule::WrongId, "its tags have no id by NIM's rule: `|` or `:` is in a key, or `|` in a value".into());
+                found(
+                    Rule::WrongId,
+                    "its tags have no id by NIM's rule: `|` or `:` is in a key, or `|` in a value".into(),
+                );
             }
         }
         files(profile, &mut found);

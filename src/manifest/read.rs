@@ -26,7 +26,9 @@ pub(super) fn known(tree: &Node, path: &str) -> Result<Known, ManifestError> {
     match tree.get("schema_version") {
         Some(version) => match version.as_text() {
             Some("2.0" | "2.0.0") => reader.schema2(tree),
-            Some("1.0") if tree.get("simple").is_some() => Err(ManifestError::ProfilesFile { path: path.into() }),
+            Some("1.0") if tree.get("simple").is_some() => {
+                Err(ManifestError::ProfilesFile { path: path.into() })
+            }
             found => Err(ManifestError::Version {
                 path: path.into(),
                 found: found.unwrap_or_else(|| version.kind()).into(),
@@ -104,7 +106,8 @@ impl Reader<'_> {
             releases.insert(self.optional_text(profile, "release")?);
             profiles.push(ManifestProfile { id, tags: self.tags(profile)?, workspace });
         }
-        let the_one = |mut all: BTreeSet<Option<String>>| if all.len() == 1 { all.pop_first()? } else { None };
+        let the_one =
+            |mut all: BTreeSet<Option<String>>| if all.len() == 1 { all.pop_first()? } else { None };
         let manifest = Manifest {
             schema_version: SCHEMA_VERSION.into(),
             profile_selection_criteria: "auto".into(),
@@ -184,9 +187,9 @@ impl Reader<'_> {
     fn components(&self, workspace: &Node) -> Result<BTreeMap<String, ManifestFile>, ManifestError> {
         let mut files = self.files(workspace)?;
         let Some(node) = workspace.get("components").filter(|node| !node.is_null()) else { return Ok(files) };
-        let components = node
-            .as_sequence()
-            .ok_or_else(|| self.error(node, format!("`components` is a list, and this is {}", node.kind())))?;
+        let components = node.as_sequence().ok_or_else(|| {
+            self.error(node, format!("`components` is a list, and this is {}", node.kind()))
+        })?;
         for component in components {
             let folder = match component.get("dst") {
                 Some(node) if !node.as_text().unwrap_or_default().is_empty() => self.inside(node)?,
@@ -210,9 +213,9 @@ impl Reader<'_> {
 
     /// Reads a path that must stay inside of the folder that it is written to.
     fn inside<'a>(&self, node: &'a Node) -> Result<&'a str, ManifestError> {
-        let path = node
-            .as_text()
-            .ok_or_else(|| self.error(node, format!("a file's name is a text, and this is {}", node.kind())))?;
+        let path = node.as_text().ok_or_else(|| {
+            self.error(node, format!("a file's name is a text, and this is {}", node.kind()))
+        })?;
         let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
         let inside = !path.is_empty() && Path::new(path).components().all(plain);
         if !inside || path.contains('\\') || path.chars().any(char::is_control) {

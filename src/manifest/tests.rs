@@ -23,8 +23,7 @@ fn release() -> ModelRelease {
 /// The golden text: a change here changes every committed manifest.
 #[test]
 fn golden_text() {
-    let manifest =
-        Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
+    let manifest = Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
     insta::assert_snapshot!(manifest.to_yaml().unwrap(), @r#"
     schema_version: "2.0"
     profile_selection_criteria: auto
@@ -53,9 +52,7 @@ fn equal_tags_are_refused() {
 
 #[test]
 fn other_versions_are_named() {
-    let error = Manifest::parse(
-        "schema_version: '3.0'\nprofile_selection_criteria: auto\nprofiles: []\n",
-        "m.yaml",
-    );
+    let error =
+        Manifest::parse("schema_version: '3.0'\nprofile_selection_criteria: auto\nprofiles: []\n", "m.yaml");
     insta::assert_snapshot!(error.unwrap_err(), @"m.yaml has schema version 3.0; this nimctl reads 2.0");
 }

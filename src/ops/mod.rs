@@ -2,7 +2,10 @@
 
 pub mod build;
 pub mod hash_profile;
+pub mod import_manifest;
 pub mod inspect;
 pub mod lower;
 pub mod mixed_precision;
+pub mod read_manifest;
+pub mod select;
 pub mod synth;

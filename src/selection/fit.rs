@@ -13,11 +13,10 @@ const RUNS_ON_LATER_FROM: ComputeCapability = ComputeCapability::new(12, 0);
 /// A GPU on which computing programs hold more than this share of its memory is in use. A desktop is not a reason.
 const MOST_SHARE_IN_USE: f64 = 0.1;
 
-/// Returns whether computing programs use a GPU.
-pub(super) fn is_in_use(slot: &Slot<'_>) -> bool {
+/// Returns whether computing programs use a GPU: they hold more than a tenth of its memory.
+pub fn is_in_use(slot: &Slot<'_>) -> bool {
     let total = slot.device.memory_total_bytes.unwrap_or(u64::MAX);
-    slot.instance.is_none()
-        && slot.device.compute_memory_bytes() as f64 > total as f64 * MOST_SHARE_IN_USE
+    slot.instance.is_none() && slot.device.compute_memory_bytes() as f64 > total as f64 * MOST_SHARE_IN_USE
 }
 
 pub(super) fn verdict(
@@ -177,7 +176,11 @@ fn memory(
     let Some(files_size_bytes) = facts.files_size_bytes else {
         let idle = group.slots.iter().filter(|slot| !is_in_use(slot)).count();
         return Ok((idle < gpus).then(|| {
-            format!("computing programs use {} of {} GPUs of its kind", group.slots.len() - idle, group.slots.len())
+            format!(
+                "computing programs use {} of {} GPUs of its kind",
+                group.slots.len() - idle,
+                group.slots.len()
+            )
         }));
     };
     let wanted_bytes = files_size_bytes / gpus as u64;

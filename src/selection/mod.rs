@@ -34,6 +34,7 @@ use crate::compute_capability::ComputeCapability;
 use crate::device::{Host, Slot};
 use crate::manifest::ManifestProfile;
 
+pub use fit::is_in_use;
 pub use order::Reason;
 pub use pin::{PinError, find_pinned};
 pub use rejection::Rejection;

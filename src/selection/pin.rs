@@ -51,10 +51,9 @@ pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, Pin
     let one = |places: Vec<usize>| match places.as_slice() {
         [] => None,
         [place] => Some(Ok(*place)),
-        _ => Some(Err(PinError::Ambiguous {
-            pin: pin.into(),
-            candidates: places.iter().map(shown).collect(),
-        })),
+        _ => {
+            Some(Err(PinError::Ambiguous { pin: pin.into(), candidates: places.iter().map(shown).collect() }))
+        }
     };
     let all = || profiles.iter().enumerate();
     let named = all().filter(|(_, profile)| profile.readable_name().eq_ignore_ascii_case(text));
@@ -62,7 +61,9 @@ pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, Pin
         return found;
     }
     if bare.chars().count() >= LEAST_PREFIX {
-        let begins = all().filter(|(_, profile)| profile.id.starts_with(&bare.to_lowercase()) || profile.id.starts_with(bare));
+        let begins = all().filter(|(_, profile)| {
+            profile.id.starts_with(&bare.to_lowercase()) || profile.id.starts_with(bare)
+        });
         if let Some(found) = one(begins.map(|(place, _)| place).collect()) {
             return found;
         }
@@ -71,7 +72,8 @@ pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, Pin
         let by_id = strsim::jaro_winkler(&profile.id, bare);
         by_id.max(strsim::jaro_winkler(&profile.readable_name(), text))
     };
-    let mut by_likeness: Vec<(f64, usize)> = all().map(|(place, profile)| (likeness(profile), place)).collect();
+    let mut by_likeness: Vec<(f64, usize)> =
+        all().map(|(place, profile)| (likeness(profile), place)).collect();
     by_likeness.sort_by(|(a, place_a), (b, place_b)| {
         b.total_cmp(a).then_with(|| profiles[*place_a].id.cmp(&profiles[*place_b].id))
     });

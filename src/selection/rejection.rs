@@ -108,7 +108,9 @@ impl fmt::Display for Rejection {
                 f.write_str("built for a compute capability, and this GPU's isn't known")
             }
             Self::TunedForWholeGpu => f.write_str("tuned on a whole GPU, and this is a MIG instance"),
-            Self::TooFewGpus { wanted, is } => write!(f, "runs on {wanted} GPUs of one kind, and there are {is}"),
+            Self::TooFewGpus { wanted, is } => {
+                write!(f, "runs on {wanted} GPUs of one kind, and there are {is}")
+            }
             Self::Driver { wanted_cuda_major, is } => write!(
                 f,
                 "needs a driver for CUDA {wanted_cuda_major}, and this one runs CUDA {is} at most: update the driver"

@@ -141,7 +141,8 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
     let named = requirement.gpu.as_ref().map(|(_, named)| named.as_slice()).unwrap_or_default();
     if let Some((name, _)) = requirement.gpu.as_ref().filter(|_| named.is_empty()) {
         let nearest = gpu::find(name).err().map(|unknown| unknown.nearest.join(", "));
-        let nearest = nearest.map(|names| format!("; the nearest known names are {names}")).unwrap_or_default();
+        let nearest =
+            nearest.map(|names| format!("; the nearest known names are {names}")).unwrap_or_default();
         found(true, format!("tag gpu={name} names no GPU that we know{nearest}"));
     }
     if let (Some(device), Some((name, _))) = (tags.get("gpu_device"), requirement.gpu.as_ref()) {
@@ -164,7 +165,10 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
         {
             let name = &named[0].name;
             let has = named[0].compute_capability;
-            found(false, format!("tags contradict: {name} has compute capability {has}, which is not among them"));
+            found(
+                false,
+                format!("tags contradict: {name} has compute capability {has}, which is not among them"),
+            );
         }
         _ => {}
     }

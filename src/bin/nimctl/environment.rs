@@ -1,9 +1,10 @@
 //! What the environment says, read in one place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nimctl::device::VisibleDevices;
 use nimctl::error_kind::ErrorKind;
+use nimctl::ops::read_manifest::ReadManifestError;
 use nimctl::toolchain::{Lock, Places, STANDARD_LIBRARY_FOLDERS, Tool};
 use nimctl::worker::discover::SearchPath;
 
@@ -88,4 +89,48 @@ pub(crate) fn nvml_library() -> Option<PathBuf> {
 pub(crate) fn visible_devices() -> VisibleDevices {
     let value = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     VisibleDevices { container: value("NVIDIA_VISIBLE_DEVICES"), cuda: value("CUDA_VISIBLE_DEVICES") }
+}
+
+/// Where NIM containers keep their manifest.
+const CONTAINER_MANIFESTS: [&str; 2] =
+    ["/opt/nim/etc/config/default/model_manifest.yaml", "/opt/nim/etc/default/model_manifest.yaml"];
+
+/// Returns the manifest to read: the one that is named, else the container's.
+pub(crate) fn manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = named {
+        return Ok(path.to_path_buf());
+    }
+    let tried: Vec<PathBuf> = CONTAINER_MANIFESTS.iter().map(PathBuf::from).collect();
+    if let Some(path) = tried.iter().find(|path| path.is_file()) {
+        return Ok(path.clone());
+    }
+    let hint = "name one with --manifest or NIMCTL_MANIFEST".to_owned();
+    Err(Failure::from(ReadManifestError::NotFound { tried }).hint(Some(hint)))
+}
+
+/// Returns the profile that the user asks for, and what says so; `flag` is the value of `--profile`.
+pub(crate) fn pinned_profile(flag: Option<&str>) -> Option<(String, &'static str)> {
+    ["NIM_MANIFEST_PROFILE", "NIM_MODEL_PROFILE"]
+        .into_iter()
+        .find_map(|name| Some((text_of(name)?, name)))
+        .or_else(|| Some((flag?.to_owned(), "--profile")))
+}
+
+/// Returns the tag selector of `NIM_TAGS_SELECTOR`, else that of `--tags`, and what says so.
+pub(crate) fn tag_selector(flag: Option<&str>) -> Option<(String, &'static str)> {
+    text_of("NIM_TAGS_SELECTOR")
+        .map(|text| (text, "NIM_TAGS_SELECTOR"))
+        .or_else(|| Some((flag?.to_owned(), "--tags")))
+}
+
+/// Returns whether `NIM_MANIFEST_ALLOW_UNSAFE` is set to 1 or true.
+pub(crate) fn allows_unsafe() -> bool {
+    text_of("NIM_MANIFEST_ALLOW_UNSAFE")
+        .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+}
+
+/// Returns a variable that is set to something.
+fn text_of(name: &str) -> Option<String> {
+    let text = std::env::var_os(name)?.to_string_lossy().trim().to_owned();
+    (!text.is_empty()).then_some(text)
 }

@@ -97,6 +97,7 @@ failures!(
     nimctl::onnx::OnnxError,
     nimctl::ops::hash_profile::HashError,
     nimctl::ops::lower::LowerError,
+    nimctl::ops::read_manifest::ReadManifestError,
     nimctl::store::StoreError,
     nimctl::worker::error::WorkerError,
 );
@@ -117,6 +118,13 @@ impl From<nimctl::device::InvalidDevice> for Failure {
 impl From<nimctl::device::InvalidDeviceFile> for Failure {
     fn from(error: nimctl::device::InvalidDeviceFile) -> Self {
         Self::new(ErrorKind::Input, error)
+    }
+}
+
+impl From<nimctl::ops::select::SelectError> for Failure {
+    fn from(error: nimctl::ops::select::SelectError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
     }
 }
 

@@ -93,6 +93,11 @@ impl Output {
         ExitCode::from(code)
     }
 
+    /// Returns whether results are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Returns whether progress is shown: only to a person who looks at a terminal.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()

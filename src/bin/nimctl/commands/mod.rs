@@ -5,10 +5,14 @@ mod build;
 mod doctor;
 mod hash_profile;
 mod inspect;
+mod list_model_profiles;
 mod lower;
+mod man_pages;
+mod manifest;
 mod model;
 mod recipe;
 mod schema;
+mod select;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -30,6 +34,10 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Lower(arguments) => lower::run(&arguments, output),
         Command::Inspect { model } => inspect::run(&model, output),
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
+        Command::ListModelProfiles(arguments) => list_model_profiles::run(&arguments, &global, output),
+        Command::Select(arguments) => select::run(&arguments, &global, output),
+        Command::Manifest(arguments) => manifest::run(&arguments, output),
+        Command::ManPages { folder } => man_pages::run(&folder, output),
         Command::Backend(arguments) => backend::run(&arguments, &global, output),
         Command::Doctor(arguments) => doctor::run(&arguments, &global, output),
         Command::Model(arguments) => model::run(&arguments, output),

@@ -1,5 +1,8 @@
 //! The command line: what can be asked, with its help texts.
 
+mod manifest;
+mod selection;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +10,9 @@ use nimctl::ops::lower::NodePattern;
 use nimctl::synth::NvclipSize;
 
 use crate::output::Format;
+
+pub(crate) use manifest::Manifest;
+pub(crate) use selection::{ListModelProfiles, Select};
 
 /// Builds, names and verifies per-GPU inference profiles of ONNX models.
 #[derive(Debug, Parser)]
@@ -108,6 +114,13 @@ Examples:
     /// List the backends that nimctl finds.
     #[command(subcommand, arg_required_else_help = true)]
     Backend(Backend),
+    /// List a manifest's profiles: which run here, which don't.
+    ListModelProfiles(ListModelProfiles),
+    /// Choose the profile of a manifest that is to run here, and say why.
+    Select(Select),
+    /// Check, compare, merge and convert manifests.
+    #[command(subcommand, arg_required_else_help = true)]
+    Manifest(Manifest),
     /// Show this host's GPUs, its driver, and what is amiss with them.
     Doctor(Doctor),
     /// Make models.
@@ -127,6 +140,12 @@ Examples:
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command.
+    #[command(after_help = "Example:\n  nimctl man-pages ~/.local/share/man/man1")]
+    ManPages {
+        /// The folder to write to.
+        folder: PathBuf,
     },
 }
 

@@ -1,0 +1,289 @@
+//! `nimctl select`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use nimctl::device::{Host, ProblemKind, Slot};
+use nimctl::error_kind::ErrorKind;
+use nimctl::manifest::ManifestProfile;
+use nimctl::ops::select::{SelectOptions, SelectReport, select};
+use nimctl::profile::Tags;
+use nimctl::selection::{self, Answer, Facts, Rank, TagSelector};
+use serde::Serialize;
+
+use crate::cli::{self, Global};
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::table;
+use crate::{devices, environment};
+
+pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> Result<ExitCode, Failure> {
+    let cli::Select { selection, profile, tags, allow_unsafe, explain, id } = arguments;
+    let host = devices::host(&selection.devices)?;
+    tell_problems(&host, output);
+    let manifest = environment::manifest(selection.manifest.as_deref())?;
+    let pin = environment::pinned_profile(profile.as_deref());
+    if let (Some((pinned, by)), Some(flag)) = (&pin, profile)
+        && pinned != flag
+    {
+        output.warning(&format!("{by} is set, and goes before --profile {flag}"));
+    }
+    let selector = match environment::tag_selector(tags.as_deref()) {
+        Some((text, by)) => text
+            .parse::<TagSelector>()
+            .map_err(|error| Failure::new(ErrorKind::Input, anyhow::Error::new(error).context(by)))?,
+        None => TagSelector::default(),
+    };
+    let store = environment::store_folder(global).ok();
+    let allow_unsafe = *allow_unsafe || environment::allows_unsafe();
+    let options = SelectOptions { manifest: &manifest, store: store.as_deref(), selector, pin, allow_unsafe };
+    let report = select(&options, &host)?;
+    for answer in &report.answers {
+        tell_doubts(&report, answer, output);
+    }
+    let failure = report.check().err();
+    if *id {
+        let ids = report.answers.iter().filter_map(|answer| report.chosen(answer));
+        let ids: Vec<&str> = ids.map(|place| report.profiles()[place].id.as_str()).collect();
+        output.data(&ids.join("\n"));
+    } else if failure.is_none() || output.is_json() {
+        output.result(&text(&report, *explain), &View::new(&report));
+    }
+    match failure {
+        None => Ok(done()),
+        Some(error) if output.is_json() && !*id => {
+            // The answers are printed already, and have every reason.
+            output.problem(error.to_string().lines().next().unwrap_or_default());
+            Ok(ExitCode::from(code(error.kind())))
+        }
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// Tells what could not be found out about the host, since it decides what fits.
+pub(super) fn tell_problems(host: &Host, output: &Output) {
+    let of_devices = host.devices.iter().flat_map(|device| &device.problems);
+    for problem in host.problems.iter().chain(of_devices) {
+        if problem.kind != ProblemKind::NoGpu {
+            output.warning(&problem.message);
+        }
+    }
+}
+
+/// Tells of a choice that somebody may not expect: one that doesn't fit, or the generic one where there is a GPU.
+fn tell_doubts(report: &SelectReport<'_>, answer: &Answer<'_>, output: &Output) {
+    let Some(place) = report.chosen(answer) else { return };
+    let profile = &report.profiles()[place];
+    if let Some(reason) = report.why_not(answer, place) {
+        let name = profile.readable_name();
+        output
+            .warning(&format!("{name} is taken on {} though it doesn't fit: {reason}", answer.group.name()));
+        return;
+    }
+    let rank = answer.fitting.iter().find(|(fitting, _, _)| *fitting == place).map(|(_, rank, _)| *rank);
+    let has_others = answer.rejected.len() + answer.short_of_memory.len() > 0;
+    if report.pinned.is_none() && rank == Some(Rank::Generic) && !answer.group.slots.is_empty() && has_others
+    {
+        let name = answer.group.name();
+        output.warning(&format!("{name} gets a generic profile: no profile that is made for it fits"));
+    }
+}
+
+fn text(report: &SelectReport<'_>, explain: bool) -> String {
+    let mut text = String::new();
+    for (index, answer) in report.answers.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        let count = answer.group.slots.len();
+        let of_kind = if count > 1 { format!(" ({count} of them)") } else { String::new() };
+        let _ = writeln!(text, "{}{of_kind}", answer.group.name());
+        let chosen = report.chosen(answer);
+        match chosen {
+            Some(place) => text.push_str(&chosen_text(report, answer, place)),
+            None => text.push_str("  no profile fits\n"),
+        }
+        let is_generic = answer.fitting.first().is_some_and(|(_, rank, _)| *rank == Rank::Generic);
+        let wants_reasons = chosen.is_none() || is_generic && !answer.group.slots.is_empty();
+        if explain || wants_reasons && report.pinned.is_none() {
+            text.push_str(&others_text(report, answer, chosen));
+        }
+    }
+    text
+}
+
+fn chosen_text(report: &SelectReport<'_>, answer: &Answer<'_>, place: usize) -> String {
+    let profile = &report.profiles()[place];
+    let mut text = format!("  profile  {}\n  name     {}\n", profile.id, profile.readable_name());
+    let mut why = Vec::new();
+    if let Some((_, pinned_by)) = report.pinned {
+        why.push(format!("asked for by {pinned_by}"));
+    }
+    if let Some(position) = answer.fitting.iter().position(|(fitting, _, _)| *fitting == place) {
+        let (_, rank, notes) = &answer.fitting[position];
+        why.push(match rank {
+            Rank::PciId => "made for this GPU's PCI id".into(),
+            Rank::Product => "made for this GPU".into(),
+            Rank::ComputeCapability => "made for this GPU's compute capability".into(),
+            Rank::Generic => "runs on any machine".into(),
+        });
+        if let Some((next, next_rank, _)) =
+            answer.fitting.get(position + 1).filter(|_| report.pinned.is_none())
+        {
+            let next = &report.profiles()[*next];
+            let reason = selection::reason(
+                (profile, facts(report, profile), *rank),
+                (next, facts(report, next), *next_rank),
+            );
+            why.push(format!("before {}, since {}", next.readable_name(), reason.text()));
+        }
+        why.extend(notes.iter().cloned());
+    }
+    for (index, line) in why.iter().enumerate() {
+        let head = if index == 0 { "why" } else { "" };
+        let _ = writeln!(text, "  {head:<7}  {line}");
+    }
+    text
+}
+
+fn others_text(report: &SelectReport<'_>, answer: &Answer<'_>, chosen: Option<usize>) -> String {
+    let mut rows = Vec::new();
+    let mut row = |place: usize, reason: String| {
+        let profile = &report.profiles()[place];
+        rows.push(vec![format!("  {}", short_id(&profile.id)), profile.readable_name(), reason]);
+    };
+    for (place, _, _) in answer.fitting.iter().filter(|(place, _, _)| Some(*place) != chosen) {
+        row(*place, "fits, and comes after".into());
+    }
+    for (place, message) in &answer.short_of_memory {
+        row(*place, message.clone());
+    }
+    for (place, rejection) in &answer.rejected {
+        row(*place, rejection.to_string());
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    table(&["  not chosen", "name", "why"], &rows)
+}
+
+/// Returns enough of a long id to name it.
+fn short_id(id: &str) -> String {
+    if id.len() == 64 && id.is_ascii() { id[..12].to_owned() } else { id.to_owned() }
+}
+
+static NOTHING: Facts = Facts { files_size_bytes: None, plan_capabilities: None, validated: None };
+
+fn facts<'a>(report: &'a SelectReport<'_>, profile: &ManifestProfile) -> &'a Facts {
+    report.facts.get(&profile.id).unwrap_or(&NOTHING)
+}
+
+/// `nimctl.selection/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    pinned: Option<PinView<'a>>,
+    answers: Vec<AnswerView<'a>>,
+}
+
+#[derive(Serialize)]
+struct PinView<'a> {
+    profile_id: &'a str,
+    by: &'static str,
+}
+
+#[derive(Serialize)]
+struct AnswerView<'a> {
+    gpu: String,
+    devices: Vec<SlotView>,
+    chosen: Option<ProfileView<'a>>,
+    fitting: Vec<ProfileView<'a>>,
+    short_of_memory: Vec<RefusedView<'a>>,
+    rejected: Vec<RefusedView<'a>>,
+}
+
+/// One GPU or MIG instance.
+#[derive(Serialize)]
+pub(super) struct SlotView {
+    index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mig_index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<String>,
+}
+
+impl SlotView {
+    fn new(slot: &Slot<'_>) -> Self {
+        let instance = slot.instance;
+        Self {
+            index: slot.device.index,
+            mig_index: instance.map(|instance| instance.index),
+            uuid: instance.map_or_else(|| slot.device.uuid.clone(), |instance| instance.uuid.clone()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    profile_id: &'a str,
+    name: String,
+    tags: &'a Tags,
+    /// Without it the profile doesn't fit, and was taken all the same.
+    match_by: Option<Rank>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RefusedView<'a> {
+    profile_id: &'a str,
+    name: String,
+    kind: &'static str,
+    reason: String,
+}
+
+impl<'a> View<'a> {
+    fn new(report: &'a SelectReport<'_>) -> Self {
+        let profile = |place: usize| &report.profiles()[place];
+        let refused = |place: usize, kind: &'static str, reason: String| RefusedView {
+            profile_id: &profile(place).id,
+            name: profile(place).readable_name(),
+            kind,
+            reason,
+        };
+        let view = |place: usize, rank: Option<Rank>, notes: &[String]| ProfileView {
+            profile_id: &profile(place).id,
+            name: profile(place).readable_name(),
+            tags: &profile(place).tags,
+            match_by: rank,
+            notes: notes.to_vec(),
+        };
+        let answer = |answer: &'a Answer<'_>| {
+            let fitting = || answer.fitting.iter().map(|(place, rank, notes)| (*place, Some(*rank), notes));
+            let chosen = report.chosen(answer).map(|chosen| {
+                let fits = fitting().find(|(place, _, _)| *place == chosen);
+                fits.map_or_else(|| view(chosen, None, &[]), |(place, rank, notes)| view(place, rank, notes))
+            });
+            AnswerView {
+                gpu: answer.group.name(),
+                devices: answer.group.slots.iter().map(SlotView::new).collect(),
+                chosen,
+                fitting: fitting().map(|(place, rank, notes)| view(place, rank, notes)).collect(),
+                short_of_memory: answer
+                    .short_of_memory
+                    .iter()
+                    .map(|(place, message)| refused(*place, "short_of_memory", message.clone()))
+                    .collect(),
+                rejected: answer
+                    .rejected
+                    .iter()
+                    .map(|(place, rejection)| refused(*place, rejection.kind(), rejection.to_string()))
+                    .collect(),
+            }
+        };
+        Self {
+            schema: "nimctl.selection/1",
+            pinned: report.pinned.map(|(place, by)| PinView { profile_id: &profile(place).id, by }),
+            answers: report.answers.iter().map(answer).collect(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `manifest import`: a profiles file and the files it speaks of → a manifest.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use walkdir::WalkDir;
+
+use super::read_manifest::{ReadManifestError, read_limited};
+use crate::digest::Blake3;
+use crate::manifest::{self, ManifestDocument};
+
+/// Makes a manifest of a profiles file. The files of a model version are those in the folder of its name below `files`,
+/// hidden ones aside.
+///
+/// # Errors
+/// What can't be read; a text that is no profiles file.
+pub fn import_manifest(profiles: &Path, files: Option<&Path>) -> Result<ManifestDocument, ReadManifestError> {
+    let read = |source| ReadManifestError::Read { source };
+    let text = read_limited(profiles).map_err(read)?;
+    let versions = files.map_or_else(|| Ok(BTreeMap::new()), digests_by_version).map_err(read)?;
+    Ok(manifest::import(&text, &profiles.display().to_string(), &versions)?)
+}
+
+fn digests_by_version(folder: &Path) -> io::Result<BTreeMap<String, BTreeMap<String, Blake3>>> {
+    let mut versions: BTreeMap<String, BTreeMap<String, Blake3>> = BTreeMap::new();
+    let shown = |entry: &walkdir::DirEntry| {
+        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
+    };
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(shown) {
+        let entry = entry?;
+        if !entry.file_type().is_file() || entry.depth() < 2 {
+            continue;
+        }
+        let inside = entry.path().strip_prefix(folder).map_err(io::Error::other)?;
+        let mut parts = inside.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+        let Some(version) = parts.next() else { continue };
+        let path = parts.collect::<Vec<_>>().join("/");
+        versions.entry(version).or_default().insert(path, Blake3::of_file(entry.path())?);
+    }
+    Ok(versions)
+}

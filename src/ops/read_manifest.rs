@@ -1,0 +1,53 @@
+//! Reading a manifest from a file, within limits.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::error_kind::ErrorKind;
+use crate::manifest::{ManifestDocument, ManifestError};
+use crate::yaml::Limits;
+
+/// A manifest that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadManifestError {
+    /// The file.
+    #[error("cannot read the manifest")]
+    Read {
+        /// Why; names the path.
+        source: io::Error,
+    },
+    /// No manifest at any of the usual places.
+    #[error("no manifest: there is none at {}", .tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    NotFound {
+        /// Where it was looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// What is in it.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl ReadManifestError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { .. } | Self::NotFound { .. } | Self::Manifest(_) => ErrorKind::Input,
+        }
+    }
+}
+
+/// Reads a manifest of any form.
+///
+/// # Errors
+/// A file that can't be read, or is no manifest.
+pub fn read_manifest(path: &Path) -> Result<ManifestDocument, ReadManifestError> {
+    let text = read_limited(path).map_err(|source| ReadManifestError::Read { source })?;
+    Ok(ManifestDocument::parse(&text, &path.display().to_string())?)
+}
+
+/// Reads a file, but not much more than a manifest may have: the reader then says that it is too much.
+pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fs_err::File::open(path)?.take(Limits::default().text_bytes as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,226 @@
+//! `select` and `list-model-profiles`: which profile of a manifest runs on a host, and why each other one doesn't.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::read_manifest::{ReadManifestError, read_manifest};
+use crate::compute_capability::ComputeCapability;
+use crate::device::Host;
+use crate::error_kind::ErrorKind;
+use crate::manifest::{ManifestDocument, ManifestProfile, store_digest};
+use crate::passport::Passport;
+use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
+use crate::selection::{self, Answer, Facts, PinError, TagSelector, find_pinned};
+use crate::store::Store;
+
+/// Most bytes of a `contents.json` or passport that are read to learn a profile's size.
+const MOST_DOCUMENT_BYTES: u64 = 16 << 20;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct SelectOptions<'a> {
+    /// The manifest.
+    pub manifest: &'a Path,
+    /// Where sizes and plan headers of what was built or fetched may be found.
+    pub store: Option<&'a Path>,
+    /// Tags that the profile must have.
+    pub selector: TagSelector,
+    /// The profile that the user names, and what named it: `NIM_MANIFEST_PROFILE`, `--profile`.
+    pub pin: Option<(String, &'static str)>,
+    /// Whether a pinned profile is chosen though it doesn't fit.
+    pub allow_unsafe: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct SelectReport<'a> {
+    /// The manifest.
+    pub document: ManifestDocument,
+    /// What is known of its profiles from the store, by id.
+    pub facts: BTreeMap<String, Facts>,
+    /// An answer for each kind of GPU.
+    pub answers: Vec<Answer<'a>>,
+    /// Place of the profile that the user named, and what named it.
+    pub pinned: Option<(usize, &'static str)>,
+    allow_unsafe: bool,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ReadManifestError),
+    /// The name that the user gave.
+    #[error("{pinned_by}: {source}")]
+    Pin {
+        /// What named it.
+        pinned_by: &'static str,
+        /// Why it names no profile.
+        source: PinError,
+    },
+    /// The profile that the user named doesn't run here.
+    #[error("profile {id} ({name}), asked for by {pinned_by}, does not run here: {}", .reasons.join("; "))]
+    PinnedDoesNotFit {
+        /// Its id.
+        id: String,
+        /// Its readable name.
+        name: String,
+        /// What named it.
+        pinned_by: &'static str,
+        /// Why, for each kind of GPU.
+        reasons: Vec<String>,
+    },
+    /// No profile fits any GPU.
+    #[error("no profile fits {}:\n  {}", .hosts.join(" or "), .reasons.join("\n  "))]
+    NoProfileFits {
+        /// The kinds of GPU.
+        hosts: Vec<String>,
+        /// Why each profile doesn't fit.
+        reasons: Vec<String>,
+    },
+}
+
+impl SelectError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Manifest(error) => error.kind(),
+            Self::Pin { .. } => ErrorKind::Input,
+            Self::PinnedDoesNotFit { .. } | Self::NoProfileFits { .. } => ErrorKind::NoProfile,
+        }
+    }
+
+    /// Returns what the user can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::PinnedDoesNotFit { .. } => Some(
+                "name another profile, name none to have one chosen, or set NIM_MANIFEST_ALLOW_UNSAFE=1"
+                    .into(),
+            ),
+            Self::Pin { .. } => Some("`nimctl list-model-profiles` lists ids and names".into()),
+            Self::Manifest(_) | Self::NoProfileFits { .. } => None,
+        }
+    }
+}
+
+impl SelectReport<'_> {
+    /// Returns the profiles, in the order of the manifest.
+    pub fn profiles(&self) -> &[ManifestProfile] {
+        &self.document.manifest().profiles
+    }
+
+    /// Returns the place of the profile to run on one kind of GPU.
+    pub fn chosen(&self, answer: &Answer<'_>) -> Option<usize> {
+        match self.pinned {
+            None => answer.chosen(),
+            Some((place, _)) => {
+                let fits = answer.fitting.iter().any(|(fitting, _, _)| *fitting == place);
+                (fits || self.allow_unsafe).then_some(place)
+            }
+        }
+    }
+
+    /// Returns whether a profile fits one kind of GPU; the reason if it doesn't.
+    pub fn why_not(&self, answer: &Answer<'_>, place: usize) -> Option<String> {
+        let short = answer.short_of_memory.iter().find(|(other, _)| *other == place);
+        let rejected = answer.rejected.iter().find(|(other, _)| *other == place);
+        short
+            .map(|(_, message)| message.clone())
+            .or_else(|| rejected.map(|(_, rejection)| rejection.to_string()))
+    }
+
+    /// Fails unless a profile is chosen for at least one kind of GPU.
+    ///
+    /// # Errors
+    /// The reasons: of the profile that the user named, or of every one.
+    pub fn check(&self) -> Result<(), SelectError> {
+        if self.answers.iter().any(|answer| self.chosen(answer).is_some()) {
+            return Ok(());
+        }
+        let shown =
+            |place: usize| (self.profiles()[place].id.clone(), self.profiles()[place].readable_name());
+        if let Some((place, pinned_by)) = self.pinned {
+            let (id, name) = shown(place);
+            let reason = |answer: &Answer<'_>| {
+                Some(format!("{}: {}", answer.group.name(), self.why_not(answer, place)?))
+            };
+            let reasons = self.answers.iter().filter_map(reason).collect();
+            return Err(SelectError::PinnedDoesNotFit { id, name, pinned_by, reasons });
+        }
+        let mut reasons = Vec::new();
+        for answer in &self.answers {
+            for place in 0..self.profiles().len() {
+                let (id, name) = shown(place);
+                let why = self.why_not(answer, place).unwrap_or_default();
+                let of_kind =
+                    if self.answers.len() > 1 { format!("{}: ", answer.group.name()) } else { String::new() };
+                reasons.push(format!("{of_kind}{id} ({name}): {why}"));
+            }
+        }
+        if self.profiles().is_empty() {
+            reasons.push("the manifest has no profiles".into());
+        }
+        let hosts = self.answers.iter().map(|answer| answer.group.name()).collect();
+        Err(SelectError::NoProfileFits { hosts, reasons })
+    }
+}
+
+/// Holds a manifest's profiles against a host.
+///
+/// # Errors
+/// A manifest that can't be read; a pin that names no profile or several.
+pub fn select<'a>(options: &SelectOptions<'_>, host: &'a Host) -> Result<SelectReport<'a>, SelectError> {
+    let document = read_manifest(options.manifest)?;
+    let profiles = &document.manifest().profiles;
+    let pinned = match &options.pin {
+        None => None,
+        Some((pin, pinned_by)) => {
+            let place =
+                find_pinned(profiles, pin).map_err(|source| SelectError::Pin { pinned_by, source })?;
+            Some((place, *pinned_by))
+        }
+    };
+    let store = options.store.filter(|root| root.is_dir()).map(Store::look_at);
+    let facts = profiles
+        .iter()
+        .filter_map(|profile| Some((profile.id.clone(), facts_of(profile, store.as_ref()?)?)))
+        .collect();
+    let answers = selection::select(profiles, &facts, &options.selector, host);
+    Ok(SelectReport { facts, answers, pinned, allow_unsafe: options.allow_unsafe, document })
+}
+
+/// Returns what the store knows of a profile that names its contents; nothing if it is not there, or not what it should
+/// be. Its digest is checked: a size that somebody changed must not decide.
+fn facts_of(profile: &ManifestProfile, store: &Store) -> Option<Facts> {
+    let uri = profile.workspace.files.get(CONTENTS_FILE)?.uri.as_deref()?;
+    let path = store.blob_path(&store_digest(uri)?);
+    if fs_err::metadata(&path).ok()?.len() > MOST_DOCUMENT_BYTES {
+        return None;
+    }
+    let json = store.get(&store_digest(uri)?).ok()?;
+    let contents: Contents = serde_json::from_slice(&json).ok()?;
+    let capabilities = contents.target.compute_capabilities();
+    let from_target = (!capabilities.is_empty()).then_some(capabilities);
+    Some(Facts {
+        files_size_bytes: Some(contents.files.iter().map(|file| file.size_bytes).sum()),
+        plan_capabilities: plan_capabilities(profile, store).or(from_target),
+        validated: None,
+    })
+}
+
+/// Returns what all plans of a profile have code for, as its passport says.
+fn plan_capabilities(profile: &ManifestProfile, store: &Store) -> Option<Vec<ComputeCapability>> {
+    let path = store.passport_path(&ProfileId::from_hex(&profile.id).ok()?);
+    if fs_err::metadata(&path).ok()?.len() > MOST_DOCUMENT_BYTES {
+        return None;
+    }
+    let passport: Passport = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
+    let mut plans = passport
+        .graphs
+        .values()
+        .filter_map(|graph| graph.compilation.as_ref()?.plan.as_ref())
+        .map(|plan| plan.compute_capabilities.clone());
+    let first = plans.next()?;
+    Some(plans.fold(first, |all, plan| all.into_iter().filter(|one| plan.contains(one)).collect()))
+}
