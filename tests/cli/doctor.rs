@@ -142,6 +142,15 @@ fn a_driver_that_hangs_is_given_up() {
 }
 
 #[test]
+fn what_was_answered_before_the_driver_hangs_is_kept() {
+    let user = User::new();
+    let host = nimctl::nvml::probe_within(Some(&library(&user, "STUCK")), Duration::from_secs(3));
+    assert_eq!(host.driver_version.as_deref(), Some("570.124.06"));
+    assert_eq!(host.devices.len(), 1);
+    assert_eq!(host.problems.len(), 1, "{:?}", host.problems);
+}
+
+#[test]
 fn variables_hide_gpus() {
     let user = User::new();
     let library = library(&user, "EIGHT");

@@ -19,7 +19,8 @@ enum {
     GPU_IS_LOST = 15,
     VERSION_MISMATCH = 18,
     ARGUMENT_VERSION_MISMATCH = 25,
-    UNKNOWN = 999
+    UNKNOWN = 999,
+    HANGS = -1
 };
 
 typedef unsigned long long bytes;
@@ -168,6 +169,8 @@ static gpu gpus[] = {
     { .name = "NVIDIA Something New", .uuid = "GPU-ffff0000-0000-4000-8000-000000000002", .bus_id = "00000000:03:00.0",
       .pci_id = 0xffff10de, .major = 13, .unsupported = MEMORY },
 };
+#elif defined(HOST_STUCK)
+static gpu gpus[] = { { H100("00000000:18:00.0", "0"), IDLE }, { .opens = HANGS } };
 #else
 static gpu gpus[1];
 #endif
@@ -245,6 +248,7 @@ nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, gpu **handle) {
     if (index + 1 > COUNT) return INVALID_ARGUMENT;
     *handle = &gpus[index];
+    while (gpus[index].opens == HANGS) sleep(1);
     return gpus[index].opens;
 }
 
