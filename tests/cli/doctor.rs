@@ -103,12 +103,15 @@ fn a_driver_without_gpus() {
 
 #[test]
 fn drivers_that_do_not_start() {
-    for (host, pieces) in [
-        ("NOT_LOADED", ["the kernel driver is not loaded", "hint: load it with `modprobe nvidia`"]),
-        ("MISMATCH", ["of different versions", "hint: the driver was updated while it ran: reboot"]),
+    for (host, code, pieces) in [
+        ("NOT_LOADED", 5, ["the kernel driver is not loaded", "hint: load it with `modprobe nvidia`"]),
+        ("MISMATCH", 5, ["of different versions", "hint: the driver was updated while it ran: reboot"]),
+        ("SHUT", 5, ["answered: no permission", "hint: this user can't open /dev/nvidiactl"]),
+        ("BROKEN", 5, ["answered: an internal error of the driver", "hint: see whether `nvidia-smi` works"]),
+        ("NOT_FOUND", 0, ["note: the driver runs, and has no GPU", "no GPUs"]),
     ] {
         let user = User::new();
-        doctor(&user, &library(&user, host), &[], &[]).expect(5, &pieces);
+        doctor(&user, &library(&user, host), &[], &[]).expect(code, &pieces);
     }
 }
 

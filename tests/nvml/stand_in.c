@@ -19,6 +19,7 @@ enum {
     GPU_IS_LOST = 15,
     VERSION_MISMATCH = 18,
     ARGUMENT_VERSION_MISMATCH = 25,
+    GPU_NOT_FOUND = 28,
     UNKNOWN = 999,
     HANGS = -1
 };
@@ -172,10 +173,11 @@ static gpu gpus[] = {
 #elif defined(HOST_STUCK)
 static gpu gpus[] = { { H100("00000000:18:00.0", "0"), IDLE }, { .opens = HANGS } };
 #else
+#define NO_GPUS
 static gpu gpus[1];
 #endif
 
-#if defined(HOST_NONE) || defined(HOST_HANGS) || defined(HOST_NOT_LOADED) || defined(HOST_MISMATCH)
+#if defined(NO_GPUS)
 #define COUNT 0
 #else
 #define COUNT (sizeof gpus / sizeof gpus[0])
@@ -206,6 +208,12 @@ nvmlReturn_t nvmlInit_v2(void) {
     return DRIVER_NOT_LOADED;
 #elif defined(HOST_MISMATCH)
     return VERSION_MISMATCH;
+#elif defined(HOST_SHUT)
+    return NO_PERMISSION;
+#elif defined(HOST_NOT_FOUND)
+    return GPU_NOT_FOUND;
+#elif defined(HOST_BROKEN)
+    return UNKNOWN;
 #endif
     return SUCCESS;
 }
