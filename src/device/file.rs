@@ -70,12 +70,12 @@ mod tests {
     fn what_is_no_file_of_devices_is_refused() {
         for (text, expected) in [
             ("", "f:1:0: EOF while parsing a value"),
-            ("{\n  \"schema\": nothing", "f:2:13: expected ident"),
+            ("{\n  \"schema\": nothing", "f:2:14: expected ident"),
             ("{}", "f is JSON without a schema, not nimctl.devices/1"),
             ("{\"schema\": \"nimctl.error/1\"}", "f is of schema \"nimctl.error/1\", not nimctl.devices/1"),
             (
                 "{\"schema\": \"nimctl.devices/1\",\n \"origin\": \"stated\"}",
-                "f:2:21: missing field `devices`",
+                "f:2:20: missing field `devices`",
             ),
         ] {
             assert_eq!(Host::read(text, "f").unwrap_err().to_string(), expected);

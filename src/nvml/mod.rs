@@ -1,7 +1,7 @@
 //! Probes the GPUs of this host through NVML, the library of the NVIDIA driver that `nvidia-smi` uses too.
 //!
 //! A probe never fails. What can't be found out is in the host's or the GPU's `problems`, and leaves the other facts:
-//! every fact is asked for by itself ([`answers`]).
+//! every fact is asked for by itself.
 //!
 //! Owns nothing on disk; reads `/sys/bus/pci/devices` to tell a host without a GPU from one without a driver. NVML is
 //! asked in a thread with a time limit, since a driver in trouble may never answer.

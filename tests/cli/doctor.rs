@@ -103,12 +103,15 @@ fn a_driver_without_gpus() {
 
 #[test]
 fn drivers_that_do_not_start() {
-    for (host, pieces) in [
-        ("NOT_LOADED", ["the kernel driver is not loaded", "hint: load it with `modprobe nvidia`"]),
-        ("MISMATCH", ["of different versions", "hint: the driver was updated while it ran: reboot"]),
+    for (host, code, pieces) in [
+        ("NOT_LOADED", 5, ["the kernel driver is not loaded", "hint: load it with `modprobe nvidia`"]),
+        ("MISMATCH", 5, ["of different versions", "hint: the driver was updated while it ran: reboot"]),
+        ("SHUT", 5, ["answered: no permission", "hint: this user can't open /dev/nvidiactl"]),
+        ("BROKEN", 5, ["answered: an internal error of the driver", "hint: see whether `nvidia-smi` works"]),
+        ("NOT_FOUND", 0, ["note: the driver runs, and has no GPU", "no GPUs"]),
     ] {
         let user = User::new();
-        doctor(&user, &library(&user, host), &[], &[]).expect(5, &pieces);
+        doctor(&user, &library(&user, host), &[], &[]).expect(code, &pieces);
     }
 }
 
@@ -139,6 +142,15 @@ fn a_driver_that_hangs_is_given_up() {
     let [problem] = host.problems.as_slice() else { panic!("{:?}", host.problems) };
     assert_eq!(problem.kind, ProblemKind::NoDriver);
     assert_eq!(problem.message, "the driver did not answer within 0.3 s");
+}
+
+#[test]
+fn what_was_answered_before_the_driver_hangs_is_kept() {
+    let user = User::new();
+    let host = nimctl::nvml::probe_within(Some(&library(&user, "STUCK")), Duration::from_secs(3));
+    assert_eq!(host.driver_version.as_deref(), Some("570.124.06"));
+    assert_eq!(host.devices.len(), 1);
+    assert_eq!(host.problems.len(), 1, "{:?}", host.problems);
 }
 
 #[test]

@@ -19,7 +19,9 @@ enum {
     GPU_IS_LOST = 15,
     VERSION_MISMATCH = 18,
     ARGUMENT_VERSION_MISMATCH = 25,
-    UNKNOWN = 999
+    GPU_NOT_FOUND = 28,
+    UNKNOWN = 999,
+    HANGS = -1
 };
 
 typedef unsigned long long bytes;
@@ -168,11 +170,14 @@ static gpu gpus[] = {
     { .name = "NVIDIA Something New", .uuid = "GPU-ffff0000-0000-4000-8000-000000000002", .bus_id = "00000000:03:00.0",
       .pci_id = 0xffff10de, .major = 13, .unsupported = MEMORY },
 };
+#elif defined(HOST_STUCK)
+static gpu gpus[] = { { H100("00000000:18:00.0", "0"), IDLE }, { .opens = HANGS } };
 #else
+#define NO_GPUS
 static gpu gpus[1];
 #endif
 
-#if defined(HOST_NONE) || defined(HOST_HANGS) || defined(HOST_NOT_LOADED) || defined(HOST_MISMATCH)
+#if defined(NO_GPUS)
 #define COUNT 0
 #else
 #define COUNT (sizeof gpus / sizeof gpus[0])
@@ -203,6 +208,12 @@ nvmlReturn_t nvmlInit_v2(void) {
     return DRIVER_NOT_LOADED;
 #elif defined(HOST_MISMATCH)
     return VERSION_MISMATCH;
+#elif defined(HOST_SHUT)
+    return NO_PERMISSION;
+#elif defined(HOST_NOT_FOUND)
+    return GPU_NOT_FOUND;
+#elif defined(HOST_BROKEN)
+    return UNKNOWN;
 #endif
     return SUCCESS;
 }
@@ -245,6 +256,7 @@ nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, gpu **handle) {
     if (index + 1 > COUNT) return INVALID_ARGUMENT;
     *handle = &gpus[index];
+    while (gpus[index].opens == HANGS) sleep(1);
     return gpus[index].opens;
 }
 

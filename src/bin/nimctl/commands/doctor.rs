@@ -59,6 +59,10 @@ fn host_table(host: &Host) -> String {
     }
     let rows =
         [("driver", &host.driver_version), ("newest CUDA", &host.cuda_version), ("NVML", &host.nvml_version)];
+    if rows.iter().all(|(_, version)| version.is_none()) {
+        // A problem says why.
+        return String::new();
+    }
     let row = |(what, version): (&str, &Option<String>)| vec![what.into(), optional(version.as_deref())];
     table(&["HOST", ""], &rows.map(row))
 }
