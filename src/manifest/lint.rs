@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::document::ManifestDocument;
 use super::{IdKind, ManifestProfile, equal_tags};
 use crate::digest::Blake3;
-use crate::selection;
+use crate::selection::{self, SelectorProblem};
 use crate::yaml::Position;
 
 /// One thing that was found.
@@ -41,6 +41,8 @@ pub enum Rule {
     NoFiles,
     /// A GPU that we don't know.
     UnknownGpu,
+    /// Two selectors that name different GPUs.
+    ContradictoryTags,
     /// A selector that no GPU can meet, or that can't be read.
     UnreachableSelector,
 }
@@ -64,7 +66,11 @@ impl Rule {
             Self::EqualTags | Self::WrongId | Self::UnknownChecksum | Self::UnreachableSelector => {
                 Severity::Error
             }
-            Self::MissingChecksum | Self::MissingUri | Self::NoFiles | Self::UnknownGpu => Severity::Warning,
+            Self::MissingChecksum
+            | Self::MissingUri
+            | Self::NoFiles
+            | Self::UnknownGpu
+            | Self::ContradictoryTags => Severity::Warning,
             Self::OpaqueId => Severity::Note,
         }
     }
@@ -80,6 +86,7 @@ impl Rule {
             Self::MissingUri => "missing-uri",
             Self::NoFiles => "no-files",
             Self::UnknownGpu => "unknown-gpu",
+            Self::ContradictoryTags => "contradictory-tags",
             Self::UnreachableSelector => "unreachable-selector",
         }
     }
@@ -114,8 +121,11 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
         }
         files(profile, &mut found);
         for problem in selection::selector_problems(&profile.tags) {
-            let rule = if problem.is_unknown_gpu { Rule::UnknownGpu } else { Rule::UnreachableSelector };
-            found(rule, problem.message);
+            match problem {
+                SelectorProblem::UnknownGpu(message) => found(Rule::UnknownGpu, message),
+                SelectorProblem::Contradiction(message) => found(Rule::ContradictoryTags, message),
+                SelectorProblem::Unreachable(message) => found(Rule::UnreachableSelector, message),
+            }
         }
     }
     findings

@@ -46,6 +46,9 @@ fn try_fit(
         if !runs_anywhere {
             return Err(Rejection::NoGpu);
         }
+        if gpus > 1 {
+            return Err(Rejection::TooFewGpus { wanted: gpus, is: 0 });
+        }
         validated(facts)?;
         return Ok(Verdict::Fits { rank: Rank::Generic, notes: Vec::new() });
     };

@@ -122,59 +122,63 @@ pub(super) fn pattern_name(product_name: &str) -> String {
     product_name.replace(' ', "-")
 }
 
-/// A selector in the tags that no GPU can meet, or none that we know.
+/// What is wrong with a selector in the tags, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SelectorProblem {
-    /// Whether it is only that we don't know the GPU.
-    pub is_unknown_gpu: bool,
-    /// What is wrong.
-    pub message: String,
+pub enum SelectorProblem {
+    /// It names a GPU that we don't know.
+    UnknownGpu(String),
+    /// Two selectors name different GPUs, and one of them counts.
+    Contradiction(String),
+    /// No GPU can meet it, none that we know does, or it can't be read.
+    Unreachable(String),
 }
 
 /// Returns what is wrong with the selectors in a profile's tags.
 pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
     let mut problems = Vec::new();
-    let mut found = |is_unknown_gpu: bool, message: String| {
-        problems.push(SelectorProblem { is_unknown_gpu, message });
-    };
     let requirement = of_tags(tags);
     let named = requirement.gpu.as_ref().map(|(_, named)| named.as_slice()).unwrap_or_default();
     if let Some((name, _)) = requirement.gpu.as_ref().filter(|_| named.is_empty()) {
         let nearest = gpu::find(name).err().map(|unknown| unknown.nearest.join(", "));
         let nearest =
             nearest.map(|names| format!("; the nearest known names are {names}")).unwrap_or_default();
-        found(true, format!("tag gpu={name} names no GPU that we know{nearest}"));
+        problems
+            .push(SelectorProblem::UnknownGpu(format!("tag gpu={name} names no GPU that we know{nearest}")));
     }
     if let (Some(device), Some((name, _))) = (tags.get("gpu_device"), requirement.gpu.as_ref()) {
         if requirement.pci_id.is_none() {
             let product = gpu::by_pci_id(device).map_or("another GPU", |gpu| gpu.name.as_str());
             let message = format!("tags contradict: gpu={name}, and gpu_device={device} is {product}");
-            found(false, format!("{message}; selection goes by gpu"));
+            problems.push(SelectorProblem::Contradiction(format!("{message}; gpu counts")));
         }
     } else if let Some(device) = tags.get("gpu_device")
         && gpu::by_pci_id(device).is_none()
     {
-        found(true, format!("tag gpu_device={device} is no PCI id that we know"));
+        problems
+            .push(SelectorProblem::UnknownGpu(format!("tag gpu_device={device} is no PCI id that we know")));
     }
     match &requirement.compute_capabilities {
         Some(Err(text)) => {
-            found(false, format!("tag compute_capability={text} is not one or more like 8.9, joined by +"));
+            problems.push(SelectorProblem::Unreachable(format!(
+                "tag compute_capability={text} is not one or more like 8.9, joined by +"
+            )));
         }
         Some(Ok(list))
             if !named.is_empty() && !named.iter().any(|gpu| list.contains(&gpu.compute_capability)) =>
         {
             let name = &named[0].name;
             let has = named[0].compute_capability;
-            found(
-                false,
-                format!("tags contradict: {name} has compute capability {has}, which is not among them"),
-            );
+            problems.push(SelectorProblem::Unreachable(format!(
+                "tags contradict: {name} has compute capability {has}, which is not among them"
+            )));
         }
         _ => {}
     }
     match &requirement.product_name_regex {
         Some((pattern, Err(reason))) => {
-            found(false, format!("tag product_name_regex={pattern} is no pattern: {reason}"));
+            problems.push(SelectorProblem::Unreachable(format!(
+                "tag product_name_regex={pattern} is no pattern: {reason}"
+            )));
         }
         Some((pattern, Ok(regex))) => {
             let mut names = gpu::known().iter().flat_map(|gpu| &gpu.product_names);
@@ -187,15 +191,19 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
                 }
             });
             if let Some(error) = failed {
-                found(false, format!("tag product_name_regex={pattern} can't be tried: {error}"));
+                problems.push(SelectorProblem::Unreachable(format!(
+                    "tag product_name_regex={pattern} can't be tried: {error}"
+                )));
             } else if !any {
-                found(false, format!("tag product_name_regex={pattern} matches no GPU that we know"));
+                problems.push(SelectorProblem::Unreachable(format!(
+                    "tag product_name_regex={pattern} matches no GPU that we know"
+                )));
             }
         }
         None => {}
     }
     if let Err(text) = &requirement.gpus {
-        found(false, format!("tag {text} is no number of GPUs"));
+        problems.push(SelectorProblem::Unreachable(format!("tag {text} is no number of GPUs")));
     }
     problems
 }

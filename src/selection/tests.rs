@@ -1,1 +1,359 @@
+//! Tests of selection: rules one by one, then what holds for every manifest and host.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::device::{GpuProcess, ProcessKind};
+use crate::profile::Tags;
+
+const GIB: u64 = 1 << 30;
+
+/// Makes profiles of `key=value` texts; the id is the text.
+fn profiles(texts: &[&str]) -> Vec<ManifestProfile> {
+    let tags = |text: &str| -> Tags {
+        let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(key, value)| (key.into(), value.into())).collect()
+    };
+    let profile =
+        |text: &&str| ManifestProfile { id: text.replace('/', "_"), tags: tags(text), ..Default::default() };
+    texts.iter().map(profile).collect()
+}
+
+fn verdict_of(text: &str, facts: &Facts, host: &Host) -> String {
+    let profiles = profiles(&[text]);
+    let facts = BTreeMap::from([(profiles[0].id.clone(), facts.clone())]);
+    let answers = select(&profiles, &facts, &TagSelector::default(), host);
+    let answer = &answers[0];
+    match (answer.fitting.first(), answer.short_of_memory.first(), answer.rejected.first()) {
+        (Some((_, rank, _)), _, _) => format!("{rank:?}"),
+        (_, Some((_, message)), _) => format!("short: {message}"),
+        (_, _, Some((_, rejection))) => rejection.to_string(),
+        _ => unreachable!(),
+    }
+}
+
+#[track_caller]
+fn check(tags: &str, device: &str, expected: &str) {
+    let host = Host::stated([device]).unwrap();
+    assert_eq!(verdict_of(tags, &Facts::default(), &host), expected, "{tags} on {device}");
+}
+
+#[test]
+fn products() {
+    check("gpu=l4", "l4", "Product");
+    check("gpu=L40S", "l40s", "Product");
+    check("gpu=H100", "h100-nvl", "Product");
+    check("gpu=l4", "t4", "built for l4, and this is t4");
+    check("gpu=RTX4090 gpu_device=2684:10de", "rtx-4090", "PciId");
+    check("gpu_device=2684:10DE", "rtx-4090", "PciId");
+    check("gpu_device=26b9:10de", "l4", "built for PCI id 26b9:10de (l40s), and this is l4");
+    check("gpu_device=20b0:10de", "a100-sxm", "PciId");
+    check("gpu_device=20b2:10de", "a100-sxm", "Product");
+    // The PCI id is an L40's; the name counts.
+    check("gpu=L40S gpu_device=26b5:10de", "l40s", "Product");
+    check("gpu=L40S gpu_device=26b5:10de", "l40", "built for L40S, and this is l40");
+}
+
+#[test]
+fn patterns() {
+    check("product_name_regex=^NVIDIA-A10(?!0).*", "a10g", "Product");
+    check(
+        "product_name_regex=^NVIDIA-A10(?!0).*",
+        "a100-sxm",
+        "its pattern ^NVIDIA-A10(?!0).* doesn't match NVIDIA-A100-SXM4-80GB",
+    );
+    let host = Host::stated(["l4"]).unwrap();
+    for pattern in ["(", "^(?=(.*)*)(.*)*(.*)*(.*)*(.*)*\\1z$", &"a".repeat(1001)] {
+        let text = verdict_of(&format!("product_name_regex={pattern}"), &Facts::default(), &host);
+        assert!(text.contains("can't be used"), "{text}");
+    }
+}
+
+#[test]
+fn compute_capabilities() {
+    check("compute_capability=8.9", "l4", "ComputeCapability");
+    check("compute_capability=8.0+8.9", "l4", "ComputeCapability");
+    check("compute_capability=sm_89", "l4", "ComputeCapability");
+    check("compute_capability=89", "l4", "ComputeCapability");
+    check("gpu=l4 compute_capability=8.9", "l4", "Product");
+    let built = "built for compute capability";
+    check(
+        "backend=tensorrt-rtx compute_capability=8.9",
+        "h100-sxm",
+        &format!("{built} 8.9, and this GPU has 9.0"),
+    );
+    check(
+        "backend=tensorrt-rtx compute_capability=8.0+8.6",
+        "l4",
+        &format!("{built} 8.0, 8.6, and this GPU has 8.9"),
+    );
+    check("backend=tensorrt-rtx compute_capability=12.0", "gb10", "ComputeCapability");
+    check(
+        "backend=tensorrt compute_capability=12.0",
+        "gb10",
+        &format!("{built} 12.0, and this GPU has 12.1"),
+    );
+    check(
+        "backend=tensorrt-rtx compute_capability=12.0",
+        "b200",
+        &format!("{built} 12.0 and later, and this GPU has 10.0"),
+    );
+    check("compute_capability=x", "l4", "tag compute_capability=x is not one or more like 8.9, joined by +");
+    // What the plan's header says counts beside what the tags say.
+    let header = Facts { plan_capabilities: Some(vec![ComputeCapability::new(8, 6)]), ..Facts::default() };
+    let host = Host::stated(["l4"]).unwrap();
+    assert_eq!(
+        verdict_of("gpu=l4 backend=tensorrt-rtx", &header, &host),
+        format!("{built} 8.6, and this GPU has 8.9")
+    );
+}
+
+#[test]
+fn what_runs_where() {
+    check("backend=onnx", "none", "Generic");
+    check("model_type=onnx", "l4", "Generic");
+    check("llm_engine=vllm", "l4", "Generic");
+    check("llm_engine=vllm", "none", "needs a GPU, and there is none");
+    check("gpu=l4", "none", "needs a GPU, and there is none");
+    check("gpu=a100-sxm backend=tensorrt-rtx", "a100-sxm/1g.10gb", "Product");
+    check(
+        "gpu=a100-sxm backend=tensorrt",
+        "a100-sxm/1g.10gb",
+        "tuned on a whole GPU, and this is a MIG instance",
+    );
+    check("llm_engine=vllm tp=2", "l4:2", "Generic");
+    check("llm_engine=vllm tp=2 pp=2", "l4:3", "runs on 4 GPUs of one kind, and there are 3");
+    check("llm_engine=vllm tp=2", "a100-sxm/1g.10gb:2", "runs on 2 GPUs of one kind, and there are 1");
+    check("tp=0", "l4", "tag tp=0 is no number of GPUs");
+    check("tp=1000 pp=1000", "l4", "runs on 1000000 GPUs of one kind, and there are 1");
+}
+
+#[test]
+fn memory() {
+    let sized = |gib: u64| Facts { files_size_bytes: Some(gib * GIB), ..Facts::default() };
+    let mut host = Host::stated(["l4:2"]).unwrap();
+    let of = |size, host: &Host| verdict_of("backend=vllm", &sized(size), host);
+    assert_eq!(of(20, &host), "Generic");
+    assert_eq!(of(30, &host), "its files alone are 30.0 GiB, and this GPU has 24.0 GiB");
+    assert_eq!(verdict_of("backend=vllm tp=2", &sized(30), &host), "Generic");
+    host.devices[0].memory_free_bytes = Some(2 * GIB);
+    assert_eq!(of(20, &host), "Generic");
+    host.devices[1].memory_free_bytes = Some(5 * GIB);
+    assert_eq!(of(20, &host), "short: its files alone are 20.0 GiB, and 5.0 GiB are free just now");
+    assert_eq!(verdict_of("backend=onnx", &sized(200), &host), "Generic");
+    // Without a size, programs that compute make a GPU taken; a desktop doesn't.
+    let process = |kind| GpuProcess { pid: 1, name: None, kind, memory_bytes: Some(9 * GIB) };
+    let mut host = Host::stated(["l4"]).unwrap();
+    host.devices[0].processes = vec![process(ProcessKind::Graphics)];
+    assert_eq!(verdict_of("backend=vllm", &Facts::default(), &host), "Generic");
+    host.devices[0].processes = vec![process(ProcessKind::Compute)];
+    assert_eq!(
+        verdict_of("backend=vllm", &Facts::default(), &host),
+        "short: computing programs use 1 of 1 GPUs of its kind"
+    );
+    let unified = Host::stated(["gb10"]).unwrap();
+    assert_eq!(of(1000, &unified), "Generic");
+}
+
+#[test]
+fn drivers_and_validation() {
+    let mut host = Host::stated(["l4"]).unwrap();
+    host.cuda_version = Some("11.4".into());
+    let old = "needs a driver for CUDA 12, and this one runs CUDA 11.4 at most: update the driver";
+    assert_eq!(verdict_of("backend=tensorrt-rtx gpu=l4", &Facts::default(), &host), old);
+    assert_eq!(verdict_of("backend=tensorrt trt_version=11.4.0 gpu=l4", &Facts::default(), &host), old);
+    assert_eq!(verdict_of("backend=tensorrt trt_version=10.3 gpu=l4", &Facts::default(), &host), "Product");
+    host.cuda_version = Some("13.0".into());
+    assert_eq!(verdict_of("backend=tensorrt-rtx gpu=l4", &Facts::default(), &host), "Product");
+    let failed = Facts { validated: Some(false), ..Facts::default() };
+    assert_eq!(verdict_of("gpu=l4", &failed, &host), "it didn't pass its validation");
+}
+
+#[test]
+fn the_order() {
+    let ordered = [
+        "gpu_device=27b8:10de backend=onnx",
+        "gpu=l4 backend=tensorrt precision=fp8 v=yes",
+        "gpu=l4 backend=tensorrt precision=fp16 v=yes",
+        "gpu=l4 backend=tensorrt precision=fp16",
+        "gpu=l4 backend=tensorrt precision=fp8 batch_size=64",
+        "gpu=l4 backend=tensorrt precision=fp8 batch_size=8",
+        "gpu=l4 backend=tensorrt-rtx precision=fp16",
+        "gpu=l4 backend=vllm",
+        "gpu=l4 backend=onnx",
+        "compute_capability=8.9 backend=tensorrt",
+        "backend=onnx precision=fp16",
+        "backend=onnx precision=fp16 x=1",
+    ];
+    let reasons = [
+        Reason::Rank,
+        Reason::LowerPrecision,
+        Reason::Validated,
+        Reason::HigherPrecision,
+        Reason::LargerBatch,
+        Reason::Backend,
+        Reason::Backend,
+        Reason::Backend,
+        Reason::Rank,
+        Reason::Rank,
+        Reason::Id,
+    ];
+    let mut profiles = profiles(&ordered);
+    let validated = Facts { validated: Some(true), ..Facts::default() };
+    let facts: BTreeMap<String, Facts> = profiles
+        .iter()
+        .filter(|profile| profile.tags.contains_key("v"))
+        .map(|profile| (profile.id.clone(), validated.clone()))
+        .collect();
+    let host = Host::stated(["l4"]).unwrap();
+    profiles.reverse();
+    let answers = select(&profiles, &facts, &TagSelector::default(), &host);
+    let found: Vec<&str> =
+        answers[0].fitting.iter().map(|(place, _, _)| profiles[*place].id.as_str()).collect();
+    assert_eq!(found, ordered);
+    let nothing = Facts::default();
+    for (pair, expected) in answers[0].fitting.windows(2).zip(reasons) {
+        let of = |(place, rank, _): &(usize, Rank, Vec<String>)| {
+            let profile = &profiles[*place];
+            (profile.clone(), facts.get(&profile.id).unwrap_or(&nothing).clone(), *rank)
+        };
+        let (a, b) = (of(&pair[0]), of(&pair[1]));
+        assert_eq!(reason((&a.0, &a.1, a.2), (&b.0, &b.1, b.2)), expected, "{} {}", a.0.id, b.0.id);
+    }
+}
+
+#[test]
+fn each_kind_of_gpu_has_its_answer() {
+    let profiles = profiles(&["gpu=l4", "gpu=t4", "backend=onnx"]);
+    let host = Host::stated(["l4", "t4", "l4", "a100-sxm/1g.10gb"]).unwrap();
+    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), &host);
+    let shown: Vec<_> = answers
+        .iter()
+        .map(|answer| (answer.group.name(), answer.group.slots.len(), answer.chosen()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("NVIDIA L4".to_owned(), 2, Some(0)),
+            ("Tesla T4".to_owned(), 1, Some(1)),
+            ("NVIDIA A100-SXM4-80GB MIG 1g.10gb".to_owned(), 1, Some(2)),
+        ]
+    );
+}
+
+#[test]
+fn tag_selectors() {
+    let selector: TagSelector = "precision=FP16, tp=2".parse().unwrap();
+    let profiles = profiles(&["precision=fp16 tp=2 backend=vllm", "precision=fp8 tp=2", "precision=fp16"]);
+    let host = Host::stated(["l4:2"]).unwrap();
+    let answers = select(&profiles, &BTreeMap::new(), &selector, &host);
+    assert_eq!(answers[0].chosen(), Some(0));
+    let reasons: Vec<String> =
+        answers[0].rejected.iter().map(|(_, rejection)| rejection.to_string()).collect();
+    assert_eq!(
+        reasons,
+        ["asked for precision=FP16, and it has precision=fp8", "asked for tp=2, and it has no such tag"]
+    );
+    for text in ["fp16", "=x", "a=b,a=c"] {
+        assert!(text.parse::<TagSelector>().is_err(), "{text}");
+    }
+    assert_eq!("".parse(), Ok(TagSelector::default()));
+}
+
+#[test]
+fn pins() {
+    let mut profiles = profiles(&["gpu=l4 backend=tensorrt", "gpu=t4 backend=tensorrt", "backend=onnx tp=1"]);
+    for (profile, digit) in profiles.iter_mut().zip(["a", "b", "c"]) {
+        profile.id = format!("{}{}", "abcd", digit.repeat(60));
+    }
+    let id = profiles[0].id.clone();
+    let found = |pin: &str| find_pinned(&profiles, pin);
+    for pin in
+        [&id, &id[..8], "tensorrt-l4", "TENSORRT-L4", &format!("{id} (tensorrt-l4)"), &format!(" '{id}' ")]
+    {
+        assert_eq!(found(pin), Ok(0), "{pin}");
+    }
+    assert_eq!(found("ABCDB"), Ok(1));
+    assert!(matches!(found("abcd"), Err(PinError::Ambiguous { candidates, .. }) if candidates.len() == 3));
+    assert!(matches!(found("abc"), Err(PinError::Unknown { .. })));
+    let Err(PinError::Unknown { nearest, .. }) = found("tensorrt-l40") else { panic!() };
+    assert!(nearest[0].contains("(tensorrt-l4)"), "{nearest:?}");
+}
+
+fn any_profile() -> impl Strategy<Value = String> {
+    let pick = |options: &'static [&'static str]| prop::sample::select(options);
+    (
+        pick(&[
+            "",
+            "gpu=l4",
+            "gpu=t4",
+            "gpu=H100",
+            "gpu_device=27b8:10de",
+            "compute_capability=8.9",
+            "compute_capability=7.5+8.0",
+        ]),
+        pick(&["backend=onnx", "backend=tensorrt", "backend=tensorrt-rtx", "llm_engine=vllm"]),
+        pick(&["precision=fp16", "precision=fp8", "precision=fp32"]),
+        pick(&["", "tp=2"]),
+        0..4_u8,
+    )
+        .prop_map(|(gpu, backend, precision, tp, n)| format!("{backend} {precision} n={n} {gpu} {tp}"))
+}
+
+fn any_manifest() -> impl Strategy<Value = Vec<ManifestProfile>> {
+    prop::collection::btree_set(any_profile(), 0..12)
+        .prop_map(|texts: BTreeSet<String>| profiles(&texts.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+fn any_host() -> impl Strategy<Value = Host> {
+    let device = prop::sample::select(vec!["l4", "t4", "h100-sxm", "l4:2", "a100-sxm/1g.10gb", "gtx-1080"]);
+    prop_oneof![
+        1 => Just(Host::stated(["none"]).unwrap()),
+        5 => prop::collection::vec(device, 1..4).prop_map(|devices| Host::stated(devices).unwrap()),
+    ]
+}
+
+proptest! {
+    /// The order of the manifest doesn't matter: the same profiles fit, in the same order.
+    #[test]
+    fn order_does_not_matter(
+        (profiles, shuffled) in any_manifest().prop_flat_map(|profiles| (Just(profiles.clone()), Just(profiles).prop_shuffle())),
+        host in any_host(),
+    ) {
+        let ids = |profiles: &[ManifestProfile]| -> Vec<Vec<String>> {
+            let answers = select(profiles, &BTreeMap::new(), &TagSelector::default(), &host);
+            let of = |answer: &Answer<'_>| answer.fitting.iter().map(|(place, _, _)| profiles[*place].id.clone()).collect();
+            answers.iter().map(of).collect()
+        };
+        prop_assert_eq!(ids(&profiles), ids(&shuffled));
+    }
+
+    /// What is chosen has the tags that were asked for and is made for the GPU; every profile is somewhere, once.
+    #[test]
+    fn what_is_chosen_satisfies_the_request(profiles in any_manifest(), host in any_host()) {
+        let selector: TagSelector = "precision=fp16".parse().unwrap();
+        for answer in select(&profiles, &BTreeMap::new(), &selector, &host) {
+            let places: BTreeSet<usize> = answer.fitting.iter().map(|(place, _, _)| *place)
+                .chain(answer.short_of_memory.iter().map(|(place, _)| *place))
+                .chain(answer.rejected.iter().map(|(place, _)| *place))
+                .collect();
+            let count = answer.fitting.len() + answer.short_of_memory.len() + answer.rejected.len();
+            prop_assert_eq!((places.len(), count), (profiles.len(), profiles.len()));
+            let Some(place) = answer.chosen() else { continue };
+            let tags = &profiles[place].tags;
+            prop_assert_eq!(tags["precision"].as_str(), "fp16");
+            let device = answer.group.slots.first().map(|slot| slot.device);
+            let needs_gpu = tags.get("backend").is_none_or(|backend| backend != "onnx") || tags.len() > 3 + usize::from(tags.contains_key("tp"));
+            prop_assert!(device.is_some() || !needs_gpu);
+            if let (Some(gpu), Some(device)) = (tags.get("gpu"), device) {
+                let known = device.known_as.clone().unwrap();
+                prop_assert!(known.starts_with(&gpu.to_lowercase()), "{} on {}", gpu, known);
+            }
+            if tags.contains_key("tp") {
+                prop_assert!(answer.group.slots.len() >= 2);
+            }
+        }
+    }
+}

@@ -16,6 +16,8 @@ mod inspect;
 mod interruption;
 mod invalid_recipes;
 mod lower;
+mod manifests;
+mod selection;
 mod small_models;
 mod support;
 mod toolchains;

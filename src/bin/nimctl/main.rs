@@ -3,6 +3,7 @@
 //! This crate is the user interface only: arguments in, text or JSON out, errors into exit codes. What is done stands
 //! in `nimctl::ops`; only `output` prints.
 
+mod called_as;
 mod cli;
 mod commands;
 mod devices;
@@ -15,7 +16,7 @@ mod table;
 use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = cli::Arguments::parse_from(called_as::arguments(std::env::args_os()));
     let output = output::Output::new(arguments.global.output, arguments.global.quiet);
     let cancel = exit::cancel_on_signals();
     match commands::run(arguments, &output, &cancel) {

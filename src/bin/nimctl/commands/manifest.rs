@@ -92,12 +92,12 @@ fn lint(paths: &[PathBuf], output: &Output) -> Result<ExitCode, Failure> {
         let count = |severity| findings.iter().filter(|finding| finding.rule.severity() == severity).count();
         let _ = writeln!(
             text,
-            "{}: {form}, {} profiles: {} errors, {} warnings, {} notes",
+            "{}: {form}, {}: {}, {}, {}",
             path.display(),
-            document.manifest().profiles.len(),
-            count(Severity::Error),
-            count(Severity::Warning),
-            count(Severity::Note),
+            counted(document.manifest().profiles.len(), "profile"),
+            counted(count(Severity::Error), "error"),
+            counted(count(Severity::Warning), "warning"),
+            counted(count(Severity::Note), "note"),
         );
         worst = worst.max(findings.iter().map(|finding| finding.rule.severity()).max());
         views.push(LintedView {
@@ -108,6 +108,10 @@ fn lint(paths: &[PathBuf], output: &Output) -> Result<ExitCode, Failure> {
     }
     output.result(&text, &LintView { schema: "nimctl.manifest-lint/1", manifests: views });
     Ok(if worst == Some(Severity::Error) { ExitCode::from(code(ErrorKind::Refused)) } else { done() })
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `nimctl.manifest-lint/1`.
