@@ -33,7 +33,8 @@ impl Default for Limits {
 /// key twice, or that has more than one document; each with its position.
 pub fn parse(text: &[u8], limits: &Limits) -> Result<Node, YamlError> {
     if text.len() > limits.text_bytes {
-        let message = format!("{} bytes of YAML, and {} are the most", text.len(), limits.text_bytes);
+        let message =
+            format!("more than {} bytes of YAML, which are the most that is taken", limits.text_bytes);
         return Err(YamlError { position: Position { line: 1, column: 1 }, message });
     }
     let text = std::str::from_utf8(text).map_err(|error| not_utf8(text, error.valid_up_to()))?;
@@ -355,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_is_hostile_is_refused() {
-        refused("x".repeat(1001), "1001 bytes of YAML, and 1000 are the most");
+        refused("x".repeat(1001), "more than 1000 bytes of YAML");
         refused("[".repeat(400), "");
         refused("- ".repeat(400), "");
         refused("[[[[[[a]]]]]]", "");

@@ -101,7 +101,14 @@ fn text(report: &SelectReport<'_>, explain: bool) -> String {
         let chosen = report.chosen(answer);
         match chosen {
             Some(place) => text.push_str(&chosen_text(report, answer, place)),
-            None => text.push_str("  no profile fits\n"),
+            None => {
+                let why_not = report.pinned.and_then(|(place, _)| report.why_not(answer, place));
+                let why_not = why_not.map_or_else(
+                    || "no profile fits".to_owned(),
+                    |reason| format!("the profile that was asked for does not run here: {reason}"),
+                );
+                let _ = writeln!(text, "  {why_not}");
+            }
         }
         let is_generic = answer.fitting.first().is_some_and(|(_, rank, _)| *rank == Rank::Generic);
         let wants_reasons = chosen.is_none() || is_generic && !answer.group.slots.is_empty();
