@@ -108,14 +108,14 @@ impl Node {
     /// Returns the text of a scalar; nothing for null and for lists and mappings.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
-            Value::Scalar { text, plain } if !(*plain && is_null(text)) => Some(text),
+            Value::Scalar { text, .. } if !self.is_null() => Some(text),
             _ => None,
         }
     }
 
-    /// Returns whether it is null.
+    /// Returns whether it is null; a scalar with a tag is what its tag says.
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true } if is_null(text))
+        self.tag.is_none() && matches!(&self.value, Value::Scalar { text, plain: true } if is_null(text))
     }
 
     /// Returns the pairs of a mapping.

@@ -209,6 +209,8 @@ mod tests {
             "w: !workspace\n  c:\n  - dst: e\n    f:\n    - !name LICENSE.txt\n    - !name 12\n",
         );
         check("a: !x [b]\nc: !y\nd: !!str 1\ne: ! 2\n", "a: !x\n- b\nc: !y \"\"\nd: !!str 1\ne: ! 2\n");
+        let tagged = parse(b"a: !x", &Limits::default()).unwrap();
+        assert_eq!(tagged.get("a").unwrap().as_text(), Some(""));
         check("- !m {a: b}\n- !s [c]\n- !e []\n", "- !m\n  a: b\n- !s\n  - c\n- !e []\n");
         check(
             "%TAG !e! tag:example.com,2000:\n--- !e!doc\na: !e!x b\n",
