@@ -104,7 +104,7 @@ fn write_flat(text: &mut String, node: &Node, is_key: bool) {
         }
         Value::Scalar { text: scalar, plain } => {
             // A plain scalar that means something stays plain; the text of one that doesn't may be quoted.
-            if can_be_plain(scalar, is_key) && (*plain || !is_ambiguous(scalar)) {
+            if can_be_plain(scalar, is_key && !plain) && (*plain || !is_ambiguous(scalar)) {
                 text.push_str(scalar);
             } else {
                 quote(text, scalar);
@@ -120,10 +120,13 @@ fn spaces(text: &mut String, count: usize) {
 /// Returns whether a plain scalar may stand for a number, a date, a boolean, null or a merge key, to a reader of any
 /// version of YAML; too often rather than too seldom.
 pub(super) fn is_ambiguous(text: &str) -> bool {
-    const WORDS: [&str; 15] =
-        ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "=", "nan", "inf"];
+    const WORDS: [&str; 14] =
+        ["~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "=", "nan", "inf"];
     let bare = text.strip_prefix(['+', '-']).unwrap_or(text);
     let word = bare.strip_prefix('.').unwrap_or(bare);
+    if word.is_empty() {
+        return text.is_empty();
+    }
     if WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)) {
         return true;
     }
@@ -194,6 +197,7 @@ mod tests {
         check("a:\nb: ~\nc: null\nd: ''\n", "a: null\nb: ~\nc: null\nd: \"\"\n");
         check("a: |\n  x\n  y\nb: >-\n  x\n  y\n", "a: \"x\\ny\\n\"\nb: x y\n");
         check("a: 'x: y'\nb: \"#\"\nc: x#y\n'd:e': f\n", "a: \"x: y\"\nb: \"#\"\nc: x#y\n\"d:e\": f\n");
+        check("-: a\n1:20: b\n'1:30': c\n", "\"-\": a\n1:20: b\n\"1:30\": c\n");
         check("yes\n", "yes\n");
         check("'yes'\n", "\"yes\"\n");
         check(
