@@ -3,7 +3,7 @@
 //! A recipe names a GPU; the data file says which compute capability that is. Nothing else in the program has a list
 //! of GPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -94,12 +94,18 @@ pub fn by_product_name(name: &str) -> Option<&'static Gpu> {
 /// The name is a name, alias, product name or family, compared without regard to case, separators and a leading
 /// `NVIDIA`, as in the tags of NIM: `H100`, `L40S`, `RTX4090`.
 pub fn named(name: &str) -> Vec<&'static Gpu> {
-    let wanted = bare(name);
-    known()
-        .iter()
-        .filter(|gpu| spellings(gpu).chain(&gpu.families).any(|spelling| bare(spelling) == wanted))
-        .collect()
+    NAMES.get(&bare(name)).cloned().unwrap_or_default()
 }
+
+/// GPUs by every name that may mean them: a manifest asks for many.
+static NAMES: LazyLock<BTreeMap<String, Vec<&'static Gpu>>> = LazyLock::new(|| {
+    let mut names: BTreeMap<String, Vec<&'static Gpu>> = BTreeMap::new();
+    for gpu in known() {
+        let own: BTreeSet<String> = spellings(gpu).chain(&gpu.families).map(|name| bare(name)).collect();
+        own.into_iter().for_each(|name| names.entry(name).or_default().push(gpu));
+    }
+    names
+});
 
 /// Finds a GPU by name, alias or product name, without regard to case and separators.
 ///
@@ -144,7 +150,6 @@ fn folded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn data_file_is_sound() {

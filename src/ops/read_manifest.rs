@@ -47,7 +47,10 @@ pub fn read_manifest(path: &Path) -> Result<ManifestDocument, ReadManifestError>
 
 /// Reads a file, but not much more than a manifest may have: the reader then says that it is too much.
 pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    fs_err::File::open(path)?.take(Limits::default().text_bytes as u64 + 1).read_to_end(&mut text)?;
+    let most = Limits::default().text_bytes as u64 + 1;
+    let file = fs_err::File::open(path)?;
+    let size_bytes = file.metadata()?.len().min(most);
+    let mut text = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default() + 1);
+    file.take(most).read_to_end(&mut text)?;
     Ok(text)
 }

@@ -130,7 +130,8 @@ impl<'a> Tree<'a> {
                 self.begin(Content::Sequence(Vec::new()), position, anchor, tag.as_deref())?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                let content = Content::Mapping { pairs: Vec::new(), key: None };
+                // Two, as most mappings of a manifest have: a vector's own choice is four.
+                let content = Content::Mapping { pairs: Vec::with_capacity(2), key: None };
                 self.begin(content, position, anchor, tag.as_deref())?;
             }
             Event::SequenceEnd | Event::MappingEnd => {

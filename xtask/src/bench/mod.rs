@@ -3,6 +3,7 @@
 
 mod build;
 mod lower;
+mod select;
 mod timed;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     match what {
         "build" => build::run(project, &parse(arguments)?),
         "lower" => lower::run(project, &parse(arguments)?),
-        _ => bail!("bench takes `build` or `lower`, then [--size SIZE] [--repeat N]"),
+        "select" => select::run(project, &parse(arguments)?),
+        _ => bail!("bench takes `build`, `lower` or `select`, then [--size SIZE] [--repeat N]"),
     }
 }
 
