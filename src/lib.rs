@@ -32,7 +32,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`selection`], [`shape_range`], [`synth`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`selection`], [`shape_range`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -125,6 +125,7 @@ pub mod source;
 pub mod store;
 pub mod synth;
 pub mod toolchain;
+pub mod validation;
 pub mod worker;
 pub mod worklist;
 pub mod yaml;

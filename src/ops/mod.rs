@@ -9,3 +9,4 @@ pub mod mixed_precision;
 pub mod read_manifest;
 pub mod select;
 pub mod synth;
+pub mod validate;

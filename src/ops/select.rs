@@ -8,7 +8,7 @@ use crate::compute_capability::ComputeCapability;
 use crate::device::Host;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{ManifestDocument, ManifestProfile, store_digest};
-use crate::passport::Passport;
+use crate::passport::{Passport, Status};
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
 use crate::selection::{self, Answer, Facts, PinError, TagSelector, find_pinned};
 use crate::store::Store;
@@ -200,22 +200,27 @@ fn facts_of(profile: &ManifestProfile, store: &Store) -> Option<Facts> {
     }
     let json = store.get(&store_digest(uri)?).ok()?;
     let contents: Contents = serde_json::from_slice(&json).ok()?;
+    let passport = passport(profile, store);
     let capabilities = contents.target.compute_capabilities();
     let from_target = (!capabilities.is_empty()).then_some(capabilities);
     Some(Facts {
         files_size_bytes: Some(contents.files.iter().map(|file| file.size_bytes).sum()),
-        plan_capabilities: plan_capabilities(profile, store).or(from_target),
-        validated: None,
+        plan_capabilities: passport.as_ref().and_then(plan_capabilities).or(from_target),
+        validated: passport.as_ref().and_then(validated),
     })
 }
 
-/// Returns what all plans of a profile have code for, as its passport says.
-fn plan_capabilities(profile: &ManifestProfile, store: &Store) -> Option<Vec<ComputeCapability>> {
-    let path = store.passport_path(&ProfileId::from_hex(&profile.id).ok()?);
-    if fs_err::metadata(&path).ok()?.len() > MOST_DOCUMENT_BYTES {
+/// Returns a profile's passport, if it is there and of a sensible size.
+fn passport(profile: &ManifestProfile, store: &Store) -> Option<Passport> {
+    let id = ProfileId::from_hex(&profile.id).ok()?;
+    if fs_err::metadata(store.passport_path(&id)).ok()?.len() > MOST_DOCUMENT_BYTES {
         return None;
     }
-    let passport: Passport = serde_json::from_slice(&fs_err::read(path).ok()?).ok()?;
+    store.passport(&id).ok()?
+}
+
+/// Returns what all plans of a profile have code for.
+fn plan_capabilities(passport: &Passport) -> Option<Vec<ComputeCapability>> {
     let mut plans = passport
         .graphs
         .values()
@@ -223,4 +228,13 @@ fn plan_capabilities(profile: &ManifestProfile, store: &Store) -> Option<Vec<Com
         .map(|plan| plan.compute_capabilities.clone());
     let first = plans.next()?;
     Some(plans.fold(first, |all, plan| all.into_iter().filter(|one| plan.contains(one)).collect()))
+}
+
+/// Returns whether a profile passed its validation: by running, for nothing less is proof; or failed by any means.
+fn validated(passport: &Passport) -> Option<bool> {
+    match &passport.validation {
+        Status::Executed(validation) => Some(validation.passed),
+        Status::Static(validation) if !validation.passed => Some(false),
+        Status::Static(_) | Status::Skipped(_) => None,
+    }
 }

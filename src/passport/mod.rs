@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{Contents, ProfileId, Tags};
+use crate::validation::Validation;
 use crate::worklist::BuildRecord;
 
 /// The schema name inside a passport.
@@ -31,7 +32,7 @@ pub struct Passport {
     /// Whether it was loaded and its numbers checked.
     pub validation: Status,
     /// Whether it was benchmarked.
-    pub bench: Status,
+    pub bench: BenchStatus,
 }
 
 /// How one graph of a profile was built.
@@ -43,11 +44,42 @@ pub struct GraphPassport {
     pub compilation: Option<BuildRecord>,
 }
 
-/// What was done to a profile. There is no "passed" without execution.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What was done to validate a profile. There is no "passed" without execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// The profile itself was loaded and run.
+    Executed(Validation),
+    /// Its files were checked, and its lowered graph was run in its place, with the precision emulated.
+    Static(Validation),
     /// Nothing, for this reason.
+    Skipped(String),
+}
+
+impl Status {
+    /// Returns its word: `executed`, `static` or `skipped`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Executed(_) => "executed",
+            Self::Static(_) => "static",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
+    /// Returns what was found, if something was done.
+    pub fn validation(&self) -> Option<&Validation> {
+        match self {
+            Self::Executed(validation) | Self::Static(validation) => Some(validation),
+            Self::Skipped(_) => None,
+        }
+    }
+}
+
+/// Whether a profile was benchmarked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BenchStatus {
+    /// No, for this reason.
     Skipped(String),
 }
 

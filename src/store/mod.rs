@@ -272,6 +272,22 @@ impl Store {
         Ok(path)
     }
 
+    /// Returns a profile's passport, if it is there.
+    ///
+    /// # Errors
+    /// A file that can't be read; one that is damaged counts as absent.
+    pub fn passport(&self, id: &ProfileId) -> Result<Option<Passport>, StoreError> {
+        self.read_json(&self.passport_path(id))
+    }
+
+    /// Replaces a profile's passport.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_passport(&self, passport: &Passport) -> Result<(), StoreError> {
+        self.write_json(&self.passport_path(&passport.id), passport)
+    }
+
     /// Returns which nodes of a graph were found to need FP32, if that is known.
     ///
     /// # Errors

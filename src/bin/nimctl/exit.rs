@@ -98,6 +98,7 @@ failures!(
     nimctl::ops::hash_profile::HashError,
     nimctl::ops::lower::LowerError,
     nimctl::ops::read_manifest::ReadManifestError,
+    nimctl::ops::validate::ValidateError,
     nimctl::store::StoreError,
     nimctl::worker::error::WorkerError,
 );

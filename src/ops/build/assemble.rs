@@ -8,7 +8,7 @@ use crate::atomic_file;
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{Manifest, ManifestFile, ManifestProfile, Workspace, store_uri};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, Precision};
-use crate::passport::{GraphPassport, PASSPORT_SCHEMA, Passport, Status};
+use crate::passport::{BenchStatus, GraphPassport, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
     Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, Tags,
     ToolIdentity,
@@ -16,6 +16,9 @@ use crate::profile::{
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::worklist::{BuildRecord, Inputs, JobState, OutputFile, jobs as resolve_jobs};
+
+/// Why a profile that was just built is neither validated nor benchmarked.
+const NOT_RUN: &str = "the profile was built, but not run";
 
 /// What profiles are put together from.
 pub(super) struct Parts<'a> {
@@ -195,6 +198,11 @@ fn put_together(
     let json = contents.to_canonical_json()?;
     let tags = contents.tags(&Sha256::of(json.as_bytes()));
     let id = ProfileId::of_tags(&tags).map_err(crate::manifest::ManifestError::from)?;
+    // Equal ids are equal bytes: what was found of them holds.
+    let (validation, bench) = match store.passport(&id)? {
+        Some(known) => (known.validation, known.bench),
+        None => (Status::Skipped(NOT_RUN.into()), BenchStatus::Skipped(NOT_RUN.into())),
+    };
     let passport = Passport {
         schema: PASSPORT_SCHEMA.into(),
         id,
@@ -202,8 +210,8 @@ fn put_together(
         tags: tags.clone(),
         contents,
         graphs: graphs.clone(),
-        validation: Status::Skipped("the profile was built, but not run".into()),
-        bench: Status::Skipped("the profile was built, but not run".into()),
+        validation,
+        bench,
     };
     let passport = match options.mode {
         Mode::FromStore => store.passport_path(&id),

@@ -155,7 +155,7 @@ fn search(
 }
 
 /// Returns the worker, and what identifies the library that it loads.
-fn runtime(options: &BuildOptions) -> Result<(BackendCommand, String), BuildError> {
+pub(in crate::ops) fn runtime(options: &BuildOptions) -> Result<(BackendCommand, String), BuildError> {
     let backend = Backend::ONNXRUNTIME;
     let worker = |source| BuildError::Worker { backend: backend.into(), source };
     let mut command = BackendCommand::new(discover::find(backend, &options.search_path).map_err(worker)?);

@@ -4,13 +4,13 @@
 //! that fails doesn't stop the others, but then no manifest is written, and the old one stays.
 
 mod assemble;
-mod backends;
+pub(super) mod backends;
 mod error;
 mod jobs;
-mod mixed_precision;
+pub(super) mod mixed_precision;
 mod report;
 mod select;
-mod sources;
+pub(super) mod sources;
 
 use std::path::PathBuf;
 use std::time::Duration;

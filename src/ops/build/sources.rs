@@ -14,7 +14,7 @@ use crate::toolchain::Watch;
 
 /// One graph's ONNX.
 #[derive(Debug)]
-pub(super) struct SourceGraph {
+pub(in crate::ops) struct SourceGraph {
     /// The mapped and checked file.
     pub file: OnnxFile,
     /// The digests of it and its external data.
@@ -29,7 +29,7 @@ impl SourceGraph {
 }
 
 /// Fetches what has to be fetched, opens every graph, and checks the recipe against it.
-pub(super) fn resolve(
+pub(in crate::ops) fn resolve(
     recipe: &Recipe,
     options: &BuildOptions,
     on_event: &(dyn Fn(BuildEvent) + Sync),

@@ -6,7 +6,7 @@
 mod error;
 mod journal;
 mod measure;
-mod samples;
+pub(super) mod samples;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use super::{MixedPrecisionError, Subject};
 use crate::digest::Sha256;
 use crate::mixed_precision::{Integers, Normal, Sample};
 use crate::onnx::{Dimension, ElementType, TensorInfo};
+use crate::shape_range::ShapeRange;
 use crate::synth::weights;
 use crate::worker::npy::{NpyError, Tensor};
 
@@ -30,8 +31,12 @@ pub fn describe(subject: &Subject<'_>) -> Result<BTreeMap<String, String>, Mixed
                     Sha256::of_file(&path).map_err(|source| npy(&info, NpyError::Io(source)))?;
                 sha256.to_string()
             }
-            Sample::Normal(normal) => format!("{normal:?} {:?} seed {SEED}", shape(subject, &info)?),
-            Sample::Integers(integers) => format!("{integers:?} {:?} seed {SEED}", shape(subject, &info)?),
+            Sample::Normal(normal) => {
+                format!("{normal:?} {:?} seed {SEED}", shape(subject, Shapes::Usual, &info)?)
+            }
+            Sample::Integers(integers) => {
+                format!("{integers:?} {:?} seed {SEED}", shape(subject, Shapes::Usual, &info)?)
+            }
         };
         described.insert(info.name, text);
     }
@@ -39,8 +44,9 @@ pub fn describe(subject: &Subject<'_>) -> Result<BTreeMap<String, String>, Mixed
 }
 
 /// Writes a tensor file for every input into `folder`.
-pub(super) fn write(
+pub(in crate::ops) fn write(
     subject: &Subject<'_>,
+    which: Shapes,
     folder: &Path,
 ) -> Result<BTreeMap<String, PathBuf>, MixedPrecisionError> {
     let failed = |source| MixedPrecisionError::Journal { path: folder.into(), source };
@@ -50,8 +56,8 @@ pub(super) fn write(
         let path = folder.join(format!("{index}.npy"));
         let tensor = match sample {
             Sample::Npy(path) => Tensor::read(&subject.sample_folder.join(path)),
-            Sample::Normal(normal) => normal_tensor(&info, *normal, &shape(subject, &info)?)?,
-            Sample::Integers(integers) => integer_tensor(&info, *integers, &shape(subject, &info)?)?,
+            Sample::Normal(normal) => normal_tensor(&info, *normal, &shape(subject, which, &info)?)?,
+            Sample::Integers(integers) => integer_tensor(&info, *integers, &shape(subject, which, &info)?)?,
         };
         let tensor = tensor.and_then(|tensor| tensor.write(&path).map(|()| path));
         written.insert(info.name.clone(), tensor.map_err(|source| npy(&info, source))?);
@@ -74,8 +80,33 @@ fn pairs<'a>(subject: &Subject<'a>) -> Result<Vec<(TensorInfo, &'a Sample)>, Mix
         .collect()
 }
 
-/// Returns the usual shape of an input.
-fn shape(subject: &Subject<'_>, info: &TensorInfo) -> Result<Vec<usize>, MixedPrecisionError> {
+/// Which shapes inputs have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ops) enum Shapes {
+    /// The least that a profile takes.
+    Least,
+    /// The usual ones.
+    Usual,
+    /// The usual ones, but for the first dimension, which is the least.
+    UsualAlone,
+    /// The largest that a profile takes.
+    Largest,
+}
+
+impl Shapes {
+    fn of(self, range: &ShapeRange) -> Vec<i64> {
+        let ShapeRange { min, opt, max } = range;
+        match self {
+            Self::Least => min.clone(),
+            Self::Usual => opt.clone(),
+            Self::Largest => max.clone(),
+            Self::UsualAlone => min.iter().take(1).chain(opt.iter().skip(1)).copied().collect(),
+        }
+    }
+}
+
+/// Returns the shape of an input.
+fn shape(subject: &Subject<'_>, which: Shapes, info: &TensorInfo) -> Result<Vec<usize>, MixedPrecisionError> {
     let no_shape = || MixedPrecisionError::NoShape { input: info.name.clone() };
     let from_graph = || {
         info.shape
@@ -86,7 +117,7 @@ fn shape(subject: &Subject<'_>, info: &TensorInfo) -> Result<Vec<usize>, MixedPr
             })
             .collect::<Option<Vec<i64>>>()
     };
-    let shape = subject.shapes.get(&info.name).map(|range| range.opt.clone()).or_else(from_graph);
+    let shape = subject.shapes.get(&info.name).map(|range| which.of(range)).or_else(from_graph);
     let shape = shape.ok_or_else(no_shape)?;
     shape.into_iter().map(|length| usize::try_from(length).map_err(|_| no_shape())).collect()
 }

@@ -22,7 +22,7 @@ const CORE: &[&str] = &[
     "shape_range",
     "stats",
     "synth",
-    "tolerance",
+    "validation",
     "worklist",
     "yaml",
 ];

@@ -2,6 +2,7 @@
 
 mod manifest;
 mod selection;
+mod validation;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::output::Format;
 
 pub(crate) use manifest::Manifest;
 pub(crate) use selection::{ListModelProfiles, Select};
+pub(crate) use validation::Validate;
 
 /// Builds, names and verifies per-GPU inference profiles of ONNX models.
 #[derive(Debug, Parser)]
@@ -95,6 +97,8 @@ pub(crate) enum Command {
     /// Check recipes, or print their JSON Schema.
     #[command(subcommand, arg_required_else_help = true)]
     Recipe(Recipe),
+    /// Check the numbers of built profiles against the FP32 graphs.
+    Validate(Validate),
     /// Compute profile ids.
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.

@@ -14,6 +14,7 @@ mod recipe;
 mod schema;
 mod select;
 mod toolchain;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
     match command {
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
+        Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
         Command::Lower(arguments) => lower::run(&arguments, output),
         Command::Inspect { model } => inspect::run(&model, output),

@@ -1,0 +1,164 @@
+//! `nimctl validate`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::build::Mode;
+use nimctl::ops::validate::{ValidateReport, ValidatedProfile, validate};
+use nimctl::passport::Status;
+use nimctl::validation::{GateResult, Thresholds};
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use crate::cli::{self, Global};
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::table;
+
+pub(crate) fn run(
+    arguments: &cli::Validate,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Validate { recipe, only, gates, timeout } = arguments;
+    let build = cli::Build {
+        recipe: recipe.clone(),
+        manifest: None,
+        only: only.clone(),
+        dry_run: false,
+        require_all: false,
+        jobs: None,
+        job_timeout: *timeout,
+    };
+    let options = super::build::options(&build, global, cancel, Mode::FromStore)?;
+    let report = validate(&options, &Thresholds::default(), &|profile| {
+        output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
+    })?;
+    output.result(&text(&report, *gates), &View::new(&report));
+    if report.profiles.is_empty() {
+        let error =
+            anyhow::anyhow!("no profile of {} is in the store: nothing was validated", recipe.display());
+        return Err(Failure::new(ErrorKind::Refused, error)
+            .hint(Some(format!("run `nimctl build {}` first", recipe.display()))));
+    }
+    Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+}
+
+fn verdict(status: &Status) -> &'static str {
+    match status.validation() {
+        Some(validation) if validation.passed => "passed",
+        Some(_) => "failed",
+        None => "skipped",
+    }
+}
+
+fn text(report: &ValidateReport, all_gates: bool) -> String {
+    let ValidateReport { model: (model, release), profiles, not_built } = report;
+    let mut text = format!("{model} {release}\n\n");
+    let least = |gates: &[GateResult], gate: &str| {
+        let values = gates.iter().filter(|result| result.gate == gate).filter_map(|result| result.value);
+        values.min_by(f64::total_cmp).map_or_else(|| "-".into(), |value| format!("{value:.7}"))
+    };
+    let rows: Vec<Vec<String>> = profiles
+        .iter()
+        .map(|ValidatedProfile { name, id: _, status }| {
+            let (cosine, gates) = match status.validation() {
+                Some(validation) => {
+                    let passed = validation.gates.iter().filter(|gate| gate.passed).count();
+                    let counts = format!("{passed} of {}", validation.gates.len());
+                    (least(&validation.gates, "row_cosine"), counts)
+                }
+                None => ("-".into(), "-".into()),
+            };
+            vec![name.clone(), status.word().into(), verdict(status).into(), cosine, gates]
+        })
+        .collect();
+    text.push_str(&table(&["PROFILE", "STATUS", "VERDICT", "LEAST COSINE", "GATES THAT HOLD"], &rows));
+    for ValidatedProfile { name, id: _, status } in profiles {
+        let Some(validation) = status.validation() else { continue };
+        if let Some(failure) = &validation.failure {
+            let _ = writeln!(text, "\n{name}: {failure}");
+        }
+        let shown: Vec<&GateResult> =
+            validation.gates.iter().filter(|gate| all_gates || !gate.passed).collect();
+        if !shown.is_empty() {
+            let rows: Vec<Vec<String>> = shown.into_iter().map(gate_row).collect();
+            let heading = ["  GATE", "OF", "SHAPES", "FOUND", "WANTED", "WORST ROW", ""];
+            let _ = write!(text, "\n{name}, ran on {}\n{}", validation.ran_on, table(&heading, &rows));
+        }
+    }
+    let reasons: Vec<&str> = profiles
+        .iter()
+        .filter_map(|profile| profile.status.validation()?.not_executed_because.as_deref())
+        .collect();
+    if let Some(reason) = reasons.first() {
+        let _ = writeln!(text, "\nstatic: {reason}; the lowered graph was run in its place, emulated");
+    }
+    if !not_built.is_empty() {
+        text.push_str("\nnot validated:\n");
+        for (name, why) in not_built {
+            let _ = writeln!(text, "  {name}: {why}");
+        }
+    }
+    text
+}
+
+fn gate_row(result: &GateResult) -> Vec<String> {
+    let GateResult { gate, subject, shapes, value, threshold, passed, worst_row } = result;
+    let is_bound_above = matches!(gate.as_str(), "norm_ratio" | "cross_modal");
+    let sign = if is_bound_above { "≤" } else { "≥" };
+    vec![
+        format!("  {gate}"),
+        subject.clone(),
+        shapes.clone(),
+        value.map_or_else(|| "not a number".into(), |value| format!("{value:.7}")),
+        format!("{sign} {threshold}"),
+        worst_row.map_or_else(|| "-".into(), |row| row.to_string()),
+        if *passed { String::new() } else { "FAILED".into() },
+    ]
+}
+
+/// `nimctl.validation/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    model: &'a str,
+    release: &'a str,
+    profiles: Vec<ProfileView<'a>>,
+    not_validated: Vec<NotValidatedView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    profile_id: String,
+    name: &'a str,
+    verdict: &'static str,
+    status: &'a Status,
+}
+
+#[derive(Serialize)]
+struct NotValidatedView<'a> {
+    name: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> View<'a> {
+    fn new(report: &'a ValidateReport) -> Self {
+        let ValidateReport { model: (model, release), profiles, not_built } = report;
+        let view = |profile: &'a ValidatedProfile| ProfileView {
+            profile_id: profile.id.to_string(),
+            name: &profile.name,
+            verdict: verdict(&profile.status),
+            status: &profile.status,
+        };
+        Self {
+            schema: "nimctl.validation/1",
+            model,
+            release,
+            profiles: profiles.iter().map(view).collect(),
+            not_validated: not_built.iter().map(|(name, reason)| NotValidatedView { name, reason }).collect(),
+        }
+    }
+}
