@@ -24,7 +24,8 @@
 //! ```
 //!
 //! [`ops::build`] is this picture as a function. The other operations are parts of it: [`ops::hash_profile`],
-//! [`ops::lower`], [`ops::inspect`], [`ops::synth`]; [`ops::mixed_precision`] is a part of building.
+//! [`ops::lower`], [`ops::inspect`], [`ops::synth`]; [`ops::mixed_precision`] is a part of building. On what was built,
+//! [`ops::validate`] checks numbers, and [`ops::select`] chooses for a host.
 //!
 //! # Layers
 //!
@@ -99,7 +100,7 @@
 //! * **An async runtime.** A build waits for few processes; threads do.
 //! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
 //! * **Floats in identities.** [`canonical`] refuses them.
-//! * **Validation, benchmarks, publishing.** They come later; a passport says so of itself.
+//! * **Benchmarks, publishing.** They come later; a passport says so of itself.
 
 pub mod atomic_file;
 pub mod canonical;

@@ -12,3 +12,4 @@ mod onnxruntime;
 mod support;
 mod tensorrt;
 mod tensorrt_rtx;
+mod validation;

@@ -1,6 +1,6 @@
 //! Calibration and search: runs a graph on samples in the `onnxruntime` worker, and finds which nodes must stay in FP32.
 //!
-//! The lowered graph is emulated ([`lower::emulate`]), because ONNX Runtime's CPU provider computes half precision in
+//! The lowered graph is emulated ([`emulate`](crate::onnx::lower::emulate)), because ONNX Runtime's CPU provider computes half precision in
 //! FP32. Every graph that was run is written into a journal, so that a search that was interrupted goes on where it was.
 
 mod error;
