@@ -5,9 +5,10 @@
 use std::io;
 use std::path::Path;
 
+use super::read_manifest::{ReadManifestError, read_limited, read_manifest};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
-use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, ManifestProfile, store_digest};
+use crate::manifest::{IdKind, MANIFEST_FILE, ManifestProfile, store_digest};
 use crate::profile::{CONTENTS_FILE, Contents, InvalidTag, ProfileId, Tags, hashed_text};
 
 /// Which rule an id is computed by.
@@ -26,6 +27,8 @@ pub struct HashedProfile {
     pub id: ProfileId,
     /// The id that is written, where one is.
     pub written: Option<String>,
+    /// Whether the written id was made by a rule that isn't public, so that it can't be compared.
+    pub is_opaque: bool,
     /// Its tags.
     pub tags: Tags,
     /// The text that the id is the BLAKE3 of.
@@ -45,7 +48,7 @@ pub enum HashError {
     },
     /// The manifest.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ReadManifestError),
     /// Tags that have no id.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
@@ -106,6 +109,7 @@ pub fn of_tags(tags: Tags) -> Result<HashedProfile, HashError> {
     Ok(HashedProfile {
         id: ProfileId::of_tags(&tags)?,
         written: None,
+        is_opaque: false,
         hashed_text: hashed_text(&tags)?,
         tags,
         contents_json: None,
@@ -121,9 +125,12 @@ pub fn of_manifest(
     scheme: Scheme,
     store: Option<&Path>,
 ) -> Result<Vec<HashedProfile>, HashError> {
-    let text = fs_err::read_to_string(path).map_err(|source| HashError::Read { source })?;
-    let manifest = Manifest::parse(&text, &path.display().to_string())?;
-    manifest.profiles.into_iter().map(|profile| of_manifest_profile(profile, scheme, store)).collect()
+    let document = read_manifest(path)?;
+    let hashed = |profile: &ManifestProfile| {
+        let is_opaque = document.id_kind(profile) == IdKind::Opaque;
+        Ok(HashedProfile { is_opaque, ..of_manifest_profile(profile.clone(), scheme, store)? })
+    };
+    document.manifest().profiles.iter().map(hashed).collect()
 }
 
 fn of_manifest_profile(
@@ -192,9 +199,16 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
     Ok(HashedProfile { contents_json: Some(json), ..of_tags(tags)? })
 }
 
-/// Returns whether a path is a manifest rather than a recipe or a folder: by its name, else by its first key.
+/// Returns whether a path is a manifest rather than a recipe: by its name, else by what it says. A recipe says `schema`; a
+/// manifest says `schema_version`, or, in the form of 2024, nothing of the kind, and has profiles with `tags`.
 pub fn looks_like_manifest(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == MANIFEST_FILE)
-        || fs_err::read_to_string(path)
-            .is_ok_and(|text| text.lines().any(|line| line.starts_with("schema_version:")))
+    if path.file_name().is_some_and(|name| name == MANIFEST_FILE) {
+        return true;
+    }
+    let Ok(text) = read_limited(path) else { return false };
+    let text = String::from_utf8_lossy(&text);
+    let says = |key: &str| text.lines().any(|line| line.starts_with(key));
+    let has_tags =
+        || text.lines().any(|line| line.trim_start().starts_with("tags:") && line.starts_with(' '));
+    says("schema_version:") || !says("schema:") && has_tags()
 }

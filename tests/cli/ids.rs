@@ -84,3 +84,15 @@ fn manifests_of_others_need_the_other_scheme() {
     said.expect(0, &[]);
     assert_eq!(said.stdout.trim(), id);
 }
+
+/// Ids of 2024 follow a rule that was not published: they are opaque, not wrong.
+#[test]
+fn ids_of_2024_are_opaque() {
+    let user = crate::support::User::new();
+    let id = "2ad8fe56fc5c2cd108b4d177286fbd6c6ea5dcd3de3995cb9aeb83f80ddd5c9e";
+    user.write("old.yaml", &format!("{id}:\n  tags: {{backend: onnx, precision: fp16}}\n"));
+    let said = user.run(&["hash-profile", "old.yaml", "--scheme", "nim-tags"]);
+    said.expect(0, &[&format!("(written: {id}, opaque: by a rule that isn't public)")]);
+    user.run(&["hash-profile", "old.yaml", "--scheme", "nim-tags", "--output", "json"])
+        .expect(0, &["\"is_opaque\": true"]);
+}

@@ -36,7 +36,8 @@ pub(crate) fn run(
     };
     output.result(&text(&profiles, *explain), &View::new(&profiles, *explain));
     let differs = |profile: &HashedProfile| {
-        profile.written.as_ref().is_some_and(|written| *written != profile.id.to_string())
+        !profile.is_opaque
+            && profile.written.as_ref().is_some_and(|written| *written != profile.id.to_string())
     };
     if profiles.iter().any(differs) {
         output.problem("a written id is not the one that the rule gives");
@@ -103,10 +104,11 @@ fn of_recipe(recipe: &Path, global: &Global, cancel: &Cancel) -> Result<Vec<Hash
 
 fn text(profiles: &[HashedProfile], explain: bool) -> String {
     let mut text = String::new();
-    for HashedProfile { id, written, tags: _, hashed_text, contents_json } in profiles {
+    for HashedProfile { id, written, is_opaque, tags: _, hashed_text, contents_json } in profiles {
         text.push_str(&id.to_string());
         if let Some(written) = written.as_ref().filter(|written| **written != id.to_string()) {
-            text.push_str(&format!("  (written: {written})"));
+            let opaque = if *is_opaque { ", opaque: by a rule that isn't public" } else { "" };
+            text.push_str(&format!("  (written: {written}{opaque})"));
         }
         text.push('\n');
         if explain {
@@ -131,6 +133,7 @@ struct ProfileView<'a> {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<&'a str>,
+    is_opaque: bool,
     tags: &'a Tags,
     #[serde(skip_serializing_if = "Option::is_none")]
     hashed_text: Option<&'a str>,
@@ -141,10 +144,11 @@ struct ProfileView<'a> {
 impl<'a> View<'a> {
     fn new(profiles: &'a [HashedProfile], explain: bool) -> Self {
         let view = |profile: &'a HashedProfile| {
-            let HashedProfile { id, written, tags, hashed_text, contents_json } = profile;
+            let HashedProfile { id, written, is_opaque, tags, hashed_text, contents_json } = profile;
             ProfileView {
                 id: id.to_string(),
                 written: written.as_deref(),
+                is_opaque: *is_opaque,
                 tags,
                 hashed_text: explain.then_some(hashed_text.as_str()),
                 contents_json: contents_json.as_deref().filter(|_| explain),
