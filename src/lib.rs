@@ -103,6 +103,7 @@
 //! * **Benchmarks, publishing.** They come later; a passport says so of itself.
 
 pub mod atomic_file;
+pub mod benchmark;
 pub mod canonical;
 pub mod compute_capability;
 pub mod device;
@@ -111,6 +112,7 @@ pub mod digest_cache;
 pub mod direct_file;
 pub mod error_kind;
 pub mod gpu;
+pub mod host;
 pub mod manifest;
 pub mod mixed_precision;
 pub mod nvml;
@@ -123,6 +125,7 @@ pub mod recipe;
 pub mod selection;
 pub mod shape_range;
 pub mod source;
+pub mod stats;
 pub mod store;
 pub mod synth;
 pub mod toolchain;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::benchmark::Benchmark;
 use crate::profile::{Contents, ProfileId, Tags};
 use crate::validation::Validation;
 use crate::worklist::BuildRecord;
@@ -76,9 +77,11 @@ impl Status {
 }
 
 /// Whether a profile was benchmarked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BenchStatus {
+    /// Yes.
+    Measured(Benchmark),
     /// No, for this reason.
     Skipped(String),
 }

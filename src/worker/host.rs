@@ -16,8 +16,8 @@ use super::discover;
 use super::error::WorkerError;
 use super::process::WorkerProcess;
 use super::protocol::{
-    BuildRequest, BuildResult, DescribeRequest, Description, Event, InspectRequest, Inspection,
-    PROTOCOL_VERSION, Request, Response, RunRequest, RunResult,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, DescribeRequest, Description, Event,
+    InspectRequest, Inspection, PROTOCOL_VERSION, Request, Response, RunRequest, RunResult,
 };
 
 /// How to start a worker.
@@ -201,6 +201,23 @@ impl Worker {
         match result {
             Response::Run(result) => Ok(Answer { result, peak_memory_bytes }),
             other => Err(self.conversation.wrong_answer("run", &other)),
+        }
+    }
+
+    /// Measures a graph or plan.
+    ///
+    /// # Errors
+    /// As [`Worker::request`].
+    pub fn bench(
+        &mut self,
+        request: BenchRequest,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Answer<BenchResult>, WorkerError> {
+        let Answer { result, peak_memory_bytes } = self.request(Request::Bench(request), cancel, on_event)?;
+        match result {
+            Response::Bench(result) => Ok(Answer { result, peak_memory_bytes }),
+            other => Err(self.conversation.wrong_answer("bench", &other)),
         }
     }
 }

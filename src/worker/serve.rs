@@ -17,8 +17,9 @@ use serde_json::Value;
 
 use super::lines::{Line, excerpt, read_line};
 use super::protocol::{
-    BuildRequest, BuildResult, Description, ErrorCode, Event, EventLine, InspectRequest, Inspection,
-    MAX_LINE_BYTES, Problem, Progress, Request, Response, RunRequest, RunResult, Warning,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, Description, ErrorCode, Event, EventLine,
+    InspectRequest, Inspection, MAX_LINE_BYTES, Problem, Progress, Request, Response, RunRequest, RunResult,
+    Warning,
 };
 
 /// What a worker can do. A request that isn't written here is answered `unsupported_request`.
@@ -48,6 +49,14 @@ pub trait Backend {
     /// Whatever the host should be told.
     fn run(&mut self, _request: &RunRequest, _events: &Events) -> Result<RunResult, Problem> {
         Err(unsupported("run"))
+    }
+
+    /// Measures a graph or plan.
+    ///
+    /// # Errors
+    /// Whatever the host should be told.
+    fn bench(&mut self, _request: &BenchRequest, _events: &Events) -> Result<BenchResult, Problem> {
+        Err(unsupported("bench"))
     }
 }
 
@@ -226,7 +235,7 @@ fn decode(line: &[u8]) -> Incoming {
             return Incoming { id: Some(id), request: Err(invalid(message.into())) };
         }
     };
-    let request = if ["describe", "build", "inspect", "run"].contains(&name.as_str()) {
+    let request = if ["describe", "build", "inspect", "run", "bench"].contains(&name.as_str()) {
         serde_json::from_value(request).map_err(|error| invalid(format!("`{name}` is malformed: {error}")))
     } else {
         Err(unsupported(&name))
@@ -240,6 +249,7 @@ fn handle(backend: &mut impl Backend, request: Request, events: &Events) -> Resu
         Request::Build(request) => backend.build(&request, events).map(Response::Build),
         Request::Inspect(request) => backend.inspect(&request, events).map(Response::Inspect),
         Request::Run(request) => backend.run(&request, events).map(Response::Run),
+        Request::Bench(request) => backend.bench(&request, events).map(Response::Bench),
     }
 }
 

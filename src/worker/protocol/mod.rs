@@ -90,6 +90,8 @@ pub enum Request {
     Inspect(InspectRequest),
     /// Load a graph or plan, feed tensors once, write the outputs.
     Run(RunRequest),
+    /// Load a graph or plan, and run it again and again against the clock.
+    Bench(BenchRequest),
 }
 
 impl Request {
@@ -100,6 +102,7 @@ impl Request {
             Self::Build(_) => "build",
             Self::Inspect(_) => "inspect",
             Self::Run(_) => "run",
+            Self::Bench(_) => "bench",
         }
     }
 }
@@ -146,6 +149,34 @@ pub struct RunRequest {
     pub inputs: BTreeMap<String, PathBuf>,
     /// An existing folder; the worker writes one `.npy` file an output into it, named as it sees fit.
     pub output_folder: PathBuf,
+}
+
+/// Asks how long runs take. The timed loop is the worker's, so that nothing of the protocol is in it.
+///
+/// The worker loads what it is asked to, runs it once, and sends a `progress` event of the stage `first_result`. It goes
+/// on for `warm_up_ms`, which don't count, and then measures in windows: one ends after `window_ms` and ten runs. It
+/// stops when the last three windows agree, in the median of latencies and in runs a second, to 5 % (that is the rule of
+/// `nimctl::stats::is_stable`), or after the first window that ends beyond `budget_ms`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BenchRequest {
+    /// An ONNX file or a plan of this backend.
+    pub path: PathBuf,
+    /// A `.npy` file for each input; every run takes the same.
+    pub inputs: BTreeMap<String, PathBuf>,
+    /// So many callers run it at a time, each as soon as its last run is done.
+    pub streams: u32,
+    /// Time before anything counts.
+    pub warm_up_ms: u64,
+    /// The least length of a window.
+    pub window_ms: u64,
+    /// Most time for all windows.
+    pub budget_ms: u64,
+    /// Threads inside of one run, for a library that runs on the CPU; its own choice if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// Where the worker writes every sample: an `int64` tensor of shape [samples, 3], sorted by the second column. A
+    /// row is the stream, the start in ns after the first counted one, and the duration in ns.
+    pub samples: PathBuf,
 }
 
 /// One line from worker to host.
@@ -203,6 +234,8 @@ pub enum Response {
     Inspect(Inspection),
     /// Answers `run`.
     Run(RunResult),
+    /// Answers `bench`.
+    Bench(BenchResult),
 }
 
 impl Response {
@@ -213,6 +246,7 @@ impl Response {
             Self::Build(_) => "build",
             Self::Inspect(_) => "inspect",
             Self::Run(_) => "run",
+            Self::Bench(_) => "bench",
         }
     }
 }
@@ -341,6 +375,23 @@ pub struct RunResult {
     pub load_ms: u64,
     /// Time of the run alone, without reading and writing tensors. One cold run: no benchmark.
     pub run_ms: u64,
+}
+
+/// The samples of a benchmark lie where they were asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BenchResult {
+    /// Time to load the graph or plan.
+    pub load_us: u64,
+    /// How many samples there are.
+    pub sample_count: u64,
+    /// Time from the first counted start to the last counted end.
+    pub elapsed_ns: u64,
+    /// Whether the last windows agreed before the time was up.
+    pub settled: bool,
+    /// The clock: `CLOCK_MONOTONIC`, `CUDA events`.
+    pub clock: String,
+    /// What is between its two readings, in a sentence.
+    pub boundary: String,
 }
 
 #[cfg(test)]

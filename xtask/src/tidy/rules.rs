@@ -5,6 +5,7 @@ use super::code::{modules_used, only_code, word};
 
 /// Pure: no disk, clock, environment, process, printing.
 const CORE: &[&str] = &[
+    "benchmark",
     "canonical",
     "compute_capability",
     "device",
@@ -31,6 +32,7 @@ const EFFECTS: &[&str] = &[
     "atomic_file",
     "digest_cache",
     "direct_file",
+    "host",
     "nvml",
     "registry",
     "source",

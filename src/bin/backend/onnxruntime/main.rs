@@ -4,16 +4,18 @@
 //! graphs on the CPU. There is nothing to build: the generic profile is the ONNX file itself.
 //!
 //! * [`library`]: loads ONNX Runtime, once a process.
-//! * [`session`]: the only file that runs graphs.
+//! * [`session`]: loads graphs, runs them once.
+//! * [`bench`]: runs them against the clock.
 
+mod bench;
 mod library;
 mod session;
 
 use std::process::ExitCode;
 
 use nimctl::worker::protocol::{
-    BuildRequest, BuildResult, Description, ErrorCode, InspectRequest, Inspection, PROTOCOL_VERSION, Problem,
-    RunRequest, RunResult, Support,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, Description, ErrorCode, InspectRequest, Inspection,
+    PROTOCOL_VERSION, Problem, RunRequest, RunResult, Support,
 };
 use nimctl::worker::serve::{Backend, Events, serve};
 
@@ -73,5 +75,9 @@ impl Backend for OnnxRuntime {
 
     fn run(&mut self, request: &RunRequest, events: &Events) -> Result<RunResult, Problem> {
         session::run(&self.loaded()?.environment, request, events)
+    }
+
+    fn bench(&mut self, request: &BenchRequest, events: &Events) -> Result<BenchResult, Problem> {
+        bench::bench(&self.loaded()?.environment, request, events)
     }
 }

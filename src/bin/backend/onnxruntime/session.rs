@@ -1,6 +1,7 @@
 //! Loads graphs and runs them on the CPU.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nimctl::worker::npy::{ElementType, NpyError, Tensor};
@@ -14,7 +15,7 @@ use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
 /// Says what a graph takes and gives; loading it proves that ONNX Runtime takes it.
 pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspection, Problem> {
-    let session = load(environment, path)?;
+    let session = load(environment, path, None)?;
     Ok(Inspection {
         kind: FileKind::Onnx,
         inputs: session.inputs().iter().map(describe).collect(),
@@ -32,31 +33,16 @@ pub(crate) fn run(
     let RunRequest { path, inputs, output_folder } = request;
     events.progress("load", None, None);
     let started = Instant::now();
-    let mut session = load(environment, path)?;
+    let mut session = load(environment, path, None)?;
     let load_ms = milliseconds(started);
-    check_names(inputs.keys(), session.inputs())?;
-    let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::new();
-    for (name, path) in inputs {
-        let tensor = Tensor::read(path).map_err(|error| npy_problem(&error))?;
-        if let Some(expected) = session.inputs().iter().find(|input| input.name() == name).map(describe) {
-            check_type(name, &tensor, &expected)?;
-        }
-        let value = to_value(&tensor).map_err(|error| {
-            Problem::new(ErrorCode::RunFailed, format!("input `{name}`: {}", error.message()))
-        })?;
-        values.push((name.clone(), value.into()));
-    }
+    let values: Vec<(String, SessionInputValue<'_>)> =
+        read_inputs(&session, inputs)?.into_iter().map(|(name, value)| (name, value.into())).collect();
     events.progress("run", None, None);
     let started = Instant::now();
-    let results = session.run(values).map_err(|error| {
-        Problem::new(
-            ErrorCode::RunFailed,
-            format!("ONNX Runtime could not run {}: {}", path.display(), error.message()),
-        )
-    })?;
+    let results = session.run(values).map_err(|error| run_problem(path, &error))?;
     let run_ms = milliseconds(started);
     events.progress("write", None, None);
-    let mut outputs = std::collections::BTreeMap::new();
+    let mut outputs = BTreeMap::new();
     for (index, (name, value)) in results.iter().enumerate() {
         let tensor = from_value(&value)
             .map_err(|reason| Problem::new(ErrorCode::RunFailed, format!("output `{name}` {reason}")))?;
@@ -68,12 +54,46 @@ pub(crate) fn run(
     Ok(RunResult { outputs, load_ms, run_ms })
 }
 
-fn load(environment: &Environment, path: &Path) -> Result<Session, Problem> {
+/// Loads a graph for the CPU, with so many threads or as many as ONNX Runtime likes.
+pub(crate) fn load(environment: &Environment, path: &Path, threads: Option<u32>) -> Result<Session, Problem> {
     fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
-    Session::builder(environment).and_then(|mut builder| builder.commit_from_file(path)).map_err(|error| {
+    let make = || -> ort::Result<Session> {
+        let mut builder = Session::builder(environment)?;
+        if let Some(threads) = threads {
+            builder = builder.with_intra_threads(threads as usize)?;
+        }
+        builder.commit_from_file(path)
+    };
+    make().map_err(|error| {
         let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
         Problem::new(ErrorCode::InvalidGraph, message)
     })
+}
+
+/// Reads the tensors of every input, and checks that they fit.
+pub(crate) fn read_inputs(
+    session: &Session,
+    inputs: &BTreeMap<String, PathBuf>,
+) -> Result<Vec<(String, DynValue)>, Problem> {
+    check_names(inputs.keys(), session.inputs())?;
+    let mut values = Vec::new();
+    for (name, path) in inputs {
+        let tensor = Tensor::read(path).map_err(|error| npy_problem(&error))?;
+        if let Some(expected) = session.inputs().iter().find(|input| input.name() == name).map(describe) {
+            check_type(name, &tensor, &expected)?;
+        }
+        let value = to_value(&tensor).map_err(|error| {
+            Problem::new(ErrorCode::RunFailed, format!("input `{name}`: {}", error.message()))
+        })?;
+        values.push((name.clone(), value));
+    }
+    Ok(values)
+}
+
+/// Says that a run failed.
+pub(crate) fn run_problem(path: &Path, error: &ort::Error) -> Problem {
+    let message = format!("ONNX Runtime could not run {}: {}", path.display(), error.message());
+    Problem::new(ErrorCode::RunFailed, message)
 }
 
 fn check_names<'a>(given: impl Iterator<Item = &'a String>, inputs: &[Outlet]) -> Result<(), Problem> {
@@ -187,7 +207,7 @@ fn from_value(value: &DynValue) -> Result<Tensor, String> {
     with_element!(element_type, make(value))
 }
 
-fn npy_problem(error: &NpyError) -> Problem {
+pub(crate) fn npy_problem(error: &NpyError) -> Problem {
     match error {
         NpyError::Io(source) => Problem::new(ErrorCode::Io, source.to_string()),
         NpyError::Format { .. } | NpyError::Shape { .. } => {

@@ -1,0 +1,111 @@
+//! Whether one measurement is slower than another.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::gate::Metric;
+use super::{Benchmark, Case};
+use crate::stats::{Pairing, ratio_interval};
+
+/// The confidence at which a difference is called real: of 100 comparisons of equal things, one is wrong.
+pub const CONFIDENCE: f64 = 0.99;
+
+/// One quantity of one case, before and now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// The profile that was measured.
+    pub profile: String,
+    /// What it is compared with.
+    pub baseline: String,
+    /// The graph.
+    pub graph: String,
+    /// The first dimension of its inputs.
+    pub batch: u64,
+    /// Callers at a time.
+    pub streams: u32,
+    /// The quantity.
+    pub metric: Metric,
+    /// The baseline's value, the geometric mean of its rounds.
+    pub baseline_value: f64,
+    /// The value that was measured.
+    pub value: f64,
+    /// The latter over the former.
+    pub ratio: f64,
+    /// The lower end of the ratio's interval at [`CONFIDENCE`]; nothing with too few rounds.
+    pub low: Option<f64>,
+    /// The upper end.
+    pub high: Option<f64>,
+    /// What that means.
+    pub verdict: Verdict,
+}
+
+/// What a comparison comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The interval holds 1.
+    NoDifference,
+    /// It is really slower.
+    Slower,
+    /// It is really faster.
+    Faster,
+    /// Too few rounds to tell.
+    TooFewRounds,
+}
+
+impl Verdict {
+    /// Returns it in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoDifference => "no difference",
+            Self::Slower => "slower",
+            Self::Faster => "faster",
+            Self::TooFewRounds => "too few rounds to tell",
+        }
+    }
+}
+
+/// Compares every case that both have, in every metric.
+pub fn compare_cases(
+    (baseline_name, baseline): (&str, &Benchmark),
+    (name, measured): (&str, &Benchmark),
+    pairing: Pairing,
+) -> Vec<Comparison> {
+    let mut comparisons = Vec::new();
+    for case in &measured.cases {
+        let same = |other: &&Case| {
+            (&other.graph, other.batch, other.streams) == (&case.graph, case.batch, case.streams)
+        };
+        let Some(other) = baseline.cases.iter().find(same) else { continue };
+        for metric in Metric::ALL {
+            let values = |case: &Case| -> Vec<f64> { case.rounds.iter().map(metric.of_round()).collect() };
+            let (before, now) = (values(other), values(case));
+            let Some(found) = ratio_interval(&before, &now, pairing, CONFIDENCE) else { continue };
+            let verdict = match (found.low, found.is_real(), found.ratio > 1.0) {
+                (None, _, _) => Verdict::TooFewRounds,
+                (Some(_), false, _) => Verdict::NoDifference,
+                (Some(_), true, more) if more == metric.more_is_worse() => Verdict::Slower,
+                (Some(_), true, _) => Verdict::Faster,
+            };
+            comparisons.push(Comparison {
+                profile: name.into(),
+                baseline: baseline_name.into(),
+                graph: case.graph.clone(),
+                batch: case.batch,
+                streams: case.streams,
+                metric,
+                baseline_value: geometric_mean(&before),
+                value: geometric_mean(&now),
+                ratio: found.ratio,
+                low: found.low,
+                high: found.high,
+                verdict,
+            });
+        }
+    }
+    comparisons
+}
+
+fn geometric_mean(values: &[f64]) -> f64 {
+    (values.iter().map(|value| value.ln()).sum::<f64>() / values.len().max(1) as f64).exp()
+}

@@ -1,0 +1,131 @@
+//! How much slower something may have become: `p50 > +3%`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Comparison, Round, Verdict};
+
+/// A quantity that is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// The median latency.
+    P50,
+    /// The 90th percentile.
+    P90,
+    /// The 95th percentile.
+    P95,
+    /// The 99th percentile.
+    P99,
+    /// Items in a second.
+    Throughput,
+}
+
+impl Metric {
+    /// Every metric.
+    pub const ALL: [Self; 5] = [Self::P50, Self::P90, Self::P95, Self::P99, Self::Throughput];
+
+    /// Returns its name: `p50`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P50 => "p50",
+            Self::P90 => "p90",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+            Self::Throughput => "throughput",
+        }
+    }
+
+    /// Returns whether larger values are worse.
+    pub fn more_is_worse(self) -> bool {
+        !matches!(self, Self::Throughput)
+    }
+
+    pub(super) fn of_round(self) -> fn(&Round) -> f64 {
+        match self {
+            Self::P50 => |round| round.p50_ms,
+            Self::P90 => |round| round.p90_ms,
+            Self::P95 => |round| round.p95_ms,
+            Self::P99 => |round| round.p99_ms,
+            Self::Throughput => |round| round.items_per_s,
+        }
+    }
+}
+
+/// A limit to how much worse a metric may have become.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    /// The metric.
+    pub metric: Metric,
+    /// It fails beyond this ratio: 1.03 for `p50 > +3%`, 0.95 for `throughput < -5%`.
+    pub limit: f64,
+}
+
+impl Gate {
+    /// Returns whether a comparison fails the gate: the ratio is beyond the limit, and the difference is real.
+    pub fn fails(&self, comparison: &Comparison) -> bool {
+        let Self { metric, limit } = self;
+        let beyond =
+            if metric.more_is_worse() { comparison.ratio > *limit } else { comparison.ratio < *limit };
+        comparison.metric == *metric && beyond && comparison.verdict == Verdict::Slower
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.metric.more_is_worse() { '>' } else { '<' };
+        // Percent with at most two digits, as people write them.
+        let percent = ((self.limit - 1.0) * 1e4).round() / 100.0;
+        write!(f, "{} {sign} {percent:+}%", self.metric.name())
+    }
+}
+
+/// A text that is no gate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`")]
+pub struct InvalidGate(String);
+
+impl FromStr for Gate {
+    type Err = InvalidGate;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGate> {
+        let invalid = || InvalidGate(text.to_owned());
+        let (name, limit) = text.split_once(['>', '<']).ok_or_else(invalid)?;
+        let metric =
+            Metric::ALL.into_iter().find(|metric| metric.name() == name.trim()).ok_or_else(invalid)?;
+        let percent: f64 = limit
+            .trim()
+            .strip_suffix('%')
+            .and_then(|number| number.trim().parse().ok())
+            .ok_or_else(invalid)?;
+        let worse = if metric.more_is_worse() {
+            text.contains('>') && percent >= 0.0
+        } else {
+            text.contains('<') && percent <= 0.0
+        };
+        if !worse || !percent.is_finite() {
+            return Err(invalid());
+        }
+        Ok(Self { metric, limit: 1.0 + percent / 100.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_read_and_written() {
+        for text in ["p50 > +3%", "p99 > +0.5%", "throughput < -5%"] {
+            assert_eq!(text.parse::<Gate>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "p50", "p50 < +3%", "p50 > -3%", "p50 > 3", "p42 > 3%", "throughput > 3%", "p50 > nan%"]
+        {
+            assert!(text.parse::<Gate>().is_err(), "{text}");
+        }
+    }
+}

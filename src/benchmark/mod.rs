@@ -1,0 +1,247 @@
+//! What was measured of a profile's speed, on what host, and how two measurements compare.
+//!
+//! A **case** is one graph at one batch and one number of streams. It is measured in **rounds**, each in a worker
+//! process of its own; a round ends when its last three windows agree or its time is up. Latencies are those of one run
+//! of the graph with the whole batch. Every sample is kept, in an `.npz` file beside the passport; what stands here is
+//! computed from them.
+
+mod comparison;
+mod gate;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use comparison::{CONFIDENCE, Comparison, Verdict, compare_cases};
+pub use gate::{Gate, InvalidGate, Metric};
+
+use crate::profile::ModelRelease;
+use crate::stats::{Interval, quantile, quantile_intervals};
+
+/// The schema name of [`BenchDocument`].
+pub const BENCH_SCHEMA: &str = "nimctl.bench/1";
+/// The confidence of every interval for a percentile.
+pub const PERCENTILE_CONFIDENCE: f64 = 0.95;
+/// The percentiles that are given where the samples support them.
+const PERCENTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
+const NANOSECONDS_IN_MILLISECOND: f64 = 1e6;
+
+/// The measurements of a recipe's profiles: what `nimctl bench --output json` prints, and `--baseline` reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BenchDocument {
+    /// [`BENCH_SCHEMA`].
+    pub schema: String,
+    /// The model and its release.
+    pub model: ModelRelease,
+    /// Every profile of the recipe.
+    pub profiles: Vec<BenchedProfile>,
+}
+
+/// One profile and its measurements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BenchedProfile {
+    /// Its id; nothing for one that was not built.
+    pub profile_id: Option<String>,
+    /// Its readable name.
+    pub name: String,
+    /// What was measured, or why nothing was.
+    pub bench: crate::passport::BenchStatus,
+}
+
+/// What was measured of one profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Benchmark {
+    /// The machine, as it was when measuring began.
+    pub host: Host,
+    /// How it was measured.
+    pub settings: Settings,
+    /// Every graph, batch and number of streams.
+    pub cases: Vec<Case>,
+    /// What makes the numbers worse than they could be, and what to do.
+    pub warnings: Vec<String>,
+}
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// The processor's name.
+    pub cpu: Option<String>,
+    /// Processors that this process may use.
+    pub logical_cores: usize,
+    /// The kernel's way to choose clocks: `performance`.
+    pub governor: Option<String>,
+    /// Processes that wanted to run, on average over a minute.
+    pub load_average_1_min: Option<f64>,
+    /// Memory in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// How something is measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Settings {
+    /// Processes that measure one after the other.
+    pub rounds: usize,
+    /// Time in each round before anything counts.
+    pub warm_up_ms: u64,
+    /// The least length of a window.
+    pub window_ms: u64,
+    /// Most time for the windows of a round.
+    pub budget_ms: u64,
+    /// Threads inside of one run; the library's own choice if absent.
+    pub threads: Option<u32>,
+}
+
+/// One graph at one batch and number of streams.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Case {
+    /// The graph.
+    pub graph: String,
+    /// The first dimension of its inputs.
+    pub batch: u64,
+    /// Callers at a time.
+    pub streams: u32,
+    /// What ran it: `ONNX Runtime 1.32.0 on the CPU`.
+    pub ran_on: String,
+    /// The clock that timed it.
+    pub clock: String,
+    /// What is between the two readings of the clock.
+    pub boundary: String,
+    /// Latencies of all rounds together; nothing if it failed.
+    pub latency: Option<Latency>,
+    /// Items (rows of the batch) in a second, of all streams, the median of rounds.
+    pub items_per_s: Option<f64>,
+    /// Every round.
+    pub rounds: Vec<Round>,
+    /// Why it could not be measured.
+    pub failure: Option<String>,
+}
+
+/// The distribution of latencies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// Samples.
+    pub count: usize,
+    /// The mean.
+    pub mean_ms: f64,
+    /// The least.
+    pub min_ms: f64,
+    /// The largest.
+    pub max_ms: f64,
+    /// The standard deviation over the mean.
+    pub coefficient_of_variation: f64,
+    /// Percentiles that the samples support.
+    pub percentiles: Vec<Percentile>,
+    /// 101 points of the distribution, from the least to the largest, one for each percent: for plots.
+    pub curve_ms: Vec<f64>,
+}
+
+/// A percentile with its interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentile {
+    /// `p50`, `p99.9`.
+    pub name: String,
+    /// The estimate.
+    pub ms: f64,
+    /// The lower end of the interval at [`PERCENTILE_CONFIDENCE`].
+    pub low_ms: f64,
+    /// The upper end.
+    pub high_ms: f64,
+}
+
+/// What one process measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Round {
+    /// Samples.
+    pub count: usize,
+    /// Percentiles of this round.
+    pub p50_ms: f64,
+    /// See above.
+    pub p90_ms: f64,
+    /// See above.
+    pub p95_ms: f64,
+    /// See above.
+    pub p99_ms: f64,
+    /// Items in a second, of all streams.
+    pub items_per_s: f64,
+    /// Whether its last three windows agreed before its time was up.
+    pub settled: bool,
+    /// Time to load the graph or plan.
+    pub load_ms: f64,
+    /// Time from the start of the process to its first result.
+    pub first_result_ms: f64,
+    /// The largest resident memory of the process.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+impl Round {
+    /// Makes a round of the latencies that a process measured in so many nanoseconds; nothing without latencies.
+    pub fn new(latencies_ns: &[u64], batch: u64, elapsed_ns: u64) -> Option<Self> {
+        let mut sorted = milliseconds(latencies_ns);
+        sorted.sort_by(f64::total_cmp);
+        let percentile = |q| quantile(&sorted, q);
+        let items = sorted.len() as u64 * batch;
+        Some(Self {
+            count: sorted.len(),
+            p50_ms: percentile(0.5)?,
+            p90_ms: percentile(0.9)?,
+            p95_ms: percentile(0.95)?,
+            p99_ms: percentile(0.99)?,
+            items_per_s: items as f64 / (elapsed_ns.max(1) as f64 / 1e9),
+            settled: false,
+            load_ms: 0.0,
+            first_result_ms: 0.0,
+            peak_memory_bytes: None,
+        })
+    }
+}
+
+impl Latency {
+    /// Sums up the latencies of all rounds, each in the order of time; nothing without latencies.
+    pub fn new(rounds_ns: &[Vec<u64>]) -> Option<Self> {
+        let rounds: Vec<Vec<f64>> = rounds_ns.iter().map(|round| milliseconds(round)).collect();
+        let mut all = rounds.concat();
+        all.sort_by(f64::total_cmp);
+        let (min_ms, max_ms) = (*all.first()?, *all.last()?);
+        let count = all.len();
+        let mean_ms = all.iter().sum::<f64>() / count as f64;
+        let squares: f64 = all.iter().map(|value| (value - mean_ms).powi(2)).sum();
+        let deviation = (squares / count.saturating_sub(1).max(1) as f64).sqrt();
+        let intervals = quantile_intervals(&rounds, &PERCENTILES.map(|(_, q)| q), PERCENTILE_CONFIDENCE);
+        let percentiles = PERCENTILES
+            .iter()
+            .zip(intervals)
+            .filter_map(|((name, _), interval)| {
+                let Interval { estimate, low, high } = interval?;
+                Some(Percentile { name: (*name).into(), ms: estimate, low_ms: low, high_ms: high })
+            })
+            .collect();
+        let curve_ms = (0..=100).filter_map(|percent| quantile(&all, f64::from(percent) / 100.0)).collect();
+        Some(Self {
+            count,
+            mean_ms,
+            min_ms,
+            max_ms,
+            coefficient_of_variation: deviation / mean_ms,
+            percentiles,
+            curve_ms,
+        })
+    }
+
+    /// Returns a percentile by its name, if the samples support it.
+    pub fn percentile(&self, name: &str) -> Option<&Percentile> {
+        self.percentiles.iter().find(|percentile| percentile.name == name)
+    }
+}
+
+impl Case {
+    /// Returns the median over rounds.
+    pub fn median_of_rounds(&self, value: fn(&Round) -> f64) -> Option<f64> {
+        let mut values: Vec<f64> = self.rounds.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        quantile(&values, 0.5)
+    }
+}
+
+fn milliseconds(nanoseconds: &[u64]) -> Vec<f64> {
+    nanoseconds.iter().map(|&ns| ns as f64 / NANOSECONDS_IN_MILLISECOND).collect()
+}
