@@ -112,7 +112,7 @@ pub mod digest_cache;
 pub mod direct_file;
 pub mod error_kind;
 pub mod gpu;
-pub mod host;
+pub mod machine;
 pub mod manifest;
 pub mod mixed_precision;
 pub mod nvml;

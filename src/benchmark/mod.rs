@@ -1,4 +1,4 @@
-//! What was measured of a profile's speed, on what host, and how two measurements compare.
+//! What was measured of a profile's speed, on what machine, and how two measurements compare.
 //!
 //! A **case** is one graph at one batch and one number of streams. It is measured in **rounds**, each in a worker
 //! process of its own; a round ends when its last three windows agree or its time is up. Latencies are those of one run
@@ -52,7 +52,7 @@ pub struct BenchedProfile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Benchmark {
     /// The machine, as it was when measuring began.
-    pub host: Host,
+    pub machine: Machine,
     /// How it was measured.
     pub settings: Settings,
     /// Every graph, batch and number of streams.
@@ -63,7 +63,7 @@ pub struct Benchmark {
 
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Host {
+pub struct Machine {
     /// The processor's name.
     pub cpu: Option<String>,
     /// Processors that this process may use.

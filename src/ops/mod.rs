@@ -1,5 +1,6 @@
 //! Operations: one verb a module. They touch disk and processes, and print nothing.
 
+pub mod bench;
 pub mod build;
 pub mod hash_profile;
 pub mod import_manifest;

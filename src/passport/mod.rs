@@ -82,6 +82,8 @@ impl Status {
 pub enum BenchStatus {
     /// Yes.
     Measured(Benchmark),
+    /// It was tried; this went wrong before anything could be measured.
+    Failed(String),
     /// No, for this reason.
     Skipped(String),
 }

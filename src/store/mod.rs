@@ -5,6 +5,7 @@
 //! nimctl/builds/<key>.json                        the record of each finished job
 //! nimctl/last/<place>.json                        the key last built at a place, to say what changed
 //! nimctl/passports/<id>.json                      one passport a profile
+//! nimctl/bench/<id>.npz                           every sample of its last benchmark
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
 //! tmp/                                            files in the making; emptied when a builder takes the lock
 //! lock                                            held by the one process that writes
@@ -286,6 +287,16 @@ impl Store {
     /// A store that can't be written.
     pub fn put_passport(&self, passport: &Passport) -> Result<(), StoreError> {
         self.write_json(&self.passport_path(&passport.id), passport)
+    }
+
+    /// Keeps every sample of a profile's benchmark; returns where.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_samples(&self, id: &ProfileId, npz: &[u8]) -> Result<PathBuf, StoreError> {
+        let path = self.root.join("nimctl/bench").join(format!("{id}.npz"));
+        atomic_file::write(&path, npz).map_err(|source| self.unwritable(source))?;
+        Ok(path)
     }
 
     /// Returns which nodes of a graph were found to need FP32, if that is known.

@@ -95,6 +95,7 @@ macro_rules! failures {
 
 failures!(
     nimctl::onnx::OnnxError,
+    nimctl::ops::bench::BenchError,
     nimctl::ops::hash_profile::HashError,
     nimctl::ops::lower::LowerError,
     nimctl::ops::read_manifest::ReadManifestError,

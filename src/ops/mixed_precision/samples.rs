@@ -89,17 +89,20 @@ pub(in crate::ops) enum Shapes {
     Usual,
     /// The usual ones, but for the first dimension, which is the least.
     UsualAlone,
+    /// The usual ones, but for the first dimension, which is this.
+    Batch(i64),
     /// The largest that a profile takes.
     Largest,
 }
 
 impl Shapes {
-    fn of(self, range: &ShapeRange) -> Vec<i64> {
+    pub(in crate::ops) fn of(self, range: &ShapeRange) -> Vec<i64> {
         let ShapeRange { min, opt, max } = range;
         match self {
             Self::Least => min.clone(),
             Self::Usual => opt.clone(),
             Self::Largest => max.clone(),
+            Self::Batch(batch) => std::iter::once(batch).chain(opt.iter().skip(1).copied()).collect(),
             Self::UsualAlone => min.iter().take(1).chain(opt.iter().skip(1)).copied().collect(),
         }
     }

@@ -150,7 +150,7 @@ fn one(
 }
 
 /// Recomputes every file's digest: nothing is loaded that is not what the profile's id names.
-fn wrong_files(passport: &Passport, store: &Store) -> Option<String> {
+pub(super) fn wrong_files(passport: &Passport, store: &Store) -> Option<String> {
     passport.contents.files.iter().find_map(|file| match Sha256::of_file(&store.blob_path(&file.sha256)) {
         Ok((found, _)) if found == file.sha256 => None,
         Ok((found, _)) => Some(format!(
@@ -266,6 +266,6 @@ fn lay_out(passport: &Passport, graph: &str, store: &Store) -> Result<numbers::M
 }
 
 /// Returns the folder that samples of a recipe are relative to.
-fn sample_folder(recipe: &Path) -> &Path {
+pub(super) fn sample_folder(recipe: &Path) -> &Path {
     recipe.parent().unwrap_or(Path::new(""))
 }

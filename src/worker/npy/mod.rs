@@ -251,6 +251,13 @@ impl Tensor {
         atomic_file::persist(file, path).map_err(NpyError::Io)
     }
 
+    /// Returns the bytes of its file.
+    pub fn to_npy(&self) -> Vec<u8> {
+        let mut bytes = self.header();
+        bytes.extend_from_slice(&self.bytes);
+        bytes
+    }
+
     fn header(&self) -> Vec<u8> {
         let dimensions: String = self.shape.iter().map(|dimension| format!("{dimension},")).collect();
         let descr = self.element_type.row().2[0];

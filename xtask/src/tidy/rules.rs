@@ -32,7 +32,7 @@ const EFFECTS: &[&str] = &[
     "atomic_file",
     "digest_cache",
     "direct_file",
-    "host",
+    "machine",
     "nvml",
     "registry",
     "source",

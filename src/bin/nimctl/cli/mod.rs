@@ -1,5 +1,6 @@
 //! The command line: what can be asked, with its help texts.
 
+mod bench;
 mod manifest;
 mod selection;
 mod validation;
@@ -12,6 +13,7 @@ use nimctl::synth::NvclipSize;
 
 use crate::output::Format;
 
+pub(crate) use bench::Bench;
 pub(crate) use manifest::Manifest;
 pub(crate) use selection::{ListModelProfiles, Select};
 pub(crate) use validation::Validate;
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Recipe(Recipe),
     /// Check the numbers of built profiles against the FP32 graphs.
     Validate(Validate),
+    /// Measure how fast built profiles are, and compare.
+    Bench(Bench),
     /// Compute profile ids.
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.
@@ -164,6 +168,8 @@ pub(crate) enum SchemaOf {
     Contents,
     /// A profile's passport, `nimctl.passport/1`.
     Passport,
+    /// What `nimctl bench` measured, `nimctl.bench/1`.
+    Bench,
     /// The GPUs of a host, `nimctl.devices/1`.
     Devices,
     /// One request of the worker protocol.

@@ -1,6 +1,7 @@
 //! One file a command: it parses arguments and prints results; what is done stands in `nimctl::ops`.
 
 mod backend;
+mod bench;
 mod build;
 mod doctor;
 mod hash_profile;
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
     match command {
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
+        Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
         Command::Lower(arguments) => lower::run(&arguments, output),

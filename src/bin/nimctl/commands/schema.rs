@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use nimctl::benchmark::BenchDocument;
 use nimctl::device::Host;
 use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::Manifest;
@@ -21,6 +22,7 @@ pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> 
         SchemaOf::Manifest => schema_for!(Manifest),
         SchemaOf::Contents => schema_for!(Contents),
         SchemaOf::Passport => schema_for!(Passport),
+        SchemaOf::Bench => schema_for!(BenchDocument),
         SchemaOf::Devices => schema_for!(Host),
         SchemaOf::WorkerRequest => schema_for!(RequestLine),
         SchemaOf::WorkerEvent => schema_for!(EventLine),

@@ -1,9 +1,9 @@
 //! What the machine is and how busy it is, for measurements: read from `/proc` and `/sys`, nothing is written.
 
-use crate::benchmark::Host;
+use crate::benchmark::Machine;
 
 /// Looks at this machine; what it doesn't tell is absent.
-pub fn look() -> Host {
+pub fn look() -> Machine {
     let value_of = |path: &str, key: &str| -> Option<String> {
         let text = fs_err::read_to_string(path).ok()?;
         let line = text.lines().find(|line| line.starts_with(key))?;
@@ -11,7 +11,7 @@ pub fn look() -> Host {
     };
     let kib = value_of("/proc/meminfo", "MemTotal")
         .and_then(|text| text.strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Host {
+    Machine {
         cpu: value_of("/proc/cpuinfo", "model name"),
         logical_cores: std::thread::available_parallelism().map_or(1, usize::from),
         governor: fs_err::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

@@ -1,0 +1,308 @@
+//! `nimctl bench`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Settings};
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::bench::{BenchOptions, bench, compare_with_baseline};
+use nimctl::ops::build::Mode;
+use nimctl::passport::BenchStatus;
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use crate::cli::{self, Global};
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::{size, table};
+
+pub(crate) fn run(
+    arguments: &cli::Bench,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Bench {
+        recipe,
+        only,
+        batch,
+        streams,
+        threads,
+        rounds,
+        warm_up_ms,
+        window_ms,
+        budget_ms,
+        compare,
+        baseline,
+        fail_if,
+        timeout,
+    } = arguments;
+    if !fail_if.is_empty() && compare.is_none() && baseline.is_none() {
+        let error = anyhow::anyhow!("--fail-if compares: give --baseline FILE, or --compare A B");
+        return Err(Failure::new(ErrorKind::Input, error));
+    }
+    let baseline = baseline.as_deref().map(read_baseline).transpose()?;
+    let build = cli::Build {
+        recipe: recipe.clone(),
+        manifest: None,
+        only: only.clone(),
+        dry_run: false,
+        require_all: false,
+        jobs: None,
+        job_timeout: *timeout,
+    };
+    let options = BenchOptions {
+        build: super::build::options(&build, global, cancel, Mode::FromStore)?,
+        batches: batch.iter().map(|batch| batch.get()).collect(),
+        streams: streams.iter().map(|streams| streams.get()).collect(),
+        settings: Settings {
+            rounds: usize::from(*rounds),
+            warm_up_ms: *warm_up_ms,
+            window_ms: *window_ms,
+            budget_ms: *budget_ms,
+            threads: threads.map(std::num::NonZeroU32::get),
+        },
+        compare: compare.as_deref().and_then(|names| match names {
+            [a, b] => Some((a.clone(), b.clone())),
+            _ => None,
+        }),
+    };
+    let report = bench(&options, &|event| {
+        if event.round == 1 {
+            output.talk(&format!("{}: {} rounds", event.title, event.rounds));
+        }
+    })?;
+    let comparisons = match &baseline {
+        Some(baseline) => compare_with_baseline(&report.document, baseline),
+        None => report.comparisons.clone(),
+    };
+    let failed = failed_gates(&comparisons, fail_if);
+    output.result(
+        &text(&report.document, &comparisons, &failed),
+        &View { document: &report.document, comparisons: &comparisons, failed_gates: &failed },
+    );
+    for failed in &failed {
+        output.problem(failed);
+    }
+    if !failed.is_empty() {
+        return Ok(ExitCode::from(code(ErrorKind::Refused)));
+    }
+    Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+}
+
+fn read_baseline(path: &Path) -> Result<BenchDocument, Failure> {
+    let wrong = |reason: String| {
+        Failure::new(ErrorKind::Input, anyhow::anyhow!("{}: {reason}", path.display()))
+            .hint(Some("write one with `nimctl bench RECIPE --output json > FILE`".into()))
+    };
+    let text = fs_err::read_to_string(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    let document: BenchDocument = serde_json::from_str(&text)
+        .map_err(|error| wrong(format!("not a measurement of `nimctl bench`: {error}")))?;
+    if document.schema != BENCH_SCHEMA {
+        return Err(wrong(format!("its schema is `{}`, not `{BENCH_SCHEMA}`", document.schema)));
+    }
+    Ok(document)
+}
+
+/// Returns a sentence for every comparison that fails a gate.
+fn failed_gates(comparisons: &[Comparison], gates: &[Gate]) -> Vec<String> {
+    let failing = gates.iter().flat_map(|gate| {
+        comparisons
+            .iter()
+            .filter(|comparison| gate.fails(comparison))
+            .map(move |comparison| (gate, comparison))
+    });
+    failing
+        .map(|(gate, comparison)| {
+            format!(
+                "{gate}: {} of {} {} at batch {}, {} streams is {} of {}",
+                comparison.metric.name(),
+                comparison.profile,
+                comparison.graph,
+                comparison.batch,
+                comparison.streams,
+                percent(comparison.ratio),
+                comparison.baseline
+            )
+        })
+        .collect()
+}
+
+/// Writes a ratio as a difference: `+3.1 %`.
+fn percent(ratio: f64) -> String {
+    format!("{:+.1} %", (ratio - 1.0) * 100.0)
+}
+
+fn text(document: &BenchDocument, comparisons: &[Comparison], failed: &[String]) -> String {
+    let BenchDocument { schema: _, model, profiles } = document;
+    let mut text = format!("{} {}\n", model.name, model.release);
+    let measured: Vec<(&str, &Benchmark)> = profiles
+        .iter()
+        .filter_map(|profile| match &profile.bench {
+            BenchStatus::Measured(benchmark) => Some((profile.name.as_str(), benchmark)),
+            BenchStatus::Failed(_) | BenchStatus::Skipped(_) => None,
+        })
+        .collect();
+    let cases =
+        || measured.iter().flat_map(|(name, benchmark)| benchmark.cases.iter().map(move |case| (name, case)));
+    let rows: Vec<Vec<String>> = cases().map(|(name, case)| case_row(name, case)).collect();
+    if !rows.is_empty() {
+        let heading = [
+            "PROFILE",
+            "GRAPH",
+            "BATCH",
+            "STREAMS",
+            "P50 MS",
+            "P90 MS",
+            "P99 MS",
+            "ITEMS/S",
+            "CV",
+            "SAMPLES",
+            "LOAD MS",
+            "FIRST RESULT MS",
+            "PEAK MEMORY",
+        ];
+        let _ = write!(text, "\n{}", table(&heading, &rows));
+    }
+    if let Some((_, case)) = cases().find(|(_, case)| case.latency.is_some()) {
+        let _ = writeln!(text, "\nran on {}; {} around {}", case.ran_on, case.clock, case.boundary);
+    }
+    for (name, case) in cases() {
+        if let Some(failure) = &case.failure {
+            let _ = writeln!(text, "\n{name} {} batch {}: {failure}", case.graph, case.batch);
+        }
+    }
+    if !comparisons.is_empty() {
+        let rows: Vec<Vec<String>> = comparisons.iter().map(comparison_row).collect();
+        let heading = [
+            "COMPARED",
+            "WITH",
+            "GRAPH",
+            "BATCH",
+            "STREAMS",
+            "METRIC",
+            "BEFORE",
+            "NOW",
+            "CHANGE",
+            "99 % INTERVAL",
+            "",
+        ];
+        let _ = write!(text, "\n{}", table(&heading, &rows));
+    }
+    let mut warnings: Vec<&String> = measured.iter().flat_map(|(_, benchmark)| &benchmark.warnings).collect();
+    warnings.sort();
+    warnings.dedup();
+    for warning in warnings {
+        let _ = writeln!(text, "\nwarning: {warning}");
+    }
+    let mut others = String::new();
+    for profile in profiles {
+        match &profile.bench {
+            BenchStatus::Measured(_) => {}
+            BenchStatus::Failed(why) => {
+                let _ = writeln!(others, "  {}: FAILED: {why}", profile.name);
+            }
+            BenchStatus::Skipped(why) => {
+                let _ = writeln!(others, "  {}: {why}", profile.name);
+            }
+        }
+    }
+    if !others.is_empty() {
+        let _ = write!(text, "\nnot measured:\n{others}");
+    }
+    if !failed.is_empty() {
+        let _ = write!(text, "\ngates that say no:\n");
+        for line in failed {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text
+}
+
+fn case_row(name: &str, case: &Case) -> Vec<String> {
+    let percentile = |wanted: &str| {
+        let found = case.latency.as_ref().and_then(|latency| latency.percentile(wanted));
+        found.map_or_else(
+            || "-".to_owned(),
+            |found| format!("{} ({} to {})", ms(found.ms), ms(found.low_ms), ms(found.high_ms)),
+        )
+    };
+    let of_latency = |value: &dyn Fn(&nimctl::benchmark::Latency) -> String| {
+        case.latency.as_ref().map_or_else(|| "failed".to_owned(), value)
+    };
+    let of_rounds = |value| case.median_of_rounds(value).map_or_else(|| "-".to_owned(), ms);
+    let peak = case.rounds.iter().filter_map(|round| round.peak_memory_bytes).max();
+    vec![
+        name.to_owned(),
+        case.graph.clone(),
+        case.batch.to_string(),
+        case.streams.to_string(),
+        percentile("p50"),
+        percentile("p90"),
+        percentile("p99"),
+        case.items_per_s.map_or_else(|| "-".into(), |items| format!("{items:.1}")),
+        of_latency(&|latency| format!("{:.3}", latency.coefficient_of_variation)),
+        of_latency(&|latency| latency.count.to_string()),
+        of_rounds(|round| round.load_ms),
+        of_rounds(|round| round.first_result_ms),
+        peak.map_or_else(|| "-".into(), size),
+    ]
+}
+
+fn comparison_row(comparison: &Comparison) -> Vec<String> {
+    let Comparison {
+        profile,
+        baseline,
+        graph,
+        batch,
+        streams,
+        metric,
+        baseline_value,
+        value,
+        ratio,
+        low,
+        high,
+        verdict,
+    } = comparison;
+    let interval = match (low, high) {
+        (Some(low), Some(high)) => format!("{} to {}", percent(*low), percent(*high)),
+        _ => "-".into(),
+    };
+    vec![
+        profile.clone(),
+        baseline.clone(),
+        graph.clone(),
+        batch.to_string(),
+        streams.to_string(),
+        metric.name().into(),
+        ms(*baseline_value),
+        ms(*value),
+        percent(*ratio),
+        interval,
+        verdict.words().into(),
+    ]
+}
+
+/// Writes a number with three digits that count.
+fn ms(value: f64) -> String {
+    let decimals = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else if value >= 1.0 {
+        2
+    } else {
+        3
+    };
+    format!("{value:.decimals$}")
+}
+
+/// `nimctl.bench/1`, and what it was compared with.
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(flatten)]
+    document: &'a BenchDocument,
+    comparisons: &'a [Comparison],
+    failed_gates: &'a [String],
+}

@@ -1,0 +1,67 @@
+//! What can go wrong while a recipe's profiles are measured.
+
+use std::io;
+
+use crate::error_kind::ErrorKind;
+use crate::ops::build::BuildError;
+use crate::ops::mixed_precision::MixedPrecisionError;
+use crate::store::StoreError;
+
+/// Why nothing can be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The recipe, its sources or its backends.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The samples of a graph.
+    #[error("graph `{graph}`")]
+    Samples {
+        /// The graph.
+        graph: String,
+        /// Why they can't be used.
+        source: MixedPrecisionError,
+    },
+    /// A batch that a graph doesn't take.
+    #[error("graph `{graph}`: {reason}")]
+    Batch {
+        /// The graph.
+        graph: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A profile that the recipe doesn't have.
+    #[error("the recipe has no profile `{name}`; it has {}", known.join(", "))]
+    NoSuchProfile {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file or folder.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The user asked to stop.
+    #[error("interrupted; nothing of this measurement was kept")]
+    Cancelled,
+}
+
+impl BenchError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Build(source) => source.kind(),
+            Self::Samples { source, .. } => source.kind(),
+            Self::Store(source) => source.kind(),
+            Self::Batch { .. } | Self::NoSuchProfile { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::Cancelled => ErrorKind::Interrupted,
+        }
+    }
+}

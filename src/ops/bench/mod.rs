@@ -1,0 +1,319 @@
+//! `bench`: how fast the store's profiles of a recipe are on this machine.
+//!
+//! Every case (a graph, a batch, a number of streams) is measured in rounds, each in a fresh worker process. Where there are
+//! several profiles, a round measures each of them before the next round begins, in turning order: what drifts on the
+//! machine drifts for all of them, and they can be compared.
+
+mod archive;
+mod error;
+mod rounds;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use error::BenchError;
+use rounds::Subject;
+
+use super::build::{self, BuildOptions, BuildReport, Outcome};
+use super::mixed_precision::samples::{self, Shapes};
+use super::validate;
+use crate::benchmark::{
+    BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Case, Comparison, Settings, compare_cases,
+};
+use crate::error_kind::ErrorKind;
+use crate::mixed_precision::Sample;
+use crate::passport::{BenchStatus, Passport};
+use crate::profile::ModelRelease;
+use crate::recipe::Recipe;
+use crate::stats::{LEAST_ROUNDS, Pairing};
+use crate::store::Store;
+use crate::worker::npy::Tensor;
+
+/// A machine that runs so many processes for each of its cores, on average, is too busy to measure on.
+const BUSY: f64 = 0.3;
+
+/// What is measured, and how.
+#[derive(Debug)]
+pub struct BenchOptions {
+    /// As for a build, with the mode `FromStore`.
+    pub build: BuildOptions,
+    /// First dimensions of inputs; the least and the usual ones of the recipe's shapes if empty.
+    pub batches: Vec<u64>,
+    /// Numbers of callers at a time.
+    pub streams: Vec<u32>,
+    /// Rounds, times and threads.
+    pub settings: Settings,
+    /// Only these two profiles, of which the first is the baseline.
+    pub compare: Option<(String, String)>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct BenchReport {
+    /// Every profile of the recipe.
+    pub document: BenchDocument,
+    /// How the two profiles that were to be compared do.
+    pub comparisons: Vec<Comparison>,
+}
+
+impl BenchReport {
+    /// Returns what a failure means for the exit code; nothing if all that can be measured here was.
+    pub fn failure(&self) -> Option<ErrorKind> {
+        let failed = |profile: &BenchedProfile| match &profile.bench {
+            BenchStatus::Measured(benchmark) => benchmark.cases.iter().any(|case| case.failure.is_some()),
+            BenchStatus::Failed(_) => true,
+            BenchStatus::Skipped(_) => false,
+        };
+        let profiles = &self.document.profiles;
+        if profiles.iter().any(failed) {
+            Some(ErrorKind::Refused)
+        } else if profiles.iter().all(|profile| matches!(profile.bench, BenchStatus::Skipped(_))) {
+            Some(ErrorKind::Unavailable)
+        } else {
+            None
+        }
+    }
+}
+
+/// Something that happens while measuring.
+#[derive(Clone, Debug)]
+pub struct BenchEvent {
+    /// The profile, graph, batch and streams.
+    pub title: String,
+    /// Which round it is, from 1.
+    pub round: usize,
+    /// Of how many.
+    pub rounds: usize,
+}
+
+/// Measures what the store has of a recipe's profiles and this machine can run; results go into their passports, and
+/// every sample into the store.
+///
+/// # Errors
+/// What makes measuring impossible as a whole. What is wrong with one profile is in its status.
+pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<BenchReport, BenchError> {
+    let BenchOptions { build: build_options, batches, streams: _, settings: _, compare } = options;
+    let text = fs_err::read_to_string(&build_options.recipe)
+        .map_err(|source| BenchError::Io { doing: "reading the recipe".into(), source })?;
+    let recipe = Recipe::parse(&text, &build_options.recipe.display().to_string())
+        .map_err(|error| build::BuildError::from(Box::new(error)))?;
+    let BuildReport { model: (name, release), profiles, .. } = build::build(build_options, &|_| ())?;
+    let graphs = build::sources::resolve(&recipe, build_options, &|_| ())?;
+    let (command, _) = build::mixed_precision::runtime(build_options)?;
+    // The work folder is in the store.
+    let store = Store::open(&build_options.store)?;
+    let folder = store.work_folder()?;
+    let machine = crate::machine::look();
+
+    let mut document = BenchDocument {
+        schema: BENCH_SCHEMA.into(),
+        model: ModelRelease { name, release },
+        profiles: Vec::new(),
+    };
+    let mut subjects = Vec::new();
+    for line in profiles {
+        if let Some((a, b)) = compare
+            && line.name != *a
+            && line.name != *b
+        {
+            continue;
+        }
+        let status = match line.outcome {
+            Outcome::NotSelected => continue,
+            Outcome::Built { id, .. } => match store.passport(&id)? {
+                None => BenchStatus::Skipped("its passport is not in the store: run `nimctl build`".into()),
+                Some(passport) => match measurable(&passport, &store) {
+                    Err(status) => status,
+                    Ok(()) => {
+                        subjects.push(subject(&line.name, passport, &store)?);
+                        BenchStatus::Skipped("measuring".into())
+                    }
+                },
+            },
+            Outcome::NotBuiltHere(needs) => BenchStatus::Skipped(needs),
+            _ => BenchStatus::Skipped(
+                "the store does not have it as the recipe is now: run `nimctl build`".into(),
+            ),
+        };
+        document.profiles.push(BenchedProfile { profile_id: None, name: line.name, bench: status });
+    }
+    if let Some((a, b)) = compare {
+        for wanted in [a, b] {
+            if !document.profiles.iter().any(|profile| profile.name == *wanted) {
+                let known = recipe.profiles.iter().map(|spec| spec.name()).collect();
+                return Err(BenchError::NoSuchProfile { name: wanted.clone(), known });
+            }
+        }
+    }
+
+    let mut cases = Vec::new();
+    for (graph, source) in &graphs {
+        let recipe_graph = &recipe.graphs[graph];
+        let subject = super::mixed_precision::Subject {
+            file: &source.file,
+            samples: &recipe_graph.samples,
+            sample_folder: validate::sample_folder(&build_options.recipe),
+            shapes: &recipe_graph.shapes,
+        };
+        for shapes in shapes_of(&subject, batches)
+            .map_err(|reason| BenchError::Batch { graph: graph.clone(), reason })?
+        {
+            let place = folder.path().join(format!("{graph}-{shapes:?}"));
+            let failed = |source| BenchError::Samples { graph: graph.clone(), source };
+            let inputs = samples::write(&subject, shapes, &place).map_err(failed)?;
+            let batch = first_dimension(&inputs);
+            cases.push(rounds::Inputs { graph: graph.clone(), batch, files: inputs });
+        }
+    }
+
+    rounds::measure(&mut subjects, &cases, &command, options, folder.path(), on_event)?;
+
+    for subject in subjects {
+        let Subject { name, mut passport, cases, samples, models: _ } = subject;
+        let mut benchmark = Benchmark {
+            machine: machine.clone(),
+            settings: options.settings.clone(),
+            cases,
+            warnings: Vec::new(),
+        };
+        benchmark.warnings = warnings(&benchmark);
+        let status = BenchStatus::Measured(benchmark);
+        store.put_samples(
+            &passport.id,
+            &archive::npz(&samples)
+                .map_err(|source| BenchError::Io { doing: "packing samples".into(), source })?,
+        )?;
+        passport.bench = status.clone();
+        store.put_passport(&passport)?;
+        for profile in document.profiles.iter_mut().filter(|profile| profile.name == name) {
+            profile.profile_id = Some(passport.id.to_string());
+            profile.bench = status.clone();
+        }
+    }
+    let comparisons = match compare {
+        None => Vec::new(),
+        Some((a, b)) => match (measured(&document, a), measured(&document, b)) {
+            (Some(before), Some(now)) => compare_cases((a, before), (b, now), Pairing::Interleaved),
+            _ => Vec::new(),
+        },
+    };
+    Ok(BenchReport { document, comparisons })
+}
+
+/// Compares what was measured with what an earlier run measured, by the names of profiles.
+pub fn compare_with_baseline(document: &BenchDocument, baseline: &BenchDocument) -> Vec<Comparison> {
+    let pairs = document.profiles.iter().filter_map(|profile| {
+        let now = measured(document, &profile.name)?;
+        Some((&profile.name, measured(baseline, &profile.name)?, now))
+    });
+    pairs
+        .flat_map(|(name, before, now)| {
+            let label = format!("{name} of {}", baseline.model.release);
+            compare_cases((&label, before), (name, now), Pairing::Separate)
+        })
+        .collect()
+}
+
+fn measured<'a>(document: &'a BenchDocument, name: &str) -> Option<&'a Benchmark> {
+    document.profiles.iter().find(|profile| profile.name == name).and_then(|profile| match &profile.bench {
+        BenchStatus::Measured(benchmark) => Some(benchmark),
+        BenchStatus::Failed(_) | BenchStatus::Skipped(_) => None,
+    })
+}
+
+/// Returns why a profile can't be measured here, if it can't; its files are checked before anything loads them.
+fn measurable(passport: &Passport, store: &Store) -> Result<(), BenchStatus> {
+    let backend = &passport.contents.backend;
+    if !backend.ships_onnx() {
+        let why = format!("{backend} has no GPU to run on here, or nimctl does not run its plans yet");
+        return Err(BenchStatus::Skipped(why));
+    }
+    validate::wrong_files(passport, store).map_or(Ok(()), |failure| Err(BenchStatus::Failed(failure)))
+}
+
+fn subject(name: &str, passport: Passport, store: &Store) -> Result<Subject, BenchError> {
+    let mut models = BTreeMap::new();
+    for (graph, record) in &passport.graphs {
+        let folder = store.work_folder()?;
+        store.lay_out(&record.lowering.outputs, folder.path())?;
+        if let Some(first) = record.lowering.outputs.first() {
+            models.insert(graph.clone(), (folder.path().join(&first.path), folder));
+        }
+    }
+    Ok(Subject { name: name.to_owned(), passport, models, cases: Vec::new(), samples: BTreeMap::new() })
+}
+
+/// Returns the shapes to measure in: those of the batches that were asked for, else the least and the usual ones.
+fn shapes_of(subject: &super::mixed_precision::Subject<'_>, batches: &[u64]) -> Result<Vec<Shapes>, String> {
+    let ranges: Vec<_> = subject.shapes.values().collect();
+    let from_files = subject.samples.values().any(|sample| matches!(sample, Sample::Npy(_)));
+    // Files have the shape that they have, and so has a graph without ranges.
+    if ranges.is_empty() || from_files {
+        return Ok(vec![Shapes::Usual]);
+    }
+    if batches.is_empty() {
+        let first = |which: Shapes| ranges.iter().filter_map(|range| which.of(range).first().copied()).max();
+        let mut shapes = vec![Shapes::UsualAlone, Shapes::Usual];
+        if first(Shapes::UsualAlone) == first(Shapes::Usual) {
+            shapes.pop();
+        }
+        return Ok(shapes);
+    }
+    batches
+        .iter()
+        .map(|&batch| {
+            let batch = i64::try_from(batch).map_err(|_| format!("batch {batch} is too large"))?;
+            let outside = subject.shapes.iter().find(|(_, range)| {
+                let ends = (range.min.first().copied(), range.max.first().copied());
+                !matches!(ends, (Some(min), Some(max)) if (min..=max).contains(&batch))
+            });
+            match outside {
+                Some((input, range)) => Err(format!(
+                    "batch {batch} is not in the shapes of input `{input}`, {:?} to {:?}",
+                    range.min, range.max
+                )),
+                None => Ok(Shapes::Batch(batch)),
+            }
+        })
+        .collect()
+}
+
+/// Returns the largest first dimension of tensors.
+fn first_dimension(inputs: &BTreeMap<String, PathBuf>) -> u64 {
+    let first = |path: &PathBuf| Tensor::read(path).ok()?.shape().first().map(|&length| length as u64);
+    inputs.values().filter_map(first).max().unwrap_or(1)
+}
+
+/// Says what makes numbers worse than they could be, and what to do.
+fn warnings(benchmark: &Benchmark) -> Vec<String> {
+    let Benchmark { machine, settings, cases, warnings: _ } = benchmark;
+    let mut warnings = Vec::new();
+    if let Some(load) = machine.load_average_1_min.filter(|load| *load > BUSY * machine.logical_cores as f64)
+    {
+        warnings.push(format!(
+            "the machine was busy when measuring began (load {load} on {} cores): stop other work, and measure again",
+            machine.logical_cores
+        ));
+    }
+    if let Some(governor) = machine.governor.as_deref().filter(|governor| *governor != "performance") {
+        warnings.push(format!(
+            "the processor's clocks are chosen by `{governor}`: set the governor `performance` for steadier numbers"
+        ));
+    }
+    if settings.rounds < LEAST_ROUNDS {
+        warnings.push(format!(
+            "{} rounds say nothing of how one process differs from the next: measure {LEAST_ROUNDS} or more",
+            settings.rounds
+        ));
+    }
+    let all = || cases.iter().flat_map(|case: &Case| &case.rounds);
+    let unsettled = all().filter(|round| !round.settled).count();
+    if unsettled > 0 {
+        warnings.push(format!(
+            "{unsettled} of {} rounds did not settle in {} ms: give --budget-ms more, or quiet the machine",
+            all().count(),
+            settings.budget_ms
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,224 @@
+//! Measures case by case, round by round, profile by profile.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{BenchError, BenchEvent, BenchOptions};
+use crate::benchmark::{Case, Latency, Round};
+use crate::passport::Passport;
+use crate::worker::error::WorkerError;
+use crate::worker::host::{BackendCommand, Limits, Worker};
+use crate::worker::npy::Tensor;
+use crate::worker::protocol::{BenchRequest, BenchResult, Event};
+
+/// Columns of a sample: stream, start, duration.
+const COLUMNS: usize = 3;
+
+/// A profile that is measured.
+pub(super) struct Subject {
+    pub name: String,
+    pub passport: Passport,
+    /// The file of each graph, in a folder of its own.
+    pub models: BTreeMap<String, (PathBuf, tempfile::TempDir)>,
+    pub cases: Vec<Case>,
+    /// Every sample, by the name of case and round.
+    pub samples: BTreeMap<String, Tensor>,
+}
+
+/// The inputs of a graph at one batch.
+pub(super) struct Inputs {
+    pub graph: String,
+    pub batch: u64,
+    pub files: BTreeMap<String, PathBuf>,
+}
+
+/// Measures every case of every subject.
+pub(super) fn measure(
+    subjects: &mut [Subject],
+    inputs: &[Inputs],
+    command: &BackendCommand,
+    options: &BenchOptions,
+    folder: &Path,
+    on_event: &dyn Fn(BenchEvent),
+) -> Result<(), BenchError> {
+    let rounds = options.settings.rounds;
+    for inputs in inputs {
+        for &streams in &options.streams {
+            let mut progress: Vec<Progress> =
+                subjects.iter().map(|_| Progress::new(inputs, streams)).collect();
+            for round in 0..rounds {
+                // Turning the order: none is always the one after a break.
+                for place in 0..subjects.len() {
+                    let index = if round % 2 == 0 { place } else { subjects.len() - 1 - place };
+                    let (subject, progress) = (&mut subjects[index], &mut progress[index]);
+                    if options.build.cancel.is_cancelled() {
+                        return Err(BenchError::Cancelled);
+                    }
+                    if progress.case.failure.is_some() {
+                        continue;
+                    }
+                    let title =
+                        format!("{} {} batch {} streams {streams}", subject.name, inputs.graph, inputs.batch);
+                    on_event(BenchEvent { title, round: round + 1, rounds });
+                    let name = format!("{}-b{}-s{streams}-r{round}", inputs.graph, inputs.batch);
+                    let samples = folder.join(format!("{}-{name}.npy", subject.name));
+                    match one_round(subject, inputs, streams, command, options, &samples) {
+                        Ok((measured, tensor)) => {
+                            progress.add(measured);
+                            subject.samples.insert(name, tensor);
+                        }
+                        Err(Failure::Cancelled) => return Err(BenchError::Cancelled),
+                        Err(Failure::Case(why)) => {
+                            progress.case.failure = Some(format!("round {}: {why}", round + 1));
+                        }
+                    }
+                }
+            }
+            for (subject, progress) in subjects.iter_mut().zip(progress) {
+                subject.cases.push(progress.finish());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A case in the making.
+struct Progress {
+    case: Case,
+    latencies_ns: Vec<Vec<u64>>,
+}
+
+impl Progress {
+    fn new(inputs: &Inputs, streams: u32) -> Self {
+        let case = Case {
+            graph: inputs.graph.clone(),
+            batch: inputs.batch,
+            streams,
+            ran_on: String::new(),
+            clock: String::new(),
+            boundary: String::new(),
+            latency: None,
+            items_per_s: None,
+            rounds: Vec::new(),
+            failure: None,
+        };
+        Self { case, latencies_ns: Vec::new() }
+    }
+
+    fn add(&mut self, measured: Measured) {
+        let Measured { round, latencies_ns, ran_on, clock, boundary } = measured;
+        self.case.rounds.push(round);
+        self.latencies_ns.push(latencies_ns);
+        (self.case.ran_on, self.case.clock, self.case.boundary) = (ran_on, clock, boundary);
+    }
+
+    fn finish(self) -> Case {
+        let Self { mut case, latencies_ns } = self;
+        if case.failure.is_none() {
+            case.latency = Latency::new(&latencies_ns);
+            case.items_per_s = case.median_of_rounds(|round| round.items_per_s);
+        }
+        case
+    }
+}
+
+struct Measured {
+    round: Round,
+    latencies_ns: Vec<u64>,
+    ran_on: String,
+    clock: String,
+    boundary: String,
+}
+
+enum Failure {
+    Cancelled,
+    /// Of this profile in this case; the others go on.
+    Case(String),
+}
+
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Cancelled { .. } => Self::Cancelled,
+            other => Self::Case(other.to_string()),
+        }
+    }
+}
+
+/// Measures in a fresh process.
+fn one_round(
+    subject: &Subject,
+    inputs: &Inputs,
+    streams: u32,
+    command: &BackendCommand,
+    options: &BenchOptions,
+    samples: &Path,
+) -> Result<(Measured, Tensor), Failure> {
+    let settings = &options.settings;
+    let (model, _) = subject
+        .models
+        .get(&inputs.graph)
+        .ok_or_else(|| Failure::Case(format!("it has no graph `{}`", inputs.graph)))?;
+    let request = BenchRequest {
+        path: model.clone(),
+        inputs: inputs.files.clone(),
+        streams,
+        warm_up_ms: settings.warm_up_ms,
+        window_ms: settings.window_ms,
+        budget_ms: settings.budget_ms,
+        threads: settings.threads,
+        samples: samples.into(),
+    };
+    let measuring = Duration::from_millis(settings.warm_up_ms + settings.budget_ms);
+    let limits = Limits { request_timeout: options.build.job_timeout + measuring, ..Limits::default() };
+    let mut first_result = None;
+    let started = Instant::now();
+    let mut worker = Worker::spawn(command, limits)?;
+    let answer = worker.bench(request, &options.build.cancel, &mut |event| {
+        if let Event::Progress(progress) = event
+            && progress.stage == "first_result"
+        {
+            first_result.get_or_insert_with(|| started.elapsed());
+        }
+    })?;
+    let BenchResult { load_us, sample_count, elapsed_ns, settled, clock, boundary } = answer.result;
+    let broken =
+        |reason: String| Failure::Case(format!("the worker broke the protocol during `bench`: {reason}"));
+    let tensor = Tensor::read(samples).map_err(|error| broken(error.to_string()))?;
+    let rows = tensor.elements::<i64>().filter(|_| {
+        tensor.shape().len() == 2
+            && tensor.shape()[1] == COLUMNS
+            && u64::try_from(tensor.shape()[0]).is_ok_and(|rows| rows == sample_count)
+    });
+    let rows = rows.ok_or_else(|| {
+        broken(format!(
+            "{sample_count} samples should be int64 of shape [{sample_count}, {COLUMNS}], and are {} of shape {:?}",
+            tensor.element_type().name(),
+            tensor.shape()
+        ))
+    })?;
+    let latencies_ns: Option<Vec<u64>> = rows
+        .as_chunks::<COLUMNS>()
+        .0
+        .iter()
+        .map(|row| u64::try_from(row[2]).ok().filter(|duration| *duration > 0))
+        .collect();
+    let latencies_ns = latencies_ns.ok_or_else(|| broken("a run took no time, or less".into()))?;
+    let round = Round::new(&latencies_ns, inputs.batch, elapsed_ns)
+        .ok_or_else(|| broken("it measured nothing".into()))?;
+    let first_result = first_result.ok_or_else(|| broken("it never told of a first result".into()))?;
+    let library = &worker.description().library;
+    let round = Round {
+        settled,
+        load_ms: load_us as f64 / 1e3,
+        first_result_ms: first_result.as_secs_f64() * 1e3,
+        peak_memory_bytes: answer.peak_memory_bytes,
+        ..round
+    };
+    let ran_on = library.as_ref().map_or_else(
+        || format!("{} on the CPU", worker.description().backend),
+        |library| format!("{} {} on the CPU", library.name, library.version),
+    );
+    Ok((Measured { round, latencies_ns, ran_on, clock, boundary }, tensor))
+}
