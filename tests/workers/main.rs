@@ -4,6 +4,7 @@
 //! `NIMCTL_ONNXRUNTIME_LIB` and `NIMCTL_TENSORRT_RTX_LIB`; `cargo xtask test` sets all three. Without them the tests
 //! of real workers fail, unless `NIMCTL_TEST_SKIP_REAL_BACKENDS=1`.
 
+mod bench;
 mod contract;
 mod graph;
 mod misbehaviour;

@@ -33,7 +33,7 @@ use crate::worker::npy::Tensor;
 const BUSY: f64 = 0.3;
 
 /// What is measured, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BenchOptions {
     /// As for a build, with the mode `FromStore`.
     pub build: BuildOptions,

@@ -27,7 +27,7 @@ use crate::worker::host::Cancel;
 use crate::worklist::{Inputs, JobState, jobs as resolve_jobs};
 
 /// What to build, and where everything is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BuildOptions {
     /// The recipe's file; relative source paths are relative to its folder.
     pub recipe: PathBuf,
