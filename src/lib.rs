@@ -122,6 +122,7 @@ pub mod passport;
 pub mod plan;
 pub mod profile;
 pub mod recipe;
+pub mod release;
 pub mod selection;
 pub mod shape_range;
 pub mod source;

@@ -8,6 +8,8 @@ pub mod inspect;
 pub mod lower;
 pub mod mixed_precision;
 pub mod read_manifest;
+pub mod release;
 pub mod select;
 pub mod synth;
 pub mod validate;
+pub mod verify;

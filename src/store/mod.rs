@@ -294,9 +294,14 @@ impl Store {
     /// # Errors
     /// A store that can't be written.
     pub fn put_samples(&self, id: &ProfileId, npz: &[u8]) -> Result<PathBuf, StoreError> {
-        let path = self.root.join("nimctl/bench").join(format!("{id}.npz"));
+        let path = self.samples_path(id);
         atomic_file::write(&path, npz).map_err(|source| self.unwritable(source))?;
         Ok(path)
+    }
+
+    /// Returns where the samples of a profile's last benchmark are.
+    pub fn samples_path(&self, id: &ProfileId) -> PathBuf {
+        self.root.join("nimctl/bench").join(format!("{id}.npz"))
     }
 
     /// Returns which nodes of a graph were found to need FP32, if that is known.

@@ -23,7 +23,8 @@ pub struct BuildRecord {
     pub document: BuildKeyDocument,
     /// The files that came out, sorted by path; the first is the plan or the model.
     pub outputs: Vec<OutputFile>,
-    /// How long it took.
+    /// How long it took; absent in a release.
+    #[serde(default)]
     pub timings: Timings,
     /// Peak resident memory of the worker process during the job, in bytes, where the system tells.
     pub peak_memory_bytes: Option<u64>,

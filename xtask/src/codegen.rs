@@ -8,8 +8,17 @@ use xshell::cmd;
 use crate::project::{Project, output, run as execute, say};
 
 /// What `nimctl schema` has schemas of.
-const SCHEMAS: [&str; 8] =
-    ["recipe", "manifest", "contents", "passport", "bench", "devices", "worker-request", "worker-event"];
+const SCHEMAS: [&str; 9] = [
+    "recipe",
+    "manifest",
+    "contents",
+    "passport",
+    "bench",
+    "release-policy",
+    "devices",
+    "worker-request",
+    "worker-event",
+];
 
 /// Writes the generated files, or with `--check` says which are out of date.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {

@@ -9,6 +9,7 @@ mod ci;
 mod codegen;
 mod libclang;
 mod project;
+mod release;
 mod set_up;
 mod test;
 mod tidy;
@@ -23,6 +24,8 @@ Usage: cargo xtask <task> [arguments]
 Tasks:
   build-engines [RECIPE...] [OPTIONS]  set everything up, then build the profiles of recipes
                                        [default: recipes/nvclip-demo.yaml]; OPTIONS are those of `nimctl build`
+  release [RECIPE] [OPTIONS]           set everything up, then make a release [default: the demo's]; OPTIONS are those of
+                                       `nimctl release`
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
 
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         let done = |()| ExitCode::SUCCESS;
         match task.as_str() {
             "build-engines" => build_engines::run(&project, &arguments),
+            "release" => release::run(&project, &arguments),
             "test" => test::run(&project, &arguments).map(done),
             "codegen" => codegen::run(&project, &arguments).map(done),
             "tidy" => tidy::run(&project).map(done),

@@ -99,6 +99,7 @@ failures!(
     nimctl::ops::hash_profile::HashError,
     nimctl::ops::lower::LowerError,
     nimctl::ops::read_manifest::ReadManifestError,
+    nimctl::ops::release::ReleaseError,
     nimctl::ops::validate::ValidateError,
     nimctl::store::StoreError,
     nimctl::worker::error::WorkerError,

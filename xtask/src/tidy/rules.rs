@@ -19,6 +19,7 @@ const CORE: &[&str] = &[
     "plan",
     "profile",
     "recipe",
+    "release",
     "selection",
     "shape_range",
     "stats",

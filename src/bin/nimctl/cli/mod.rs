@@ -2,6 +2,7 @@
 
 mod bench;
 mod manifest;
+mod release;
 mod selection;
 mod validation;
 
@@ -15,6 +16,7 @@ use crate::output::Format;
 
 pub(crate) use bench::Bench;
 pub(crate) use manifest::Manifest;
+pub(crate) use release::{Release, Verify};
 pub(crate) use selection::{ListModelProfiles, Select};
 pub(crate) use validation::Validate;
 
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Measure how fast built profiles are, and compare.
     Bench(Bench),
+    /// Build, validate, measure, and write a folder to ship, and a tar of it.
+    Release(Release),
+    /// Check a release: every digest and id, computed anew.
+    Verify(Verify),
     /// Compute profile ids.
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.
@@ -168,6 +174,8 @@ pub(crate) enum SchemaOf {
     Contents,
     /// A profile's passport, `nimctl.passport/1`.
     Passport,
+    /// What must hold of a release, `nimctl.release-policy/1`.
+    ReleasePolicy,
     /// What `nimctl bench` measured, `nimctl.bench/1`.
     Bench,
     /// The GPUs of a host, `nimctl.devices/1`.

@@ -12,10 +12,12 @@ mod man_pages;
 mod manifest;
 mod model;
 mod recipe;
+mod release;
 mod schema;
 mod select;
 mod toolchain;
 mod validate;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
+        Command::Release(arguments) => release::run(&arguments, &global, output, cancel),
+        Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
         Command::Lower(arguments) => lower::run(&arguments, output),

@@ -9,6 +9,7 @@ use nimctl::manifest::Manifest;
 use nimctl::passport::Passport;
 use nimctl::profile::Contents;
 use nimctl::recipe::Recipe;
+use nimctl::release::Policy;
 use nimctl::worker::protocol::{EventLine, RequestLine};
 use schemars::schema_for;
 
@@ -22,6 +23,7 @@ pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> 
         SchemaOf::Manifest => schema_for!(Manifest),
         SchemaOf::Contents => schema_for!(Contents),
         SchemaOf::Passport => schema_for!(Passport),
+        SchemaOf::ReleasePolicy => schema_for!(Policy),
         SchemaOf::Bench => schema_for!(BenchDocument),
         SchemaOf::Devices => schema_for!(Host),
         SchemaOf::WorkerRequest => schema_for!(RequestLine),

@@ -1,0 +1,185 @@
+//! `nimctl release`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::benchmark::{Comparison, Settings};
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::bench::BenchOptions;
+use nimctl::ops::build::Mode;
+use nimctl::ops::release::{Made, ReleaseOptions, ReleaseReport, release};
+use nimctl::passport::{BenchStatus, Passport};
+use nimctl::release::{Policy, Refusal, least_row_cosine};
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use crate::cli::{self, Global};
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::table;
+
+/// As `nimctl bench` has them.
+const WARM_UP_MS: u64 = 200;
+const WINDOW_MS: u64 = 100;
+
+pub(crate) fn run(
+    arguments: &cli::Release,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Release {
+        recipe,
+        destination,
+        policy,
+        baseline,
+        only,
+        no_bench,
+        rounds,
+        budget_ms,
+        job_timeout,
+    } = arguments;
+    let build = cli::Build {
+        recipe: recipe.clone(),
+        manifest: None,
+        only: only.clone(),
+        dry_run: false,
+        require_all: false,
+        jobs: None,
+        job_timeout: *job_timeout,
+    };
+    let options = ReleaseOptions {
+        bench: BenchOptions {
+            build: super::build::options(&build, global, cancel, Mode::FromStore)?,
+            batches: Vec::new(),
+            streams: vec![1],
+            settings: Settings {
+                rounds: usize::from(*rounds),
+                warm_up_ms: WARM_UP_MS,
+                window_ms: WINDOW_MS,
+                budget_ms: *budget_ms,
+                threads: None,
+            },
+            compare: None,
+        },
+        measure: !no_bench,
+        destination: destination.clone(),
+        policy: policy.as_deref().map_or_else(|| Ok(Policy::default()), read_policy)?,
+        baseline: baseline.clone(),
+    };
+    let report = release(&options, &|step| output.talk(step))?;
+    output.result(&text(&report), &View::new(&report));
+    if report.made.is_some() {
+        return Ok(done());
+    }
+    output.problem("no release was made; what was built and found is kept in the store");
+    Ok(ExitCode::from(code(ErrorKind::Refused)))
+}
+
+fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let text = fs_err::read_to_string(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    Policy::parse(&text, &path.display().to_string()).map_err(|error| Failure::new(ErrorKind::Input, error))
+}
+
+fn text(report: &ReleaseReport) -> String {
+    let ReleaseReport { model, profiles, not_built, comparisons: _, refusals, made } = report;
+    let mut text = format!("{} {}\n\n", model.name, model.release);
+    let rows: Vec<Vec<String>> = profiles.iter().map(row).collect();
+    text.push_str(&table(&["PROFILE", "ID", "VALIDATION", "VERDICT", "LEAST COSINE", "SPEED"], &rows));
+    if !not_built.is_empty() {
+        text.push_str("\nnot in this release:\n");
+        for (name, why) in not_built {
+            let _ = writeln!(text, "  {name}: {why}");
+        }
+    }
+    if !refusals.is_empty() {
+        text.push_str("\nREFUSED:\n");
+        for Refusal { reason, remedy } in refusals {
+            let _ = writeln!(text, "  {reason}\n    {remedy}");
+        }
+    }
+    if let Some(Made { folder, tar, files }) = made {
+        let _ = writeln!(text, "\n{files} files in {}; packed in {}", folder.display(), tar.display());
+    }
+    text
+}
+
+fn verdict(passport: &Passport) -> &'static str {
+    match passport.validation.validation() {
+        Some(validation) if validation.passed => "passed",
+        Some(_) => "failed",
+        None => "skipped",
+    }
+}
+
+fn row(passport: &Passport) -> Vec<String> {
+    let speed = match &passport.bench {
+        BenchStatus::Measured(_) => "measured",
+        BenchStatus::Failed(_) => "failed",
+        BenchStatus::Skipped(_) => "not measured",
+    };
+    vec![
+        passport.name.clone(),
+        passport.id.to_string(),
+        passport.validation.word().into(),
+        verdict(passport).into(),
+        least_row_cosine(passport).map_or_else(|| "-".into(), |cosine| format!("{cosine:.7}")),
+        speed.into(),
+    ]
+}
+
+/// `nimctl.release/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    model: &'a str,
+    release: &'a str,
+    folder: Option<&'a Path>,
+    tar: Option<&'a Path>,
+    profiles: Vec<ProfileView<'a>>,
+    not_built: Vec<NotBuiltView<'a>>,
+    comparisons: &'a [Comparison],
+    refusals: &'a [Refusal],
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    profile_id: String,
+    name: &'a str,
+    validation: &'static str,
+    verdict: &'static str,
+    least_row_cosine: Option<f64>,
+    bench: &'a BenchStatus,
+}
+
+#[derive(Serialize)]
+struct NotBuiltView<'a> {
+    name: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> View<'a> {
+    fn new(report: &'a ReleaseReport) -> Self {
+        let ReleaseReport { model, profiles, not_built, comparisons, refusals, made } = report;
+        let profile = |passport: &'a Passport| ProfileView {
+            profile_id: passport.id.to_string(),
+            name: &passport.name,
+            validation: passport.validation.word(),
+            verdict: verdict(passport),
+            least_row_cosine: least_row_cosine(passport),
+            bench: &passport.bench,
+        };
+        Self {
+            schema: "nimctl.release/1",
+            model: &model.name,
+            release: &model.release,
+            folder: made.as_ref().map(|made| made.folder.as_path()),
+            tar: made.as_ref().map(|made| made.tar.as_path()),
+            profiles: profiles.iter().map(profile).collect(),
+            not_built: not_built.iter().map(|(name, reason)| NotBuiltView { name, reason }).collect(),
+            comparisons,
+            refusals,
+        }
+    }
+}

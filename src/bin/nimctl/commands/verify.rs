@@ -1,0 +1,47 @@
+//! `nimctl verify`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::verify::{Finding, VerifyReport, verify};
+use serde::Serialize;
+
+use crate::cli;
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::size;
+
+pub(crate) fn run(arguments: &cli::Verify, output: &Output) -> Result<ExitCode, Failure> {
+    let cli::Verify { release } = arguments;
+    let report = verify(release).map_err(|error| {
+        let error =
+            anyhow::Error::from(error).context(format!("cannot read the release {}", release.display()));
+        Failure::new(ErrorKind::Input, error)
+    })?;
+    let VerifyReport { files, size_bytes, profiles, findings } = &report;
+    let mut text = String::new();
+    for Finding { path, problem } in findings {
+        let _ = writeln!(text, "{path}: {problem}");
+    }
+    let verdict = if findings.is_empty() {
+        "everything is as it says".to_owned()
+    } else {
+        format!("{} findings", findings.len())
+    };
+    let _ = writeln!(text, "{} profiles, {files} files, {}: {verdict}", profiles.len(), size(*size_bytes));
+    let view =
+        View { schema: "nimctl.verification/1", files: *files, size_bytes: *size_bytes, profiles, findings };
+    output.result(&text, &view);
+    Ok(if findings.is_empty() { done() } else { ExitCode::from(code(ErrorKind::Refused)) })
+}
+
+/// `nimctl.verification/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    files: usize,
+    size_bytes: u64,
+    profiles: &'a [String],
+    findings: &'a [Finding],
+}

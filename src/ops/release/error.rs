@@ -1,0 +1,91 @@
+//! What can go wrong while a release is made.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error_kind::ErrorKind;
+use crate::ops::bench::BenchError;
+use crate::ops::build::BuildError;
+use crate::ops::validate::ValidateError;
+use crate::store::StoreError;
+
+/// Why there is no release.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The destination, or its tar, exists.
+    #[error("{} is there already: name another folder, or remove it", path.display())]
+    AlreadyThere {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// The destination has no name.
+    #[error("{} can't be the folder of a release: give it a name", path.display())]
+    NoName {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// The baseline can't be read.
+    #[error("{} is no release to compare with", path.display())]
+    Baseline {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A job of the build failed.
+    #[error("the build failed: {message}")]
+    BuildFailed {
+        /// The first failure.
+        message: String,
+        /// What it means.
+        kind: ErrorKind,
+    },
+    /// Building, as a whole.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Validating, as a whole.
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+    /// Measuring, as a whole.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A passport went away between two steps.
+    #[error("the passport of {name} is gone from the store: does something else remove files there?")]
+    PassportGone {
+        /// The profile.
+        name: String,
+    },
+    /// The manifest that was just built.
+    #[error("the manifest: {0}")]
+    Manifest(String),
+    /// A file or folder.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl ReleaseError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BuildFailed { kind, .. } => *kind,
+            Self::Build(source) => source.kind(),
+            Self::Validate(source) => source.kind(),
+            Self::Bench(source) => source.kind(),
+            Self::Store(source) => source.kind(),
+            Self::AlreadyThere { .. }
+            | Self::NoName { .. }
+            | Self::Baseline { .. }
+            | Self::PassportGone { .. }
+            | Self::Manifest(_)
+            | Self::Io { .. } => ErrorKind::Input,
+        }
+    }
+}

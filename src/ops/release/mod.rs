@@ -1,0 +1,200 @@
+//! `release`: build → validate → bench → check against the policy → a folder and a tar of it.
+//!
+//! Everything is put together in a folder beside the one that was asked for, and renamed at the end: there is a whole
+//! release or none. What was built, and what was found, stays in the store, so that a release that was refused or
+//! interrupted goes on from there.
+
+mod error;
+mod stage;
+
+use std::path::{Path, PathBuf};
+
+pub use error::ReleaseError;
+
+use super::bench::{BenchOptions, BenchReport, bench, compare_with_baseline};
+use super::build::{self, BuildOptions, BuildReport, Mode, Outcome};
+use super::validate::validate;
+use super::verify;
+use crate::atomic_file;
+use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchedProfile, Comparison};
+use crate::manifest::MANIFEST_FILE;
+use crate::passport::{BenchStatus, Passport};
+use crate::profile::ModelRelease;
+use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
+use crate::store::Store;
+use crate::validation::Thresholds;
+
+/// What is in a passport where nothing was measured on purpose.
+const NO_BENCH: &str = "the release was made without measuring";
+
+/// What to release.
+#[derive(Debug)]
+pub struct ReleaseOptions {
+    /// What to measure; `build` in it says what to build.
+    pub bench: BenchOptions,
+    /// Whether to measure at all.
+    pub measure: bool,
+    /// The folder to make; the tar is beside it.
+    pub destination: PathBuf,
+    /// What must hold.
+    pub policy: Policy,
+    /// The folder of an earlier release to compare with.
+    pub baseline: Option<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct ReleaseReport {
+    /// The model and its release.
+    pub model: ModelRelease,
+    /// What was built, with what was found of it.
+    pub profiles: Vec<Passport>,
+    /// Names of what was not, each with the reason.
+    pub not_built: Vec<(String, String)>,
+    /// How it compares with the baseline.
+    pub comparisons: Vec<Comparison>,
+    /// Everything that does not hold: if there is something, there is no release.
+    pub refusals: Vec<Refusal>,
+    /// The folder and its tar, if there is a release.
+    pub made: Option<Made>,
+}
+
+/// A release on disk.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The tar of it.
+    pub tar: PathBuf,
+    /// Files in the folder.
+    pub files: usize,
+}
+
+/// Makes a release, unless the policy says no. `on_step` gets what is being done.
+///
+/// # Errors
+/// What makes a release impossible: the recipe, a build that failed, a destination that is there already. What the policy
+/// does not allow is in the report.
+pub fn release(
+    options: &ReleaseOptions,
+    on_step: &(dyn Fn(&str) + Sync),
+) -> Result<ReleaseReport, ReleaseError> {
+    let ReleaseOptions { bench: bench_options, measure, destination, policy, baseline } = options;
+    let tar = tar_beside(destination)?;
+    for path in [destination, &tar] {
+        if path.symlink_metadata().is_ok() {
+            return Err(ReleaseError::AlreadyThere { path: path.clone() });
+        }
+    }
+    let before = baseline.as_deref().map(read_baseline).transpose()?;
+    let staging = staging_beside(destination)?;
+
+    on_step("building");
+    let build_options = BuildOptions {
+        mode: Mode::Build,
+        manifest: staging.path().join(MANIFEST_FILE),
+        ..bench_options.build.clone()
+    };
+    let built = build::build(&build_options, &|event| {
+        if let build::BuildEvent::JobStarted { title } = event {
+            on_step(&format!("building: {title}"));
+        }
+    })?;
+    if let Some(failure) = built.failure() {
+        return Err(ReleaseError::BuildFailed { message: failure.message.clone(), kind: failure.kind });
+    }
+    let BuildReport { model: (name, release), profiles: lines, .. } = built;
+    let model = ModelRelease { name, release };
+
+    on_step("validating");
+    validate(&bench_options.build, &Thresholds::default(), &|profile| {
+        on_step(&format!("validating: {} was {}", profile.name, profile.status.word()));
+    })?;
+    let mut comparisons = Vec::new();
+    if *measure {
+        on_step("measuring");
+        let BenchReport { document, comparisons: _ } = bench(bench_options, &|event| {
+            if event.round == 1 {
+                on_step(&format!("measuring: {}", event.title));
+            }
+        })?;
+        if let Some((name, before)) = &before {
+            comparisons = compare_with_baseline(&document, &document_of(name, before));
+        }
+    }
+
+    let store = Store::look_at(&bench_options.build.store);
+    let (mut profiles, mut not_built) = (Vec::new(), Vec::new());
+    for line in lines {
+        match line.outcome {
+            Outcome::Built { id, .. } => {
+                let passport = store.passport(&id)?;
+                let mut passport = passport.ok_or(ReleaseError::PassportGone { name: line.name })?;
+                if !measure {
+                    passport.bench = BenchStatus::Skipped(NO_BENCH.into());
+                }
+                profiles.push(passport);
+            }
+            Outcome::NotBuiltHere(needs) => not_built.push((line.name, needs)),
+            Outcome::NotSelected => not_built.push((line.name, "it was not selected".into())),
+            Outcome::Planned | Outcome::UpToDate | Outcome::Failed(_) => {}
+        }
+    }
+    let refusals = policy.refusals(&profiles, &not_built, &comparisons);
+    let mut report = ReleaseReport { model, profiles, not_built, comparisons, refusals, made: None };
+    if report.refusals.is_empty() {
+        on_step("writing the release");
+        let notes = notes(&Notes {
+            model: &report.model,
+            profiles: &report.profiles,
+            not_built: &report.not_built,
+            baseline: before.as_ref().map(|(name, passports)| (name.as_str(), passports.as_slice())),
+            comparisons: &report.comparisons,
+        });
+        let io = |source| ReleaseError::Io { doing: "writing the release notes".into(), source };
+        atomic_file::write(&staging.path().join(NOTES_FILE), notes.as_bytes()).map_err(io)?;
+        report.made = Some(stage::finish(staging, &report, &store, destination, &tar)?);
+    }
+    Ok(report)
+}
+
+/// Reads an earlier release, and what people call it.
+fn read_baseline(folder: &Path) -> Result<(String, Vec<Passport>), ReleaseError> {
+    let passports =
+        verify::passports(folder).map_err(|source| ReleaseError::Baseline { path: folder.into(), source })?;
+    let name = passports.first().map(|passport| passport.contents.model.release.clone());
+    Ok((name.unwrap_or_else(|| folder.display().to_string()), passports))
+}
+
+fn document_of(release: &str, passports: &[Passport]) -> BenchDocument {
+    let name = passports.first().map(|passport| passport.contents.model.name.clone()).unwrap_or_default();
+    let profile = |passport: &Passport| BenchedProfile {
+        profile_id: Some(passport.id.to_string()),
+        name: passport.name.clone(),
+        bench: passport.bench.clone(),
+    };
+    BenchDocument {
+        schema: BENCH_SCHEMA.into(),
+        model: ModelRelease { name, release: release.into() },
+        profiles: passports.iter().map(profile).collect(),
+    }
+}
+
+fn tar_beside(destination: &Path) -> Result<PathBuf, ReleaseError> {
+    let name = destination.file_name().ok_or_else(|| ReleaseError::NoName { path: destination.into() })?;
+    let mut name = name.to_os_string();
+    name.push(".tar");
+    Ok(destination.with_file_name(name))
+}
+
+/// Makes a folder on the file system of the destination, gone when dropped.
+fn staging_beside(destination: &Path) -> Result<tempfile::TempDir, ReleaseError> {
+    let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    fs_err::create_dir_all(parent)
+        .and_then(|()| tempfile::Builder::new().prefix(".release-").tempdir_in(parent))
+        .map_err(|source| ReleaseError::Io {
+            doing: format!("making a folder in {}", parent.display()),
+            source,
+        })
+}

@@ -1,0 +1,128 @@
+//! Lays a release out, sums it up, packs it, and gives it its name.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Made, ReleaseError, ReleaseReport};
+use crate::atomic_file;
+use crate::digest::Sha256;
+use crate::manifest::{MANIFEST_FILE, Manifest, store_digest};
+use crate::passport::BenchStatus;
+use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums, profile_folder};
+use crate::store::Store;
+
+/// Completes a staged release: the manifest and the notes are in it. The tar gets its name before the folder, so that a
+/// folder is never without one.
+pub(super) fn finish(
+    staging: tempfile::TempDir,
+    report: &ReleaseReport,
+    store: &Store,
+    destination: &Path,
+    tar: &Path,
+) -> Result<Made, ReleaseError> {
+    let root = staging.path();
+    files_of_profiles(root, store)?;
+    for passport in &report.profiles {
+        let folder = root.join(profile_folder(&passport.id));
+        write(&folder.join(PASSPORT_FILE), &passport.for_release())?;
+        if matches!(passport.bench, BenchStatus::Measured(_)) {
+            let samples = store.samples_path(&passport.id);
+            let bytes = fs_err::read(&samples).map_err(io("reading samples"))?;
+            write(&folder.join(SAMPLES_FILE), &bytes)?;
+        }
+    }
+    let mut sums = Sums::default();
+    for entry in walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name() {
+        let entry = entry.map_err(|error| io("listing the release")(error.into()))?;
+        if entry.file_type().is_file() {
+            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+            let (sha256, _) = Sha256::of_file(entry.path()).map_err(io("summing up the release"))?;
+            sums.0.insert(relative.to_string_lossy().into_owned(), sha256);
+        }
+    }
+    write(&root.join(SUMS_FILE), sums.to_text().as_bytes())?;
+    let files = sums.0.len() + 1;
+
+    let title = format!("{}-{}", report.model.name, report.model.release);
+    pack(root, &title, sums.0.keys().map(String::as_str).chain([SUMS_FILE]), tar)?;
+    let kept = staging.keep();
+    let named = set_mode(&kept).and_then(|()| fs_err::rename(&kept, destination));
+    if let Err(source) = named {
+        let _ = fs_err::remove_file(tar);
+        let _ = fs_err::remove_dir_all(&kept);
+        return Err(io("naming the release")(source));
+    }
+    Ok(Made { folder: destination.into(), tar: tar.into(), files })
+}
+
+/// Copies every file that the manifest lists out of the store, checking its bytes on the way.
+fn files_of_profiles(root: &Path, store: &Store) -> Result<(), ReleaseError> {
+    let text = fs_err::read_to_string(root.join(MANIFEST_FILE)).map_err(io("reading the manifest"))?;
+    let manifest =
+        Manifest::parse(&text, MANIFEST_FILE).map_err(|error| ReleaseError::Manifest(error.to_string()))?;
+    for profile in &manifest.profiles {
+        for (path, file) in &profile.workspace.files {
+            let wrong = |what: &str| ReleaseError::Manifest(format!("{path} of {}: {what}", profile.id));
+            let sha256 =
+                file.uri.as_deref().and_then(store_digest).ok_or_else(|| wrong("it is not in the store"))?;
+            let place = root.join(PROFILES_FOLDER).join(&profile.id).join(path);
+            if let Some(parent) = place.parent() {
+                fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
+            }
+            // A copy, not a link: nothing done to a release may reach the store.
+            fs_err::copy(store.blob_path(&sha256), &place).map_err(io("copying a file"))?;
+            fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
+            let (found, _) = Sha256::of_file(&place).map_err(io("reading a file back"))?;
+            if found != sha256 {
+                return Err(wrong(&format!("the store has {found} in place of {sha256}: build it again")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Packs files in this order, so that the same release is the same bytes: no times, no owners.
+fn pack<'a>(
+    root: &Path,
+    title: &str,
+    paths: impl Iterator<Item = &'a str>,
+    destination: &Path,
+) -> Result<(), ReleaseError> {
+    let parent =
+        destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = atomic_file::temporary_in(parent).map_err(io("making the tar"))?;
+    let write = || -> io::Result<()> {
+        let mut archive = tar::Builder::new(io::BufWriter::new(&mut file));
+        let mut all: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        all.extend(paths.map(|path| (path, root.join(path))));
+        for (path, place) in all {
+            let content = fs_err::File::open(&place)?;
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(content.metadata()?.len());
+            header.set_mode(0o644);
+            header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            archive.append_data(&mut header, format!("{title}/{path}"), content)?;
+        }
+        archive.into_inner()?.flush()
+    };
+    write().map_err(io("packing the tar"))?;
+    atomic_file::persist(file, destination).map_err(io("naming the tar"))
+}
+
+/// Temporary folders are their owner's alone; a release is for everyone whom the umask lets in.
+fn set_mode(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ReleaseError> {
+    atomic_file::write(path, bytes).map_err(io("writing the release"))
+}
+
+fn io(doing: &'static str) -> impl Fn(io::Error) -> ReleaseError {
+    move |source| ReleaseError::Io { doing: doing.into(), source }
+}

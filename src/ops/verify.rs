@@ -1,0 +1,289 @@
+//! `verify`: everything in a release folder, or a tar of one, computed anew and held against what it says.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Component, Path};
+
+use crate::digest::{Blake3, Sha256, both_of_chunks};
+use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::passport::Passport;
+use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
+use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums};
+
+/// Files of these names are kept in memory while they are read; none may be larger.
+const TEXTS: [&str; 4] = [MANIFEST_FILE, CONTENTS_FILE, PASSPORT_FILE, SUMS_FILE];
+const MOST_TEXT_BYTES: u64 = 256 * 1024 * 1024;
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Finding {
+    /// The file, in the release.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What was looked at, and what was found.
+#[derive(Clone, Debug)]
+pub struct VerifyReport {
+    /// Files that were read.
+    pub files: usize,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// The ids of the manifest's profiles.
+    pub profiles: Vec<String>,
+    /// Everything that is wrong, by path; empty if nothing is.
+    pub findings: Vec<Finding>,
+}
+
+/// A file of a release, as it is.
+struct Found {
+    sha256: Sha256,
+    blake3: Blake3,
+    size_bytes: u64,
+    text: Option<Vec<u8>>,
+}
+
+/// Verifies a release.
+///
+/// # Errors
+/// A path that can't be read, or is no folder and no tar. What is wrong inside is in the report.
+pub fn verify(path: &Path) -> io::Result<VerifyReport> {
+    let mut findings = Vec::new();
+    let files = if fs_err::metadata(path)?.is_dir() {
+        of_folder(path, &mut findings)?
+    } else {
+        of_tar(path, &mut findings)?
+    };
+    let mut check = Check { files: &files, findings };
+    check.sums();
+    let profiles = check.manifest();
+    let mut findings = check.findings;
+    findings.sort();
+    findings.dedup();
+    let size_bytes = files.values().map(|file| file.size_bytes).sum();
+    Ok(VerifyReport { files: files.len(), size_bytes, profiles, findings })
+}
+
+fn read(path: &str, mut reader: impl Read, size_bytes: u64) -> io::Result<Found> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if TEXTS.contains(&name) && size_bytes <= MOST_TEXT_BYTES {
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text)?;
+        let (sha256, blake3) = (Sha256::of(&text), Blake3::of(&text));
+        return Ok(Found { sha256, blake3, size_bytes: text.len() as u64, text: Some(text) });
+    }
+    let mut next = || {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut filled = 0;
+        while filled < chunk.len() {
+            match reader.read(&mut chunk[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        chunk.truncate(filled);
+        io::Result::Ok((filled > 0).then(|| bytes::Bytes::from(chunk)))
+    };
+    let (sha256, blake3, size_bytes) = both_of_chunks(&mut next)?;
+    Ok(Found { sha256, blake3, size_bytes, text: None })
+}
+
+fn of_folder(root: &Path, findings: &mut Vec<Finding>) -> io::Result<BTreeMap<String, Found>> {
+    let mut files = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).min_depth(1) {
+        let entry = entry.map_err(io::Error::other)?;
+        let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let path = relative.to_string_lossy().into_owned();
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        if !entry.file_type().is_file() {
+            findings.push(Finding { path, problem: "neither a file nor a folder: it was not read".into() });
+            continue;
+        }
+        let file = fs_err::File::open(entry.path())?;
+        let size_bytes = file.metadata()?.len();
+        files.insert(path.clone(), read(&path, file, size_bytes)?);
+    }
+    Ok(files)
+}
+
+fn of_tar(path: &Path, findings: &mut Vec<Finding>) -> io::Result<BTreeMap<String, Found>> {
+    let mut files = BTreeMap::new();
+    let mut archive = tar::Archive::new(fs_err::File::open(path)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let full = entry.path()?.into_owned();
+        // All of it is in one folder, named after the release.
+        let relative: std::path::PathBuf = full.components().skip(1).collect();
+        let name = relative.to_string_lossy().into_owned();
+        let is_plain = full.components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_plain || !entry.header().entry_type().is_file() || name.is_empty() {
+            let problem = "an entry that no release has: it was not read".to_owned();
+            findings.push(Finding { path: full.to_string_lossy().into_owned(), problem });
+            continue;
+        }
+        let size_bytes = entry.size();
+        let found = read(&name, entry, size_bytes)?;
+        if files.insert(name.clone(), found).is_some() {
+            findings.push(Finding { path: name, problem: "it is in the archive twice".into() });
+        }
+    }
+    Ok(files)
+}
+
+struct Check<'a> {
+    files: &'a BTreeMap<String, Found>,
+    findings: Vec<Finding>,
+}
+
+impl Check<'_> {
+    fn found(&mut self, path: impl Into<String>, problem: impl Into<String>) {
+        self.findings.push(Finding { path: path.into(), problem: problem.into() });
+    }
+
+    fn text(&mut self, path: &str) -> Option<String> {
+        let problem = match self.files.get(path).map(|file| file.text.clone()) {
+            None => "it is missing".to_owned(),
+            Some(None) => format!("larger than {MOST_TEXT_BYTES} bytes"),
+            Some(Some(bytes)) => match String::from_utf8(bytes) {
+                Ok(text) => return Some(text),
+                Err(error) => format!("not UTF-8: {error}"),
+            },
+        };
+        self.found(path, problem);
+        None
+    }
+
+    /// Every file against `SHA256SUMS`, both ways.
+    fn sums(&mut self) {
+        let Some(text) = self.text(SUMS_FILE) else { return };
+        let sums = match Sums::parse(&text) {
+            Ok(sums) => sums,
+            Err(problem) => return self.found(SUMS_FILE, problem),
+        };
+        for (path, expected) in &sums.0 {
+            match self.files.get(path).map(|file| file.sha256) {
+                None => self.found(path, format!("{SUMS_FILE} lists it, and it is missing")),
+                Some(found) if found != *expected => {
+                    self.found(path, format!("{SUMS_FILE} says {expected}, and its bytes give {found}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let unlisted = self.files.keys().filter(|path| *path != SUMS_FILE && !sums.0.contains_key(*path));
+        for path in unlisted.cloned().collect::<Vec<_>>() {
+            self.found(path, format!("{SUMS_FILE} does not list it"));
+        }
+    }
+
+    /// The manifest, and every profile by its id, so that nobody has to believe `SHA256SUMS`.
+    fn manifest(&mut self) -> Vec<String> {
+        let Some(text) = self.text(MANIFEST_FILE) else { return Vec::new() };
+        let manifest = match Manifest::parse(&text, MANIFEST_FILE) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.found(MANIFEST_FILE, error.to_string());
+                return Vec::new();
+            }
+        };
+        let mut expected = vec![MANIFEST_FILE.to_owned(), SUMS_FILE.to_owned()];
+        expected.push(crate::release::NOTES_FILE.to_owned());
+        for profile in &manifest.profiles {
+            match profile.computed_id() {
+                Ok(id) if id.to_string() == profile.id => {}
+                Ok(id) => {
+                    self.found(
+                        MANIFEST_FILE,
+                        format!("the id {} is not {id}, which its tags give", profile.id),
+                    );
+                }
+                Err(error) => self.found(MANIFEST_FILE, error.to_string()),
+            }
+            let folder = format!("{PROFILES_FOLDER}/{}", profile.id);
+            for (path, file) in &profile.workspace.files {
+                let path = format!("{folder}/{path}");
+                match (self.files.get(&path).map(|found| found.blake3.to_string()), &file.checksum) {
+                    (None, _) => self.found(&path, format!("{MANIFEST_FILE} lists it, and it is missing")),
+                    (Some(_), None) => self.found(MANIFEST_FILE, format!("no checksum of {path}")),
+                    (Some(found), Some(checksum)) if found != *checksum => {
+                        self.found(
+                            &path,
+                            format!("{MANIFEST_FILE} says {checksum}, and its bytes give {found}"),
+                        );
+                    }
+                    (Some(_), Some(_)) => {}
+                }
+                expected.push(path);
+            }
+            let content = profile.tags.get("content").cloned();
+            self.contents(&folder, content.as_deref());
+            self.passport(&folder, &profile.id);
+            expected.extend([PASSPORT_FILE, SAMPLES_FILE].map(|name| format!("{folder}/{name}")));
+        }
+        let strangers = self
+            .files
+            .keys()
+            .filter(|path| path.starts_with(&format!("{PROFILES_FOLDER}/")) && !expected.contains(path));
+        for path in strangers.cloned().collect::<Vec<_>>() {
+            self.found(path, "no profile of the manifest has it");
+        }
+        manifest.profiles.into_iter().map(|profile| profile.id).collect()
+    }
+
+    /// `contents.json` against the tag `content`, and the files against it.
+    fn contents(&mut self, folder: &str, content: Option<&str>) {
+        let path = format!("{folder}/{CONTENTS_FILE}");
+        let Some(text) = self.text(&path) else { return };
+        let sha256 = Sha256::of(text.as_bytes()).to_hex();
+        if content != Some(sha256.as_str()) {
+            self.found(&path, format!("its SHA-256 is {sha256}, and the tag `content` says otherwise"));
+        }
+        let contents: Contents = match serde_json::from_str(&text) {
+            Ok(contents) => contents,
+            Err(error) => return self.found(&path, format!("not nimctl.contents/1: {error}")),
+        };
+        for file in &contents.files {
+            let path = format!("{folder}/{}", file.path);
+            let found = self.files.get(&path).map(|found| (found.sha256, found.size_bytes));
+            if found != Some((file.sha256, file.size_bytes)) {
+                self.found(&path, format!("it is not the file that {CONTENTS_FILE} lists"));
+            }
+        }
+    }
+
+    fn passport(&mut self, folder: &str, id: &str) {
+        let path = format!("{folder}/{PASSPORT_FILE}");
+        let Some(text) = self.text(&path) else { return };
+        match serde_json::from_str::<PassportHead>(&text) {
+            Ok(head) if head.id.to_string() == id => {}
+            Ok(head) => self.found(&path, format!("it is that of profile {}", head.id)),
+            Err(error) => self.found(&path, format!("not nimctl.passport/1: {error}")),
+        }
+    }
+}
+
+/// What a passport has to say; times of the build are not in a release.
+#[derive(serde::Deserialize)]
+struct PassportHead {
+    id: ProfileId,
+}
+
+/// Reads the passports of a release folder, in the order of its manifest: to compare a new one with it.
+///
+/// # Errors
+/// A folder that is no release.
+pub fn passports(folder: &Path) -> io::Result<Vec<Passport>> {
+    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
+    let path = folder.join(MANIFEST_FILE);
+    let text = fs_err::read_to_string(&path)?;
+    let manifest = Manifest::parse(&text, &path.display().to_string()).map_err(|e| invalid(e.to_string()))?;
+    let of = |id: &String| {
+        let path = folder.join(PROFILES_FOLDER).join(id).join(PASSPORT_FILE);
+        serde_json::from_slice(&fs_err::read(&path)?)
+            .map_err(|error| invalid(format!("{}: {error}", path.display())))
+    };
+    manifest.profiles.iter().map(|profile| of(&profile.id)).collect()
+}

@@ -1,0 +1,34 @@
+//! A release: the folder that is shipped, what it must hold, and what is said of it.
+//!
+//! ```text
+//! model_manifest.yaml
+//! profiles/<id>/<path>             the files of a profile, as the manifest names them, contents.json among them
+//! profiles/<id>/passport.json      what was found of it, less what only tells of the build's machine
+//! profiles/<id>/samples.npz        every sample of its benchmark, if there was one
+//! release-notes.md
+//! SHA256SUMS                       for `sha256sum -c`; every file but itself, sorted by path
+//! ```
+
+mod notes;
+mod policy;
+mod sums;
+
+pub use notes::{Notes, least_row_cosine, notes};
+pub use policy::{Policy, PolicyError, RELEASE_POLICY_SCHEMA, Refusal};
+pub use sums::{SUMS_FILE, Sums};
+
+use crate::profile::ProfileId;
+
+/// The file that says what is new.
+pub const NOTES_FILE: &str = "release-notes.md";
+/// What was found of a profile.
+pub const PASSPORT_FILE: &str = "passport.json";
+/// Every sample of a profile's benchmark.
+pub const SAMPLES_FILE: &str = "samples.npz";
+/// The folder of profiles.
+pub const PROFILES_FOLDER: &str = "profiles";
+
+/// Returns the folder of a profile in a release.
+pub fn profile_folder(id: &ProfileId) -> String {
+    format!("{PROFILES_FOLDER}/{id}")
+}

@@ -1,0 +1,258 @@
+//! What must hold of a release (`nimctl.release-policy/1`).
+
+use std::str::FromStr as _;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::{Comparison, Gate};
+use crate::passport::{BenchStatus, Passport};
+
+/// The schema name inside a policy.
+pub const RELEASE_POLICY_SCHEMA: &str = "nimctl.release-policy/1";
+
+/// What must hold of a release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// [`RELEASE_POLICY_SCHEMA`].
+    pub schema: String,
+    /// Names of profiles that have to be in it; * stands for anything, and then one that fits is enough.
+    #[serde(default)]
+    pub required: Vec<String>,
+    /// What counts as validated: `executed`, `static`.
+    #[serde(default = "both")]
+    pub accept: Vec<Accepted>,
+    /// How much slower than the baseline it may not be: `p50 > +3%`.
+    #[serde(default)]
+    pub fail_if: Vec<String>,
+}
+
+/// A status of validation that a policy can accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Accepted {
+    /// The profile itself was run.
+    Executed,
+    /// Its lowered graph was run in its place.
+    Static,
+}
+
+impl Accepted {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Executed => "executed",
+            Self::Static => "static",
+        }
+    }
+}
+
+fn both() -> Vec<Accepted> {
+    vec![Accepted::Executed, Accepted::Static]
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            schema: RELEASE_POLICY_SCHEMA.into(),
+            required: Vec::new(),
+            accept: both(),
+            fail_if: Vec::new(),
+        }
+    }
+}
+
+/// A policy that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Its text.
+    #[error("{path}: {problem}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// Its version.
+    #[error("{path}: its schema is `{found}`, and `{RELEASE_POLICY_SCHEMA}` is what this nimctl reads")]
+    Schema {
+        /// The file.
+        path: String,
+        /// What it says.
+        found: String,
+    },
+}
+
+/// Why there is no release, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What does not hold.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Refusal {
+    fn new(reason: String, remedy: impl Into<String>) -> Self {
+        Self { reason, remedy: remedy.into() }
+    }
+}
+
+impl Policy {
+    /// Reads a policy; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// A text that is no policy, or one of another version.
+    pub fn parse(text: &str, path: &str) -> Result<Self, PolicyError> {
+        let syntax = |problem: String| PolicyError::Syntax { path: path.into(), problem };
+        let policy: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        if policy.schema != RELEASE_POLICY_SCHEMA {
+            return Err(PolicyError::Schema { path: path.into(), found: policy.schema });
+        }
+        for gate in &policy.fail_if {
+            Gate::from_str(gate).map_err(|error| syntax(error.to_string()))?;
+        }
+        Ok(policy)
+    }
+
+    /// Returns everything that does not hold: of the profiles that were built, of those that were not (each with the
+    /// reason), and of comparisons with the baseline.
+    pub fn refusals(
+        &self,
+        built: &[Passport],
+        not_built: &[(String, String)],
+        comparisons: &[Comparison],
+    ) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for pattern in &self.required {
+            if built.iter().any(|passport| fits(pattern, &passport.name)) {
+                continue;
+            }
+            let why: Vec<String> = not_built
+                .iter()
+                .filter(|(name, _)| fits(pattern, name))
+                .map(|(name, why)| format!("{name}: {why}"))
+                .collect();
+            let why = if why.is_empty() { "the recipe has none of that name".into() } else { why.join("; ") };
+            refusals.push(Refusal::new(
+                format!("the required profile `{pattern}` was not built ({why})"),
+                "build it on a host that can, or take it out of the policy's `required`",
+            ));
+        }
+        for passport in built {
+            refusals.extend(self.of_validation(passport));
+            if let BenchStatus::Failed(why) = &passport.bench {
+                refusals.push(not_measured(&passport.name, why));
+            }
+            if let BenchStatus::Measured(benchmark) = &passport.bench {
+                let failures = benchmark.cases.iter().filter_map(|case| case.failure.as_ref());
+                refusals.extend(failures.map(|why| not_measured(&passport.name, why)).next());
+            }
+        }
+        for gate in self.fail_if.iter().filter_map(|text| Gate::from_str(text).ok()) {
+            let failing = comparisons.iter().filter(|comparison| gate.fails(comparison));
+            refusals.extend(failing.map(|found| {
+                Refusal::new(
+                    format!(
+                        "{gate}: {} of {} {} at batch {} is {:+.1} % of {}",
+                        found.metric.name(),
+                        found.profile,
+                        found.graph,
+                        found.batch,
+                        (found.ratio - 1.0) * 100.0,
+                        found.baseline
+                    ),
+                    "measure again on a quiet machine; if it stays, find what made it slower, or allow it in `fail_if`",
+                )
+            }));
+        }
+        refusals
+    }
+
+    fn of_validation(&self, passport: &Passport) -> Option<Refusal> {
+        let (name, word) = (&passport.name, passport.validation.word());
+        let Some(validation) = passport.validation.validation() else {
+            let reason = format!("{name} was not validated");
+            return Some(Refusal::new(reason, "run `nimctl validate`, and see what it says"));
+        };
+        if !validation.passed {
+            let gates: Vec<String> =
+                validation.failed().map(|gate| format!("{} of {}", gate.gate, gate.subject)).collect();
+            let what = validation.failure.clone().unwrap_or_else(|| gates.join(", "));
+            return Some(Refusal::new(
+                format!("{name} failed validation: {what}"),
+                "`nimctl validate --gates` shows every number; build with other lowering options, or mend the graph",
+            ));
+        }
+        (!self.accept.iter().any(|accepted| accepted.word() == word)).then(|| {
+            Refusal::new(
+                format!("{name} was validated as `{word}`, and the policy accepts {}", self.accepted()),
+                "validate on a host that can run it, or accept the status in the policy",
+            )
+        })
+    }
+
+    fn accepted(&self) -> String {
+        self.accept.iter().map(|accepted| format!("`{}`", accepted.word())).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn not_measured(name: &str, why: &str) -> Refusal {
+    Refusal::new(
+        format!("{name} could not be measured: {why}"),
+        "`nimctl bench` shows it again; --no-bench releases without measurements",
+    )
+}
+
+/// Returns whether a name fits a pattern in which `*` stands for anything.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|left| {
+            (0..=left.len()).filter(|&at| left.is_char_boundary(at)).any(|at| fits(rest, &left[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read() {
+        let text = "schema: nimctl.release-policy/1\nrequired: ['onnx-*']\naccept: [executed]\nfail_if: ['p50 > +3%']\n";
+        let policy = Policy::parse(text, "p.yaml").unwrap();
+        assert_eq!(policy.accept, [Accepted::Executed]);
+        assert_eq!(Policy::parse("schema: nimctl.release-policy/1\n", "p").unwrap(), Policy::default());
+        for (text, problem) in [
+            ("schema: nimctl.release-policy/2\n", "its schema is `nimctl.release-policy/2`"),
+            ("schema: nimctl.release-policy/1\nrequire: []\n", "unknown field `require`"),
+            ("schema: nimctl.release-policy/1\nfail_if: [slow]\n", "`slow` is no gate"),
+            ("schema: nimctl.release-policy/1\naccept: [skipped]\n", "unknown variant `skipped`"),
+        ] {
+            let error = Policy::parse(text, "p.yaml").unwrap_err().to_string();
+            assert!(error.starts_with("p.yaml: ") && error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn patterns_fit_whole_names() {
+        assert!(fits("onnx-*", "onnx-fp16") && fits("*", "") && fits("a*c*", "abcd") && fits("x", "x"));
+        assert!(!fits("onnx", "onnx-fp16") && !fits("*-fp16", "onnx-fp32"));
+    }
+
+    #[test]
+    fn a_required_profile_that_was_not_built_is_named_with_the_reason() {
+        let policy = Policy { required: vec!["tensorrt-h100-*".into(), "x".into()], ..Policy::default() };
+        let not_built = [("tensorrt-h100-sxm-fp16".to_owned(), "no GPU".to_owned())];
+        let reasons: Vec<String> =
+            policy.refusals(&[], &not_built, &[]).into_iter().map(|refusal| refusal.reason).collect();
+        assert_eq!(
+            reasons,
+            [
+                "the required profile `tensorrt-h100-*` was not built (tensorrt-h100-sxm-fp16: no GPU)",
+                "the required profile `x` was not built (the recipe has none of that name)",
+            ]
+        );
+    }
+}

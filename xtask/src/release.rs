@@ -1,0 +1,30 @@
+//! `release`: from a fresh clone to the folder and the tar of a release.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::build_engines::DEMO_RECIPE;
+use crate::project::{Project, Stdout, status};
+use crate::set_up::set_up;
+
+/// Where the demo's release goes without another place being named.
+const DEMO_RELEASE: &str = "target/release-of-nvclip-demo";
+
+/// Sets everything up, then has `nimctl` make a release; its exit code is this task's.
+pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<ExitCode> {
+    set_up(project)?;
+    let mut command = vec!["release".to_owned()];
+    if arguments.first().is_none_or(|first| first.starts_with('-')) {
+        command.push(DEMO_RECIPE.into());
+    }
+    command.extend(arguments.iter().cloned());
+    let names_place =
+        arguments.iter().any(|argument| argument.starts_with("-o") || argument == "--output-dir");
+    if !names_place {
+        command.extend(["-o".to_owned(), DEMO_RELEASE.to_owned()]);
+    }
+    let status = status(project.nimctl().args(command), Stdout::Passed)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
