@@ -10,6 +10,7 @@ mod graph;
 mod misbehaviour;
 mod mixed_precision;
 mod onnxruntime;
+mod release;
 mod support;
 mod tensorrt;
 mod tensorrt_rtx;

@@ -2,7 +2,7 @@
 """Stands between nimctl and the real worker, and misbehaves with small graphs only: those of one profile.
 
 PROXY_WORKER is the real worker, PROXY_BELOW_BYTES says what is small, and PROXY_FAULT what is done: hang-in-run,
-crash-in-bench, hang-in-bench, wrong-shape, not-finite, no-samples.
+crash-in-bench, hang-in-bench, wrong-shape, not-finite, no-samples, slow (samples of a benchmark take twice as long).
 """
 import json
 import os
@@ -29,6 +29,15 @@ def spoil(path):
     open(path, "wb").write(data)
 
 
+def slow_down(path):
+    """Doubles every duration, the last of three columns of int64."""
+    data = bytearray(open(path, "rb").read())
+    start = 10 + int.from_bytes(data[8:10], "little")
+    for at in range(start + 16, len(data), 24):
+        data[at : at + 8] = (2 * int.from_bytes(data[at : at + 8], "little")).to_bytes(8, "little")
+    open(path, "wb").write(data)
+
+
 for line in sys.stdin:
     name, body = next(iter(json.loads(line)["request"].items()))
     is_small = "path" in body and os.path.getsize(body["path"]) < below
@@ -48,6 +57,8 @@ for line in sys.stdin:
                 spoil(path)
         if kind == "result" and is_small and name == "bench" and fault == "no-samples":
             os.remove(body["samples"])
+        if kind == "result" and is_small and name == "bench" and fault == "slow":
+            slow_down(body["samples"])
         sys.stdout.write(event.decode())
         sys.stdout.flush()
         if kind in ("result", "error"):
