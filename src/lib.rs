@@ -123,6 +123,7 @@ pub mod plan;
 pub mod profile;
 pub mod recipe;
 pub mod release;
+pub mod report;
 pub mod selection;
 pub mod shape_range;
 pub mod source;

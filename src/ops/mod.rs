@@ -9,6 +9,7 @@ pub mod lower;
 pub mod mixed_precision;
 pub mod read_manifest;
 pub mod release;
+pub mod report;
 pub mod select;
 pub mod synth;
 pub mod validate;

@@ -189,8 +189,7 @@ impl Check<'_> {
                 return Vec::new();
             }
         };
-        let mut expected = vec![MANIFEST_FILE.to_owned(), SUMS_FILE.to_owned()];
-        expected.push(crate::release::NOTES_FILE.to_owned());
+        let mut expected = Vec::new();
         for profile in &manifest.profiles {
             match profile.computed_id() {
                 Ok(id) if id.to_string() == profile.id => {}

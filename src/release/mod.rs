@@ -5,6 +5,7 @@
 //! profiles/<id>/<path>             the files of a profile, as the manifest names them, contents.json among them
 //! profiles/<id>/passport.json      what was found of it, less what only tells of the build's machine
 //! profiles/<id>/samples.npz        every sample of its benchmark, if there was one
+//! report.html                      all of it as a page for people
 //! release-notes.md
 //! SHA256SUMS                       for `sha256sum -c`; every file but itself, sorted by path
 //! ```

@@ -78,6 +78,11 @@ pub struct GateResult {
     pub worst_row: Option<usize>,
 }
 
+/// Returns whether a gate's value has to stay below its threshold; those of the others have to reach it.
+pub fn gate_is_bound_above(gate: &str) -> bool {
+    matches!(gate, "norm_ratio" | "cross_modal")
+}
+
 /// What was done to validate a profile, and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Validation {

@@ -11,6 +11,7 @@ mod misbehaviour;
 mod mixed_precision;
 mod onnxruntime;
 mod release;
+mod report;
 mod support;
 mod tensorrt;
 mod tensorrt_rtx;

@@ -104,6 +104,7 @@ fn a_release_is_complete_and_checks_out() {
         "profiles/samples.npz",
         "profiles/text/model.onnx",
         "release-notes.md",
+        "report.html",
     ];
     assert_eq!(names, expected);
     check(
@@ -113,8 +114,8 @@ fn a_release_is_complete_and_checks_out() {
         0,
         &[],
     );
-    home.run(&["verify", "out/r1"], 0, &["1 profiles, 7 files", "everything is as it says"]);
-    home.run(&["verify", "out/r1.tar"], 0, &["1 profiles, 7 files", "everything is as it says"]);
+    home.run(&["verify", "out/r1"], 0, &["1 profiles, 8 files", "everything is as it says"]);
+    home.run(&["verify", "out/r1.tar"], 0, &["1 profiles, 8 files", "everything is as it says"]);
     // Its folder of a profile is one that others check, too.
     let id = fs_err::read_dir(release.join("profiles")).unwrap().next().unwrap().unwrap().file_name();
     let id = id.to_str().unwrap();

@@ -100,6 +100,7 @@ failures!(
     nimctl::ops::lower::LowerError,
     nimctl::ops::read_manifest::ReadManifestError,
     nimctl::ops::release::ReleaseError,
+    nimctl::ops::report::ReportError,
     nimctl::ops::validate::ValidateError,
     nimctl::store::StoreError,
     nimctl::worker::error::WorkerError,

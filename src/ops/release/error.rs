@@ -52,15 +52,12 @@ pub enum ReleaseError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A passport went away between two steps.
-    #[error("the passport of {name} is gone from the store: does something else remove files there?")]
-    PassportGone {
-        /// The profile.
-        name: String,
-    },
     /// The manifest that was just built.
     #[error("the manifest: {0}")]
     Manifest(String),
+    /// The report.
+    #[error("the report's template")]
+    Report(#[from] minijinja::Error),
     /// A file or folder.
     #[error("{doing}")]
     Io {
@@ -80,10 +77,10 @@ impl ReleaseError {
             Self::Validate(source) => source.kind(),
             Self::Bench(source) => source.kind(),
             Self::Store(source) => source.kind(),
+            Self::Report(_) => ErrorKind::Bug,
             Self::AlreadyThere { .. }
             | Self::NoName { .. }
             | Self::Baseline { .. }
-            | Self::PassportGone { .. }
             | Self::Manifest(_)
             | Self::Io { .. } => ErrorKind::Input,
         }

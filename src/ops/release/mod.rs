@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 pub use error::ReleaseError;
 
 use super::bench::{BenchOptions, BenchReport, bench, compare_with_baseline};
-use super::build::{self, BuildOptions, BuildReport, Mode, Outcome};
+use super::build::{self, BuildOptions, BuildReport, Mode};
+use super::report::sort_out;
 use super::validate::validate;
 use super::verify;
 use crate::atomic_file;
@@ -21,6 +22,7 @@ use crate::manifest::MANIFEST_FILE;
 use crate::passport::{BenchStatus, Passport};
 use crate::profile::ModelRelease;
 use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
+use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
 use crate::validation::Thresholds;
 
@@ -124,20 +126,10 @@ pub fn release(
     }
 
     let store = Store::look_at(&bench_options.build.store);
-    let (mut profiles, mut not_built) = (Vec::new(), Vec::new());
-    for line in lines {
-        match line.outcome {
-            Outcome::Built { id, .. } => {
-                let passport = store.passport(&id)?;
-                let mut passport = passport.ok_or(ReleaseError::PassportGone { name: line.name })?;
-                if !measure {
-                    passport.bench = BenchStatus::Skipped(NO_BENCH.into());
-                }
-                profiles.push(passport);
-            }
-            Outcome::NotBuiltHere(needs) => not_built.push((line.name, needs)),
-            Outcome::NotSelected => not_built.push((line.name, "it was not selected".into())),
-            Outcome::Planned | Outcome::UpToDate | Outcome::Failed(_) => {}
+    let (mut profiles, not_built) = sort_out(lines, &store)?;
+    if !measure {
+        for passport in &mut profiles {
+            passport.bench = BenchStatus::Skipped(NO_BENCH.into());
         }
     }
     let refusals = policy.refusals(&profiles, &not_built, &comparisons);
@@ -153,6 +145,10 @@ pub fn release(
         });
         let io = |source| ReleaseError::Io { doing: "writing the release notes".into(), source };
         atomic_file::write(&staging.path().join(NOTES_FILE), notes.as_bytes()).map_err(io)?;
+        let page =
+            Report::new(&report.model, &report.profiles, &report.not_built, &report.comparisons).to_html()?;
+        let io = |source| ReleaseError::Io { doing: "writing the report".into(), source };
+        atomic_file::write(&staging.path().join(REPORT_FILE), page.as_bytes()).map_err(io)?;
         report.made = Some(stage::finish(staging, &report, &store, destination, &tar)?);
     }
     Ok(report)

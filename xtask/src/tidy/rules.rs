@@ -20,6 +20,7 @@ const CORE: &[&str] = &[
     "profile",
     "recipe",
     "release",
+    "report",
     "selection",
     "shape_range",
     "stats",

@@ -3,6 +3,7 @@
 mod bench;
 mod manifest;
 mod release;
+mod report;
 mod selection;
 mod validation;
 
@@ -17,6 +18,7 @@ use crate::output::Format;
 pub(crate) use bench::Bench;
 pub(crate) use manifest::Manifest;
 pub(crate) use release::{Release, Verify};
+pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
 pub(crate) use validation::Validate;
 
@@ -107,6 +109,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Build, validate, measure, and write a folder to ship, and a tar of it.
     Release(Release),
+    /// Show what was built, checked and measured, as one page.
+    Report(Report),
     /// Check a release: every digest and id, computed anew.
     Verify(Verify),
     /// Compute profile ids.

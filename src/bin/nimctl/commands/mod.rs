@@ -13,6 +13,7 @@ mod manifest;
 mod model;
 mod recipe;
 mod release;
+mod report;
 mod schema;
 mod select;
 mod toolchain;
@@ -36,6 +37,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Recipe(arguments) => recipe::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
         Command::Release(arguments) => release::run(&arguments, &global, output, cancel),
+        Command::Report(arguments) => report::run(&arguments, &global, output, cancel),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),

@@ -7,7 +7,7 @@ use nimctl::error_kind::ErrorKind;
 use nimctl::ops::build::Mode;
 use nimctl::ops::validate::{ValidateReport, ValidatedProfile, validate};
 use nimctl::passport::Status;
-use nimctl::validation::{GateResult, Thresholds};
+use nimctl::validation::{GateResult, Thresholds, gate_is_bound_above};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
@@ -107,8 +107,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
 
 fn gate_row(result: &GateResult) -> Vec<String> {
     let GateResult { gate, subject, shapes, value, threshold, passed, worst_row } = result;
-    let is_bound_above = matches!(gate.as_str(), "norm_ratio" | "cross_modal");
-    let sign = if is_bound_above { "≤" } else { "≥" };
+    let sign = if gate_is_bound_above(gate) { "≤" } else { "≥" };
     vec![
         format!("  {gate}"),
         subject.clone(),

@@ -1,0 +1,35 @@
+//! Arguments of `report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The page is one HTML file that needs no network; the data behind it is inside, and can be downloaded from it.
+
+Examples:
+  nimctl report recipes/nvclip-demo.yaml -o report.html
+  nimctl report dist/nvclip-demo --format markdown")]
+pub(crate) struct Report {
+    /// A recipe whose profiles were built, or the folder of a release.
+    pub(crate) source: PathBuf,
+    /// Where to write it [default: standard output].
+    #[arg(short = 'o', long = "output-file", value_name = "FILE")]
+    pub(crate) destination: Option<PathBuf>,
+    /// A page, or release notes.
+    #[arg(long, value_enum, default_value = "html")]
+    pub(crate) format: ReportFormat,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A page with tables and plots.
+    Html,
+    /// Notes in Markdown.
+    Markdown,
+    /// The data alone, `nimctl.report/1`.
+    Json,
+}

@@ -1,0 +1,63 @@
+//! `nimctl report`.
+
+use std::process::ExitCode;
+
+use nimctl::atomic_file;
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::build::Mode;
+use nimctl::ops::report::{Collected, of_recipe, of_release};
+use nimctl::release::{Notes, notes};
+use nimctl::report::Report;
+use nimctl::worker::host::Cancel;
+use serde_json::json;
+
+use crate::cli::{self, Global, ReportFormat};
+use crate::exit::{Failure, done};
+use crate::output::Output;
+
+pub(crate) fn run(
+    arguments: &cli::Report,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Report { source, destination, format } = arguments;
+    let Collected { model, profiles, not_built } = if source.is_dir() {
+        of_release(source)?
+    } else {
+        let build = cli::Build {
+            recipe: source.clone(),
+            manifest: None,
+            only: None,
+            dry_run: false,
+            require_all: false,
+            jobs: None,
+            job_timeout: 1,
+        };
+        of_recipe(&super::build::options(&build, global, cancel, Mode::FromStore)?)?
+    };
+    let report = Report::new(&model, &profiles, &not_built, &[]);
+    let text = match format {
+        ReportFormat::Html => report.to_html().map_err(|error| Failure::new(ErrorKind::Bug, error))?,
+        ReportFormat::Markdown => notes(&Notes {
+            model: &model,
+            profiles: &profiles,
+            not_built: &not_built,
+            baseline: None,
+            comparisons: &[],
+        }),
+        ReportFormat::Json => {
+            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(ErrorKind::Bug, error))?
+        }
+    };
+    match destination {
+        None => output.data(&text),
+        Some(path) => {
+            atomic_file::write(path, text.as_bytes())
+                .map_err(|error| Failure::new(ErrorKind::Input, anyhow::Error::from(error)))?;
+            let view = json!({ "schema": "nimctl.report-written/1", "file": path, "size_bytes": text.len() });
+            output.result(&format!("wrote {}", path.display()), &view);
+        }
+    }
+    Ok(done())
+}

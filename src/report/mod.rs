@@ -1,0 +1,214 @@
+//! A release as a page for people: one HTML file that needs no network, with the data behind it inside.
+//!
+//! The page is the template `page.html` over [`Report`]; plots are SVG, drawn here, and take their colours of text and
+//! lines from the page, so that they can be read in the dark.
+
+mod plot;
+
+use minijinja::value::Serde;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::{Benchmark, Comparison};
+use crate::passport::{BenchStatus, Passport, Status};
+use crate::profile::{ContentsFile, ModelRelease, Tags};
+use crate::release::least_row_cosine;
+use crate::validation::{GateResult, gate_is_bound_above};
+
+/// The schema name of the data inside a page.
+pub const REPORT_SCHEMA: &str = "nimctl.report/1";
+/// The file's name in a release.
+pub const REPORT_FILE: &str = "report.html";
+
+const TEMPLATE: &str = include_str!("page.html");
+const GENERIC: &str = "any other";
+
+/// What a page shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`].
+    pub schema: String,
+    /// The model and its release.
+    pub model: ModelRelease,
+    /// Every profile that was built, then those that were not.
+    pub profiles: Vec<ReportedProfile>,
+    /// How its speed compares with that of an earlier release.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// One profile of a page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportedProfile {
+    /// Its readable name.
+    pub name: String,
+    /// Its id; nothing for one that was not built.
+    pub id: Option<String>,
+    /// The GPUs that it is for.
+    pub gpu: String,
+    /// Its precision.
+    pub precision: String,
+    /// `executed`, `static`, `skipped` or `not built`.
+    pub status: String,
+    /// `passed`, `failed`, or nothing.
+    pub verdict: Option<String>,
+    /// Why it was not built, not validated, or not executed; what went wrong.
+    pub remarks: Vec<String>,
+    /// The least cosine of any row with the FP32 graph's.
+    pub least_row_cosine: Option<f64>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its files, but for `contents.json`.
+    pub files: Vec<ContentsFile>,
+    /// The size of them all.
+    pub size_bytes: u64,
+    /// What built it: tools with their versions.
+    pub toolchain: Vec<(String, String)>,
+    /// Every gate.
+    pub gates: Vec<GateResult>,
+    /// What was measured.
+    pub benchmark: Option<Benchmark>,
+}
+
+impl Report {
+    /// Makes a report of what was built, and of what was not, each with the reason.
+    pub fn new(
+        model: &ModelRelease,
+        built: &[Passport],
+        not_built: &[(String, String)],
+        comparisons: &[Comparison],
+    ) -> Self {
+        let absent = |(name, why): &(String, String)| ReportedProfile::not_built(name, why);
+        Self {
+            schema: REPORT_SCHEMA.into(),
+            model: model.clone(),
+            profiles: built.iter().map(ReportedProfile::built).chain(not_built.iter().map(absent)).collect(),
+            comparisons: comparisons.to_vec(),
+        }
+    }
+
+    /// Returns the page.
+    ///
+    /// # Errors
+    /// A bug in the template.
+    pub fn to_html(&self) -> Result<String, minijinja::Error> {
+        let mut environment = minijinja::Environment::new();
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        environment.add_filter("digits", |value: f64, digits: usize| format!("{value:.digits$}"));
+        environment.add_filter("change", |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0));
+        environment.add_filter("size", |bytes: f64| {
+            if bytes < 1e6 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+        });
+        environment.add_filter("bound_above", |gate: String| gate_is_bound_above(&gate));
+        environment.add_template("page.html", TEMPLATE)?;
+        let plots: Vec<Vec<(&str, String)>> = self
+            .profiles
+            .iter()
+            .map(|profile| profile.benchmark.as_ref().map(plot::plots).unwrap_or_default())
+            .collect();
+        environment.get_template("page.html")?.render(minijinja::context! {
+            report => Serde(self),
+            matrix => Serde(self.matrix()),
+            precisions => Serde(self.precisions()),
+            plots => Serde(plots),
+        })
+    }
+
+    fn precisions(&self) -> Vec<&str> {
+        let mut precisions: Vec<&str> =
+            self.profiles.iter().map(|profile| profile.precision.as_str()).collect();
+        precisions.sort_unstable();
+        precisions.dedup();
+        precisions
+    }
+
+    /// Returns a row for each GPU, in the order of profiles, with the numbers of its profiles for each precision.
+    fn matrix(&self) -> Vec<(&str, Vec<Vec<usize>>)> {
+        let mut gpus: Vec<&str> = Vec::new();
+        for profile in &self.profiles {
+            if !gpus.contains(&profile.gpu.as_str()) {
+                gpus.push(&profile.gpu);
+            }
+        }
+        let cell = |gpu: &str, precision: &str| {
+            let fits = |profile: &ReportedProfile| profile.gpu == gpu && profile.precision == precision;
+            (0..self.profiles.len()).filter(|&index| fits(&self.profiles[index])).collect()
+        };
+        let row = |gpu| (gpu, self.precisions().into_iter().map(|precision| cell(gpu, precision)).collect());
+        gpus.into_iter().map(row).collect()
+    }
+}
+
+impl ReportedProfile {
+    fn built(passport: &Passport) -> Self {
+        let contents = &passport.contents;
+        let mut remarks = Vec::new();
+        if let Status::Skipped(why) = &passport.validation {
+            remarks.push(format!("not validated: {why}"));
+        }
+        let validation = passport.validation.validation();
+        if let Some(validation) = validation {
+            let because = validation.not_executed_because.as_ref();
+            remarks.extend(
+                because.map(|why| format!("static: {why}; its lowered graph was run in its place, emulated")),
+            );
+            remarks.extend(validation.failure.as_ref().map(|why| format!("failed: {why}")));
+        }
+        let benchmark = match &passport.bench {
+            BenchStatus::Measured(benchmark) => Some(benchmark.clone()),
+            BenchStatus::Failed(why) => {
+                remarks.push(format!("measuring failed: {why}"));
+                None
+            }
+            BenchStatus::Skipped(why) => {
+                remarks.push(format!("not measured: {why}"));
+                None
+            }
+        };
+        let tag = |key: &str| passport.tags.get(key).cloned();
+        let capability = || tag("compute_capability").map(|list| format!("compute capability {list}"));
+        Self {
+            name: passport.name.clone(),
+            id: Some(passport.id.to_string()),
+            gpu: tag("gpu").or_else(capability).unwrap_or_else(|| GENERIC.into()),
+            precision: contents.precision.to_string(),
+            status: passport.validation.word().into(),
+            verdict: validation.map(|v| if v.passed { "passed".into() } else { "failed".into() }),
+            remarks,
+            least_row_cosine: least_row_cosine(passport),
+            tags: passport.tags.clone(),
+            files: contents.files.clone(),
+            size_bytes: contents.files.iter().map(|file| file.size_bytes).sum(),
+            toolchain: contents
+                .toolchain
+                .iter()
+                .map(|(name, identity)| (name.clone(), identity.version.clone()))
+                .collect(),
+            gates: validation.map(|validation| validation.gates.clone()).unwrap_or_default(),
+            benchmark,
+        }
+    }
+
+    /// A name is `<backend>-<target>-<precision>`.
+    fn not_built(name: &str, why: &str) -> Self {
+        let (start, precision) = name.rsplit_once('-').unwrap_or((name, "-"));
+        let gpu = ["tensorrt-rtx-", "tensorrt-", "onnx-"]
+            .into_iter()
+            .find_map(|backend| start.strip_prefix(backend));
+        Self {
+            name: name.into(),
+            id: None,
+            gpu: gpu.unwrap_or(start).into(),
+            precision: precision.into(),
+            status: "not built".into(),
+            verdict: None,
+            remarks: vec![why.into()],
+            least_row_cosine: None,
+            tags: Tags::default(),
+            files: Vec::new(),
+            size_bytes: 0,
+            toolchain: Vec::new(),
+            gates: Vec::new(),
+            benchmark: None,
+        }
+    }
+}
