@@ -96,7 +96,7 @@ fn chart(
             .axis_desc_style(text.clone())
             .x_desc(x_name)
             .y_desc(y_name)
-            .x_labels(8)
+            .x_labels(16)
             .y_labels(6)
             .x_label_formatter(&|value| short(*value))
             .y_label_formatter(&|value| short(*value))

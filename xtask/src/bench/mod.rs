@@ -3,6 +3,7 @@
 
 mod build;
 mod lower;
+mod runtime;
 mod select;
 mod timed;
 
@@ -30,8 +31,9 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     match what {
         "build" => build::run(project, &parse(arguments)?),
         "lower" => lower::run(project, &parse(arguments)?),
+        "runtime" => runtime::run(project, &parse(arguments)?),
         "select" => select::run(project, &parse(arguments)?),
-        _ => bail!("bench takes `build`, `lower` or `select`, then [--size SIZE] [--repeat N]"),
+        _ => bail!("bench takes `build`, `lower`, `runtime` or `select`, then [--size SIZE] [--repeat N]"),
     }
 }
 

@@ -1,0 +1,82 @@
+//! `bench runtime`: our `onnxruntime` worker beside Python's onnxruntime of the same version, on the same graph.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use xshell::cmd;
+
+use super::{Options, build_folder, median, model, python_packages, release_nimctl};
+use crate::project::{Project, read, run as execute, say};
+
+/// The graph that the bounds are for.
+const SIZE: &str = "b32";
+const BATCHES: [u32; 2] = [1, 8];
+/// Seconds that count, for each side in each round.
+const SECONDS: &str = "4";
+/// The medians differ by no more.
+const MOST_DIFFERENCE: f64 = 0.01;
+/// From the start of the process to its first result, at most so many times as long as Python takes.
+const MOST_FIRST: f64 = 0.75;
+
+const PEER: &str = include_str!("runtime_peer.py");
+const NUMPY: &str = "numpy==2.4.6";
+
+/// Times all sides at every batch.
+pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
+    let shell = &project.shell;
+    let nimctl = release_nimctl(project)?;
+    let worker = build_folder(project)?.join("release/nimctl-backend-onnxruntime");
+    execute(cmd!(shell, "{nimctl} toolchain install onnxruntime"))?;
+    let library = read(cmd!(shell, "{nimctl} toolchain path onnxruntime"))?;
+    // The pin of the toolchain is what the folder is called after: `1.32.0-5a34…`.
+    let folder = library.trim().rsplit('/').next().unwrap_or_default();
+    let version = folder.split('-').next().context("the toolchain has no version")?;
+    let peers = format!("onnxruntime=={version}");
+    let packages = python_packages(
+        project,
+        &format!("onnxruntime-{version}-with-numpy"),
+        &[peers, NUMPY.into(), "flatbuffers".into(), "protobuf".into(), "packaging".into()],
+    )?;
+    let size = options.size.as_deref().unwrap_or(SIZE);
+    let graph = model(project, &nimctl, size)?.join("vision.onnx");
+    let rounds = (options.repeat * 4).to_string();
+    let mut misses = Vec::new();
+    for batch in BATCHES {
+        say(&format!("{size}, batch {batch}, {rounds} rounds"));
+        let batch_text = batch.to_string();
+        let found = read(
+            cmd!(shell, "python3 -c {PEER} {worker} {graph} {batch_text} {rounds} {SECONDS}")
+                .env("PYTHONPATH", &packages)
+                .env("NIMCTL_ONNXRUNTIME_LIB", library.trim()),
+        )?;
+        let found: Value = serde_json::from_str(&found).context("the peer printed no JSON")?;
+        let values = |side: &str, what: &str| -> Result<Vec<f64>> {
+            serde_json::from_value(found[side][what].clone()).context("the peer left something out")
+        };
+        println!(
+            "\n{size} image tower, batch {batch}, 2 threads, ONNX Runtime {version}; medians of {rounds} rounds"
+        );
+        println!("{:<28}{:>12}{:>18}", "", "median ms", "first result ms");
+        for (side, name) in
+            [("ours", "our worker"), ("python", "Python"), ("optimized", "ours, optimized ahead")]
+        {
+            let (time, first) = (median(values(side, "median_s")?), median(values(side, "first_s")?));
+            println!("{name:<28}{:>12.2}{:>18.0}", time * 1e3, first * 1e3);
+        }
+        // Round by round: what drifts is the same for both.
+        let ratios = |what| -> Result<Vec<f64>> {
+            let (ours, peers) = (values("ours", what)?, values("python", what)?);
+            Ok(ours.iter().zip(&peers).map(|(ours, peer)| ours / peer).collect())
+        };
+        let (time, first) = (median(ratios("median_s")?), median(ratios("first_s")?));
+        println!("latency: {time:.4} of Python's (1 ± {MOST_DIFFERENCE})");
+        println!("first result: {first:.2} of Python's (at most {MOST_FIRST})");
+        if (time - 1.0).abs() > MOST_DIFFERENCE {
+            misses.push(format!("latency at batch {batch}"));
+        }
+        if first > MOST_FIRST {
+            misses.push(format!("first result at batch {batch}"));
+        }
+    }
+    ensure!(misses.is_empty(), "not met: {}", misses.join(", "));
+    Ok(())
+}
