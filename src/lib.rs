@@ -25,7 +25,8 @@
 //!
 //! [`ops::build`] is this picture as a function. The other operations are parts of it: [`ops::hash_profile`],
 //! [`ops::lower`], [`ops::inspect`], [`ops::synth`]; [`ops::mixed_precision`] is a part of building. On what was built,
-//! [`ops::validate`] checks numbers, and [`ops::select`] chooses for a host.
+//! [`ops::validate`] checks numbers, [`ops::bench`] measures, [`ops::select`] chooses for a host; [`ops::release`] is all of
+//! it in one, for shipping, and [`ops::verify`] checks what was shipped.
 //!
 //! # Layers
 //!
@@ -33,8 +34,8 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`selection`], [`shape_range`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | workers | `src/bin/backend` | one inference library each; talk to the rest by [`worker::protocol`] only |
@@ -49,7 +50,7 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::build`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
+//! Clocks: [`ops::bench`] times first results, [`ops::build`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
 //! time limits; [`digest_cache`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
@@ -71,6 +72,10 @@
 //! | `toolchain.lock.yaml`, built in, or the one of `--toolchain-lock` | `nimctl.toolchain-lock/1` | [`toolchain::Lock`] | read |
 //! | `src/gpu/known_gpus.yaml`, built in | `nimctl.known-gpus/1` | [`gpu`] | read |
 //! | `model_manifest.yaml` | NIM's `2.0`, and the map of 2024 that it had before | [`manifest`], [`yaml`] | both |
+//! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
+//! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
+//! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
+//! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
 //! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
@@ -84,6 +89,7 @@
 //! | a file of devices, `doctor --output json` | `nimctl.devices/1` | [`device`] | both |
 //! | `/sys/bus/pci/devices/*/{vendor,class}` | – | [`nvml`] | read |
 //! | `.npy` tensors | NumPy's format, 1.0 and 2.0 | [`worker::npy`] | both |
+//! | `/proc/cpuinfo`, `/proc/loadavg`, `/sys/…/scaling_governor` | – | [`machine`] | read |
 //! | `/proc/meminfo`, `/proc/self/maps`, `/proc/<worker>/status`, `/proc/<worker>/clear_refs`, `/proc/self/status` | – | `ops/build/jobs/memory.rs`, [`worker`], [`ops::lower`] | read; the last is written |
 //!
 //! `--output json` prints one object whose `schema` is `nimctl.<what>/1`; those views belong to `src/bin/nimctl/commands`.
@@ -100,7 +106,7 @@
 //! * **An async runtime.** A build waits for few processes; threads do.
 //! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
 //! * **Floats in identities.** [`canonical`] refuses them.
-//! * **Benchmarks, publishing.** They come later; a passport says so of itself.
+//! * **Publishing, signatures.** They come later.
 
 pub mod atomic_file;
 pub mod benchmark;

@@ -53,6 +53,9 @@ impl ReportError {
     }
 }
 
+/// Names of profiles that were not built, each with the reason.
+type NotBuilt = Vec<(String, String)>;
+
 /// Collects what the store knows of a recipe's profiles; `options` are those of a build, with the mode `FromStore`.
 ///
 /// # Errors
@@ -79,7 +82,7 @@ pub fn of_release(folder: &Path) -> Result<Collected, ReportError> {
 pub(super) fn sort_out(
     lines: Vec<ProfileLine>,
     store: &Store,
-) -> Result<(Vec<Passport>, Vec<(String, String)>), StoreError> {
+) -> Result<(Vec<Passport>, NotBuilt), StoreError> {
     let (mut profiles, mut not_built) = (Vec::new(), Vec::new());
     for ProfileLine { name, outcome } in lines {
         let why = match outcome {

@@ -67,7 +67,7 @@ fn trade_off(cases: &[&Case]) -> Option<String> {
 fn range(values: impl Iterator<Item = f64>) -> Option<std::ops::Range<f64>> {
     let (low, high) =
         values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
-    (low > 0.0 && low.is_finite() && high.is_finite()).then(|| low * 0.9..high * 1.1)
+    (low > 0.0 && low.is_finite() && high.is_finite()).then_some(low * 0.9..high * 1.1)
 }
 
 fn chart(
