@@ -61,16 +61,17 @@ impl MappedFile {
         &self.bytes
     }
 
+    /// Returns where in the contents a part of them begins; nothing for bytes that are elsewhere.
+    pub(super) fn offset_of(&self, part: &[u8]) -> Option<usize> {
+        let (all, part): (Range<*const u8>, Range<*const u8>) =
+            (self.bytes.as_ptr_range(), part.as_ptr_range());
+        (part.start >= all.start && part.end <= all.end).then(|| part.start as usize - all.start as usize)
+    }
+
     /// Takes the pages of `bytes` out of this process's memory, if they are of this file; reading them again reads
     /// them from the file again. Returns whether they are of this file.
     pub(super) fn release(&self, bytes: &[u8]) -> bool {
-        let Some(mapping) = &self.mapping else { return false };
-        let (all, part): (Range<*const u8>, Range<*const u8>) =
-            (mapping.as_ptr_range(), bytes.as_ptr_range());
-        if part.start < all.start || part.end > all.end {
-            return false;
-        }
-        let offset = part.start as usize - all.start as usize;
+        let (Some(mapping), Some(offset)) = (&self.mapping, self.offset_of(bytes)) else { return false };
         #[expect(unsafe_code, reason = "the kernel counts mapped pages as ours until we give them back")]
         // SAFETY: the mapping is read-only and backed by its file, so pages that are dropped come back with the same
         // bytes.

@@ -4,6 +4,7 @@
 //! demand; [`lower()`](lower::lower) turns an FP32 graph into an FP16 or BF16 one. Weights are never in memory as a
 //! whole: they are read in place from the mapping, and written in pieces.
 
+mod by_reference;
 mod density;
 mod element_type;
 mod error;

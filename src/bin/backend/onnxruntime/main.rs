@@ -5,7 +5,7 @@
 //!
 //! * [`library`]: loads ONNX Runtime, once a process.
 //! * [`session`]: loads graphs, runs them once.
-//! * [`bench`]: runs them against the clock.
+//! * [`mod@bench`]: runs them against the clock.
 
 mod bench;
 mod library;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nimctl::onnx::OnnxFile;
 use nimctl::worker::npy::{ElementType, NpyError, Tensor};
 use nimctl::worker::protocol::{
     ErrorCode, FileKind, Inspection, Problem, RunRequest, RunResult, TensorDescription,
@@ -54,6 +55,11 @@ pub(crate) fn run(
     Ok(RunResult { outputs, load_ms, run_ms })
 }
 
+/// Smaller weights are not worth a mapping.
+const LEAST_IN_PLACE_BYTES: usize = 4096;
+/// ONNX Runtime's name for the folder that external data of a model in memory is relative to.
+const FOLDER_OF_WEIGHTS: &str = "session.model_external_initializers_file_folder_path";
+
 /// Loads a graph for the CPU, with so many threads or as many as ONNX Runtime likes.
 pub(crate) fn load(environment: &Environment, path: &Path, threads: Option<u32>) -> Result<Session, Problem> {
     fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
@@ -62,7 +68,14 @@ pub(crate) fn load(environment: &Environment, path: &Path, threads: Option<u32>)
         if let Some(threads) = threads {
             builder = builder.with_intra_threads(threads as usize)?;
         }
-        builder.commit_from_file(path)
+        // Weights are read where they lie, in the file, in place of being copied several times.
+        let in_place = OnnxFile::open(path).ok().and_then(|file| file.by_reference(LEAST_IN_PLACE_BYTES));
+        match (in_place, path.parent().and_then(Path::to_str)) {
+            (Some(model), Some(folder)) => {
+                builder.with_config_entry(FOLDER_OF_WEIGHTS, folder)?.commit_from_memory(&model)
+            }
+            _ => builder.commit_from_file(path),
+        }
     };
     make().map_err(|error| {
         let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
