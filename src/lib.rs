@@ -34,7 +34,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -76,6 +76,9 @@
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
 //! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
+//! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/1` | [`ops::validate`] | both |
+//! | `<store>/nimctl/origins/<id>.json` | – | [`store`] | both |
+//! | samples: `.npy`, `.npz`, `.jpg`, `.png`, text, `tokenizer.json` | – | [`ops::samples`] | read |
 //! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
@@ -130,6 +133,7 @@ pub mod profile;
 pub mod recipe;
 pub mod release;
 pub mod report;
+pub mod samples;
 pub mod selection;
 pub mod shape_range;
 pub mod source;

@@ -6,8 +6,6 @@
 pub mod search;
 pub mod similarity;
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,46 +63,6 @@ impl Search {
     fn default_evaluations() -> u32 {
         100
     }
-}
-
-/// Where the values of an input come from.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Sample {
-    /// A NumPy file with the whole input, relative to the recipe's folder.
-    Npy(PathBuf),
-    /// Seeded values of a normal distribution, in the input's usual shape.
-    Normal(Normal),
-    /// Seeded whole numbers, evenly distributed, in the input's usual shape.
-    Integers(Integers),
-}
-
-/// A normal distribution.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Normal {
-    /// Its mean.
-    #[serde(default)]
-    pub mean: f64,
-    /// Its standard deviation.
-    #[serde(default = "Normal::default_deviation")]
-    pub standard_deviation: f64,
-}
-
-impl Normal {
-    fn default_deviation() -> f64 {
-        1.0
-    }
-}
-
-/// Evenly distributed whole numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Integers {
-    /// The least.
-    pub low: i64,
-    /// The first number that is too large.
-    pub high: i64,
 }
 
 /// What calibration and search found for one graph.

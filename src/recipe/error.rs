@@ -122,6 +122,9 @@ pub enum RecipeProblem {
         /// What was given.
         min_row_cosine: f64,
     },
+    /// What is demanded of numbers makes no sense.
+    #[error("`validation`: {0}")]
+    Validation(String),
     /// Lowering options where nothing is lowered.
     #[error("`lowering` has no effect in {0}: remove it, or give fp32 an entry of its own without it")]
     LoweringOfFp32(Precision),

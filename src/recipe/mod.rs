@@ -16,11 +16,13 @@ pub use graph_check::GraphMismatch;
 
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
-use crate::mixed_precision::{Calibrate, MixedPrecision, Sample, Search};
+use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{Io, LoweringOptions, Precision, lower};
 use crate::profile::{Backend, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
+use crate::validation::Demands;
 
 /// A checked recipe.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Recipe {
     pub graphs: BTreeMap<String, RecipeGraph>,
     /// The profiles, in the recipe's order, with the matrix written out; their names are unique.
     pub profiles: Vec<ProfileSpec>,
+    /// What is demanded of their numbers.
+    pub validation: Demands,
 }
 
 /// One graph of a recipe.
@@ -57,7 +61,7 @@ impl Recipe {
     /// The first problem, with its line and column in `path` (which is only named, not read).
     pub fn parse(text: &str, path: &str) -> Result<Self, RecipeError> {
         let raw: schema::Recipe = serde_saphyr::from_str(text).map_err(|error| syntax_error(&error, path))?;
-        let schema::Recipe { schema, model, graphs, profiles } = raw;
+        let schema::Recipe { schema, model, graphs, profiles, validation } = raw;
         if schema.value != schema::RECIPE_SCHEMA {
             let newer = schema
                 .value
@@ -83,8 +87,14 @@ impl Recipe {
         for group in profiles.value {
             expand_group(path, group, &mut specs)?;
         }
+        if let Some(demands) = &validation
+            && let Err(problem) = demands.value.check(|graph| graphs.contains_key(graph))
+        {
+            return Err(RecipeProblem::Validation(problem).at_value(path, demands));
+        }
         Ok(Self {
             path: path.into(),
+            validation: validation.map(|demands| demands.value).unwrap_or_default(),
             model: ModelRelease { name: name.value, release: release.value },
             graphs,
             profiles: specs,

@@ -9,10 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::mixed_precision::{Calibrate, Sample, Search};
+use crate::mixed_precision::{Calibrate, Search};
 use crate::onnx::{Io, Precision};
+use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
+use crate::validation::Demands;
 
 /// The schema name that a recipe starts with.
 pub(super) const RECIPE_SCHEMA: &str = "nimctl.recipe/1";
@@ -33,6 +35,9 @@ pub(super) struct Recipe {
     /// The profiles: each entry is a matrix of targets and precisions.
     #[schemars(with = "Vec<ProfileGroup>")]
     pub profiles: Spanned<Vec<Spanned<ProfileGroup>>>,
+    /// What `nimctl validate` demands of the profiles' numbers.
+    #[schemars(with = "Option<Demands>")]
+    pub validation: Option<Spanned<Demands>>,
 }
 
 /// One release of a named model.
@@ -58,7 +63,7 @@ pub(super) struct Graph {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ShapeRange>")]
     pub shapes: BTreeMap<String, Spanned<ShapeRange>>,
-    /// Values for every input, for `calibrate` and `search`.
+    /// Values for every input: to validate and to measure, and for `calibrate` and `search`.
     #[serde(default)]
     pub samples: BTreeMap<String, Sample>,
 }

@@ -21,8 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
 use crate::digest::{Sha256, both_of_chunks};
@@ -304,6 +304,54 @@ impl Store {
         self.root.join("nimctl/bench").join(format!("{id}.npz"))
     }
 
+    /// Returns the outputs of a reference that was computed before: an archive of tensors.
+    ///
+    /// # Errors
+    /// A file that can't be read.
+    pub fn reference(&self, key: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
+        match fs_err::read(self.reference_path(key)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { doing: "reading the store".into(), source }),
+        }
+    }
+
+    /// Remembers the outputs of a reference.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_reference(&self, key: &Sha256, npz: &[u8]) -> Result<(), StoreError> {
+        atomic_file::write(&self.reference_path(key), npz).map_err(|source| self.unwritable(source))
+    }
+
+    fn reference_path(&self, key: &Sha256) -> PathBuf {
+        self.root.join("nimctl/references").join(format!("{}.npz", key.to_hex()))
+    }
+
+    /// Returns the recipe that a profile was built from on this machine, if that is known.
+    ///
+    /// # Errors
+    /// A file that can't be read.
+    pub fn origin(&self, id: &ProfileId) -> Result<Option<PathBuf>, StoreError> {
+        let origin: Option<Origin> = self.read_json(&self.origin_path(id))?;
+        Ok(origin.map(|Origin { recipe }| recipe))
+    }
+
+    /// Remembers which recipe a profile was built from: to go by its id later.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_origin(&self, id: &ProfileId, recipe: &Path) -> Result<(), StoreError> {
+        if self.origin(id)?.as_deref() == Some(recipe) {
+            return Ok(());
+        }
+        self.write_json(&self.origin_path(id), &Origin { recipe: recipe.into() })
+    }
+
+    fn origin_path(&self, id: &ProfileId) -> PathBuf {
+        self.root.join("nimctl/origins").join(format!("{id}.json"))
+    }
+
     /// Returns which nodes of a graph were found to need FP32, if that is known.
     ///
     /// # Errors
@@ -365,6 +413,12 @@ impl Store {
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
+}
+
+/// Where a profile came from on this machine. Not in its passport: it says nothing about the profile elsewhere.
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    recipe: PathBuf,
 }
 
 /// Returns the reason in words, a line for each change.

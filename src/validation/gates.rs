@@ -1,6 +1,6 @@
 //! The gates themselves: numbers in, results out.
 
-use super::{GateResult, TIE, Thresholds};
+use super::{GateResult, TIE, Thresholds, Tolerance};
 use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
 
 /// How many near rows `top_10` looks at.
@@ -95,15 +95,46 @@ pub fn output_gates(
     found: &Floats,
     thresholds: &Thresholds,
 ) -> Vec<GateResult> {
+    let (cosine, worst) = least_row_cosine(&reference.values, &found.values, reference.row_length());
+    vec![
+        finite_gate(subject, shapes, found),
+        at_least("row_cosine", subject, shapes, cosine, thresholds.row_cosine, Some(worst)),
+    ]
+}
+
+fn finite_gate(subject: &str, shapes: &str, found: &Floats) -> GateResult {
     let first = found.values.iter().position(|value| !value.is_finite());
     let row = first.map(|position| position / found.row_length());
     let part = found.values.iter().filter(|value| value.is_finite()).count() as f64
         / found.values.len().max(1) as f64;
     let part = if found.values.is_empty() { 1.0 } else { part };
-    let (cosine, worst) = least_row_cosine(&reference.values, &found.values, reference.row_length());
+    at_least("finite", subject, shapes, part, 1.0, row)
+}
+
+/// Holds one output against the reference's value by value: the largest difference is told as a part of what is allowed.
+pub fn tolerance_gates(
+    subject: &str,
+    shapes: &str,
+    reference: &Floats,
+    found: &Floats,
+    tolerance: Tolerance,
+) -> Vec<GateResult> {
+    let Tolerance { absolute, relative } = tolerance;
+    let mut worst = (0.0, 0);
+    for (position, (a, b)) in reference.values.iter().zip(&found.values).enumerate() {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        let part = match ((a - b).abs(), absolute + relative * a.abs()) {
+            (0.0, _) => 0.0,
+            (difference, allowed) => difference / allowed,
+        };
+        let part = if part.is_nan() { f64::INFINITY } else { part };
+        if part > worst.0 {
+            worst = (part, position / reference.row_length());
+        }
+    }
     vec![
-        at_least("finite", subject, shapes, part, 1.0, row),
-        at_least("row_cosine", subject, shapes, cosine, thresholds.row_cosine, Some(worst)),
+        finite_gate(subject, shapes, found),
+        at_most("tolerance", subject, shapes, worst.0, 1.0, Some(worst.1)),
     ]
 }
 
@@ -214,7 +245,7 @@ fn transposed(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
     (0..width).map(|column| matrix.iter().map(|row| row[column]).collect()).collect()
 }
 
-fn length(row: &[f32]) -> f64 {
+pub(super) fn length(row: &[f32]) -> f64 {
     row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }
 
@@ -296,6 +327,28 @@ mod tests {
         failed(&gates, &["norm_ratio"]);
         assert_eq!(gates[2].worst_row, Some(4));
         assert!((gates[2].value.unwrap() - 0.02).abs() < 1e-6);
+    }
+
+    #[test]
+    fn values_within_a_tolerance() {
+        let reference = floats(1);
+        let mut found = reference.clone();
+        let value = found.values[5 * WIDTH];
+        found.values[5 * WIDTH] = value + 0.02;
+        let gates = |absolute, relative| {
+            tolerance_gates("x", "opt", &reference, &found, Tolerance { absolute, relative })
+        };
+        failed(&gates(0.021, 0.0), &[]);
+        failed(&gates(0.0, 0.03 / f64::from(value.abs())), &[]);
+        let gates = gates(0.01, 0.0);
+        failed(&gates, &["tolerance"]);
+        assert_eq!(gates[1].worst_row, Some(5));
+        assert!((gates[1].value.unwrap() - 2.0).abs() < 1e-3, "{gates:?}");
+        // Where nothing is allowed, equal values still pass.
+        let exact = Tolerance { absolute: 0.0, relative: 0.0 };
+        failed(&tolerance_gates("x", "opt", &reference, &reference, exact), &[]);
+        found.values[0] = f32::NAN;
+        failed(&tolerance_gates("x", "opt", &reference, &found, exact), &["finite", "tolerance"]);
     }
 
     /// A text tower of another seed, whose own reference is of that seed too: only both towers together show it.

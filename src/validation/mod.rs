@@ -13,17 +13,23 @@
 //! | `cross_modal` | the largest difference of a cosine between image and text | ≤ 0.01 | it moves a zero-shot probability by one part in a hundred at most |
 //! | `top_1` | the part of rows whose nearest row of the other tower is the reference's | ≥ 0.99 | |
 //! | `top_10` | the part of the ten nearest that are the reference's | ≥ 0.99 | |
+//! | `tolerance` | the largest difference of a value, as a part of what is allowed, for outputs the recipe names | ≤ 1 | the recipe |
+//! | `zero_shot` | the part of a labelled set that is given its own class | the reference's − 0.01 | NV-CLIP's own FP16 engines lose 0.0096 |
 //! | `batch_invariance` | the least cosine of rows run alone with the same rows in a batch | ≥ 0.999 | kernels differ by batch, answers must not |
 //!
 //! Rankings count ties as equal: a row that the reference ranks behind its own choice by no more than
 //! [`TIE`] is no disagreement, since rounding alone can swap the two.
 
+mod demands;
 mod gates;
+mod zero_shot;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use gates::{Floats, batch_gate, cross_modal_gates, embedding_gates, output_gates};
+pub use demands::{CLASS_IN_PROMPT, Demands, Tolerance, ZeroShot};
+pub use gates::{Floats, batch_gate, cross_modal_gates, embedding_gates, output_gates, tolerance_gates};
+pub use zero_shot::{LabelledSet, zero_shot_gate};
 
 /// Two cosines that differ by no more are one rank.
 pub const TIE: f64 = 1e-3;
@@ -66,7 +72,7 @@ pub struct GateResult {
     pub gate: String,
     /// What it was held against: `vision/LOGITS_PER_IMAGE`, `vision × text`.
     pub subject: String,
-    /// Which shapes were run: `min`, `opt` or `max`.
+    /// Which shapes were run: `min`, `opt` or `max`; `labelled` for the set of `zero_shot`.
     pub shapes: String,
     /// What was found; nothing where it can't be said, of values that are not finite.
     pub value: Option<f64>,
@@ -80,7 +86,7 @@ pub struct GateResult {
 
 /// Returns whether a gate's value has to stay below its threshold; those of the others have to reach it.
 pub fn gate_is_bound_above(gate: &str) -> bool {
-    matches!(gate, "norm_ratio" | "cross_modal")
+    matches!(gate, "norm_ratio" | "cross_modal" | "tolerance")
 }
 
 /// What was done to validate a profile, and what came of it.

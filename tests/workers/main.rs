@@ -16,3 +16,4 @@ mod support;
 mod tensorrt;
 mod tensorrt_rtx;
 mod validation;
+mod validation_inputs;

@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nimctl::mixed_precision::{Calibrate, MixedPrecision, MixedPrecisionReport, Normal, Sample, Search};
+use nimctl::mixed_precision::{Calibrate, MixedPrecision, MixedPrecisionReport, Search};
 use nimctl::onnx::proto::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, dimension, type_proto,
 };
 use nimctl::onnx::{LoweringOptions, OnnxFile, Precision};
-use nimctl::ops::mixed_precision::{MixedPrecisionError, Runner, Subject, find};
+use nimctl::ops::mixed_precision::{MixedPrecisionError, Runner, find};
+use nimctl::ops::samples::Subject;
+use nimctl::samples::{Normal, Sample};
 use nimctl::synth::weights::write_normal;
 use nimctl::worker::host::{BackendCommand, Cancel};
 use prost::Message as _;

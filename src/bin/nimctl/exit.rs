@@ -101,7 +101,6 @@ failures!(
     nimctl::ops::read_manifest::ReadManifestError,
     nimctl::ops::release::ReleaseError,
     nimctl::ops::report::ReportError,
-    nimctl::ops::validate::ValidateError,
     nimctl::store::StoreError,
     nimctl::worker::error::WorkerError,
 );
@@ -140,6 +139,13 @@ impl From<nimctl::recipe::RecipeError> for Failure {
 
 impl From<nimctl::ops::build::BuildError> for Failure {
     fn from(error: nimctl::ops::build::BuildError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
+    }
+}
+
+impl From<nimctl::ops::validate::ValidateError> for Failure {
+    fn from(error: nimctl::ops::validate::ValidateError) -> Self {
         let hint = error.hint();
         Self::new(error.kind(), error).hint(hint)
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::error_kind::ErrorKind;
 use crate::ops::build::BuildError;
-use crate::ops::mixed_precision::MixedPrecisionError;
+use crate::ops::samples::SamplesError;
 use crate::store::StoreError;
 
 /// Why nothing can be measured.
@@ -19,7 +19,7 @@ pub enum BenchError {
         /// The graph.
         graph: String,
         /// Why they can't be used.
-        source: MixedPrecisionError,
+        source: SamplesError,
     },
     /// A batch that a graph doesn't take.
     #[error("graph `{graph}`: {reason}")]

@@ -4,7 +4,6 @@
 //! several profiles, a round measures each of them before the next round begins, in turning order: what drifts on the
 //! machine drifts for all of them, and they can be compared.
 
-mod archive;
 mod error;
 mod rounds;
 
@@ -15,19 +14,19 @@ pub use error::BenchError;
 use rounds::Subject;
 
 use super::build::{self, BuildOptions, BuildReport, Outcome};
-use super::mixed_precision::samples::{self, Shapes};
+use super::samples::{self, Shapes};
 use super::validate;
 use crate::benchmark::{
     BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Case, Comparison, Settings, compare_cases,
 };
 use crate::error_kind::ErrorKind;
-use crate::mixed_precision::Sample;
 use crate::passport::{BenchStatus, Passport};
 use crate::profile::ModelRelease;
 use crate::recipe::Recipe;
+use crate::samples::Sample;
 use crate::stats::{LEAST_ROUNDS, Pairing};
 use crate::store::Store;
-use crate::worker::npy::Tensor;
+use crate::worker::npy::{Tensor, archive};
 
 /// A machine that runs so many processes for each of its cores, on average, is too busy to measure on.
 const BUSY: f64 = 0.3;
@@ -149,7 +148,7 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
     let mut cases = Vec::new();
     for (graph, source) in &graphs {
         let recipe_graph = &recipe.graphs[graph];
-        let subject = super::mixed_precision::Subject {
+        let subject = samples::Subject {
             file: &source.file,
             samples: &recipe_graph.samples,
             sample_folder: validate::sample_folder(&build_options.recipe),
@@ -180,7 +179,7 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
         let status = BenchStatus::Measured(benchmark);
         store.put_samples(
             &passport.id,
-            &archive::npz(&samples)
+            &archive::write(&samples)
                 .map_err(|source| BenchError::Io { doing: "packing samples".into(), source })?,
         )?;
         passport.bench = status.clone();
@@ -244,9 +243,9 @@ fn subject(name: &str, passport: Passport, store: &Store) -> Result<Subject, Ben
 }
 
 /// Returns the shapes to measure in: those of the batches that were asked for, else the least and the usual ones.
-fn shapes_of(subject: &super::mixed_precision::Subject<'_>, batches: &[u64]) -> Result<Vec<Shapes>, String> {
+fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shapes>, String> {
     let ranges: Vec<_> = subject.shapes.values().collect();
-    let from_files = subject.samples.values().any(|sample| matches!(sample, Sample::Npy(_)));
+    let from_files = subject.samples.values().any(Sample::has_its_own_shape);
     // Files have the shape that they have, and so has a graph without ranges.
     if ranges.is_empty() || from_files {
         return Ok(vec![Shapes::Usual]);

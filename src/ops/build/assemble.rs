@@ -215,7 +215,13 @@ fn put_together(
     };
     let passport = match options.mode {
         Mode::FromStore => store.passport_path(&id),
-        Mode::Build | Mode::DryRun => store.put_profile(&passport, &json, &files)?,
+        Mode::Build | Mode::DryRun => {
+            // A recipe that can't be resolved was read a moment ago: then its id alone is no way to it.
+            if let Ok(recipe) = fs_err::canonicalize(&options.recipe) {
+                store.put_origin(&id, &recipe)?;
+            }
+            store.put_profile(&passport, &json, &files)?
+        }
     };
 
     let mut manifest_files: BTreeMap<String, ManifestFile> = files

@@ -13,7 +13,8 @@ use crate::canonical;
 use crate::digest::Sha256;
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
-use crate::ops::mixed_precision::{Runner, Subject, describe, find};
+use crate::ops::mixed_precision::{Runner, find};
+use crate::ops::samples::{Subject, describe};
 use crate::profile::{Backend, ProfileSpec};
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -85,7 +86,7 @@ pub(super) fn resolve(
                 lowering: &spec.lowering,
                 lowering_version: LOWERING_VERSION,
                 asked: format!("{:?}", spec.mixed_precision),
-                samples: describe(&subject).map_err(failed)?,
+                samples: describe(&subject).map_err(|source| failed(source.into()))?,
                 runtime: runtime.clone(),
             })?;
             let report = match store.mixed_precision(&key)? {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{MixedPrecisionError, Runner, Subject, samples};
+use super::{MixedPrecisionError, Runner};
 use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
 use crate::onnx::lower::{MAGNITUDES, ObservedValue, emulate, observe};
 use crate::onnx::{LoweringOptions, OnnxFile};
+use crate::ops::samples::{self, Subject};
 use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::RunRequest;

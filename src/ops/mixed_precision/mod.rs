@@ -6,36 +6,21 @@
 mod error;
 mod journal;
 mod measure;
-pub(super) mod samples;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::MixedPrecisionError;
 use journal::Journal;
 use measure::Measure;
-pub use samples::describe;
 
 use crate::mixed_precision::search::{Verdict, smallest_passing};
-use crate::mixed_precision::{KeptForAccuracy, MixedPrecision, MixedPrecisionReport, OutOfRange, Sample};
+use crate::mixed_precision::{KeptForAccuracy, MixedPrecision, MixedPrecisionReport, OutOfRange};
 use crate::onnx::lower::{LoweredNode, lowered_nodes};
-use crate::onnx::{LoweringOptions, OnnxFile, Precision};
-use crate::shape_range::ShapeRange;
+use crate::onnx::{LoweringOptions, Precision};
+use crate::ops::samples::Subject;
 use crate::worker::host::{BackendCommand, Cancel};
-
-/// One graph, and what it is run on.
-#[derive(Debug)]
-pub struct Subject<'a> {
-    /// The graph in FP32.
-    pub file: &'a OnnxFile,
-    /// Where its inputs come from.
-    pub samples: &'a BTreeMap<String, Sample>,
-    /// The folder that files of samples are relative to.
-    pub sample_folder: &'a Path,
-    /// Shape ranges: seeded samples have the usual shape.
-    pub shapes: &'a BTreeMap<String, ShapeRange>,
-}
 
 /// Where and how graphs are run.
 #[derive(Debug)]

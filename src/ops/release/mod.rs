@@ -24,7 +24,6 @@ use crate::profile::ModelRelease;
 use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
 use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
-use crate::validation::Thresholds;
 
 /// What is in a passport where nothing was measured on purpose.
 const NO_BENCH: &str = "the release was made without measuring";
@@ -109,7 +108,7 @@ pub fn release(
     let model = ModelRelease { name, release };
 
     on_step("validating");
-    validate(&bench_options.build, &Thresholds::default(), &|profile| {
+    validate(&bench_options.build, None, &|profile| {
         on_step(&format!("validating: {} was {}", profile.name, profile.status.word()));
     })?;
     let mut comparisons = Vec::new();

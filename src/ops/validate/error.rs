@@ -1,11 +1,13 @@
 //! What can go wrong while a recipe's profiles are validated.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
 use crate::ops::build::BuildError;
-use crate::ops::mixed_precision::MixedPrecisionError;
+use crate::ops::read_manifest::ReadManifestError;
+use crate::ops::samples::SamplesError;
 use crate::store::StoreError;
 use crate::worker::error::WorkerError;
 
@@ -21,7 +23,7 @@ pub enum ValidateError {
         /// The graph.
         graph: String,
         /// Why they can't be used.
-        source: MixedPrecisionError,
+        source: SamplesError,
     },
     /// A graph.
     #[error(transparent)]
@@ -45,6 +47,48 @@ pub enum ValidateError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A manifest.
+    #[error(transparent)]
+    Manifest(#[from] ReadManifestError),
+    /// A manifest whose ids are of another kind.
+    #[error("{}: profile id `{id}` is none of nimctl's", path.display())]
+    ForeignId {
+        /// The manifest.
+        path: PathBuf,
+        /// The id.
+        id: String,
+    },
+    /// A manifest or an id that nothing is known of.
+    #[error("{name} names no profile that was built on this machine: nimctl does not know its recipe")]
+    NoOrigin {
+        /// What the user named.
+        name: String,
+    },
+    /// Things of several recipes.
+    #[error(
+        "these are profiles of several recipes ({}): validate one recipe at a time",
+        .recipes.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    SeveralRecipes {
+        /// The recipes.
+        recipes: Vec<PathBuf>,
+    },
+    /// A labelled set that can't be used.
+    #[error("`validation.zero_shot`: `{place}`: {reason}")]
+    ZeroShot {
+        /// `graph/input`.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A row that can't be replayed.
+    #[error("cannot replay {place}: {reason}")]
+    Replay {
+        /// `graph/shapes/row`.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
     /// One profile can't be run; the others can.
     #[error("{0}")]
     Profile(String),
@@ -62,9 +106,24 @@ impl ValidateError {
             Self::Onnx(source) => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Reference { source, .. } => source.kind(),
-            Self::Io { .. } => ErrorKind::Input,
+            Self::Manifest(source) => source.kind(),
+            Self::Io { .. }
+            | Self::ForeignId { .. }
+            | Self::NoOrigin { .. }
+            | Self::SeveralRecipes { .. }
+            | Self::ZeroShot { .. }
+            | Self::Replay { .. } => ErrorKind::Input,
             Self::Profile(_) => ErrorKind::Refused,
             Self::Cancelled => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns what to do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Build(source) => source.hint(),
+            Self::NoOrigin { .. } => Some("name the recipe, or run `nimctl build` with it first".into()),
+            _ => None,
         }
     }
 }

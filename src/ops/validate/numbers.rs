@@ -1,24 +1,40 @@
-//! Runs graphs on the recipe's samples in the `onnxruntime` worker, each kind of graph once.
+//! Runs graphs on their inputs in the `onnxruntime` worker, each kind of graph once; the FP32 graph's outputs are kept in
+//! the store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{ValidateError, sample_folder};
+use serde::Serialize;
+
+use super::ValidateError;
+use super::inputs::{ALONE, CASES, Files, GraphInputs, Labelled, write};
+use crate::canonical;
+use crate::digest::Sha256;
 use crate::onnx::lower::emulate;
-use crate::onnx::{LoweringOptions, OnnxFile};
+use crate::onnx::{GraphDigest, LoweringOptions};
+use crate::ops::build::sources::SourceGraph;
 use crate::ops::build::{BuildOptions, mixed_precision};
-use crate::ops::mixed_precision::Subject;
-use crate::ops::mixed_precision::samples::{self, Shapes};
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::validation::Floats;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
-use crate::worker::npy::Tensor;
+use crate::worker::npy::{Tensor, archive};
 use crate::worker::protocol::RunRequest;
 
-/// The shapes that inputs are run in, and what results call them.
-const CASES: [(&str, Shapes); 3] = [("min", Shapes::Least), ("opt", Shapes::Usual), ("max", Shapes::Largest)];
+/// The schema of a reference's key.
+const REFERENCE_SCHEMA: &str = "nimctl.reference/1";
+/// What the labelled set is called in a reference's archive.
+const LABELLED: &str = "labelled";
+
+/// Everything that decides what the FP32 graph gives.
+#[derive(Serialize)]
+struct ReferenceKey<'a> {
+    schema: &'static str,
+    graph: &'a GraphDigest,
+    runtime: &'a str,
+    inputs: BTreeMap<String, Sha256>,
+}
 
 /// What a graph made of the samples.
 #[derive(Clone, Debug, Default)]
@@ -27,14 +43,53 @@ pub(super) struct Outputs {
     pub cases: BTreeMap<&'static str, BTreeMap<String, Floats>>,
     /// The outputs of the first rows of the usual shapes, run alone.
     pub alone: BTreeMap<String, Floats>,
+    /// The embeddings of the labelled set, if the graph has one.
+    pub labelled: Option<Floats>,
 }
 
 impl Outputs {
     /// Returns the one embedding that the graph gives; nothing if it gives none or several.
     pub(super) fn embedding(&self, case: &str) -> Option<&Floats> {
-        let mut found = self.cases.get(case)?.values().filter(|floats| floats.is_embedding());
-        found.next().filter(|_| found.next().is_none())
+        only_embedding(self.cases.get(case)?)
     }
+
+    fn to_npz(&self) -> Option<Vec<u8>> {
+        let mut tensors = BTreeMap::new();
+        let tensor = |floats: &Floats| Tensor::new(&floats.shape, &floats.values).ok();
+        let cases = self.cases.iter().map(|(case, outputs)| (*case, outputs));
+        for (case, outputs) in cases.chain([(ALONE, &self.alone)]) {
+            for (name, floats) in outputs {
+                tensors.insert(format!("{case}/{name}"), tensor(floats)?);
+            }
+        }
+        if let Some(floats) = &self.labelled {
+            tensors.insert(LABELLED.into(), tensor(floats)?);
+        }
+        archive::write(&tensors).ok()
+    }
+
+    /// Returns nothing if the bytes aren't what [`Self::to_npz`] wrote: then it is computed again.
+    fn of_npz(bytes: &[u8]) -> Option<Self> {
+        let mut outputs = Self::default();
+        for (name, tensor) in archive::read_all(bytes).ok()? {
+            let floats = Floats { values: tensor.elements::<f32>()?, shape: tensor.shape().to_vec() };
+            match name.split_once('/') {
+                None if name == LABELLED => outputs.labelled = Some(floats),
+                Some((ALONE, output)) => _ = outputs.alone.insert(output.into(), floats),
+                Some((case, output)) => {
+                    let (case, _) = CASES.into_iter().find(|known| known.0 == case)?;
+                    outputs.cases.entry(case).or_default().insert(output.into(), floats);
+                }
+                None => return None,
+            }
+        }
+        (outputs.cases.len() == CASES.len()).then_some(outputs)
+    }
+}
+
+fn only_embedding(outputs: &BTreeMap<String, Floats>) -> Option<&Floats> {
+    let mut found = outputs.values().filter(|floats| floats.is_embedding());
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// A model that lies in a folder of its own, gone when dropped.
@@ -46,15 +101,16 @@ pub(super) struct Model {
 
 /// A worker with inputs, and what it computed so far.
 pub(super) struct Numbers<'a> {
-    graphs: BTreeMap<&'a str, &'a OnnxFile>,
+    graphs: &'a BTreeMap<String, SourceGraph>,
+    store: Store,
     command: BackendCommand,
     limits: Limits,
     cancel: Cancel,
     worker: Option<Worker>,
     runtime: String,
     folder: tempfile::TempDir,
-    /// Input files by graph and shapes; `alone` is the fourth of them.
-    inputs: BTreeMap<(String, &'static str), BTreeMap<String, PathBuf>>,
+    inputs: BTreeMap<String, GraphInputs>,
+    labelled: Option<Labelled>,
     references: BTreeMap<String, Outputs>,
     emulated: BTreeMap<(String, LoweringOptions), Outputs>,
 }
@@ -63,30 +119,18 @@ impl<'a> Numbers<'a> {
     /// Starts the worker, and writes the inputs of every graph.
     pub(super) fn start(
         recipe: &'a Recipe,
-        graphs: BTreeMap<&'a str, &'a OnnxFile>,
+        graphs: &'a BTreeMap<String, SourceGraph>,
         options: &BuildOptions,
     ) -> Result<Self, ValidateError> {
         let (command, _) = mixed_precision::runtime(options)?;
-        let folder = Store::open(&options.store)?.work_folder()?;
-        let mut inputs = BTreeMap::new();
-        for (name, file) in &graphs {
-            let graph = &recipe.graphs[*name];
-            let subject = Subject {
-                file,
-                samples: &graph.samples,
-                sample_folder: sample_folder(&options.recipe),
-                shapes: &graph.shapes,
-            };
-            for (case, shapes) in CASES.into_iter().chain([("alone", Shapes::UsualAlone)]) {
-                let place = folder.path().join(format!("{name}-{case}"));
-                let written = samples::write(&subject, shapes, &place)
-                    .map_err(|source| ValidateError::Samples { graph: (*name).into(), source })?;
-                inputs.insert(((*name).to_owned(), case), written);
-            }
-        }
+        // The folder of references and the work folder are made here.
+        let store = Store::open(&options.store)?;
+        let folder = store.work_folder()?;
+        let (inputs, labelled) = write(recipe, graphs, options, folder.path())?;
         let limits = Limits { request_timeout: options.job_timeout, ..Limits::default() };
         let mut numbers = Self {
             graphs,
+            store,
             command,
             limits,
             cancel: options.cancel.clone(),
@@ -94,6 +138,7 @@ impl<'a> Numbers<'a> {
             runtime: String::new(),
             folder,
             inputs,
+            labelled,
             references: BTreeMap::new(),
             emulated: BTreeMap::new(),
         };
@@ -111,29 +156,55 @@ impl<'a> Numbers<'a> {
         &self.runtime
     }
 
-    /// Returns what the FP32 graph gives.
+    /// Returns what the rows of the labelled set mean, if there is one.
+    pub(super) fn labelled(&self) -> Option<&Labelled> {
+        self.labelled.as_ref()
+    }
+
+    /// Returns the files of one run.
+    pub(super) fn files(&self, graph: &str, case: &str) -> Option<&Files> {
+        self.inputs.get(graph)?.cases.get(case)
+    }
+
+    /// Returns what the FP32 graph gives: from the store, if it is known there for the same graph, inputs and runtime.
     pub(super) fn reference(&mut self, graph: &str) -> Result<Outputs, ValidateError> {
         if let Some(known) = self.references.get(graph) {
             return Ok(known.clone());
         }
-        let path = self.graphs[graph].path();
-        let path = fs_err::canonicalize(path).unwrap_or_else(|_| path.into());
-        let outputs = self
-            .run(graph, &path)
-            .map_err(|source| ValidateError::Reference { graph: graph.into(), source })?;
-        for (case, floats) in
-            outputs.cases.iter().flat_map(|(case, outputs)| outputs.iter().map(move |o| (case, o)))
-        {
-            let (name, floats) = floats;
-            if floats.values.iter().any(|value| !value.is_finite()) {
-                let message = format!(
-                    "output `{name}` of graph `{graph}` is not finite in FP32 ({case} shapes): give other samples"
-                );
-                return Err(ValidateError::Profile(message));
+        let key = self.reference_key(graph)?;
+        let outputs = match self.store.reference(&key)?.and_then(|bytes| Outputs::of_npz(&bytes)) {
+            Some(known) => known,
+            None => {
+                let outputs = self
+                    .run(graph, &self.reference_path(graph))
+                    .map_err(|source| ValidateError::Reference { graph: graph.into(), source })?;
+                check_finite(graph, &outputs)?;
+                if let Some(npz) = outputs.to_npz() {
+                    self.store.put_reference(&key, &npz)?;
+                }
+                outputs
             }
-        }
+        };
         self.references.insert(graph.into(), outputs.clone());
         Ok(outputs)
+    }
+
+    /// Returns where the FP32 graph is.
+    pub(super) fn reference_path(&self, graph: &str) -> PathBuf {
+        let path = self.graphs[graph].file.path();
+        fs_err::canonicalize(path).unwrap_or_else(|_| path.into())
+    }
+
+    fn reference_key(&self, graph: &str) -> Result<Sha256, ValidateError> {
+        let inputs = self.inputs[graph]
+            .digests()
+            .map_err(|source| ValidateError::Io { doing: "reading the inputs".into(), source })?;
+        let graph = &self.graphs[graph].digest;
+        let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runtime: &self.runtime, inputs };
+        canonical::digest(&key).map_err(|error| ValidateError::Io {
+            doing: "naming a reference".into(),
+            source: std::io::Error::other(error),
+        })
     }
 
     /// Returns what the lowered graph gives, with its precision emulated; profiles that share a lowering share it.
@@ -146,25 +217,32 @@ impl<'a> Numbers<'a> {
         if let Some(known) = self.emulated.get(&key) {
             return Ok(known.clone());
         }
-        let place = tempfile::tempdir_in(self.folder.path())
-            .map_err(|source| ValidateError::Io { doing: "making a folder for a graph".into(), source })?;
-        let model = place.path().join("model.onnx");
-        emulate(self.graphs[graph], lowering, &model)?;
-        let outputs = self.of_path(graph, &model)?;
+        let model = self.emulated_model(graph, lowering)?;
+        let outputs = self.of_file(graph, &model)?;
         self.emulated.insert(key, outputs.clone());
         Ok(outputs)
     }
 
-    /// Returns what a profile's own file gives.
-    pub(super) fn of_file(&mut self, graph: &str, model: &Model) -> Result<Outputs, ValidateError> {
-        self.of_path(graph, &model.path)
+    /// Writes the lowered graph, with its precision emulated.
+    pub(super) fn emulated_model(
+        &self,
+        graph: &str,
+        lowering: &LoweringOptions,
+    ) -> Result<Model, ValidateError> {
+        let folder = tempfile::tempdir_in(self.folder.path())
+            .map_err(|source| ValidateError::Io { doing: "making a folder for a graph".into(), source })?;
+        let path = folder.path().join("model.onnx");
+        emulate(&self.graphs[graph].file, lowering, &path)?;
+        Ok(Model { path, _folder: folder })
     }
 
-    fn of_path(&mut self, graph: &str, path: &Path) -> Result<Outputs, ValidateError> {
+    /// Returns what a profile's own file gives, or one that stands for it.
+    pub(super) fn of_file(&mut self, graph: &str, model: &Model) -> Result<Outputs, ValidateError> {
         if self.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
-        self.run(graph, path).map_err(|error| ValidateError::Profile(format!("graph `{graph}`: {error}")))
+        let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
+        self.run(graph, &model.path).map_err(failed)
     }
 
     /// Returns a worker that can take a request: one that crashed is replaced.
@@ -181,20 +259,45 @@ impl<'a> Numbers<'a> {
     fn run(&mut self, graph: &str, path: &Path) -> Result<Outputs, WorkerError> {
         let mut outputs = Outputs::default();
         for (case, _) in CASES {
-            let found = self.run_case(graph, case, path)?;
-            outputs.cases.insert(case, found);
+            let files = self.inputs[graph].cases[case].clone();
+            outputs.cases.insert(case, self.run_on(files, path)?);
         }
-        outputs.alone = self.run_case(graph, "alone", path)?;
+        let files = self.inputs[graph].cases[ALONE].clone();
+        outputs.alone = self.run_on(files, path)?;
+        if let Some((pieces, rows)) = self.inputs[graph].labelled.clone() {
+            outputs.labelled = self.run_labelled(pieces, rows, path)?;
+        }
         Ok(outputs)
     }
 
-    fn run_case(
+    /// Runs the pieces of the labelled set, and puts the rows of their embedding together.
+    fn run_labelled(
         &mut self,
-        graph: &str,
-        case: &'static str,
+        pieces: Vec<Files>,
+        rows: usize,
+        path: &Path,
+    ) -> Result<Option<Floats>, WorkerError> {
+        let mut whole: Option<Floats> = None;
+        for files in pieces {
+            let outputs = self.run_on(files, path)?;
+            let Some(piece) = only_embedding(&outputs) else { return Ok(None) };
+            match &mut whole {
+                None => whole = Some(piece.clone()),
+                Some(whole) => {
+                    whole.values.extend(&piece.values);
+                    whole.shape[0] += piece.shape[0];
+                }
+            }
+        }
+        Ok(whole.map(|whole| whole.first_rows(rows)))
+    }
+
+    /// Runs a graph once.
+    pub(super) fn run_on(
+        &mut self,
+        inputs: Files,
         path: &Path,
     ) -> Result<BTreeMap<String, Floats>, WorkerError> {
-        let inputs = self.inputs[&(graph.to_owned(), case)].clone();
         let cancel = self.cancel.clone();
         let lost = |source| WorkerError::CannotStart { path: path.into(), source };
         let folder = tempfile::tempdir_in(self.folder.path()).map_err(lost)?;
@@ -214,4 +317,19 @@ impl<'a> Numbers<'a> {
         }
         Ok(outputs)
     }
+}
+
+/// Fails if the reference itself is no measure.
+fn check_finite(graph: &str, outputs: &Outputs) -> Result<(), ValidateError> {
+    for (case, outputs) in &outputs.cases {
+        for (name, floats) in outputs {
+            if floats.values.iter().any(|value| !value.is_finite()) {
+                let message = format!(
+                    "output `{name}` of graph `{graph}` is not finite in FP32 ({case} shapes): give other samples"
+                );
+                return Err(ValidateError::Profile(message));
+            }
+        }
+    }
+    Ok(())
 }

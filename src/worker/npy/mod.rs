@@ -4,6 +4,8 @@
 //! that type is read as `bfloat16`. Big-endian and Fortran-ordered arrays are refused; `numpy.ascontiguousarray` and
 //! `astype` make them readable.
 
+pub mod archive;
+
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -230,14 +232,34 @@ impl Tensor {
         }
         let mut bytes = Vec::new();
         io::Read::take(&mut file, data.len()).read_to_end(&mut bytes).map_err(NpyError::Io)?;
-        let Header { element_type, shape, size_bytes } = Header::parse(&bytes).map_err(bad)?;
+        Self::from_npy(bytes).map_err(bad)
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// In words: what is wrong with them.
+    pub fn from_npy(mut bytes: Vec<u8>) -> Result<Self, String> {
+        let Header { element_type, shape, size_bytes } = Header::parse(&bytes)?;
         let expected = element_count(&shape).and_then(|count| count.checked_mul(element_type.size_bytes()));
         let found = bytes.len() - size_bytes;
         if expected != Some(found) {
-            return Err(bad(format!("{found} bytes of data for {} of shape {shape:?}", element_type.name())));
+            return Err(format!("{found} bytes of data for {} of shape {shape:?}", element_type.name()));
         }
         bytes.drain(..size_bytes);
         Ok(Self { element_type, shape, bytes })
+    }
+
+    /// Returns `count` rows from `first` on, or as many as there are; a row is all that the first dimension doesn't count.
+    #[must_use]
+    pub fn rows(&self, first: usize, count: usize) -> Self {
+        let Some((&rows, rest)) = self.shape.split_first() else { return self.clone() };
+        let row_bytes = rest.iter().product::<usize>() * self.element_type.size_bytes();
+        let first = first.min(rows);
+        let count = count.min(rows - first);
+        let shape = std::iter::once(count).chain(rest.iter().copied()).collect();
+        let bytes = self.bytes[first * row_bytes..(first + count) * row_bytes].to_vec();
+        Self { element_type: self.element_type, shape, bytes }
     }
 
     /// Writes a file, whole or not at all.

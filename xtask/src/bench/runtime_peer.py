@@ -1,12 +1,15 @@
-"""Times our worker beside Python's onnxruntime on the same graph, in turns, and prints one JSON object.
+"""Times our worker beside Python's onnxruntime on the same graph, and prints one JSON object.
 
-Arguments: worker, model, batch, rounds, seconds. Both sides are started anew in every round, have two threads, warm up as
-long, and time the same call: one run of the session, inputs in memory. "First" is the time from starting the process
-to its first result, as this program sees it. A third side is our worker on the graph as ONNX Runtime writes it after its own
-optimizations.
+Arguments: worker, model, batch, rounds, turns, seconds of a turn. Every round starts each side anew, alone: "first" is the
+time from starting the process to its first result, as this program sees it. Then the two take turns: one runs while the
+other is stopped (SIGSTOP), so that what drifts on the machine within seconds drifts for both. Both have two threads, warm up
+as long, and time the same call: one run of the session, inputs in memory. The call that a stop falls into is long on
+both sides; medians don't see it. A third side, for its first result only, is our worker on the graph as ONNX Runtime writes it
+after its own optimizations.
 """
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,7 +34,7 @@ end = time.perf_counter() + float(warm_up)
 while time.perf_counter() < end:
     session.run(None, inputs)
 samples, end = [], time.perf_counter() + float(seconds)
-while time.perf_counter() < end or len(samples) < 10:
+while time.perf_counter() < end:
     start = time.perf_counter()
     session.run(None, inputs)
     samples.append(time.perf_counter() - start)
@@ -46,43 +49,63 @@ onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvi
 """
 
 
-def peer(model, data, seconds):
-    started = time.perf_counter()
-    command = [sys.executable, "-c", PEER, model, data, str(THREADS), str(WARM_UP_S), str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "first\n"
-        first = time.perf_counter() - started
-        samples = [float(text) for text in process.stdout.readline().split()]
-    return first, samples
+class Peer:
+    """Python's onnxruntime: after its first result it warms up and measures by itself."""
+
+    def __init__(self, model, data, seconds):
+        started = time.perf_counter()
+        command = [sys.executable, "-c", PEER, model, data, str(THREADS), str(WARM_UP_S), str(seconds)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "first\n"
+        self.first = time.perf_counter() - started
+
+    def samples(self):
+        found = [float(text) for text in self.process.stdout.readline().split()]
+        self.process.wait()
+        return found
 
 
-def ours(worker, model, data, seconds, samples_file):
-    started = time.perf_counter()
-    process = subprocess.Popen([worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    request = {
-        "path": model, "inputs": {"IMAGE": data}, "streams": 1, "warm_up_ms": int(WARM_UP_S * 1000),
-        "window_ms": int(seconds * 1000), "budget_ms": int(seconds * 1000), "threads": THREADS, "samples": samples_file,
-    }
-    for number, body in enumerate([{"describe": {"protocol_versions": [1]}}, {"bench": request}], 1):
-        process.stdin.write(json.dumps({"id": number, "request": body}) + "\n")
-        process.stdin.flush()
-    first = None
-    while True:
-        event = json.loads(process.stdout.readline())["event"]
-        if event.get("progress", {}).get("stage") == "first_result":
-            first = time.perf_counter() - started
+class Ours:
+    """Our worker, asked for one `bench`."""
+
+    def __init__(self, worker, model, data, seconds, samples_file):
+        started = time.perf_counter()
+        self.samples_file = samples_file
+        self.process = subprocess.Popen(
+            [worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        request = {
+            "path": model, "inputs": {"IMAGE": data}, "streams": 1, "warm_up_ms": int(WARM_UP_S * 1000),
+            "window_ms": int(seconds * 1000), "budget_ms": int(seconds * 1000), "threads": THREADS, "samples": samples_file,
+        }
+        for number, body in enumerate([{"describe": {"protocol_versions": [1]}}, {"bench": request}], 1):
+            self.process.stdin.write(json.dumps({"id": number, "request": body}) + "\n")
+            self.process.stdin.flush()
+        while self.event().get("progress", {}).get("stage") != "first_result":
+            pass
+        self.first = time.perf_counter() - started
+
+    def event(self):
+        event = json.loads(self.process.stdout.readline())["event"]
         if "error" in event:
             sys.exit(f"the worker says: {event['error']}")
-        if "bench" in event.get("result", {}):
-            break
-    process.stdin.close()
-    process.wait()
-    return first, (numpy.load(samples_file)[:, 2] / 1e9).tolist()
+        return event
+
+    def samples(self):
+        while "bench" not in self.event().get("result", {}):
+            pass
+        self.process.stdin.close()
+        self.process.wait()
+        return (numpy.load(self.samples_file)[:, 2] / 1e9).tolist()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
 
 
 def main():
-    worker, model, batch, rounds, seconds = sys.argv[1:]
-    batch, rounds, seconds = int(batch), int(rounds), float(seconds)
+    worker, model, batch, rounds, turns, turn_s = sys.argv[1:]
+    batch, rounds, turns, turn_s = int(batch), int(rounds), int(turns), float(turn_s)
     with tempfile.TemporaryDirectory() as folder:
         data = os.path.join(folder, "image.npy")
         generator = numpy.random.default_rng(20)
@@ -90,18 +113,36 @@ def main():
         optimized = os.path.join(folder, "optimized.onnx")
         subprocess.run([sys.executable, "-c", OPTIMIZE, model, optimized], check=True, stderr=subprocess.DEVNULL)
         samples_file = os.path.join(folder, "samples.npy")
-        sides = {
-            "ours": lambda: ours(worker, model, data, seconds, samples_file),
-            "python": lambda: peer(model, data, seconds),
-            "optimized": lambda: ours(worker, optimized, data, seconds, samples_file),
+        # The clocks of both run on while they are stopped.
+        seconds = 2 * turns * turn_s
+        start = {
+            "ours": lambda: Ours(worker, model, data, seconds, samples_file),
+            "python": lambda: Peer(model, data, seconds),
         }
-        found = {name: {"first_s": [], "median_s": []} for name in sides}
+        found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]}
         for number in range(rounds):
-            # Turning the order: none is always the one after a break.
-            for name in list(sides) if number % 2 == 0 else reversed(list(sides)):
-                first, samples = sides[name]()
-                found[name]["first_s"].append(first)
-                found[name]["median_s"].append(statistics.median(samples))
+            # Turning the order: neither is always the one that starts.
+            order = list(start) if number % 2 == 0 else list(reversed(start))
+            sides = {}
+            for name in order:
+                sides[name] = start[name]()
+                sides[name].process.send_signal(signal.SIGSTOP)
+            turn = 0
+            while all(side.process.poll() is None for side in sides.values()) and turn < 2 * turns + 2:
+                side = sides[order[turn % 2]]
+                side.process.send_signal(signal.SIGCONT)
+                # The first turn of each is its warm-up.
+                time.sleep(WARM_UP_S if turn < 2 else turn_s)
+                side.process.send_signal(signal.SIGSTOP)
+                turn += 1
+            for side in sides.values():
+                side.process.send_signal(signal.SIGCONT)
+            for name, side in sides.items():
+                found[name]["first_s"].append(side.first)
+                found[name]["median_s"].append(statistics.median(side.samples()))
+            third = Ours(worker, optimized, data, seconds, samples_file)
+            third.end()
+            found["optimized"]["first_s"].append(third.first)
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(json.dumps(found))
 

@@ -21,6 +21,7 @@ const CORE: &[&str] = &[
     "recipe",
     "release",
     "report",
+    "samples",
     "selection",
     "shape_range",
     "stats",

@@ -1,20 +1,28 @@
 //! `nimctl validate`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::build::Mode;
-use nimctl::ops::validate::{ValidateReport, ValidatedProfile, validate};
+use nimctl::ops::validate::{
+    Place, Replay, Subjects, ValidateReport, ValidatedProfile, find_subjects, replay, validate,
+};
 use nimctl::passport::Status;
-use nimctl::validation::{GateResult, Thresholds, gate_is_bound_above};
+use nimctl::store::Store;
+use nimctl::validation::{GateResult, gate_is_bound_above};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::cli::{self, Global};
+use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::table;
+
+const GATE_HEADING: [&str; 7] = ["  GATE", "OF", "SHAPES", "FOUND", "WANTED", "WORST ROW", ""];
 
 pub(crate) fn run(
     arguments: &cli::Validate,
@@ -22,7 +30,9 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Validate { recipe, only, gates, timeout } = arguments;
+    let cli::Validate { subjects, only, gates, replay: place, replay_folder, timeout } = arguments;
+    let store = environment::store_folder(global)?;
+    let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&store))?;
     let build = cli::Build {
         recipe: recipe.clone(),
         manifest: None,
@@ -33,7 +43,13 @@ pub(crate) fn run(
         job_timeout: *timeout,
     };
     let options = super::build::options(&build, global, cancel, Mode::FromStore)?;
-    let report = validate(&options, &Thresholds::default(), &|profile| {
+    if let Some(place) = place {
+        let folder = replay_folder
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(format!("replay-{}", place.to_string().replace('/', "-"))));
+        return Ok(replayed(&replay(&options, place, &folder)?, output));
+    }
+    let report = validate(&options, ids.as_ref(), &|profile| {
         output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
     })?;
     output.result(&text(&report, *gates), &View::new(&report));
@@ -44,6 +60,23 @@ pub(crate) fn run(
             .hint(Some(format!("run `nimctl build {}` first", recipe.display()))));
     }
     Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+}
+
+/// Prints what a row gave.
+fn replayed(replay: &Replay, output: &Output) -> ExitCode {
+    let Replay { name, ran_on, gates, folder } = replay;
+    let rows: Vec<Vec<String>> = gates.iter().map(gate_row).collect();
+    let text = format!(
+        "{name}, ran on {ran_on}\n{}\ninputs and outputs: {}\n",
+        table(&GATE_HEADING, &rows),
+        folder.display()
+    );
+    let view = json!({
+        "schema": "nimctl.replay/1", "name": name, "ran_on": ran_on, "gates": gates, "folder": folder,
+    });
+    output.result(&text, &view);
+    let passed = gates.iter().all(|gate| gate.passed);
+    if passed { done() } else { ExitCode::from(code(ErrorKind::Refused)) }
 }
 
 fn verdict(status: &Status) -> &'static str {
@@ -85,8 +118,10 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
             validation.gates.iter().filter(|gate| all_gates || !gate.passed).collect();
         if !shown.is_empty() {
             let rows: Vec<Vec<String>> = shown.into_iter().map(gate_row).collect();
-            let heading = ["  GATE", "OF", "SHAPES", "FOUND", "WANTED", "WORST ROW", ""];
-            let _ = write!(text, "\n{name}, ran on {}\n{}", validation.ran_on, table(&heading, &rows));
+            let _ = write!(text, "\n{name}, ran on {}\n{}", validation.ran_on, table(&GATE_HEADING, &rows));
+        }
+        if let Some(place) = validation.failed().find_map(place_of) {
+            let _ = writeln!(text, "\nto look at the row: --only {name} --replay {place}");
         }
     }
     let reasons: Vec<&str> = profiles
@@ -103,6 +138,13 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         }
     }
     text
+}
+
+/// Where the worst row of a gate can be replayed; nothing for one of several graphs.
+fn place_of(result: &GateResult) -> Option<Place> {
+    let (graph, _) = result.subject.split_once('/')?;
+    let shapes = Some(result.shapes.as_str()).filter(|shapes| matches!(*shapes, "min" | "opt" | "max"))?;
+    Some(Place { graph: graph.into(), shapes: shapes.into(), row: result.worst_row? })
 }
 
 fn gate_row(result: &GateResult) -> Vec<String> {

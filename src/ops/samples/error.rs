@@ -1,0 +1,64 @@
+//! What can be wrong with samples.
+
+use std::path::PathBuf;
+
+use crate::error_kind::ErrorKind;
+use crate::worker::npy::NpyError;
+
+/// Why a graph can't be run on its samples.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "fields are named in the message of their variant")]
+pub enum SamplesError {
+    /// An input has no samples.
+    #[error(
+        "input `{input}` has no samples: add `{input}: {{ normal: {{}} }}`, or one of the other forms, to the graph's `samples`"
+    )]
+    NoSamples { input: String },
+    /// Samples for an input that the graph lacks.
+    #[error("there are samples for `{input}`, but the graph's inputs are {}", .inputs.join(", "))]
+    NoSuchInput { input: String, inputs: Vec<String> },
+    /// Samples of a kind that the input doesn't take.
+    #[error("input `{input}` takes {element_type}: give its samples as `npy`")]
+    Kind { input: String, element_type: String },
+    /// Samples that need another shape.
+    #[error("input `{input}` has shape {shape:?}, and {what} need {needed}")]
+    WrongShape { input: String, shape: Vec<usize>, what: &'static str, needed: &'static str },
+    /// Seeded samples need a shape.
+    #[error(
+        "input `{input}` has an open dimension and no shape range: give it one in `shapes`, or its samples as `npy`"
+    )]
+    NoShape { input: String },
+    /// A distribution that is none.
+    #[error("the samples of input `{input}` are of an empty distribution: `low` must be less than `high`")]
+    EmptyRange { input: String },
+    /// A tensor file.
+    #[error("the samples of input `{input}` cannot be used")]
+    Npy { input: String, source: NpyError },
+    /// A file that can't be read.
+    #[error("cannot read samples")]
+    Read { source: std::io::Error },
+    /// A file that is not what it should be.
+    #[error("{} cannot be used: {reason}", path.display())]
+    File { path: PathBuf, reason: String },
+    /// A place that can't be written.
+    #[error("cannot write samples")]
+    Write { source: std::io::Error },
+}
+
+impl SamplesError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSamples { .. }
+            | Self::NoSuchInput { .. }
+            | Self::Kind { .. }
+            | Self::WrongShape { .. }
+            | Self::NoShape { .. }
+            | Self::EmptyRange { .. }
+            | Self::Read { .. }
+            | Self::File { .. }
+            | Self::Write { .. } => ErrorKind::Input,
+            Self::Npy { source, .. } => source.kind(),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Inputs to run a graph on, as tensor files: the user's own, images, texts, or seeded numbers.
+
+mod error;
+mod files;
+mod shapes;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use error::SamplesError;
+pub(in crate::ops) use files::{image_files, images_of, texts_of};
+pub(in crate::ops) use shapes::Shapes;
+use shapes::shape;
+
+use crate::onnx::{ElementType, OnnxFile, TensorInfo};
+use crate::samples::{Integers, Normal, Sample};
+use crate::shape_range::ShapeRange;
+use crate::synth::weights;
+use crate::worker::npy::{NpyError, Tensor, archive};
+
+/// Fixed: equal recipes are measured on equal numbers.
+const SEED: u64 = 20;
+/// Bits of a uniform number that is scaled to a range: what `write_uniform` draws.
+const UNIFORM_BITS: u32 = 32;
+
+/// One graph, and what it is run on.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The graph in FP32.
+    pub file: &'a OnnxFile,
+    /// Where its inputs come from.
+    pub samples: &'a BTreeMap<String, Sample>,
+    /// The folder that files of samples are relative to.
+    pub sample_folder: &'a Path,
+    /// Shape ranges.
+    pub shapes: &'a BTreeMap<String, ShapeRange>,
+}
+
+/// Describes each sample so that equal texts mean equal values in the usual shapes: for keys.
+///
+/// # Errors
+/// A file that can't be read; a sample that doesn't fit its input.
+pub fn describe(subject: &Subject<'_>) -> Result<BTreeMap<String, String>, SamplesError> {
+    let mut described = BTreeMap::new();
+    for (info, sample) in pairs(subject)? {
+        let text = if let Some(files) = files::digests(sample, subject.sample_folder)? {
+            // A file with the whole input was described by its digest alone before there were other forms.
+            match sample {
+                Sample::Npy(_) => files,
+                _ => format!("{sample:?} {:?} {files}", shape(subject, Shapes::Usual, &info)?),
+            }
+        } else {
+            let shape = shape(subject, Shapes::Usual, &info)?;
+            match sample {
+                Sample::Normal(normal) => format!("{normal:?} {shape:?} seed {SEED}"),
+                Sample::Integers(integers) => format!("{integers:?} {shape:?} seed {SEED}"),
+                other => format!("{other:?} {shape:?}"),
+            }
+        };
+        described.insert(info.name, text);
+    }
+    Ok(described)
+}
+
+/// Writes a tensor file for every input into `folder`.
+pub(in crate::ops) fn write(
+    subject: &Subject<'_>,
+    which: Shapes,
+    folder: &Path,
+) -> Result<BTreeMap<String, PathBuf>, SamplesError> {
+    fs_err::create_dir_all(folder).map_err(|source| SamplesError::Write { source })?;
+    let mut written = BTreeMap::new();
+    for (index, (info, sample)) in pairs(subject)?.into_iter().enumerate() {
+        let path = folder.join(format!("{index}.npy"));
+        let tensor = tensor(subject, which, &info, sample)?;
+        tensor.write(&path).map_err(|source| npy(&info, source))?;
+        written.insert(info.name, path);
+    }
+    Ok(written)
+}
+
+/// Makes the values of one input.
+fn tensor(
+    subject: &Subject<'_>,
+    which: Shapes,
+    info: &TensorInfo,
+    sample: &Sample,
+) -> Result<Tensor, SamplesError> {
+    let folder = subject.sample_folder;
+    let wanted = || shape(subject, which, info);
+    match sample {
+        Sample::Npy(path) => {
+            let whole = Tensor::read(&folder.join(path)).map_err(|source| npy(info, source))?;
+            first_rows(subject, which, info, whole)
+        }
+        Sample::Npz(npz) => {
+            let name = npz.array.as_ref().unwrap_or(&info.name);
+            let whole =
+                archive::read_array(&folder.join(&npz.file), name).map_err(|source| npy(info, source))?;
+            first_rows(subject, which, info, whole)
+        }
+        Sample::Images(images) => {
+            let paths = files::image_files(&folder.join(&images.folder))?;
+            images_of(&paths, info, &wanted()?)
+        }
+        Sample::Texts(texts) => {
+            let lines = files::lines(&folder.join(&texts.file))?;
+            texts_of(&lines, &folder.join(&texts.tokenizer), (texts.part, texts.pad), info, &wanted()?)
+        }
+        Sample::Normal(normal) => normal_tensor(info, *normal, &wanted()?),
+        Sample::Integers(integers) => integer_tensor(info, *integers, &wanted()?),
+    }
+}
+
+/// A file has the shape that it has; only its first rows are run alone.
+fn first_rows(
+    subject: &Subject<'_>,
+    which: Shapes,
+    info: &TensorInfo,
+    whole: Tensor,
+) -> Result<Tensor, SamplesError> {
+    match (which, subject.shapes.get(&info.name)) {
+        (Shapes::UsualAlone, Some(_)) => {
+            let count = shape(subject, which, info)?.first().copied().unwrap_or(1);
+            Ok(whole.rows(0, count))
+        }
+        _ => Ok(whole),
+    }
+}
+
+fn pairs<'a>(subject: &Subject<'a>) -> Result<Vec<(TensorInfo, &'a Sample)>, SamplesError> {
+    let inputs = subject.file.inputs();
+    if let Some(unknown) = subject.samples.keys().find(|name| inputs.iter().all(|info| info.name != **name)) {
+        let inputs = inputs.into_iter().map(|info| info.name).collect();
+        return Err(SamplesError::NoSuchInput { input: unknown.clone(), inputs });
+    }
+    inputs
+        .into_iter()
+        .map(|info| match subject.samples.get(&info.name) {
+            Some(sample) => Ok((info, sample)),
+            None => Err(SamplesError::NoSamples { input: info.name }),
+        })
+        .collect()
+}
+
+fn normal_tensor(info: &TensorInfo, normal: Normal, shape: &[usize]) -> Result<Tensor, SamplesError> {
+    let Normal { mean, standard_deviation } = normal;
+    let numbers =
+        numbers(&info.name, shape, standard_deviation).map_err(|error| npy(info, NpyError::Io(error)))?;
+    let shifted: Vec<f32> = numbers.into_iter().map(|value| value + mean as f32).collect();
+    floats(info, shape, &shifted)
+}
+
+fn integer_tensor(info: &TensorInfo, integers: Integers, shape: &[usize]) -> Result<Tensor, SamplesError> {
+    let Integers { low, high } = integers;
+    let span = high.checked_sub(low).and_then(|span| u64::try_from(span).ok()).filter(|span| *span > 0);
+    let span = span.ok_or_else(|| SamplesError::EmptyRange { input: info.name.clone() })?;
+    let count = shape.iter().product::<usize>() as u64;
+    let values = (0..count).map(|index| {
+        let uniform = u64::from(weights::uniform_bits(SEED, &info.name, index));
+        low + ((u128::from(uniform) * u128::from(span)) >> UNIFORM_BITS) as i64
+    });
+    whole_numbers(info, shape, values)
+}
+
+/// Makes a tensor of an input that takes floats.
+pub(super) fn floats(info: &TensorInfo, shape: &[usize], values: &[f32]) -> Result<Tensor, SamplesError> {
+    match info.element_type {
+        ElementType::Float => Tensor::new(shape, values).map_err(|source| npy(info, source)),
+        _ => Err(kind(info)),
+    }
+}
+
+/// Makes a tensor of an input that takes whole numbers, or floats.
+pub(super) fn whole_numbers(
+    info: &TensorInfo,
+    shape: &[usize],
+    values: impl Iterator<Item = i64>,
+) -> Result<Tensor, SamplesError> {
+    let tensor = match info.element_type {
+        ElementType::Int64 => Tensor::new(shape, &values.collect::<Vec<i64>>()),
+        ElementType::Int32 => Tensor::new(shape, &values.map(|value| value as i32).collect::<Vec<i32>>()),
+        ElementType::Float => Tensor::new(shape, &values.map(|value| value as f32).collect::<Vec<f32>>()),
+        ElementType::Bool => Tensor::new(shape, &values.map(|value| value != 0).collect::<Vec<bool>>()),
+        _ => return Err(kind(info)),
+    };
+    tensor.map_err(|source| npy(info, source))
+}
+
+fn numbers(name: &str, shape: &[usize], standard_deviation: f64) -> io::Result<Vec<f32>> {
+    let count = shape.iter().product::<usize>() as u64;
+    let mut bytes = Vec::new();
+    weights::write_normal(&mut bytes, SEED, name, count, standard_deviation)?;
+    Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+}
+
+fn kind(info: &TensorInfo) -> SamplesError {
+    SamplesError::Kind { input: info.name.clone(), element_type: info.element_type.to_string() }
+}
+
+fn npy(info: &TensorInfo, source: NpyError) -> SamplesError {
+    SamplesError::Npy { input: info.name.clone(), source }
+}

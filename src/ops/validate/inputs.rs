@@ -1,0 +1,169 @@
+//! What graphs are run on: the samples in every shape, and the labelled set.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{ValidateError, sample_folder};
+use crate::digest::Sha256;
+use crate::onnx::TensorInfo;
+use crate::ops::build::BuildOptions;
+use crate::ops::build::sources::SourceGraph;
+use crate::ops::samples::{self, SamplesError, Shapes, Subject};
+use crate::recipe::Recipe;
+use crate::samples::Part;
+use crate::validation::ZeroShot;
+use crate::worker::npy::Tensor;
+
+/// The shapes that inputs are run in, and what results call them.
+pub(super) const CASES: [(&str, Shapes); 3] =
+    [("min", Shapes::Least), ("opt", Shapes::Usual), ("max", Shapes::Largest)];
+/// The usual shapes, the first rows alone.
+pub(super) const ALONE: &str = "alone";
+
+/// The files of one run, by input.
+pub(super) type Files = BTreeMap<String, PathBuf>;
+
+/// Everything that one graph is run on.
+#[derive(Debug, Default)]
+pub(super) struct GraphInputs {
+    /// By the names of [`CASES`], and [`ALONE`].
+    pub cases: BTreeMap<&'static str, Files>,
+    /// The labelled set in pieces, and the number of its rows; the last piece may have more.
+    pub labelled: Option<(Vec<Files>, usize)>,
+}
+
+impl GraphInputs {
+    /// Returns the digest of every file, by what it is.
+    pub(super) fn digests(&self) -> std::io::Result<BTreeMap<String, Sha256>> {
+        let mut digests = BTreeMap::new();
+        let pieces = self.labelled.iter().flat_map(|(pieces, _)| pieces.iter().enumerate());
+        let pieces = pieces.map(|(index, files)| (format!("labelled-{index}"), files));
+        let cases = self.cases.iter().map(|(case, files)| ((*case).to_owned(), files));
+        for (case, files) in cases.chain(pieces) {
+            for (input, path) in files {
+                let (digest, _) = Sha256::of_file(path)?;
+                digests.insert(format!("{case}/{input}"), digest);
+            }
+        }
+        Ok(digests)
+    }
+}
+
+/// What the rows of a labelled set mean.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Labelled {
+    pub image_graph: String,
+    pub text_graph: String,
+    /// Prompts of a class.
+    pub prompts: usize,
+    /// The class of each image.
+    pub labels: Vec<usize>,
+    pub most_loss: f64,
+}
+
+/// Writes the inputs of every graph into `folder`.
+pub(super) fn write(
+    recipe: &Recipe,
+    graphs: &BTreeMap<String, SourceGraph>,
+    options: &BuildOptions,
+    folder: &Path,
+) -> Result<(BTreeMap<String, GraphInputs>, Option<Labelled>), ValidateError> {
+    let mut inputs = BTreeMap::new();
+    for (name, SourceGraph { file, .. }) in graphs {
+        let graph = &recipe.graphs[name];
+        let subject = Subject {
+            file,
+            samples: &graph.samples,
+            sample_folder: sample_folder(&options.recipe),
+            shapes: &graph.shapes,
+        };
+        let mut of_graph = GraphInputs::default();
+        for (case, shapes) in CASES.into_iter().chain([(ALONE, Shapes::UsualAlone)]) {
+            let written = samples::write(&subject, shapes, &folder.join(format!("{name}-{case}")))
+                .map_err(|source| ValidateError::Samples { graph: name.clone(), source })?;
+            of_graph.cases.insert(case, written);
+        }
+        inputs.insert(name.clone(), of_graph);
+    }
+    let labelled = recipe
+        .validation
+        .zero_shot
+        .as_ref()
+        .map(|zero_shot| labelled(recipe, graphs, zero_shot, options, folder, &mut inputs))
+        .transpose()?;
+    Ok((inputs, labelled))
+}
+
+/// Writes the labelled set into the inputs of both graphs.
+fn labelled(
+    recipe: &Recipe,
+    graphs: &BTreeMap<String, SourceGraph>,
+    zero_shot: &ZeroShot,
+    options: &BuildOptions,
+    folder: &Path,
+    inputs: &mut BTreeMap<String, GraphInputs>,
+) -> Result<Labelled, ValidateError> {
+    let ZeroShot { image_input, text_input, images, classes, prompts, tokenizer, pad, most_loss } = zero_shot;
+    let samples_folder = sample_folder(&options.recipe);
+    let at = |source| ValidateError::Samples { graph: "zero_shot".into(), source };
+    let (mut paths, mut labels) = (Vec::new(), Vec::new());
+    for (class, name) in classes.keys().enumerate() {
+        let found = samples::image_files(&samples_folder.join(images).join(name)).map_err(at)?;
+        labels.extend(std::iter::repeat_n(class, found.len()));
+        paths.extend(found);
+    }
+    let (image_graph, image_info, image_shape) = input(recipe, graphs, image_input)?;
+    let (text_graph, text_info, text_shape) = input(recipe, graphs, text_input)?;
+    let pieces = |graph: &str,
+                  rows: &[usize],
+                  count: usize,
+                  make: &dyn Fn(usize) -> Result<Tensor, SamplesError>| {
+        let batch = rows.first().copied().unwrap_or(1).max(1);
+        let mut pieces = Vec::new();
+        for first in (0..count).step_by(batch) {
+            let path = folder.join(format!("{graph}-labelled-{first}.npy"));
+            make(first)?.write(&path).map_err(|source| SamplesError::Npy { input: graph.into(), source })?;
+            pieces.push(path);
+        }
+        Ok(pieces)
+    };
+    let image_pieces = pieces(&image_graph, &image_shape, paths.len(), &|first| {
+        samples::images_of(&paths[first..], &image_info, &image_shape)
+    })
+    .map_err(at)?;
+    let texts = zero_shot.texts();
+    let tokenizer = samples_folder.join(tokenizer);
+    let text_pieces = pieces(&text_graph, &text_shape, texts.len(), &|first| {
+        samples::texts_of(&texts[first..], &tokenizer, (Part::Ids, *pad), &text_info, &text_shape)
+    })
+    .map_err(at)?;
+    for (graph, info, pieces, rows) in [
+        (&image_graph, image_info, image_pieces, paths.len()),
+        (&text_graph, text_info, text_pieces, texts.len()),
+    ] {
+        if let Some(inputs) = inputs.get_mut(graph) {
+            let files = pieces.into_iter().map(|path| Files::from([(info.name.clone(), path)])).collect();
+            inputs.labelled = Some((files, rows));
+        }
+    }
+    let prompts = prompts.len();
+    Ok(Labelled { image_graph, text_graph, prompts, labels, most_loss: *most_loss })
+}
+
+/// Finds an input by `graph/input`: it has to be the graph's only one.
+fn input(
+    recipe: &Recipe,
+    graphs: &BTreeMap<String, SourceGraph>,
+    place: &str,
+) -> Result<(String, TensorInfo, Vec<usize>), ValidateError> {
+    let wrong = |reason: &str| ValidateError::ZeroShot { place: place.into(), reason: reason.into() };
+    let (graph, name) = place.split_once('/').ok_or_else(|| wrong("it is not `graph/input`"))?;
+    let file = &graphs.get(graph).ok_or_else(|| wrong("the recipe has no such graph"))?.file;
+    let mut inputs = file.inputs();
+    if inputs.len() != 1 || inputs[0].name != name {
+        return Err(wrong("it has to be the only input of its graph"));
+    }
+    let range = recipe.graphs[graph].shapes.get(name).ok_or_else(|| wrong("it has no shape range"))?;
+    let shape = range.opt.iter().map(|&length| usize::try_from(length).unwrap_or_default()).collect();
+    Ok((graph.to_owned(), inputs.remove(0), shape))
+}

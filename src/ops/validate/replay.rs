@@ -1,0 +1,166 @@
+//! `--replay`: one row again, alone, with everything that goes in and comes out left on disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::inputs::Files;
+use super::numbers::Numbers;
+use super::profile::{digests, gates_of, lay_out, wrong_files, wrong_origin};
+use super::{ValidateError, read_recipe};
+use crate::ops::build::{self, BuildOptions, BuildReport, Outcome};
+use crate::passport::Passport;
+use crate::store::Store;
+use crate::validation::{Floats, GateResult};
+use crate::worker::npy::Tensor;
+
+/// A row of a run, as results name it: `vision/opt/17`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The graph.
+    pub graph: String,
+    /// Which shapes were run: `min`, `opt` or `max`.
+    pub shapes: String,
+    /// The row, from 0.
+    pub row: usize,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected GRAPH/SHAPES/ROW, as in vision/opt/17, with min, opt or max".to_owned();
+        let parts: Vec<&str> = text.split('/').collect();
+        let [graph, shapes @ ("min" | "opt" | "max"), row] = parts.as_slice() else { return Err(wrong()) };
+        let row = row.parse().map_err(|_| wrong())?;
+        Ok(Self { graph: (*graph).into(), shapes: (*shapes).into(), row })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { graph, shapes, row } = self;
+        write!(f, "{graph}/{shapes}/{row}")
+    }
+}
+
+/// What a row gave.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// The profile's name.
+    pub name: String,
+    /// What ran it.
+    pub ran_on: String,
+    /// The gates of the row alone.
+    pub gates: Vec<GateResult>,
+    /// `inputs/`, `reference/` and `found/`, each with `<index>-<name>.npy`.
+    pub folder: PathBuf,
+}
+
+/// Runs one row of one profile beside the FP32 graph, alone, and writes its inputs and both outputs into `folder`.
+///
+/// # Errors
+/// As [`super::validate`]; other than exactly one profile; a row or graph that isn't there; a graph that fails on it.
+pub fn replay(options: &BuildOptions, place: &Place, folder: &Path) -> Result<Replay, ValidateError> {
+    let wrong = |reason: String| ValidateError::Replay { place: place.to_string(), reason };
+    let recipe = read_recipe(&options.recipe)?;
+    let BuildReport { profiles, .. } = build::build(options, &|_| ())?;
+    let graphs = build::sources::resolve(&recipe, options, &|_| ())?;
+    let store = Store::look_at(&options.store);
+    let passport =
+        only_profile(profiles.into_iter().map(|line| (line.name, line.outcome)), &store)?.map_err(&wrong)?;
+    if let Some(failure) =
+        wrong_files(&passport, &store).or_else(|| wrong_origin(&passport, &digests(&graphs)))
+    {
+        return Err(ValidateError::Profile(failure));
+    }
+    let mut numbers = Numbers::start(&recipe, &graphs, options)?;
+    let Place { graph, shapes, row } = place;
+    let files = numbers.files(graph, shapes).cloned();
+    let files = files.ok_or_else(|| wrong(format!("the recipe has no graph `{graph}`")))?;
+    let inputs = one_row(&files, *row, &folder.join("inputs")).map_err(wrong)?;
+    let model = match &passport.graphs[graph].compilation {
+        None => lay_out(&passport, graph, &store)?,
+        Some(_) => numbers.emulated_model(graph, &passport.graphs[graph].lowering.document.lowering)?,
+    };
+    let reference_path = numbers.reference_path(graph);
+    let reference = numbers
+        .run_on(inputs.clone(), &reference_path)
+        .map_err(|source| ValidateError::Reference { graph: graph.clone(), source })?;
+    let found = numbers
+        .run_on(inputs, &model.path)
+        .map_err(|error| ValidateError::Profile(format!("graph `{graph}`: {error}")))?;
+    let mut gates = Vec::new();
+    for (output, expected) in &reference {
+        let subject = format!("{graph}/{output}");
+        let of_profile = found.get(output).filter(|found| found.shape == expected.shape);
+        let of_profile = of_profile.ok_or_else(|| {
+            ValidateError::Profile(format!(
+                "output `{output}` of graph `{graph}` is missing, or has another shape"
+            ))
+        })?;
+        gates.extend(gates_of(&subject, shapes, expected, of_profile, &recipe.validation));
+    }
+    keep(&reference, &folder.join("reference")).and_then(|()| keep(&found, &folder.join("found")))?;
+    Ok(Replay { name: passport.name, ran_on: numbers.runtime().into(), gates, folder: folder.into() })
+}
+
+/// Returns the passport of the one profile that was selected, or in words why there isn't one.
+fn only_profile(
+    profiles: impl Iterator<Item = (String, Outcome)>,
+    store: &Store,
+) -> Result<Result<Passport, String>, ValidateError> {
+    let mut found = Vec::new();
+    for (name, outcome) in profiles {
+        if let Outcome::Built { id, .. } = outcome
+            && let Some(passport) = store.passport(&id)?
+        {
+            found.push((name, passport));
+        }
+    }
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(", ");
+    let mut found = found.into_iter();
+    Ok(match (found.next(), found.next()) {
+        (Some((_, passport)), None) => Ok(passport),
+        (None, _) => Err("no profile of it was built: run `nimctl build`".into()),
+        _ => Err(format!("choose one profile with --only, of {names}")),
+    })
+}
+
+/// Writes one row of every input, or in words why not.
+fn one_row(files: &Files, row: usize, folder: &Path) -> Result<Files, String> {
+    fs_err::create_dir_all(folder).map_err(|error| error.to_string())?;
+    // Absolute: the worker has another current folder.
+    let folder = fs_err::canonicalize(folder).map_err(|error| error.to_string())?;
+    let mut rows = Files::new();
+    for (index, (input, path)) in files.iter().enumerate() {
+        let tensor = Tensor::read(path).map_err(|error| error.to_string())?;
+        let count = tensor.shape().first().copied().unwrap_or(1);
+        if row >= count {
+            return Err(format!("input `{input}` has rows 0 to {}", count.saturating_sub(1)));
+        }
+        let path = folder.join(file_name(index, input));
+        tensor.rows(row, 1).write(&path).map_err(|error| error.to_string())?;
+        rows.insert(input.clone(), path);
+    }
+    Ok(rows)
+}
+
+fn keep(outputs: &BTreeMap<String, Floats>, folder: &Path) -> Result<(), ValidateError> {
+    let failed = |source| ValidateError::Io { doing: format!("writing into {}", folder.display()), source };
+    fs_err::create_dir_all(folder).map_err(failed)?;
+    for (index, (name, Floats { values, shape })) in outputs.iter().enumerate() {
+        Tensor::new(shape, values)
+            .and_then(|tensor| tensor.write(&folder.join(file_name(index, name))))
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+    }
+    Ok(())
+}
+
+/// Names of tensors may hold anything; names of files may not.
+fn file_name(index: usize, tensor: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    format!("{index}-{}.npy", tensor.chars().map(plain).collect::<String>())
+}

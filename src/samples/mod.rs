@@ -1,0 +1,111 @@
+//! Where the values of a graph's inputs come from: what a recipe may say, and what turns images and texts into numbers.
+//!
+//! Here is what needs no disk: the words of the recipe, [`image`] and [`text`]. [`crate::ops::samples`] reads the files.
+
+pub mod image;
+pub mod text;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Where the values of an input come from. Paths are relative to the recipe's folder.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sample {
+    /// A NumPy file with the whole input.
+    Npy(PathBuf),
+    /// One array of a NumPy archive: the whole input.
+    Npz(Npz),
+    /// A folder of images, prepared as NV-CLIP does.
+    Images(Images),
+    /// Lines of a text file, as a tokenizer numbers them.
+    Texts(Texts),
+    /// Seeded values of a normal distribution, in the input's shape.
+    Normal(Normal),
+    /// Seeded whole numbers, evenly distributed, in the input's shape.
+    Integers(Integers),
+}
+
+impl Sample {
+    /// Returns whether the shape is that of a file, whatever shape is asked for.
+    pub fn has_its_own_shape(&self) -> bool {
+        matches!(self, Self::Npy(_) | Self::Npz(_))
+    }
+}
+
+/// One array of an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Npz {
+    /// The `.npz` file.
+    pub file: PathBuf,
+    /// The array's name; that of the input if absent.
+    pub array: Option<String>,
+}
+
+/// Images: each is a row, in the order of their names, from the first again when there are too few.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    /// The folder with `.jpg`, `.jpeg` and `.png` files.
+    pub folder: PathBuf,
+}
+
+/// Texts: each line is a row, from the first again when there are too few.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Texts {
+    /// The file, UTF-8, one text a line.
+    pub file: PathBuf,
+    /// The tokenizer: a `tokenizer.json` as Hugging Face's `tokenizers` reads and writes it.
+    pub tokenizer: PathBuf,
+    /// Which of the tokenizer's numbers the input takes.
+    #[serde(default)]
+    pub part: Part,
+    /// What fills a row after the text's end.
+    #[serde(default)]
+    pub pad: i64,
+}
+
+/// What a tokenizer says of each token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Its number.
+    #[default]
+    Ids,
+    /// 1; the padding has 0, whatever `pad` says.
+    AttentionMask,
+    /// The number of its text: 0, where there is one text only.
+    TypeIds,
+}
+
+/// A normal distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Normal {
+    /// Its mean.
+    #[serde(default)]
+    pub mean: f64,
+    /// Its standard deviation.
+    #[serde(default = "Normal::default_deviation")]
+    pub standard_deviation: f64,
+}
+
+impl Normal {
+    fn default_deviation() -> f64 {
+        1.0
+    }
+}
+
+/// Evenly distributed whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Integers {
+    /// The least.
+    pub low: i64,
+    /// The first number that is too large.
+    pub high: i64,
+}

@@ -1,0 +1,132 @@
+//! What a recipe demands of a profile's numbers, beyond the defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Thresholds;
+
+/// What stands for the class in a prompt.
+pub const CLASS_IN_PROMPT: &str = "{}";
+
+/// What is demanded of every profile of a recipe.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Demands {
+    /// Bounds of the gates; those left out have their defaults.
+    pub thresholds: Thresholds,
+    /// Outputs, as `graph/output`, that are held to differences of single values in place of a cosine.
+    pub tolerances: BTreeMap<String, Tolerance>,
+    /// A labelled set of images for a model of two towers.
+    pub zero_shot: Option<ZeroShot>,
+}
+
+/// How far each value may be from the reference's: `absolute + relative * |reference|`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerance {
+    /// As it is.
+    #[serde(default)]
+    pub absolute: f64,
+    /// As a part of the reference's value.
+    #[serde(default)]
+    pub relative: f64,
+}
+
+/// Images in folders of classes: each is given the class whose prompts are nearest.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroShot {
+    /// The input that takes images, as `graph/input`.
+    pub image_input: String,
+    /// The input that takes texts, as `graph/input`.
+    pub text_input: String,
+    /// A folder with a folder of images for each class, relative to the recipe's.
+    pub images: PathBuf,
+    /// What prompts call each class, by the name of its folder.
+    pub classes: BTreeMap<String, String>,
+    /// Prompts, in which `{}` stands for the class; a class is the mean of its prompts.
+    #[serde(default = "ZeroShot::default_prompts")]
+    pub prompts: Vec<String>,
+    /// The tokenizer, as in `texts` samples.
+    pub tokenizer: PathBuf,
+    /// What fills a row after the text's end.
+    #[serde(default)]
+    pub pad: i64,
+    /// How much less of the images than the FP32 graphs a profile may get right.
+    #[serde(default = "ZeroShot::default_most_loss")]
+    pub most_loss: f64,
+}
+
+impl ZeroShot {
+    fn default_prompts() -> Vec<String> {
+        vec![format!("a photo of a {CLASS_IN_PROMPT}.")]
+    }
+
+    /// NV-CLIP's own FP16 engines lose 0.0096 on `ImageNet`.
+    fn default_most_loss() -> f64 {
+        0.01
+    }
+
+    /// Returns every prompt of every class, in the order of classes.
+    pub fn texts(&self) -> Vec<String> {
+        let of_class = |class: &String| {
+            let class = class.clone();
+            self.prompts.iter().map(move |prompt| prompt.replace(CLASS_IN_PROMPT, &class))
+        };
+        self.classes.values().flat_map(of_class).collect()
+    }
+}
+
+impl Demands {
+    /// Checks what types can't say; `has_graph` tells which graphs there are.
+    ///
+    /// # Errors
+    /// In words: the first problem.
+    pub fn check(&self, has_graph: impl Fn(&str) -> bool) -> Result<(), String> {
+        let Self { thresholds, tolerances, zero_shot } = self;
+        let Thresholds { row_cosine, norm_ratio, cross_modal, top_1, top_10, batch_invariance } = thresholds;
+        for (name, part) in [
+            ("row_cosine", row_cosine),
+            ("top_1", top_1),
+            ("top_10", top_10),
+            ("batch_invariance", batch_invariance),
+        ] {
+            if !(0.0..=1.0).contains(part) {
+                return Err(format!("`{name}` is {part}: give a number from 0 to 1"));
+            }
+        }
+        for (name, bound) in [("norm_ratio", norm_ratio), ("cross_modal", cross_modal)] {
+            if !(bound.is_finite() && *bound >= 0.0) {
+                return Err(format!("`{name}` is {bound}: give a number of 0 or more"));
+            }
+        }
+        let place = |what: &str, place: &str| match place.split_once('/') {
+            Some((graph, _)) if has_graph(graph) => Ok(()),
+            _ => Err(format!("{what} `{place}` is none: write `graph/name`, with a graph of this recipe")),
+        };
+        for (name, Tolerance { absolute, relative }) in tolerances {
+            place("the output", name)?;
+            if ![absolute, relative].into_iter().all(|bound| bound.is_finite() && *bound >= 0.0) {
+                return Err(format!("the tolerance of `{name}` is negative or no number"));
+            }
+        }
+        let Some(ZeroShot { image_input, text_input, classes, prompts, most_loss, .. }) = zero_shot else {
+            return Ok(());
+        };
+        place("`image_input`", image_input)?;
+        place("`text_input`", text_input)?;
+        if classes.len() < 2 {
+            return Err("`classes` needs two or more: one class is always right".into());
+        }
+        if prompts.is_empty() || prompts.iter().any(|prompt| !prompt.contains(CLASS_IN_PROMPT)) {
+            return Err(format!("every prompt needs `{CLASS_IN_PROMPT}`, where the class is put"));
+        }
+        if !(0.0..=1.0).contains(most_loss) {
+            return Err(format!("`most_loss` is {most_loss}: give a number from 0 to 1"));
+        }
+        Ok(())
+    }
+}
