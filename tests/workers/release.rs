@@ -6,7 +6,7 @@ use std::process::Command;
 use nimctl::ops::verify::verify;
 use serde_json::{Value, json};
 
-use crate::support::real;
+use crate::support::{check, real};
 
 /// A home with a recipe of one profile, and one that can't be built here.
 struct Home {
@@ -63,18 +63,6 @@ impl Home {
         names.sort();
         assert_eq!(names, expected);
     }
-}
-
-#[track_caller]
-fn check(command: &mut Command, code: i32, pieces: &[&str]) -> String {
-    let output = command.output().unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for piece in pieces {
-        assert!(text.contains(piece), "expected {piece:?} in\n{text}");
-    }
-    text
 }
 
 const QUICK: [&str; 4] = ["--rounds", "8", "--budget-ms", "100"];

@@ -44,6 +44,19 @@ pub(crate) fn start(command: &BackendCommand) -> Worker {
     Worker::spawn(command, limits).unwrap_or_else(|error| panic!("{error}: {:?}", error.stderr_tail()))
 }
 
+/// Runs a command; fails unless the exit code is this one and what it printed has these pieces. Returns what it printed.
+#[track_caller]
+pub(crate) fn check(command: &mut Command, code: i32, pieces: &[&str]) -> String {
+    let output = command.output().unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for piece in pieces {
+        assert!(text.contains(piece), "expected {piece:?} in\n{text}");
+    }
+    text
+}
+
 /// Sends lines as they are, each after the end of the one before, then closes the input. Returns the events that
 /// ended them, and the exit status.
 pub(crate) fn exchange(command: &BackendCommand, lines: &[&str]) -> (Vec<Value>, ExitStatus) {

@@ -7,7 +7,7 @@ use std::process::Command;
 use nimctl::worker::npy::{Tensor, archive};
 use serde_json::{Value, json};
 
-use crate::support::real;
+use crate::support::{check, real};
 
 /// Both towers of the demo's model for ONNX Runtime.
 struct Home {
@@ -61,20 +61,13 @@ impl Home {
 
     #[track_caller]
     fn run(&self, arguments: &[&str], code: i32, pieces: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_nimctl"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
+        command
             .args(arguments)
             .current_dir(self.folder.path())
             .env("NIMCTL_DATA_DIR", self.path("data"))
-            .env("NIMCTL_BACKENDS", std::env::var_os("NIMCTL_TEST_BACKENDS").unwrap())
-            .output()
-            .unwrap();
-        let text =
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        for piece in pieces {
-            assert!(text.contains(piece), "expected {piece:?} in\n{text}");
-        }
-        text
+            .env("NIMCTL_BACKENDS", std::env::var_os("NIMCTL_TEST_BACKENDS").unwrap());
+        check(&mut command, code, pieces)
     }
 
     fn gates(&self) -> Vec<Value> {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Settings};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchOptions, bench, compare_with_baseline};
-use nimctl::ops::build::Mode;
 use nimctl::passport::BenchStatus;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -43,17 +42,8 @@ pub(crate) fn run(
         return Err(Failure::new(ErrorKind::Input, error));
     }
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
-    let build = cli::Build {
-        recipe: recipe.clone(),
-        manifest: None,
-        only: only.clone(),
-        dry_run: false,
-        require_all: false,
-        jobs: None,
-        job_timeout: *timeout,
-    };
     let options = BenchOptions {
-        build: super::build::options(&build, global, cancel, Mode::FromStore)?,
+        build: super::build::from_store(recipe, only.as_deref(), *timeout, global, cancel)?,
         batches: batch.iter().map(|batch| batch.get()).collect(),
         streams: streams.iter().map(|streams| streams.get()).collect(),
         settings: Settings {

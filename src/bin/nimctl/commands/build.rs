@@ -63,8 +63,8 @@ fn tell_dropped(report: &BuildReport, manifest: &Path, output: &Output) {
     }
 }
 
-/// Turns arguments into what the operation takes; `hash-profile` of a recipe uses it too.
-pub(super) fn options(
+/// Turns arguments into what the operation takes.
+fn options(
     arguments: &cli::Build,
     global: &Global,
     cancel: &Cancel,
@@ -86,6 +86,26 @@ pub(super) fn options(
         job_timeout: Duration::from_secs(*job_timeout),
         cancel: cancel.clone(),
     })
+}
+
+/// Returns the options of a command that builds nothing, but works with what the store has of a recipe.
+pub(super) fn from_store(
+    recipe: &Path,
+    only: Option<&str>,
+    timeout_s: u64,
+    global: &Global,
+    cancel: &Cancel,
+) -> Result<BuildOptions, Failure> {
+    let arguments = cli::Build {
+        recipe: recipe.to_path_buf(),
+        manifest: None,
+        only: only.map(str::to_owned),
+        dry_run: false,
+        require_all: false,
+        jobs: None,
+        job_timeout: timeout_s,
+    };
+    options(&arguments, global, cancel, Mode::FromStore)
 }
 
 fn default_manifest(recipe: &Path) -> PathBuf {

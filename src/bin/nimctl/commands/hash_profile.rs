@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
-use nimctl::ops::build::{self, Mode, Outcome};
+use nimctl::ops::build::{self, Outcome};
 use nimctl::ops::hash_profile::{self, HashedProfile};
 use nimctl::profile::Tags;
 use nimctl::worker::host::Cancel;
@@ -68,16 +68,7 @@ fn parse_tags(pairs: &[String], scheme: Scheme) -> Result<Tags, Failure> {
 
 /// Ids of a recipe's profiles, which follow from the built bytes: they must be in the store.
 fn of_recipe(recipe: &Path, global: &Global, cancel: &Cancel) -> Result<Vec<HashedProfile>, Failure> {
-    let arguments = cli::Build {
-        recipe: recipe.to_path_buf(),
-        manifest: None,
-        only: None,
-        dry_run: false,
-        require_all: false,
-        jobs: None,
-        job_timeout: 60,
-    };
-    let options = super::build::options(&arguments, global, cancel, Mode::FromStore)?;
+    let options = super::build::from_store(recipe, None, 60, global, cancel)?;
     let report = build::build(&options, &|_| ())?;
     let mut profiles = Vec::new();
     for line in report.profiles {

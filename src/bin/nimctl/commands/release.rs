@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use nimctl::benchmark::{Comparison, Settings};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::BenchOptions;
-use nimctl::ops::build::Mode;
 use nimctl::ops::release::{Made, ReleaseOptions, ReleaseReport, release};
 use nimctl::passport::{BenchStatus, Passport};
 use nimctl::release::{Policy, Refusal, least_row_cosine};
@@ -40,18 +39,9 @@ pub(crate) fn run(
         budget_ms,
         job_timeout,
     } = arguments;
-    let build = cli::Build {
-        recipe: recipe.clone(),
-        manifest: None,
-        only: only.clone(),
-        dry_run: false,
-        require_all: false,
-        jobs: None,
-        job_timeout: *job_timeout,
-    };
     let options = ReleaseOptions {
         bench: BenchOptions {
-            build: super::build::options(&build, global, cancel, Mode::FromStore)?,
+            build: super::build::from_store(recipe, only.as_deref(), *job_timeout, global, cancel)?,
             batches: Vec::new(),
             streams: vec![1],
             settings: Settings {

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use nimctl::atomic_file;
 use nimctl::error_kind::ErrorKind;
-use nimctl::ops::build::Mode;
 use nimctl::ops::report::{Collected, of_recipe, of_release};
 use nimctl::release::{Notes, notes};
 use nimctl::report::Report;
@@ -25,16 +24,7 @@ pub(crate) fn run(
     let Collected { model, profiles, not_built } = if source.is_dir() {
         of_release(source)?
     } else {
-        let build = cli::Build {
-            recipe: source.clone(),
-            manifest: None,
-            only: None,
-            dry_run: false,
-            require_all: false,
-            jobs: None,
-            job_timeout: 1,
-        };
-        of_recipe(&super::build::options(&build, global, cancel, Mode::FromStore)?)?
+        of_recipe(&super::build::from_store(source, None, 1, global, cancel)?)?
     };
     let report = Report::new(&model, &profiles, &not_built, &[]);
     let text = match format {

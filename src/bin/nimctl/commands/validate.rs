@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
-use nimctl::ops::build::Mode;
 use nimctl::ops::validate::{
     Place, Replay, Subjects, ValidateReport, ValidatedProfile, find_subjects, replay, validate,
 };
@@ -33,16 +32,7 @@ pub(crate) fn run(
     let cli::Validate { subjects, only, gates, replay: place, replay_folder, timeout } = arguments;
     let store = environment::store_folder(global)?;
     let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&store))?;
-    let build = cli::Build {
-        recipe: recipe.clone(),
-        manifest: None,
-        only: only.clone(),
-        dry_run: false,
-        require_all: false,
-        jobs: None,
-        job_timeout: *timeout,
-    };
-    let options = super::build::options(&build, global, cancel, Mode::FromStore)?;
+    let options = super::build::from_store(&recipe, only.as_deref(), *timeout, global, cancel)?;
     if let Some(place) = place {
         let folder = replay_folder
             .clone()
