@@ -110,7 +110,7 @@ fn images_texts_and_a_labelled_set() {
 
     // What is wrong with a file is said with its name.
     fs_err::write(home.path("images/dog/0.png"), "no image").unwrap();
-    home.run(&["validate", "r.yaml"], 1, &["images/dog/0.png", "cannot be used"]);
+    home.run(&["validate", "r.yaml"], 1, &["`validation.zero_shot`: images/dog/0.png", "cannot be used"]);
     fs_err::remove_file(home.path("tokenizer.json")).unwrap();
     home.run(&["validate", "r.yaml"], 1, &["tokenizer.json"]);
 }

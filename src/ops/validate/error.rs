@@ -73,6 +73,12 @@ pub enum ValidateError {
         /// The recipes.
         recipes: Vec<PathBuf>,
     },
+    /// Files of a labelled set.
+    #[error("`validation.zero_shot`")]
+    LabelledSet {
+        /// Why they can't be used.
+        source: SamplesError,
+    },
     /// A labelled set that can't be used.
     #[error("`validation.zero_shot`: `{place}`: {reason}")]
     ZeroShot {
@@ -102,7 +108,7 @@ impl ValidateError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Build(source) => source.kind(),
-            Self::Samples { source, .. } => source.kind(),
+            Self::Samples { source, .. } | Self::LabelledSet { source } => source.kind(),
             Self::Onnx(source) => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Reference { source, .. } => source.kind(),

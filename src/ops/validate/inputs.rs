@@ -105,7 +105,7 @@ fn labelled(
 ) -> Result<Labelled, ValidateError> {
     let ZeroShot { image_input, text_input, images, classes, prompts, tokenizer, pad, most_loss } = zero_shot;
     let samples_folder = sample_folder(&options.recipe);
-    let at = |source| ValidateError::Samples { graph: "zero_shot".into(), source };
+    let at = |source| ValidateError::LabelledSet { source };
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
     for (class, name) in classes.keys().enumerate() {
         let found = samples::image_files(&samples_folder.join(images).join(name)).map_err(at)?;
