@@ -2,10 +2,13 @@
 
 Arguments: worker, model, batch, rounds, turns, seconds of a turn. Every round starts each side anew, alone: "first" is the
 time from starting the process to its first result, as this program sees it. Then the two take turns: one runs while the
-other is stopped (SIGSTOP), so that what drifts on the machine within seconds drifts for both. Both have two threads, warm up
-as long, and time the same call: one run of the session, inputs in memory. The call that a stop falls into is long on
-both sides; medians don't see it. A third side, for its first result only, is our worker on the graph as ONNX Runtime writes it
-after its own optimizations.
+other is stopped (SIGSTOP). Both have two threads, warm up as long, and time the same call: one run of the session, inputs
+in memory. A third side, for its first result only, is our worker on the graph as ONNX Runtime writes it after its own
+optimizations.
+
+What the machine does beside us changes a run's time by several percent within seconds, far more than the sides differ. So
+each turn's median is compared with that of the other side's turn next to it: "ratios" has one number a pair, and its
+median is the result. The call that a stop falls into tells the turns apart and is dropped, on both sides.
 """
 import json
 import os
@@ -103,6 +106,17 @@ class Ours:
         self.process.wait()
 
 
+def turns_of(samples, turn_s):
+    """The medians of a side's turns, from its samples in order: a call longer than a turn was stopped in."""
+    turns = [[]]
+    for sample in samples:
+        if sample > turn_s:
+            turns.append([])
+        else:
+            turns[-1].append(sample)
+    return [statistics.median(turn) for turn in turns if turn]
+
+
 def main():
     worker, model, batch, rounds, turns, turn_s = sys.argv[1:]
     batch, rounds, turns, turn_s = int(batch), int(rounds), int(turns), float(turn_s)
@@ -119,7 +133,7 @@ def main():
             "ours": lambda: Ours(worker, model, data, seconds, samples_file),
             "python": lambda: Peer(model, data, seconds),
         }
-        found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]}
+        found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]} | {"ratios": []}
         for number in range(rounds):
             # Turning the order: neither is always the one that starts.
             order = list(start) if number % 2 == 0 else list(reversed(start))
@@ -137,9 +151,12 @@ def main():
                 turn += 1
             for side in sides.values():
                 side.process.send_signal(signal.SIGCONT)
+            medians = {}
             for name, side in sides.items():
+                medians[name] = turns_of(side.samples(), turn_s)
                 found[name]["first_s"].append(side.first)
-                found[name]["median_s"].append(statistics.median(side.samples()))
+                found[name]["median_s"].append(statistics.median(medians[name]))
+            found["ratios"] += [ours / peer for ours, peer in zip(medians["ours"], medians["python"])]
             third = Ours(worker, optimized, data, seconds, samples_file)
             third.end()
             found["optimized"]["first_s"].append(third.first)
