@@ -4,6 +4,7 @@
 //! * [`discover`]: where workers are found.
 //! * [`host`]: starts a worker, sends it requests, survives whatever it does. [`error`] says what it did.
 //! * [`serve`]: the loop of a worker written in Rust.
+//! * [`timed_loop`]: runs against the clock, for every worker that answers `bench`.
 //! * [`npy`]: tensors as files.
 
 mod conversation;
@@ -15,3 +16,4 @@ pub mod npy;
 mod process;
 pub mod protocol;
 pub mod serve;
+pub mod timed_loop;
