@@ -22,7 +22,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Ten times what a manifest of 200,000 files needs in nodes, and three times in text.
     fn default() -> Self {
-        Self { text_bytes: 64 << 20, depth: 64, alias_nodes: 100_000, nodes: 8_000_000 }
+        Self { text_bytes: 64 << 20, depth: 64, alias_nodes: 100_000, nodes: 4_000_000 }
     }
 }
 
