@@ -182,6 +182,7 @@ fn nanoseconds(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::protocol::Execution;
 
     /// Adds runs of these durations, one after the other, until the loop is done; returns it and how many it took.
     fn feed(durations_ms: impl IntoIterator<Item = u64>, window_ms: u64, budget_ms: u64) -> (Shared, usize) {
@@ -211,7 +212,7 @@ mod tests {
             warm_up_ms: 0,
             window_ms: 0,
             budget_ms,
-            threads: None,
+            execution: Execution::default(),
             samples: "samples.npy".into(),
         }
     }

@@ -57,6 +57,7 @@ fn does_what_it_says_of_run(worker: &mut Worker) {
         path: folder.path().join("plan"),
         inputs: Default::default(),
         output_folder: folder.path().into(),
+        execution: Execution::default(),
     };
     let error = worker.run(request, &Cancel::new(), &mut |_| {}).unwrap_err();
     assert_eq!(error.problem().map(|problem| problem.code), Some(expected.code));

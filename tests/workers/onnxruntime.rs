@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nimctl::worker::host::Cancel;
 use nimctl::worker::npy::Tensor;
 use nimctl::worker::protocol::{
-    BuildRequest, ErrorCode, FileKind, InspectRequest, RunRequest, Support, TensorDescription,
+    BuildRequest, ErrorCode, Execution, FileKind, InspectRequest, RunRequest, Support, TensorDescription,
 };
 
 use crate::graph::{self, Precision, X, Y};
@@ -60,6 +60,7 @@ fn it_runs_a_graph_and_gives_the_right_numbers() {
             path: path.clone(),
             inputs: BTreeMap::from([("x".into(), x)]),
             output_folder: folder.path().into(),
+            execution: Execution::default(),
         };
         let result = worker.run(request, &Cancel::new(), &mut |_| {}).unwrap().result;
         let y = Tensor::read(&result.outputs["y"]).unwrap();
@@ -81,7 +82,12 @@ fn it_says_which_input_is_wrong() {
     let mut worker = start(&command);
     let mut check = |inputs: &[(&str, &PathBuf)], code: ErrorCode, expected: &str| {
         let inputs = inputs.iter().map(|(name, path)| ((*name).to_owned(), (*path).clone())).collect();
-        let request = RunRequest { path: path.clone(), inputs, output_folder: folder.path().into() };
+        let request = RunRequest {
+            path: path.clone(),
+            inputs,
+            output_folder: folder.path().into(),
+            execution: Execution::default(),
+        };
         let result = worker.run(request, &Cancel::new(), &mut |_| {});
         let problem = problem(&worker, result);
         assert_eq!((&problem.code, problem.message.contains(expected)), (&code, true), "{}", problem.message);

@@ -1,7 +1,7 @@
 //! The `tensorrt` worker on machines that lack what it needs.
 
 use nimctl::worker::host::Cancel;
-use nimctl::worker::protocol::{BuildRequest, ErrorCode, RunRequest, Support};
+use nimctl::worker::protocol::{BuildRequest, ErrorCode, Execution, RunRequest, Support};
 
 use crate::graph::{self, Precision};
 use crate::support::{problem, real, start};
@@ -36,6 +36,7 @@ fn without_a_driver_it_says_so_and_stays_alive() {
             path: graph.clone(),
             inputs: Default::default(),
             output_folder: folder.path().into(),
+            execution: Execution::default(),
         };
         let result = worker.run(request, &Cancel::new(), &mut |_| {});
         problem(&worker, result);

@@ -185,6 +185,7 @@ fn without_a_driver_plans_are_refused_and_the_worker_lives() {
         path: request.plan.clone(),
         inputs: BTreeMap::new(),
         output_folder: folder.path().into(),
+        execution: Execution::default(),
     };
     let result = worker.run(run, &Cancel::new(), &mut |_| {});
     assert_eq!(problem(&worker, result).code, expected);

@@ -10,7 +10,7 @@ use crate::onnx::{LoweringOptions, OnnxFile};
 use crate::ops::samples::{self, Subject};
 use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
-use crate::worker::protocol::RunRequest;
+use crate::worker::protocol::{Execution, RunRequest};
 
 /// A worker with inputs, and what the FP32 graph made of them.
 pub(super) struct Measure<'a> {
@@ -92,6 +92,7 @@ impl<'a> Measure<'a> {
             path: model.into(),
             inputs: self.inputs.clone(),
             output_folder: folder.folder.path().into(),
+            execution: Execution::default(),
         };
         let outputs = self.worker.run(request, &self.runner.cancel, &mut |_| {})?.result.outputs;
         let mut floats = BTreeMap::new();

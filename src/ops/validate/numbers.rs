@@ -20,7 +20,7 @@ use crate::validation::Floats;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
 use crate::worker::npy::{Tensor, archive};
-use crate::worker::protocol::RunRequest;
+use crate::worker::protocol::{Execution, RunRequest};
 
 /// The schema of a reference's key.
 const REFERENCE_SCHEMA: &str = "nimctl.reference/1";
@@ -301,7 +301,9 @@ impl<'a> Numbers<'a> {
         let cancel = self.cancel.clone();
         let lost = |source| WorkerError::CannotStart { path: path.into(), source };
         let folder = tempfile::tempdir_in(self.folder.path()).map_err(lost)?;
-        let request = RunRequest { path: path.into(), inputs, output_folder: folder.path().into() };
+        let execution = Execution::default();
+        let request =
+            RunRequest { path: path.into(), inputs, output_folder: folder.path().into(), execution };
         let result = self.worker()?.run(request, &cancel, &mut |_| {})?.result;
         let mut outputs = BTreeMap::new();
         for (name, file) in result.outputs {

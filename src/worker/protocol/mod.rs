@@ -50,6 +50,7 @@
 //! tensor file can hold `int4`, `float8e4m3`, `float4e2m1` and the like. A shape is a list of dimensions, where -1
 //! stands for one that is open until run time.
 
+mod execution;
 mod problem;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,7 @@ use serde::{Deserialize, Serialize};
 use crate::compute_capability::ComputeCapability;
 use crate::shape_range::ShapeRange;
 
+pub use execution::{Execution, GraphOptimization, Provider, RanOn, RuntimeCacheUse};
 pub use problem::{ErrorCode, Problem};
 
 /// The version of the protocol that this module describes.
@@ -149,6 +151,9 @@ pub struct RunRequest {
     pub inputs: BTreeMap<String, PathBuf>,
     /// An existing folder; the worker writes one `.npy` file an output into it, named as it sees fit.
     pub output_folder: PathBuf,
+    /// How.
+    #[serde(flatten)]
+    pub execution: Execution,
 }
 
 /// Asks how long runs take. The timed loop is the worker's, so that nothing of the protocol is in it.
@@ -171,9 +176,9 @@ pub struct BenchRequest {
     pub window_ms: u64,
     /// Most time for all windows.
     pub budget_ms: u64,
-    /// Threads inside of one run, for a library that runs on the CPU; its own choice if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub threads: Option<u32>,
+    /// How.
+    #[serde(flatten)]
+    pub execution: Execution,
     /// Where the worker writes every sample: an `int64` tensor of shape [samples, 3], sorted by the second column. A
     /// row is the stream, the start in ns after the first counted one, and the duration in ns.
     pub samples: PathBuf,
@@ -309,6 +314,9 @@ pub struct WorkerDevice {
     pub name: String,
     /// Its compute capability.
     pub compute_capability: ComputeCapability,
+    /// Where it is on the PCI bus, as the driver writes it: `00000000:C1:00.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_address: Option<String>,
 }
 
 /// A plan was built and lies where it was asked for.
@@ -375,6 +383,9 @@ pub struct RunResult {
     pub load_ms: u64,
     /// Time of the run alone, without reading and writing tensors. One cold run: no benchmark.
     pub run_ms: u64,
+    /// Where it ran.
+    #[serde(default)]
+    pub ran_on: RanOn,
 }
 
 /// The samples of a benchmark lie where they were asked for.
@@ -392,6 +403,16 @@ pub struct BenchResult {
     pub clock: String,
     /// What is between its two readings, in a sentence.
     pub boundary: String,
+    /// Where it ran.
+    #[serde(default)]
+    pub ran_on: RanOn,
+    /// The device's memory that loading and running took, as its driver counts free memory; absent on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
+    /// The median time of the counted runs on the device alone, between two of its events: the samples less copies and
+    /// waiting. Absent where nothing tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_p50_ns: Option<u64>,
 }
 
 #[cfg(test)]

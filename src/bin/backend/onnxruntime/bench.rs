@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use nimctl::worker::protocol::{BenchRequest, BenchResult, ErrorCode, Problem};
+use nimctl::worker::protocol::{BenchRequest, BenchResult, ErrorCode, Problem, RanOn};
 use nimctl::worker::serve::Events;
 use nimctl::worker::timed_loop;
 use ort::environment::Environment;
@@ -34,7 +34,8 @@ pub(crate) fn bench(
     request: &BenchRequest,
     events: &Events,
 ) -> Result<BenchResult, Problem> {
-    let BenchRequest { path, inputs, streams, threads, samples, .. } = request;
+    let BenchRequest { path, inputs, streams, execution, samples, .. } = request;
+    let threads = &execution.threads;
     if *streams == 0 {
         return Err(Problem::new(ErrorCode::InvalidRequest, "`streams` is 0"));
     }
@@ -64,5 +65,8 @@ pub(crate) fn bench(
         settled: measured.settled,
         clock: timed_loop::CLOCK.into(),
         boundary: BOUNDARY.into(),
+        ran_on: RanOn::default(),
+        device_memory_bytes: None,
+        device_p50_ns: None,
     })
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use nimctl::onnx::OnnxFile;
 use nimctl::worker::npy::{ElementType, NpyError, Tensor};
 use nimctl::worker::protocol::{
-    ErrorCode, FileKind, Inspection, Problem, RunRequest, RunResult, TensorDescription,
+    ErrorCode, FileKind, Inspection, Problem, RanOn, RunRequest, RunResult, TensorDescription,
 };
 use nimctl::worker::serve::Events;
 use ort::environment::Environment;
@@ -31,7 +31,7 @@ pub(crate) fn run(
     request: &RunRequest,
     events: &Events,
 ) -> Result<RunResult, Problem> {
-    let RunRequest { path, inputs, output_folder } = request;
+    let RunRequest { path, inputs, output_folder, execution: _ } = request;
     events.progress("load", None, None);
     let started = Instant::now();
     let mut session = load(environment, path, None)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(
         tensor.write(&path).map_err(|error| npy_problem(&error))?;
         outputs.insert(name.to_owned(), path);
     }
-    Ok(RunResult { outputs, load_ms, run_ms })
+    Ok(RunResult { outputs, load_ms, run_ms, ran_on: RanOn::default() })
 }
 
 /// Smaller weights are not worth a mapping.

@@ -64,7 +64,11 @@ fn query() -> Result<Vec<WorkerDevice>, String> {
         let (Ok(major), Ok(minor)) = (u8::try_from(major), u8::try_from(minor)) else {
             return Err(format!("device {ordinal} has compute capability {major}.{minor}"));
         };
-        devices.push(WorkerDevice { name, compute_capability: ComputeCapability::new(major, minor) });
+        devices.push(WorkerDevice {
+            name,
+            compute_capability: ComputeCapability::new(major, minor),
+            pci_address: None,
+        });
     }
     Ok(devices)
 }
