@@ -16,6 +16,7 @@ pub use gate::{Gate, InvalidGate, Metric};
 
 use crate::profile::ModelRelease;
 use crate::stats::{Interval, quantile, quantile_intervals};
+use crate::worker::protocol::{GraphOptimization, Provider, RuntimeCacheUse};
 
 /// The schema name of [`BenchDocument`].
 pub const BENCH_SCHEMA: &str = "nimctl.bench/1";
@@ -89,6 +90,15 @@ pub struct Settings {
     pub budget_ms: u64,
     /// Threads inside of one run; the library's own choice if absent.
     pub threads: Option<u32>,
+    /// What runs the nodes of ONNX graphs; the CPU if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// What the library may do to ONNX graphs before it runs them; its own choice if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_optimization: Option<GraphOptimization>,
+    /// Whether plans are run from CUDA graphs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cuda_graph: bool,
 }
 
 /// One graph at one batch and number of streams.
@@ -171,6 +181,15 @@ pub struct Round {
     pub first_result_ms: f64,
     /// The largest resident memory of the process.
     pub peak_memory_bytes: Option<u64>,
+    /// The device's memory that loading and running took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
+    /// The median of runs on the device alone, without copies and waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_p50_ms: Option<f64>,
+    /// Whether kernels that an earlier round compiled were there; absent for a library that compiles none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_cache: Option<RuntimeCacheUse>,
 }
 
 impl Round {
@@ -191,6 +210,9 @@ impl Round {
             load_ms: 0.0,
             first_result_ms: 0.0,
             peak_memory_bytes: None,
+            device_memory_bytes: None,
+            device_p50_ms: None,
+            runtime_cache: None,
         })
     }
 }
@@ -234,6 +256,19 @@ impl Latency {
 }
 
 impl Case {
+    /// Returns the median time to the first result: without kernels that an earlier round compiled, and with them. They are
+    /// one for a library that compiles none.
+    pub fn first_result_ms(&self) -> (Option<f64>, Option<f64>) {
+        let median = |wanted: RuntimeCacheUse| {
+            let of = |round: &&Round| round.runtime_cache.is_none_or(|found| found == wanted);
+            let mut values: Vec<f64> =
+                self.rounds.iter().filter(of).map(|round| round.first_result_ms).collect();
+            values.sort_by(f64::total_cmp);
+            quantile(&values, 0.5)
+        };
+        (median(RuntimeCacheUse::Cold), median(RuntimeCacheUse::Warm))
+    }
+
     /// Returns the median over rounds.
     pub fn median_of_rounds(&self, value: fn(&Round) -> f64) -> Option<f64> {
         let mut values: Vec<f64> = self.rounds.iter().map(value).collect();

@@ -10,6 +10,7 @@ pub mod mixed_precision;
 pub mod read_manifest;
 pub mod release;
 pub mod report;
+mod runners;
 pub mod samples;
 pub mod select;
 pub mod synth;

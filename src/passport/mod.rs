@@ -45,6 +45,13 @@ pub struct GraphPassport {
     pub compilation: Option<BuildRecord>,
 }
 
+impl GraphPassport {
+    /// Returns what made the files that the profile ships of this graph: its plan, or the lowered graph.
+    pub fn shipped(&self) -> &BuildRecord {
+        self.compilation.as_ref().unwrap_or(&self.lowering)
+    }
+}
+
 /// What was done to validate a profile. There is no "passed" without execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

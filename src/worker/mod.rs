@@ -5,12 +5,14 @@
 //! * [`host`]: starts a worker, sends it requests, survives whatever it does. [`error`] says what it did.
 //! * [`serve`]: the loop of a worker written in Rust.
 //! * [`timed_loop`]: runs against the clock, for every worker that answers `bench`.
+//! * [`inputs`]: tensors that are fed to a graph, held against what it takes.
 //! * [`npy`]: tensors as files.
 
 mod conversation;
 pub mod discover;
 pub mod error;
 pub mod host;
+pub mod inputs;
 mod lines;
 pub mod npy;
 mod process;

@@ -14,6 +14,7 @@ pub use error::BenchError;
 use rounds::Subject;
 
 use super::build::{self, BuildOptions, BuildReport, Outcome};
+use super::runners::{Runners, Way};
 use super::samples::{self, Shapes};
 use super::validate;
 use crate::benchmark::{
@@ -27,6 +28,7 @@ use crate::samples::Sample;
 use crate::stats::{LEAST_ROUNDS, Pairing};
 use crate::store::Store;
 use crate::worker::npy::{Tensor, archive};
+use crate::worker::protocol::Execution;
 
 /// A machine that runs so many processes for each of its cores, on average, is too busy to measure on.
 const BUSY: f64 = 0.3;
@@ -42,6 +44,8 @@ pub struct BenchOptions {
     pub streams: Vec<u32>,
     /// Rounds, times and threads.
     pub settings: Settings,
+    /// The number of the GPU; the first that fits a profile if absent.
+    pub gpu: Option<u32>,
     /// Only these two profiles, of which the first is the baseline.
     pub compare: Option<(String, String)>,
 }
@@ -91,14 +95,15 @@ pub struct BenchEvent {
 /// # Errors
 /// What makes measuring impossible as a whole. What is wrong with one profile is in its status.
 pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<BenchReport, BenchError> {
-    let BenchOptions { build: build_options, batches, streams: _, settings: _, compare } = options;
+    let BenchOptions { build: build_options, batches, streams: _, settings: _, gpu: _, compare } = options;
     let text = fs_err::read_to_string(&build_options.recipe)
         .map_err(|source| BenchError::Io { doing: "reading the recipe".into(), source })?;
     let recipe = Recipe::parse(&text, &build_options.recipe.display().to_string())
         .map_err(|error| build::BuildError::from(Box::new(error)))?;
     let BuildReport { model: (name, release), profiles, .. } = build::build(build_options, &|_| ())?;
     let graphs = build::sources::resolve(&recipe, build_options, &|_| ())?;
-    let (command, _) = build::mixed_precision::runtime(build_options)?;
+    let wanted = wanted(options);
+    let mut runners = Runners::new(build_options, &wanted);
     // The work folder is in the store.
     let store = Store::open(&build_options.store)?;
     let folder = store.work_folder()?;
@@ -121,10 +126,10 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
             Outcome::NotSelected => continue,
             Outcome::Built { id, .. } => match store.passport(&id)? {
                 None => BenchStatus::Skipped("its passport is not in the store: run `nimctl build`".into()),
-                Some(passport) => match measurable(&passport, &store) {
+                Some(passport) => match measurable(&passport, &store, &mut runners) {
                     Err(status) => status,
-                    Ok(()) => {
-                        subjects.push(subject(&line.name, passport, &store)?);
+                    Ok(way) => {
+                        subjects.push(subject(&line.name, passport, way, &store)?);
                         BenchStatus::Skipped("measuring".into())
                     }
                 },
@@ -165,10 +170,10 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
         }
     }
 
-    rounds::measure(&mut subjects, &cases, &command, options, folder.path(), on_event)?;
+    rounds::measure(&mut subjects, &cases, options, folder.path(), on_event)?;
 
     for subject in subjects {
-        let Subject { name, mut passport, cases, samples, models: _ } = subject;
+        let Subject { name, mut passport, way: _, cases, samples, models: _ } = subject;
         let mut benchmark = Benchmark {
             machine: machine.clone(),
             settings: options.settings.clone(),
@@ -221,25 +226,35 @@ fn measured<'a>(document: &'a BenchDocument, name: &str) -> Option<&'a Benchmark
 }
 
 /// Returns why a profile can't be measured here, if it can't; its files are checked before anything loads them.
-fn measurable(passport: &Passport, store: &Store) -> Result<(), BenchStatus> {
-    let backend = &passport.contents.backend;
-    if !backend.ships_onnx() {
-        let why = format!("{backend} has no GPU to run on here, or nimctl does not run its plans yet");
-        return Err(BenchStatus::Skipped(why));
-    }
-    validate::wrong_files(passport, store).map_or(Ok(()), |failure| Err(BenchStatus::Failed(failure)))
+fn measurable(passport: &Passport, store: &Store, runners: &mut Runners<'_>) -> Result<Way, BenchStatus> {
+    let way = runners.for_profile(passport).map_err(BenchStatus::Skipped)?;
+    validate::wrong_files(passport, store).map_or(Ok(way), |failure| Err(BenchStatus::Failed(failure)))
 }
 
-fn subject(name: &str, passport: Passport, store: &Store) -> Result<Subject, BenchError> {
+/// Returns what is asked of every worker.
+fn wanted(options: &BenchOptions) -> Execution {
+    let Settings { threads, provider, graph_optimization, cuda_graph, .. } = &options.settings;
+    Execution {
+        provider: *provider,
+        device: options.gpu,
+        threads: *threads,
+        graph_optimization: *graph_optimization,
+        cuda_graph: Some(*cuda_graph).filter(|asked| *asked),
+        runtime_cache: None,
+    }
+}
+
+fn subject(name: &str, passport: Passport, way: Way, store: &Store) -> Result<Subject, BenchError> {
     let mut models = BTreeMap::new();
     for (graph, record) in &passport.graphs {
         let folder = store.work_folder()?;
-        store.lay_out(&record.lowering.outputs, folder.path())?;
-        if let Some(first) = record.lowering.outputs.first() {
+        let shipped = record.shipped();
+        store.lay_out(&shipped.outputs, folder.path())?;
+        if let Some(first) = shipped.outputs.first() {
             models.insert(graph.clone(), (folder.path().join(&first.path), folder));
         }
     }
-    Ok(Subject { name: name.to_owned(), passport, models, cases: Vec::new(), samples: BTreeMap::new() })
+    Ok(Subject { name: name.to_owned(), passport, way, models, cases: Vec::new(), samples: BTreeMap::new() })
 }
 
 /// Returns the shapes to measure in: those of the batches that were asked for, else the least and the usual ones.

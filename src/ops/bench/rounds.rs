@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::{BenchError, BenchEvent, BenchOptions};
 use crate::benchmark::{Case, Latency, Round};
+use crate::ops::runners::{Way, place};
 use crate::passport::Passport;
+use crate::profile::Backend;
 use crate::worker::error::WorkerError;
-use crate::worker::host::{BackendCommand, Limits, Worker};
+use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
-use crate::worker::protocol::{BenchRequest, BenchResult, Event};
+use crate::worker::protocol::{BenchRequest, BenchResult, Event, Execution};
 
 /// Columns of a sample: stream, start, duration.
 const COLUMNS: usize = 3;
@@ -19,6 +21,7 @@ const COLUMNS: usize = 3;
 pub(super) struct Subject {
     pub name: String,
     pub passport: Passport,
+    pub way: Way,
     /// The file of each graph, in a folder of its own.
     pub models: BTreeMap<String, (PathBuf, tempfile::TempDir)>,
     pub cases: Vec<Case>,
@@ -37,7 +40,6 @@ pub(super) struct Inputs {
 pub(super) fn measure(
     subjects: &mut [Subject],
     inputs: &[Inputs],
-    command: &BackendCommand,
     options: &BenchOptions,
     folder: &Path,
     on_event: &dyn Fn(BenchEvent),
@@ -63,7 +65,11 @@ pub(super) fn measure(
                     on_event(BenchEvent { title, round: round + 1, rounds });
                     let name = format!("{}-b{}-s{streams}-r{round}", inputs.graph, inputs.batch);
                     let samples = folder.join(format!("{}-{name}.npy", subject.name));
-                    match one_round(subject, inputs, streams, command, options, &samples) {
+                    // The first round of a case finds none, the others what it left.
+                    let case = format!("{}-{}-b{}-s{streams}", subject.name, inputs.graph, inputs.batch);
+                    let cache = folder.join(format!("{case}.cache"));
+                    let files = Files { samples, cache };
+                    match one_round(subject, inputs, streams, options, &files) {
                         Ok((measured, tensor)) => {
                             progress.add(measured);
                             subject.samples.insert(name, tensor);
@@ -146,16 +152,24 @@ impl From<WorkerError> for Failure {
     }
 }
 
+/// What the worker writes.
+struct Files {
+    samples: PathBuf,
+    cache: PathBuf,
+}
+
 /// Measures in a fresh process.
 fn one_round(
     subject: &Subject,
     inputs: &Inputs,
     streams: u32,
-    command: &BackendCommand,
     options: &BenchOptions,
-    samples: &Path,
+    files: &Files,
 ) -> Result<(Measured, Tensor), Failure> {
     let settings = &options.settings;
+    let Files { samples, cache } = files;
+    let Way { command, execution, pci_address: _ } = &subject.way;
+    let compiles_at_load = subject.passport.contents.backend.name() == Backend::TENSORRT_RTX;
     let (model, _) = subject
         .models
         .get(&inputs.graph)
@@ -167,8 +181,8 @@ fn one_round(
         warm_up_ms: settings.warm_up_ms,
         window_ms: settings.window_ms,
         budget_ms: settings.budget_ms,
-        threads: settings.threads,
-        samples: samples.into(),
+        execution: Execution { runtime_cache: compiles_at_load.then(|| cache.clone()), ..execution.clone() },
+        samples: samples.clone(),
     };
     let measuring = Duration::from_millis(settings.warm_up_ms + settings.budget_ms);
     let limits = Limits { request_timeout: options.build.job_timeout + measuring, ..Limits::default() };
@@ -182,7 +196,17 @@ fn one_round(
             first_result.get_or_insert_with(|| started.elapsed());
         }
     })?;
-    let BenchResult { load_us, sample_count, elapsed_ns, settled, clock, boundary } = answer.result;
+    let BenchResult {
+        load_us,
+        sample_count,
+        elapsed_ns,
+        settled,
+        clock,
+        boundary,
+        ran_on,
+        device_memory_bytes,
+        device_p50_ns,
+    } = answer.result;
     let broken =
         |reason: String| Failure::Case(format!("the worker broke the protocol during `bench`: {reason}"));
     let tensor = Tensor::read(samples).map_err(|error| broken(error.to_string()))?;
@@ -208,17 +232,17 @@ fn one_round(
     let round = Round::new(&latencies_ns, inputs.batch, elapsed_ns)
         .ok_or_else(|| broken("it measured nothing".into()))?;
     let first_result = first_result.ok_or_else(|| broken("it never told of a first result".into()))?;
-    let library = &worker.description().library;
+    let description = worker.description();
     let round = Round {
         settled,
         load_ms: load_us as f64 / 1e3,
         first_result_ms: first_result.as_secs_f64() * 1e3,
         peak_memory_bytes: answer.peak_memory_bytes,
+        device_memory_bytes,
+        device_p50_ms: device_p50_ns.map(|ns| ns as f64 / 1e6),
+        runtime_cache: ran_on.runtime_cache,
         ..round
     };
-    let ran_on = library.as_ref().map_or_else(
-        || format!("{} on the CPU", worker.description().backend),
-        |library| format!("{} {} on the CPU", library.name, library.version),
-    );
+    let ran_on = place(&description.backend, description.library.as_ref(), &ran_on);
     Ok((Measured { round, latencies_ns, ran_on, clock, boundary }, tensor))
 }

@@ -226,6 +226,27 @@ fn third_party(backend: &Backend, path: &Path, options: &BuildOptions) -> Result
     })))
 }
 
+/// Returns how the worker of a backend is started, with its library if that is where nimctl looks; a worker without one
+/// says itself what is missing.
+pub(in crate::ops) fn command_of(
+    backend: &Backend,
+    options: &BuildOptions,
+) -> Result<BackendCommand, BuildError> {
+    let path = discover::find(backend.name(), &options.search_path)
+        .map_err(|source| BuildError::Worker { backend: backend.to_string(), source })?;
+    let mut command = BackendCommand::new(path);
+    let tool = match backend.name() {
+        Backend::ONNXRUNTIME => Some(Tool::OnnxRuntime),
+        Backend::TENSORRT_RTX => Some(Tool::TensorrtRtx),
+        Backend::TENSORRT => Some(Tool::Tensorrt),
+        _ => None,
+    };
+    if let Some(located) = tool.and_then(|tool| locate(tool, &options.places).ok()) {
+        set_library(&mut command, &located);
+    }
+    Ok(command)
+}
+
 fn describe(command: &BackendCommand) -> Result<Description, WorkerError> {
     Ok(Worker::spawn(command, Limits::default())?.description().clone())
 }

@@ -24,6 +24,7 @@ use crate::profile::ModelRelease;
 use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
 use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
+use crate::worker::protocol::Execution;
 
 /// What is in a passport where nothing was measured on purpose.
 const NO_BENCH: &str = "the release was made without measuring";
@@ -108,7 +109,7 @@ pub fn release(
     let model = ModelRelease { name, release };
 
     on_step("validating");
-    validate(&bench_options.build, None, &|profile| {
+    validate(&bench_options.build, &Execution::default(), None, &|profile| {
         on_step(&format!("validating: {} was {}", profile.name, profile.status.word()));
     })?;
     let mut comparisons = Vec::new();

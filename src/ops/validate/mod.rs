@@ -1,6 +1,6 @@
 //! `validate`: a profile's digests, then whether it loads, then its numbers against those of the FP32 graph.
 //!
-//! What can be run here is run: its status is `executed`. In place of a plan that can't, its lowered graph is run on the
+//! What can be run here is run: its status is `executed`. In place of a plan that can't, because no GPU here fits, its lowered graph is run on the
 //! CPU with the precision emulated, and the status says `static`. Inputs are the recipe's samples, in the least, the usual
 //! and the largest shapes; the usual ones also one row alone. A recipe with a labelled set has it run as well.
 
@@ -9,6 +9,7 @@ mod inputs;
 mod numbers;
 mod profile;
 mod replay;
+mod runtime;
 mod subjects;
 
 use std::collections::BTreeSet;
@@ -21,11 +22,13 @@ pub use replay::{Place, Replay, replay};
 pub use subjects::{Subjects, find_subjects};
 
 use super::build::{self, BuildOptions, BuildReport, Outcome};
+use super::runners::Runners;
 use crate::error_kind::ErrorKind;
 use crate::passport::Status;
 use crate::profile::ProfileId;
 use crate::recipe::Recipe;
 use crate::store::Store;
+use crate::worker::protocol::Execution;
 
 /// What came of one profile.
 #[derive(Clone, Debug)]
@@ -59,7 +62,7 @@ impl ValidateReport {
 
 /// Validates what the store has of a recipe's profiles, and writes the results into their passports.
 ///
-/// `options` are those of a build, with the mode `FromStore`. With `ids`, only these profiles are validated, and one that
+/// `options` are those of a build, with the mode `FromStore`; `execution` says on which GPU, and so on, profiles run. With `ids`, only these profiles are validated, and one that
 /// the recipe no longer gives is among those that were not built. `on_profile` gets each profile as it is done.
 ///
 /// # Errors
@@ -67,6 +70,7 @@ impl ValidateReport {
 /// one profile is in its status.
 pub fn validate(
     options: &BuildOptions,
+    execution: &Execution,
     ids: Option<&BTreeSet<ProfileId>>,
     on_profile: &dyn Fn(&ValidatedProfile),
 ) -> Result<ValidateReport, ValidateError> {
@@ -75,6 +79,7 @@ pub fn validate(
     let graphs = build::sources::resolve(&recipe, options, &|_| ())?;
     let store = Store::look_at(&options.store);
     let mut numbers = Numbers::start(&recipe, &graphs, options)?;
+    let mut runners = Runners::new(options, execution);
     let mut report = ValidateReport { model, profiles: Vec::new(), not_built: Vec::new() };
     for line in profiles {
         let id = match line.outcome {
@@ -102,7 +107,8 @@ pub fn validate(
             continue;
         };
         let digests = profile::digests(&graphs);
-        let status = profile::one(&passport, &digests, &store, &mut numbers, &recipe.validation)?;
+        let status =
+            profile::one(&passport, &digests, &store, &mut numbers, &mut runners, &recipe.validation)?;
         if passport.validation != status {
             passport.validation = status.clone();
             store.put_passport(&passport)?;

@@ -1,5 +1,5 @@
-//! Runs graphs on their inputs in the `onnxruntime` worker, each kind of graph once; the FP32 graph's outputs are kept in
-//! the store.
+//! What graphs give: the FP32 graph as the reference, whose outputs are kept in the store; the lowered graph with its precision
+//! emulated, in place of a plan; a profile's own file. Each kind of graph is run once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use serde::Serialize;
 
 use super::ValidateError;
 use super::inputs::{ALONE, CASES, Files, GraphInputs, Labelled, write};
+use super::runtime::Runtime;
 use crate::canonical;
 use crate::digest::Sha256;
 use crate::onnx::lower::emulate;
 use crate::onnx::{GraphDigest, LoweringOptions};
+use crate::ops::build::BuildOptions;
 use crate::ops::build::sources::SourceGraph;
-use crate::ops::build::{BuildOptions, mixed_precision};
+use crate::ops::runners::{Runners, Way};
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::validation::Floats;
-use crate::worker::error::WorkerError;
-use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
 use crate::worker::npy::{Tensor, archive};
-use crate::worker::protocol::{Execution, RunRequest};
+use crate::worker::protocol::Execution;
 
 /// The schema of a reference's key.
 const REFERENCE_SCHEMA: &str = "nimctl.reference/1";
@@ -87,7 +87,8 @@ impl Outputs {
     }
 }
 
-fn only_embedding(outputs: &BTreeMap<String, Floats>) -> Option<&Floats> {
+/// Returns the one embedding among outputs; nothing if there is none or several.
+pub(super) fn only_embedding(outputs: &BTreeMap<String, Floats>) -> Option<&Floats> {
     let mut found = outputs.values().filter(|floats| floats.is_embedding());
     found.next().filter(|_| found.next().is_none())
 }
@@ -103,11 +104,11 @@ pub(super) struct Model {
 pub(super) struct Numbers<'a> {
     graphs: &'a BTreeMap<String, SourceGraph>,
     store: Store,
-    command: BackendCommand,
-    limits: Limits,
-    cancel: Cancel,
-    worker: Option<Worker>,
-    runtime: String,
+    options: &'a BuildOptions,
+    /// ONNX Runtime on the CPU: the reference, graphs that stand for plans, and generic profiles.
+    cpu: Runtime,
+    /// What `cpu` is, in words.
+    reference_runtime: String,
     folder: tempfile::TempDir,
     inputs: BTreeMap<String, GraphInputs>,
     labelled: Option<Labelled>,
@@ -120,40 +121,43 @@ impl<'a> Numbers<'a> {
     pub(super) fn start(
         recipe: &'a Recipe,
         graphs: &'a BTreeMap<String, SourceGraph>,
-        options: &BuildOptions,
+        options: &'a BuildOptions,
     ) -> Result<Self, ValidateError> {
-        let (command, _) = mixed_precision::runtime(options)?;
+        let way = Runners::new(options, &Execution::default()).for_graphs()?;
         // The folder of references and the work folder are made here.
         let store = Store::open(&options.store)?;
         let folder = store.work_folder()?;
         let (inputs, labelled) = write(recipe, graphs, options, folder.path())?;
-        let limits = Limits { request_timeout: options.job_timeout, ..Limits::default() };
-        let mut numbers = Self {
+        let mut cpu = Runtime::new(way, options, folder.path());
+        let reference_runtime =
+            cpu.place().map_err(|source| ValidateError::Reference { graph: "any".into(), source })?;
+        Ok(Self {
             graphs,
             store,
-            command,
-            limits,
-            cancel: options.cancel.clone(),
-            worker: None,
-            runtime: String::new(),
+            options,
+            cpu,
+            reference_runtime,
             folder,
             inputs,
             labelled,
             references: BTreeMap::new(),
             emulated: BTreeMap::new(),
-        };
-        let failed = |source| ValidateError::Reference { graph: "any".into(), source };
-        let library = numbers.worker().map_err(failed)?.description().library.clone();
-        numbers.runtime = library.map_or_else(
-            || "ONNX Runtime on the CPU".into(),
-            |l| format!("{} {} on the CPU", l.name, l.version),
-        );
-        Ok(numbers)
+        })
     }
 
-    /// Returns what runs the graphs.
-    pub(super) fn runtime(&self) -> &str {
-        &self.runtime
+    /// Returns what runs the reference, in words.
+    pub(super) fn reference_runtime(&self) -> &str {
+        &self.reference_runtime
+    }
+
+    /// Returns what runs the reference.
+    pub(super) fn cpu(&mut self) -> &mut Runtime {
+        &mut self.cpu
+    }
+
+    /// Returns a worker that runs a profile in its own way.
+    pub(super) fn runtime(&self, way: Way) -> Runtime {
+        Runtime::new(way, self.options, self.folder.path())
     }
 
     /// Returns what the rows of the labelled set mean, if there is one.
@@ -175,8 +179,10 @@ impl<'a> Numbers<'a> {
         let outputs = match self.store.reference(&key)?.and_then(|bytes| Outputs::of_npz(&bytes)) {
             Some(known) => known,
             None => {
+                let path = self.reference_path(graph);
                 let outputs = self
-                    .run(graph, &self.reference_path(graph))
+                    .cpu
+                    .run(&self.inputs[graph], &path)
                     .map_err(|source| ValidateError::Reference { graph: graph.into(), source })?;
                 check_finite(graph, &outputs)?;
                 if let Some(npz) = outputs.to_npz() {
@@ -200,7 +206,7 @@ impl<'a> Numbers<'a> {
             .digests()
             .map_err(|source| ValidateError::Io { doing: "reading the inputs".into(), source })?;
         let graph = &self.graphs[graph].digest;
-        let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runtime: &self.runtime, inputs };
+        let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runtime: &self.reference_runtime, inputs };
         canonical::digest(&key).map_err(|error| ValidateError::Io {
             doing: "naming a reference".into(),
             source: std::io::Error::other(error),
@@ -218,7 +224,7 @@ impl<'a> Numbers<'a> {
             return Ok(known.clone());
         }
         let model = self.emulated_model(graph, lowering)?;
-        let outputs = self.of_file(graph, &model)?;
+        let outputs = self.of_file(graph, &model.path, None)?;
         self.emulated.insert(key, outputs.clone());
         Ok(outputs)
     }
@@ -236,88 +242,18 @@ impl<'a> Numbers<'a> {
         Ok(Model { path, _folder: folder })
     }
 
-    /// Returns what a profile's own file gives, or one that stands for it.
-    pub(super) fn of_file(&mut self, graph: &str, model: &Model) -> Result<Outputs, ValidateError> {
-        if self.cancel.is_cancelled() {
+    /// Returns what a file of a graph gives: a profile's own, in its own worker, or one that stands for it, on the CPU.
+    pub(super) fn of_file(
+        &mut self,
+        graph: &str,
+        path: &Path,
+        worker: Option<&mut Runtime>,
+    ) -> Result<Outputs, ValidateError> {
+        if self.options.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
         let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
-        self.run(graph, &model.path).map_err(failed)
-    }
-
-    /// Returns a worker that can take a request: one that crashed is replaced.
-    fn worker(&mut self) -> Result<&mut Worker, WorkerError> {
-        if self.worker.as_ref().is_some_and(|worker| !worker.is_healthy()) {
-            self.worker = None;
-        }
-        match &mut self.worker {
-            Some(worker) => Ok(worker),
-            none => Ok(none.insert(Worker::spawn(&self.command, self.limits)?)),
-        }
-    }
-
-    fn run(&mut self, graph: &str, path: &Path) -> Result<Outputs, WorkerError> {
-        let mut outputs = Outputs::default();
-        for (case, _) in CASES {
-            let files = self.inputs[graph].cases[case].clone();
-            outputs.cases.insert(case, self.run_on(files, path)?);
-        }
-        let files = self.inputs[graph].cases[ALONE].clone();
-        outputs.alone = self.run_on(files, path)?;
-        if let Some((pieces, rows)) = self.inputs[graph].labelled.clone() {
-            outputs.labelled = self.run_labelled(pieces, rows, path)?;
-        }
-        Ok(outputs)
-    }
-
-    /// Runs the pieces of the labelled set, and puts the rows of their embedding together.
-    fn run_labelled(
-        &mut self,
-        pieces: Vec<Files>,
-        rows: usize,
-        path: &Path,
-    ) -> Result<Option<Floats>, WorkerError> {
-        let mut whole: Option<Floats> = None;
-        for files in pieces {
-            let outputs = self.run_on(files, path)?;
-            let Some(piece) = only_embedding(&outputs) else { return Ok(None) };
-            match &mut whole {
-                None => whole = Some(piece.clone()),
-                Some(whole) => {
-                    whole.values.extend(&piece.values);
-                    whole.shape[0] += piece.shape[0];
-                }
-            }
-        }
-        Ok(whole.map(|whole| whole.first_rows(rows)))
-    }
-
-    /// Runs a graph once.
-    pub(super) fn run_on(
-        &mut self,
-        inputs: Files,
-        path: &Path,
-    ) -> Result<BTreeMap<String, Floats>, WorkerError> {
-        let cancel = self.cancel.clone();
-        let lost = |source| WorkerError::CannotStart { path: path.into(), source };
-        let folder = tempfile::tempdir_in(self.folder.path()).map_err(lost)?;
-        let execution = Execution::default();
-        let request =
-            RunRequest { path: path.into(), inputs, output_folder: folder.path().into(), execution };
-        let result = self.worker()?.run(request, &cancel, &mut |_| {})?.result;
-        let mut outputs = BTreeMap::new();
-        for (name, file) in result.outputs {
-            let tensor = Tensor::read(&file).map_err(|error| lost(std::io::Error::other(error)))?;
-            let floats = tensor.elements::<f32>().or_else(|| {
-                tensor
-                    .elements::<half::f16>()
-                    .map(|values| values.into_iter().map(half::f16::to_f32).collect())
-            });
-            if let Some(values) = floats {
-                outputs.insert(name, Floats { values, shape: tensor.shape().to_vec() });
-            }
-        }
-        Ok(outputs)
+        worker.unwrap_or(&mut self.cpu).run(&self.inputs[graph], path).map_err(failed)
     }
 }
 

@@ -7,6 +7,7 @@ use super::numbers::{Model, Numbers, Outputs};
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
 use crate::ops::build::sources::SourceGraph;
+use crate::ops::runners::{Runners, Way};
 use crate::passport::{Passport, Status};
 use crate::store::Store;
 use crate::validation::{
@@ -28,23 +29,24 @@ pub(super) fn one(
     graphs: &Digests<'_>,
     store: &Store,
     numbers: &mut Numbers<'_>,
+    runners: &mut Runners<'_>,
     demands: &Demands,
 ) -> Result<Status, ValidateError> {
-    let backend = &passport.contents.backend;
-    let executes = backend.ships_onnx();
+    let way = runners.for_profile(passport);
+    let executes = way.is_ok();
     let mut validation = Validation {
         passed: false,
-        ran_on: numbers.runtime().to_owned(),
-        not_executed_because: (!executes)
-            .then(|| format!("{backend} has no GPU to run on here, or nimctl does not run its plans yet")),
+        ran_on: numbers.reference_runtime().to_owned(),
+        not_executed_because: way.as_ref().err().cloned(),
         failure: None,
         gates: Vec::new(),
     };
     let failure = wrong_files(passport, store).or_else(|| wrong_origin(passport, graphs));
     match failure {
         Some(failure) => validation.failure = Some(failure),
-        None => match gates(passport, graphs, store, numbers, demands) {
-            Ok(gates) => {
+        None => match gates(passport, graphs, store, numbers, way.ok(), demands) {
+            Ok((gates, ran_on)) => {
+                validation.ran_on = ran_on;
                 validation.passed = gates.iter().all(|gate| gate.passed);
                 validation.gates = gates;
             }
@@ -94,19 +96,26 @@ pub(super) fn wrong_origin(passport: &Passport, graphs: &Digests<'_>) -> Option<
     None
 }
 
+/// Returns every gate, and what ran the profile.
 fn gates(
     passport: &Passport,
     graphs: &Digests<'_>,
     store: &Store,
     numbers: &mut Numbers<'_>,
+    way: Option<Way>,
     demands: &Demands,
-) -> Result<Vec<GateResult>, ValidateError> {
+) -> Result<(Vec<GateResult>, String), ValidateError> {
     let mut gates = Vec::new();
     let mut towers = Vec::new();
+    // A worker of its own for each profile: after a failure on the GPU, nothing else runs in the same process.
+    let mut worker = way.map(|way| numbers.runtime(way));
     for name in graphs.keys() {
-        let outputs = match &passport.graphs[*name].compilation {
-            None => numbers.of_file(name, &lay_out(passport, name, store)?)?,
-            Some(_) => numbers.emulated(name, &passport.graphs[*name].lowering.document.lowering)?,
+        let outputs = match &mut worker {
+            Some(worker) => {
+                let model = lay_out(passport, name, store)?;
+                numbers.of_file(name, &model.path, Some(worker))?
+            }
+            None => numbers.emulated(name, &passport.graphs[*name].lowering.document.lowering)?,
         };
         let reference = numbers.reference(name)?;
         check_shapes(name, &reference, &outputs)?;
@@ -126,7 +135,11 @@ fn gates(
         towers.push((*name, reference, outputs));
     }
     gates.extend(gates_of_both(&towers, numbers, demands));
-    Ok(gates)
+    let ran_on = match &mut worker {
+        None => numbers.reference_runtime().to_owned(),
+        Some(worker) => worker.place().map_err(|error| ValidateError::Profile(error.to_string()))?,
+    };
+    Ok((gates, ran_on))
 }
 
 /// Holds one output against the reference's, by the gates that are for its kind.
@@ -197,9 +210,9 @@ fn check_shapes(graph: &str, reference: &Outputs, found: &Outputs) -> Result<(),
     Ok(())
 }
 
-/// Returns a folder with the files of one graph, as the profile has them.
+/// Returns a folder with the files of one graph, as the profile has them: its plan, or the graph itself.
 pub(super) fn lay_out(passport: &Passport, graph: &str, store: &Store) -> Result<Model, ValidateError> {
-    let record = &passport.graphs[graph].lowering;
+    let record = passport.graphs[graph].shipped();
     let folder = store.work_folder()?;
     store.lay_out(&record.outputs, folder.path())?;
     let first = record.outputs.first().map(|output| folder.path().join(&output.path));

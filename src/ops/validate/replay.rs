@@ -10,10 +10,12 @@ use super::numbers::Numbers;
 use super::profile::{digests, gates_of, lay_out, wrong_files, wrong_origin};
 use super::{ValidateError, read_recipe};
 use crate::ops::build::{self, BuildOptions, BuildReport, Outcome};
+use crate::ops::runners::Runners;
 use crate::passport::Passport;
 use crate::store::Store;
 use crate::validation::{Floats, GateResult};
 use crate::worker::npy::Tensor;
+use crate::worker::protocol::Execution;
 
 /// A row of a run, as results name it: `vision/opt/17`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,12 @@ pub struct Replay {
 ///
 /// # Errors
 /// As [`super::validate`]; other than exactly one profile; a row or graph that isn't there; a graph that fails on it.
-pub fn replay(options: &BuildOptions, place: &Place, folder: &Path) -> Result<Replay, ValidateError> {
+pub fn replay(
+    options: &BuildOptions,
+    execution: &Execution,
+    place: &Place,
+    folder: &Path,
+) -> Result<Replay, ValidateError> {
     let wrong = |reason: String| ValidateError::Replay { place: place.to_string(), reason };
     let recipe = read_recipe(&options.recipe)?;
     let BuildReport { profiles, .. } = build::build(options, &|_| ())?;
@@ -80,17 +87,26 @@ pub fn replay(options: &BuildOptions, place: &Place, folder: &Path) -> Result<Re
     let files = numbers.files(graph, shapes).cloned();
     let files = files.ok_or_else(|| wrong(format!("the recipe has no graph `{graph}`")))?;
     let inputs = one_row(&files, *row, &folder.join("inputs")).map_err(wrong)?;
-    let model = match &passport.graphs[graph].compilation {
-        None => lay_out(&passport, graph, &store)?,
-        Some(_) => numbers.emulated_model(graph, &passport.graphs[graph].lowering.document.lowering)?,
-    };
     let reference_path = numbers.reference_path(graph);
     let reference = numbers
+        .cpu()
         .run_on(inputs.clone(), &reference_path)
         .map_err(|source| ValidateError::Reference { graph: graph.clone(), source })?;
-    let found = numbers
-        .run_on(inputs, &model.path)
-        .map_err(|error| ValidateError::Profile(format!("graph `{graph}`: {error}")))?;
+    let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
+    let (found, ran_on) = match Runners::new(options, execution).for_profile(&passport) {
+        Ok(way) => {
+            let model = lay_out(&passport, graph, &store)?;
+            let mut worker = numbers.runtime(way);
+            let found = worker.run_on(inputs, &model.path).map_err(failed)?;
+            (found, worker.place().map_err(failed)?)
+        }
+        Err(_) => {
+            let lowering = &passport.graphs[graph].lowering.document.lowering;
+            let model = numbers.emulated_model(graph, lowering)?;
+            let found = numbers.cpu().run_on(inputs, &model.path).map_err(failed)?;
+            (found, numbers.reference_runtime().to_owned())
+        }
+    };
     let mut gates = Vec::new();
     for (output, expected) in &reference {
         let subject = format!("{graph}/{output}");
@@ -103,7 +119,7 @@ pub fn replay(options: &BuildOptions, place: &Place, folder: &Path) -> Result<Re
         gates.extend(gates_of(&subject, shapes, expected, of_profile, &recipe.validation));
     }
     keep(&reference, &folder.join("reference")).and_then(|()| keep(&found, &folder.join("found")))?;
-    Ok(Replay { name: passport.name, ran_on: numbers.runtime().into(), gates, folder: folder.into() })
+    Ok(Replay { name: passport.name, ran_on, gates, folder: folder.into() })
 }
 
 /// Returns the passport of the one profile that was selected, or in words why there isn't one.

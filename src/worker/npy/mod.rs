@@ -179,6 +179,19 @@ impl Tensor {
         Ok(Self { element_type: T::TYPE, shape: shape.into(), bytes })
     }
 
+    /// Makes a tensor of elements as they are in memory: little-endian, in C order.
+    ///
+    /// # Errors
+    /// The shape has another number of elements.
+    pub fn from_bytes(element_type: ElementType, shape: &[usize], bytes: &[u8]) -> Result<Self, NpyError> {
+        let size_bytes = element_count(shape).and_then(|count| count.checked_mul(element_type.size_bytes()));
+        if size_bytes != Some(bytes.len()) {
+            let element_count = bytes.len() / element_type.size_bytes();
+            return Err(NpyError::Shape { shape: shape.into(), element_count });
+        }
+        Ok(Self { element_type, shape: shape.into(), bytes: bytes.to_vec() })
+    }
+
     /// Returns the type of its elements.
     pub fn element_type(&self) -> ElementType {
         self.element_type

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use nimctl::benchmark::Gate;
 
+use super::execution::{Execution, GraphOptimization};
+
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,7 +24,8 @@ Examples:
   nimctl bench recipes/nvclip-demo.yaml --batch 1,8 --streams 1,2
   nimctl bench recipes/nvclip-demo.yaml --output json > baseline.json
   nimctl bench recipes/nvclip-demo.yaml --baseline baseline.json --fail-if 'p50 > +3%'
-  nimctl bench recipes/minilm.yaml --compare onnx-fp32 onnx-fp16")]
+  nimctl bench recipes/minilm.yaml --compare onnx-fp32 onnx-fp16
+  nimctl bench recipes/nvclip-demo.yaml --gpu 1 --cuda-graph --provider cuda")]
 pub(crate) struct Bench {
     /// The recipe whose profiles were built.
     pub(crate) recipe: PathBuf,
@@ -38,6 +41,14 @@ pub(crate) struct Bench {
     /// Threads inside of one run [default: the library's choice].
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU32>,
+    #[command(flatten)]
+    pub(crate) execution: Execution,
+    /// What ONNX Runtime may do to a graph before it runs it [default: its own choice, all].
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub(crate) graph_optimization: Option<GraphOptimization>,
+    /// Capture runs on a GPU in a CUDA graph once, and replay them from it.
+    #[arg(long)]
+    pub(crate) cuda_graph: bool,
     /// Processes that measure each case, one after the other.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,

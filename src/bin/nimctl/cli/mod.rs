@@ -1,6 +1,7 @@
 //! The command line: what can be asked, with its help texts.
 
 mod bench;
+mod execution;
 mod manifest;
 mod release;
 mod report;

@@ -28,6 +28,8 @@ pub(crate) struct Validate {
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) only: Option<String>,
+    #[command(flatten)]
+    pub(crate) execution: super::execution::Execution,
     /// Print every gate's value beside its threshold, not only those that don't hold.
     #[arg(long)]
     pub(crate) gates: bool,

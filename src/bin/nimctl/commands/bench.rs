@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Settings};
+use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Round, Settings};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchOptions, bench, compare_with_baseline};
 use nimctl::passport::BenchStatus;
@@ -28,6 +28,9 @@ pub(crate) fn run(
         batch,
         streams,
         threads,
+        execution,
+        graph_optimization,
+        cuda_graph,
         rounds,
         warm_up_ms,
         window_ms,
@@ -52,7 +55,11 @@ pub(crate) fn run(
             window_ms: *window_ms,
             budget_ms: *budget_ms,
             threads: threads.map(std::num::NonZeroU32::get),
+            provider: execution.provider(),
+            graph_optimization: graph_optimization.map(Into::into),
+            cuda_graph: *cuda_graph,
         },
+        gpu: execution.gpu,
         compare: compare.as_deref().and_then(|names| match names {
             [a, b] => Some((a.clone(), b.clone())),
             _ => None,
@@ -158,6 +165,9 @@ fn text(document: &BenchDocument, comparisons: &[Comparison], failed: &[String])
     if let Some((_, case)) = cases().find(|(_, case)| case.latency.is_some()) {
         let _ = writeln!(text, "\nran on {}; {} around {}", case.ran_on, case.clock, case.boundary);
     }
+    for line in cases().filter_map(|(name, case)| device_line(name, case)) {
+        let _ = writeln!(text, "{line}");
+    }
     for (name, case) in cases() {
         if let Some(failure) = &case.failure {
             let _ = writeln!(text, "\n{name} {} batch {}: {failure}", case.graph, case.batch);
@@ -235,9 +245,37 @@ fn case_row(name: &str, case: &Case) -> Vec<String> {
         of_latency(&|latency| format!("{:.3}", latency.coefficient_of_variation)),
         of_latency(&|latency| latency.count.to_string()),
         of_rounds(|round| round.load_ms),
-        of_rounds(|round| round.first_result_ms),
+        first_result(case),
         peak.map_or_else(|| "-".into(), size),
     ]
+}
+
+/// Writes the time to the first result; where the library compiles when it loads, without and with what it had compiled.
+fn first_result(case: &Case) -> String {
+    let compiles = case.rounds.iter().any(|round| round.runtime_cache.is_some());
+    match case.first_result_ms() {
+        (Some(cold), Some(warm)) if compiles => format!("cold {}, warm {}", ms(cold), ms(warm)),
+        (Some(cold), None) => format!("cold {}", ms(cold)),
+        (_, Some(warm)) => ms(warm),
+        (None, None) => "-".into(),
+    }
+}
+
+/// Writes what a GPU tells of its part: its own time for a run, and its memory.
+fn device_line(name: &str, case: &Case) -> Option<String> {
+    let median = |of: fn(&Round) -> Option<f64>| {
+        let mut values: Vec<f64> = case.rounds.iter().filter_map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    let p50 = median(|round| round.device_p50_ms)?;
+    let memory = case.rounds.iter().filter_map(|round| round.device_memory_bytes).max();
+    let memory = memory.map_or_else(String::new, |bytes| format!(", {} of its memory", size(bytes)));
+    let Case { graph, batch, streams, .. } = case;
+    Some(format!(
+        "{name} {graph} batch {batch} streams {streams}: p50 on the device alone {} ms{memory}",
+        ms(p50)
+    ))
 }
 
 fn comparison_row(comparison: &Comparison) -> Vec<String> {

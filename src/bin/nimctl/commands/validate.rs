@@ -29,7 +29,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Validate { subjects, only, gates, replay: place, replay_folder, timeout } = arguments;
+    let cli::Validate { subjects, only, execution, gates, replay: place, replay_folder, timeout } = arguments;
     let store = environment::store_folder(global)?;
     let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&store))?;
     let options = super::build::from_store(&recipe, only.as_deref(), *timeout, global, cancel)?;
@@ -37,9 +37,9 @@ pub(crate) fn run(
         let folder = replay_folder
             .clone()
             .unwrap_or_else(|| PathBuf::from(format!("replay-{}", place.to_string().replace('/', "-"))));
-        return Ok(replayed(&replay(&options, place, &folder)?, output));
+        return Ok(replayed(&replay(&options, &execution.wanted(), place, &folder)?, output));
     }
-    let report = validate(&options, ids.as_ref(), &|profile| {
+    let report = validate(&options, &execution.wanted(), ids.as_ref(), &|profile| {
         output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
     })?;
     output.result(&text(&report, *gates), &View::new(&report));

@@ -16,6 +16,7 @@ type Init = unsafe extern "C" fn(c_uint) -> c_int;
 type GetCount = unsafe extern "C" fn(*mut c_int) -> c_int;
 type Get = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
 type GetName = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+type GetPciAddress = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
 type GetAttribute = unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int;
 
 /// Returns the devices, at least one.
@@ -40,6 +41,7 @@ fn query() -> Result<Vec<WorkerDevice>, String> {
     let get: Symbol<'_, Get> = symbol(driver, c"cuDeviceGet")?;
     let get_name: Symbol<'_, GetName> = symbol(driver, c"cuDeviceGetName")?;
     let get_attribute: Symbol<'_, GetAttribute> = symbol(driver, c"cuDeviceGetAttribute")?;
+    let get_pci_address: Symbol<'_, GetPciAddress> = symbol(driver, c"cuDeviceGetPCIBusId")?;
     // SAFETY: `cuInit` may be called at any time and any number of times; its flags must be 0.
     check(unsafe { init(0) }, "cuInit")?;
     let mut count = 0;
@@ -64,10 +66,15 @@ fn query() -> Result<Vec<WorkerDevice>, String> {
         let (Ok(major), Ok(minor)) = (u8::try_from(major), u8::try_from(minor)) else {
             return Err(format!("device {ordinal} has compute capability {major}.{minor}"));
         };
+        let mut address: [c_char; 32] = [0; 32];
+        // SAFETY: as for the name.
+        let code = unsafe { get_pci_address(address.as_mut_ptr(), 31, device) };
+        // SAFETY: as for the name.
+        let address = unsafe { CStr::from_ptr(address.as_ptr()) }.to_string_lossy();
         devices.push(WorkerDevice {
             name,
             compute_capability: ComputeCapability::new(major, minor),
-            pci_address: None,
+            pci_address: (code == 0).then(|| pci_address(&address)),
         });
     }
     Ok(devices)
@@ -77,6 +84,14 @@ fn query() -> Result<Vec<WorkerDevice>, String> {
 fn symbol<T>(driver: &'static Library, name: &CStr) -> Result<Symbol<'static, T>, String> {
     // SAFETY: callers give the type that cuda.h declares for this name.
     unsafe { driver.get(name) }.map_err(|_| format!("{DRIVER} has no {}", name.to_string_lossy()))
+}
+
+/// Writes an address as NVML does, which has eight digits for the domain where CUDA has four.
+fn pci_address(text: &str) -> String {
+    match text.split_once(':') {
+        Some((domain, rest)) => format!("{domain:0>8}:{rest}").to_uppercase(),
+        None => text.to_uppercase(),
+    }
 }
 
 fn check(code: c_int, function: &str) -> Result<(), String> {

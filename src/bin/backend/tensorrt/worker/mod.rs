@@ -5,22 +5,30 @@
 //! * [`driver`]: is there an NVIDIA driver? Asked before TensorRT is, which dies without an answer.
 //! * [`library`]: finds TensorRT's files and asks their version.
 //! * [`log`]: what TensorRT says while it works.
-//! * [`engine`]: the only file that uses the `trtx` crate.
-//! * [`shapes`]: do the shape ranges fit the graph?
+//! * [`loaded`]: the library and its logger, once a process.
+//! * [`compile`]: from a graph to a plan. [`shapes`]: do the shape ranges fit the graph?
+//! * [`run`]: `run` and `bench`. A [`plan`] is loaded, its [`contexts`] differ by flavour, and each caller has a [`lane`].
+//! * [`cuda`]: the GPU's memory and streams.
 //!
-//! Loading and running plans is not done yet: `run`, and `inspect` of a plan, are answered `no_driver` or
-//! `unsupported_request`.
+//! The `trtx` crate, which says of itself that it is experimental, is used by `loaded`, `compile`, `plan`, `contexts` and `lane`;
+//! `cudarc` by `cuda` and `lane`.
 
 #[cfg(all(feature = "tensorrt", feature = "tensorrt-rtx"))]
 compile_error!(
     "the features `tensorrt` and `tensorrt-rtx` exclude each other: build the two workers one after the other"
 );
 
+mod compile;
+mod contexts;
+mod cuda;
 mod driver;
-mod engine;
 mod flavour;
+mod lane;
 mod library;
+mod loaded;
 mod log;
+mod plan;
+mod run;
 mod shapes;
 
 use std::path::Path;
@@ -28,54 +36,52 @@ use std::process::ExitCode;
 
 use nimctl::compute_capability::ComputeCapability;
 use nimctl::worker::protocol::{
-    BuildRequest, BuildResult, Description, ErrorCode, InspectRequest, Inspection, Library, PROTOCOL_VERSION,
-    Problem, RunRequest, RunResult, Support, WorkerDevice,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, Description, ErrorCode, Execution, InspectRequest,
+    Inspection, Library, PROTOCOL_VERSION, Problem, RunRequest, RunResult, Support, WorkerDevice,
 };
 use nimctl::worker::serve::{Backend, Events, mapped_files, serve};
 
-use engine::Engine;
+use cuda::Gpu;
+use loaded::Loaded;
+use plan::Plan;
 
 /// Serves requests.
 pub(crate) fn main() -> ExitCode {
-    serve(|| TensorRt { engine: None })
+    serve(|| TensorRt { loaded: None })
 }
 
 struct TensorRt {
     /// Present once the library was loaded; a library that is missing now may be there at the next request.
-    engine: Option<Engine>,
+    loaded: Option<Loaded>,
 }
 
 impl TensorRt {
-    fn engine(&mut self) -> Result<&Engine, Problem> {
-        if self.engine.is_none() {
-            self.engine = Some(Engine::load(&library::find()?)?);
+    fn loaded(&mut self) -> Result<&Loaded, Problem> {
+        if self.loaded.is_none() {
+            self.loaded = Some(Loaded::load(&library::find()?)?);
         }
-        self.engine.as_ref().ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is gone again"))
+        self.loaded.as_ref().ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is gone again"))
     }
 
     /// What building and inspecting graphs need: the library, and, where it can't do without, the driver.
-    fn builder(&mut self) -> Result<&Engine, Problem> {
+    fn builder(&mut self) -> Result<&Loaded, Problem> {
         if flavour::NEEDS_GPU_TO_BUILD {
             self.device_needed()?;
         }
-        self.engine()
+        self.loaded()
     }
 
     fn device_needed(&mut self) -> Result<Vec<WorkerDevice>, Problem> {
-        driver::devices().map_err(|problem| match self.engine() {
+        driver::devices().map_err(|problem| match self.loaded() {
             Ok(_) => problem,
             Err(missing) => missing.needs.into_iter().fold(problem, Problem::needing),
         })
     }
 
-    fn plans_problem(&mut self, what: &str) -> Problem {
-        match self.device_needed() {
-            Err(problem) => problem,
-            Ok(_) => Problem::new(
-                ErrorCode::UnsupportedRequest,
-                format!("this version of the {} worker can't {what} plans yet", flavour::NAME),
-            ),
-        }
+    /// What running plans needs. The driver comes first: without one the library ends the process.
+    fn runner(&mut self) -> Result<&Loaded, Problem> {
+        self.device_needed()?;
+        self.loaded()
     }
 }
 
@@ -84,9 +90,9 @@ impl Backend for TensorRt {
         let support =
             |result: Result<(), Problem>| result.map_or_else(Support::Unavailable, |()| Support::Available);
         let build = self.builder().map(|_| ());
-        let library = self.engine().ok().map(|engine| Library {
+        let library = self.loaded().ok().map(|loaded| Library {
             name: flavour::LIBRARY_NAME.into(),
-            version: engine.version.clone(),
+            version: loaded.version.clone(),
             files: mapped_files(&flavour::FILE_NAME_PARTS),
         });
         Description {
@@ -95,7 +101,7 @@ impl Backend for TensorRt {
             worker_version: env!("CARGO_PKG_VERSION").into(),
             library,
             build: support(build),
-            run: Support::Unavailable(self.plans_problem("run")),
+            run: support(self.runner().map(|_| ())),
             compute_capabilities: flavour::COMPUTE_CAPABILITIES.to_vec(),
             portable_plans: flavour::PORTABLE_PLANS,
             needs_gpu_to_build: flavour::NEEDS_GPU_TO_BUILD,
@@ -119,13 +125,23 @@ impl Backend for TensorRt {
 
     fn inspect(&mut self, request: &InspectRequest, events: &Events) -> Result<Inspection, Problem> {
         if is_plan(&request.path)? {
-            return Err(self.plans_problem("inspect"));
+            let loaded = self.runner()?;
+            let gpu = Gpu::open(None)?;
+            return Ok(Plan::load(loaded, &gpu, &request.path, &Execution::default(), events)?.inspection());
         }
         self.builder()?.inspect(&request.path, events)
     }
 
-    fn run(&mut self, _request: &RunRequest, _events: &Events) -> Result<RunResult, Problem> {
-        Err(self.plans_problem("run"))
+    fn run(&mut self, request: &RunRequest, events: &Events) -> Result<RunResult, Problem> {
+        let loaded = self.runner()?;
+        check_plan(&request.path)?;
+        run::run(loaded, request, events)
+    }
+
+    fn bench(&mut self, request: &BenchRequest, events: &Events) -> Result<BenchResult, Problem> {
+        let loaded = self.runner()?;
+        check_plan(&request.path)?;
+        run::bench(loaded, request, events)
     }
 }
 
@@ -135,6 +151,14 @@ fn io_problem(error: &std::io::Error) -> Problem {
 
 fn check_readable(path: &Path) -> Result<(), Problem> {
     fs_err::File::open(path).map(|_| ()).map_err(|error| io_problem(&error))
+}
+
+fn check_plan(path: &Path) -> Result<(), Problem> {
+    if is_plan(path)? {
+        return Ok(());
+    }
+    let message = format!("{} is no plan; the {} worker runs nothing else", path.display(), flavour::NAME);
+    Err(Problem::new(ErrorCode::InvalidRequest, message))
 }
 
 /// Every plan seen so far begins with one letter and `trt`; a protobuf message can't, for its field 0 doesn't exist or

@@ -1,14 +1,11 @@
-//! The only file that uses the `trtx` crate, which says of itself that it is experimental.
+//! Compiles plans from graphs.
 //!
-//! Order matters to TensorRT, and `trtx` doesn't hold it all: the logger must outlive everything (so it is never
-//! freed, and there is one a process), the parser owns the weights until the build is over, and an optimization
-//! profile belongs to its builder although `trtx` gives it a destructor. Nothing is set that depends on timing or on
-//! the machine, so that equal requests give equal plans.
+//! Order matters to TensorRT, and `trtx` doesn't hold it all: the parser owns the weights until the build is over, and an
+//! optimization profile belongs to its builder although `trtx` gives it a destructor. Nothing is set that depends on timing
+//! or on the machine, so that equal requests give equal plans.
 
 use std::mem::ManuallyDrop;
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use nimctl::compute_capability::ComputeCapability;
@@ -19,45 +16,19 @@ use nimctl::worker::protocol::{
 use nimctl::worker::serve::Events;
 use trtx::builder::MemoryPoolType;
 use trtx::host_memory::HostMemory;
-use trtx::interfaces::MonitorProgress;
 use trtx::trtx_sys::Dims64;
-use trtx::{
-    Builder, BuilderConfig, DataType, LogHandler, Logger, NetworkDefinition, OnnxParser, OptProfileSelector,
-    Severity, Tensor,
-};
+use trtx::{Builder, BuilderConfig, NetworkDefinition, OnnxParser, OptProfileSelector, Severity, Tensor};
 
-use super::flavour::LIBRARY_NAME;
-use super::library::{self, LibraryFiles};
-use super::log::Log;
+use super::loaded::{Loaded, bug, element_type};
 use super::{io_problem, shapes};
 
 /// The parser's own detail level: it tells the logger, whose limit decides.
 const PARSER_VERBOSITY: i32 = Severity::Warning as i32;
 
-/// TensorRT, loaded.
-pub(crate) struct Engine {
-    pub(crate) version: String,
-    logger: &'static Logger,
-    log: Arc<Log>,
-}
-
-impl Engine {
-    /// Loads the library and its parser, for the rest of the process.
-    pub(crate) fn load(files: &LibraryFiles) -> Result<Self, Problem> {
-        let LibraryFiles { library, parser } = files;
-        let version = library::version(library)?;
-        trtx::dynamically_load_tensorrt(Some(library.as_os_str()))
-            .map_err(|e| library::missing(&e.to_string()))?;
-        trtx::dynamically_load_tensorrt_onnxparser(Some(parser.as_os_str()))
-            .map_err(|error| library::missing(&error.to_string()))?;
-        let log = Arc::new(Log::default());
-        let logger = Logger::new(Listener(Arc::clone(&log))).map_err(|error| bug(&error))?;
-        Ok(Self { version, logger: Box::leak(Box::new(logger)), log })
-    }
-
+impl Loaded {
     /// Says what a graph takes and gives.
     pub(crate) fn inspect(&self, path: &Path, events: &Events) -> Result<Inspection, Problem> {
-        self.log.begin(events);
+        self.begin(events);
         let mut builder = self.builder()?;
         let parser = self.parse(&mut builder, path)?;
         let (inputs, outputs) = tensors(parser.network())?;
@@ -72,7 +43,7 @@ impl Engine {
         targets: &[ComputeCapability],
         events: &Events,
     ) -> Result<BuildResult, Problem> {
-        self.log.begin(events);
+        self.begin(events);
         // The plan stands alone. What the compiler held is gone here: it is several times as large again.
         let (memory, mut result) = self.compile(request, targets, events)?;
         events.progress("write", None, None);
@@ -111,9 +82,7 @@ impl Engine {
             config.set_memory_pool_limit(MemoryPoolType::kWORKSPACE, limit_bytes);
         }
         self.set_targets(&mut config, targets)?;
-        config
-            .set_progress_monitor(Box::new(Listener(Arc::clone(&self.log))))
-            .map_err(|error| bug(&error))?;
+        config.set_progress_monitor(self.progress_monitor()).map_err(|error| bug(&error))?;
         let open: Vec<_> =
             inputs.iter().filter_map(|input| shape_ranges.get_key_value(&input.name)).collect();
         if !open.is_empty() {
@@ -141,7 +110,7 @@ impl Engine {
         let build_ms = milliseconds(started);
 
         let plan_size_bytes = memory.len() as u64;
-        let warnings = self.log.warnings();
+        let warnings = self.warnings();
         let result =
             BuildResult { plan_size_bytes, parse_ms, build_ms, write_ms: 0, inputs, outputs, warnings };
         Ok((memory, result))
@@ -208,38 +177,6 @@ impl Engine {
     fn set_targets(&self, _: &mut BuilderConfig<'_>, _: &[ComputeCapability]) -> Result<(), Problem> {
         Ok(())
     }
-
-    fn failed(&self, code: ErrorCode, what: &str) -> Problem {
-        Problem::new(code, format!("{LIBRARY_NAME} {} could not {what}: {}", self.version, self.log.errors()))
-    }
-}
-
-struct Listener(Arc<Log>);
-
-impl LogHandler for Listener {
-    fn log(&self, severity: Severity, message: &str) {
-        match severity {
-            Severity::InternalError | Severity::Error => self.0.error(message),
-            Severity::Warning => self.0.warning(message),
-            Severity::Info | Severity::Verbose => {}
-        }
-    }
-}
-
-impl MonitorProgress for Listener {
-    fn phase_start(&self, phase_name: &str, _parent_phase: Option<&str>, num_steps: i32) {
-        self.0.phase_start(phase_name, num_steps);
-    }
-
-    fn step_complete(&self, phase_name: &str, step: i32) -> ControlFlow<()> {
-        self.0.step(phase_name, step);
-        // The host cancels by ending the process.
-        ControlFlow::Continue(())
-    }
-
-    fn phase_finish(&self, phase_name: &str) {
-        self.0.phase_finish(phase_name);
-    }
 }
 
 fn tensors(
@@ -277,28 +214,6 @@ fn refuse_shape_tensors(network: &NetworkDefinition<'_>) -> Result<(), Problem> 
     Ok(())
 }
 
-fn element_type(data_type: DataType) -> &'static str {
-    match data_type {
-        DataType::kFLOAT => "float32",
-        DataType::kHALF => "float16",
-        DataType::kINT8 => "int8",
-        DataType::kINT32 => "int32",
-        DataType::kBOOL => "bool",
-        DataType::kUINT8 => "uint8",
-        DataType::kFP8 => "float8e4m3",
-        DataType::kBF16 => "bfloat16",
-        DataType::kINT64 => "int64",
-        DataType::kINT4 => "int4",
-        DataType::kFP4 => "float4e2m1",
-        DataType::kE8M0 => "float8e8m0",
-    }
-}
-
 fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A call that can't fail did.
-fn bug(error: &trtx::Error) -> Problem {
-    Problem::new(ErrorCode::WorkerBug, format!("the TensorRT bindings failed: {error}"))
 }

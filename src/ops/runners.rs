@@ -1,0 +1,215 @@
+//! Which worker can run which profile on this machine. Each backend is asked once.
+
+use std::collections::BTreeMap;
+
+use super::build::backends::command_of;
+use super::build::{BuildError, BuildOptions, mixed_precision};
+use crate::gpu;
+use crate::passport::Passport;
+use crate::profile::{Backend, Target, capability_tag};
+use crate::worker::error::WorkerError;
+use crate::worker::host::{BackendCommand, Limits, Worker};
+use crate::worker::protocol::{Description, Execution, Library, Provider, RanOn, Support, WorkerDevice};
+
+/// How a profile is run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The worker.
+    pub command: BackendCommand,
+    /// What it is asked for.
+    pub execution: Execution,
+    /// Where its GPU is on the PCI bus, if it runs on one that says so.
+    pub pci_address: Option<String>,
+}
+
+/// The workers of this machine, as far as anyone asked for them.
+#[derive(Debug)]
+pub(super) struct Runners<'a> {
+    options: &'a BuildOptions,
+    /// What the user asked for; each backend gets the part that means something to it.
+    wanted: &'a Execution,
+    known: BTreeMap<Backend, Result<(BackendCommand, Description), String>>,
+}
+
+impl<'a> Runners<'a> {
+    pub(super) fn new(options: &'a BuildOptions, wanted: &'a Execution) -> Self {
+        Self { options, wanted, known: BTreeMap::new() }
+    }
+
+    /// Returns how a profile is run here, or in words why it can't be.
+    pub(super) fn for_profile(&mut self, passport: &Passport) -> Result<Way, String> {
+        let backend = &passport.contents.backend;
+        if backend.ships_onnx() {
+            return self.for_graphs().map_err(|error| error.to_string());
+        }
+        let wanted = self.wanted;
+        let (command, description) = self.worker(backend)?;
+        let device = device_for(&description.devices, &passport.contents.target, wanted.device)
+            .map_err(|why| format!("{backend} cannot run it here: {why}"))?;
+        // What ONNX Runtime alone knows is left out.
+        let Execution {
+            provider: _,
+            device: _,
+            threads: _,
+            graph_optimization: _,
+            cuda_graph,
+            runtime_cache: _,
+        } = wanted;
+        let number = device.and_then(|number| u32::try_from(number).ok());
+        Ok(Way {
+            command: command.clone(),
+            execution: Execution { device: number, cuda_graph: *cuda_graph, ..Execution::default() },
+            pci_address: device.and_then(|number| description.devices[number].pci_address.clone()),
+        })
+    }
+
+    /// Returns how ONNX graphs are run here.
+    pub(super) fn for_graphs(&self) -> Result<Way, BuildError> {
+        let (command, _) = mixed_precision::runtime(self.options)?;
+        let on_gpu = self.wanted.provider == Some(Provider::Cuda);
+        let execution = Execution {
+            // On the CPU these mean nothing, and are meant for the plans beside it.
+            device: self.wanted.device.filter(|_| on_gpu),
+            cuda_graph: self.wanted.cuda_graph.filter(|_| on_gpu),
+            runtime_cache: None,
+            ..self.wanted.clone()
+        };
+        Ok(Way { command, execution, pci_address: None })
+    }
+
+    fn worker(&mut self, backend: &Backend) -> Result<&(BackendCommand, Description), String> {
+        let options = self.options;
+        self.known
+            .entry(backend.clone())
+            .or_insert_with(|| {
+                let cannot = |why: String| format!("{backend} cannot run it here: {why}");
+                let command = command_of(backend, options).map_err(|error| cannot(error.to_string()))?;
+                let worker = Worker::spawn(&command, Limits::default())
+                    .map_err(|error: WorkerError| cannot(error.to_string()))?;
+                let description = worker.description().clone();
+                match &description.run {
+                    Support::Available => Ok((command, description)),
+                    Support::Unavailable(problem) => Err(cannot(problem.message.clone())),
+                }
+            })
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+}
+
+/// Names what ran something: `ONNX Runtime 1.32.0 on the CPU`, `TensorRT 11.4.0.1 on NVIDIA L4 (8.9)`.
+pub(super) fn place(backend: &str, library: Option<&Library>, ran_on: &RanOn) -> String {
+    let what = library.map_or_else(|| backend.to_owned(), |l| format!("{} {}", l.name, l.version));
+    match &ran_on.device {
+        None => format!("{what} on the CPU"),
+        Some(device) => format!("{what} on {} ({})", device.name, device.compute_capability),
+    }
+}
+
+/// Returns the number of the GPU that a profile for a target runs on: the one that was asked for, else one of the very
+/// product, else one of its compute capability. Nothing for a worker that tells of no devices: it runs where it likes.
+fn device_for(
+    devices: &[WorkerDevice],
+    target: &Target,
+    wanted: Option<u32>,
+) -> Result<Option<usize>, String> {
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let capabilities = target.compute_capabilities();
+    let fits = |device: &WorkerDevice| capabilities.contains(&device.compute_capability);
+    let is_product = |device: &WorkerDevice| match target {
+        Target::Gpu { name, compute_capability: _ } => {
+            gpu::find(&device.name).is_ok_and(|gpu| gpu.name == *name)
+        }
+        Target::ComputeCapabilities(_) | Target::Generic => false,
+    };
+    let here = |devices: &[WorkerDevice]| {
+        let names = devices.iter().map(|device| format!("{} is {}", device.name, device.compute_capability));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let needs = capability_tag(&capabilities).replace('+', " or ");
+    if let Some(wanted) = wanted {
+        let number = wanted as usize;
+        let device = devices
+            .get(number)
+            .ok_or_else(|| format!("there is no GPU {number}: the worker sees {}", devices.len()))?;
+        if fits(device) {
+            return Ok(Some(number));
+        }
+        return Err(format!("it needs compute capability {needs}, and {}", here(&devices[number..=number])));
+    }
+    let of =
+        |test: &dyn Fn(&WorkerDevice) -> bool| devices.iter().position(|device| fits(device) && test(device));
+    match of(&is_product).or_else(|| of(&|_| true)) {
+        Some(number) => Ok(Some(number)),
+        None => Err(format!("it needs compute capability {needs}, and {}", here(devices))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute_capability::ComputeCapability;
+
+    const L4: ComputeCapability = ComputeCapability::new(8, 9);
+    const A100: ComputeCapability = ComputeCapability::new(8, 0);
+
+    fn devices() -> Vec<WorkerDevice> {
+        [("NVIDIA L40S", L4), ("NVIDIA L4", L4), ("NVIDIA A100-SXM4-80GB", A100)]
+            .into_iter()
+            .map(|(name, compute_capability)| WorkerDevice {
+                name: name.into(),
+                compute_capability,
+                pci_address: None,
+            })
+            .collect()
+    }
+
+    fn gpu(name: &str) -> Target {
+        let compute_capability = gpu::find(name).unwrap().compute_capability;
+        Target::Gpu { name: name.into(), compute_capability }
+    }
+
+    #[track_caller]
+    fn check(target: &Target, wanted: Option<u32>, expected: Result<Option<usize>, &str>) {
+        assert_eq!(device_for(&devices(), target, wanted), expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn the_very_product_comes_before_its_compute_capability() {
+        check(&gpu("l4"), None, Ok(Some(1)));
+        check(&gpu("rtx-4090"), None, Ok(Some(0)));
+        check(&Target::ComputeCapabilities(vec![A100]), None, Ok(Some(2)));
+        assert_eq!(device_for(&[], &gpu("l4"), None), Ok(None));
+    }
+
+    #[test]
+    fn the_gpu_that_was_asked_for_is_taken_or_refused() {
+        check(&gpu("l4"), Some(0), Ok(Some(0)));
+        check(&gpu("l4"), Some(2), Err("it needs compute capability 8.9, and NVIDIA A100-SXM4-80GB is 8.0"));
+        check(&gpu("l4"), Some(3), Err("there is no GPU 3: the worker sees 3"));
+    }
+
+    #[test]
+    fn what_fits_nowhere_is_told_with_what_is_here() {
+        check(
+            &gpu("h100-sxm"),
+            None,
+            Err(
+                "it needs compute capability 9.0, and NVIDIA L40S is 8.9, NVIDIA L4 is 8.9, NVIDIA A100-SXM4-80GB is 8.0",
+            ),
+        );
+    }
+
+    #[test]
+    fn places_have_names() {
+        let library = Library { name: "TensorRT".into(), version: "11.4.0.1".into(), files: Vec::new() };
+        let on_gpu = RanOn { device: devices().pop(), ..RanOn::default() };
+        assert_eq!(
+            place("tensorrt", Some(&library), &on_gpu),
+            "TensorRT 11.4.0.1 on NVIDIA A100-SXM4-80GB (8.0)"
+        );
+        assert_eq!(place("echo", None, &RanOn::default()), "echo on the CPU");
+    }
+}

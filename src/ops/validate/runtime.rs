@@ -1,0 +1,116 @@
+//! A worker that runs graphs or plans on given inputs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::inputs::{ALONE, CASES, Files, GraphInputs};
+use super::numbers::{Outputs, only_embedding};
+use crate::ops::build::BuildOptions;
+use crate::ops::runners::{Way, place};
+use crate::validation::Floats;
+use crate::worker::error::WorkerError;
+use crate::worker::host::{Cancel, Limits, Worker};
+use crate::worker::npy::Tensor;
+use crate::worker::protocol::{RanOn, RunRequest};
+
+/// A worker, started when it is needed and replaced when it broke.
+pub(super) struct Runtime {
+    way: Way,
+    limits: Limits,
+    cancel: Cancel,
+    worker: Option<Worker>,
+    /// Where outputs are written.
+    folder: PathBuf,
+    ran_on: RanOn,
+}
+
+impl Runtime {
+    /// Makes one that has not been started.
+    pub(super) fn new(way: Way, options: &BuildOptions, folder: &Path) -> Self {
+        let limits = Limits { request_timeout: options.job_timeout, ..Limits::default() };
+        let (cancel, folder) = (options.cancel.clone(), folder.to_path_buf());
+        Self { way, limits, cancel, worker: None, folder, ran_on: RanOn::default() }
+    }
+
+    /// Returns what runs here, and where the last run was.
+    pub(super) fn place(&mut self) -> Result<String, WorkerError> {
+        let ran_on = self.ran_on.clone();
+        let description = self.worker()?.description();
+        Ok(place(&description.backend, description.library.as_ref(), &ran_on))
+    }
+
+    /// Returns a worker that can take a request: one that crashed is replaced.
+    fn worker(&mut self) -> Result<&mut Worker, WorkerError> {
+        if self.worker.as_ref().is_some_and(|worker| !worker.is_healthy()) {
+            self.worker = None;
+        }
+        match &mut self.worker {
+            Some(worker) => Ok(worker),
+            none => Ok(none.insert(Worker::spawn(&self.way.command, self.limits)?)),
+        }
+    }
+
+    /// Runs a file of one graph on everything that the graph is run on.
+    pub(super) fn run(&mut self, inputs: &GraphInputs, path: &Path) -> Result<Outputs, WorkerError> {
+        let mut outputs = Outputs::default();
+        for (case, _) in CASES {
+            outputs.cases.insert(case, self.run_on(inputs.cases[case].clone(), path)?);
+        }
+        outputs.alone = self.run_on(inputs.cases[ALONE].clone(), path)?;
+        if let Some((pieces, rows)) = inputs.labelled.clone() {
+            outputs.labelled = self.run_labelled(pieces, rows, path)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Runs the pieces of the labelled set, and puts the rows of their embedding together.
+    fn run_labelled(
+        &mut self,
+        pieces: Vec<Files>,
+        rows: usize,
+        path: &Path,
+    ) -> Result<Option<Floats>, WorkerError> {
+        let mut whole: Option<Floats> = None;
+        for files in pieces {
+            let outputs = self.run_on(files, path)?;
+            let Some(piece) = only_embedding(&outputs) else { return Ok(None) };
+            match &mut whole {
+                None => whole = Some(piece.clone()),
+                Some(whole) => {
+                    whole.values.extend(&piece.values);
+                    whole.shape[0] += piece.shape[0];
+                }
+            }
+        }
+        Ok(whole.map(|whole| whole.first_rows(rows)))
+    }
+
+    /// Runs a graph once.
+    pub(super) fn run_on(
+        &mut self,
+        inputs: Files,
+        path: &Path,
+    ) -> Result<BTreeMap<String, Floats>, WorkerError> {
+        let cancel = self.cancel.clone();
+        let lost = |source| WorkerError::CannotStart { path: path.into(), source };
+        let folder = tempfile::tempdir_in(&self.folder).map_err(lost)?;
+        let execution = self.way.execution.clone();
+        let request =
+            RunRequest { path: path.into(), inputs, output_folder: folder.path().into(), execution };
+        let result = self.worker()?.run(request, &cancel, &mut |_| {})?.result;
+        self.ran_on = result.ran_on;
+        let mut outputs = BTreeMap::new();
+        for (name, file) in result.outputs {
+            let tensor = Tensor::read(&file).map_err(|error| lost(std::io::Error::other(error)))?;
+            let floats = tensor.elements::<f32>().or_else(|| {
+                tensor
+                    .elements::<half::f16>()
+                    .map(|values| values.into_iter().map(half::f16::to_f32).collect())
+            });
+            if let Some(values) = floats {
+                outputs.insert(name, Floats { values, shape: tensor.shape().to_vec() });
+            }
+        }
+        Ok(outputs)
+    }
+}
