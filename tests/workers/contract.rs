@@ -3,7 +3,8 @@
 use nimctl::worker::error::WorkerError;
 use nimctl::worker::host::{BackendCommand, Cancel, Worker};
 use nimctl::worker::protocol::{
-    DescribeRequest, ErrorCode, InspectRequest, PROTOCOL_VERSION, Request, Response, RunRequest, Support,
+    DescribeRequest, ErrorCode, Execution, InspectRequest, PROTOCOL_VERSION, Request, Response, RunRequest,
+    Support,
 };
 use serde_json::Value;
 

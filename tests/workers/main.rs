@@ -6,10 +6,12 @@
 
 mod bench;
 mod contract;
+mod gpu_stand_in;
 mod graph;
 mod misbehaviour;
 mod mixed_precision;
 mod onnxruntime;
+mod plans_on_a_gpu;
 mod release;
 mod report;
 mod support;

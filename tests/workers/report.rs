@@ -59,7 +59,16 @@ fn benchmark(scale: u64) -> Benchmark {
     };
     Benchmark {
         machine: Machine::default(),
-        settings: Settings { rounds: 1, warm_up_ms: 0, window_ms: 1, budget_ms: 1, threads: None },
+        settings: Settings {
+            rounds: 1,
+            warm_up_ms: 0,
+            window_ms: 1,
+            budget_ms: 1,
+            threads: None,
+            provider: None,
+            graph_optimization: None,
+            cuda_graph: false,
+        },
         cases: vec![case(1), case(8)],
         warnings: vec!["a warning with <b>no</b> markup".into()],
     }

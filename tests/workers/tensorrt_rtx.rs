@@ -12,7 +12,8 @@ use nimctl::shape_range::ShapeRange;
 use nimctl::worker::error::WorkerError;
 use nimctl::worker::host::{Answer, Cancel, Worker};
 use nimctl::worker::protocol::{
-    BuildRequest, BuildResult, ErrorCode, FileKind, InspectRequest, Request, RequestLine, RunRequest, Support,
+    BuildRequest, BuildResult, ErrorCode, Execution, FileKind, InspectRequest, Request, RequestLine,
+    RunRequest, Support,
 };
 
 use crate::graph::{self, Precision};
