@@ -6,6 +6,7 @@
 
 mod bench;
 mod contract;
+mod executed_plans;
 mod gpu_stand_in;
 mod graph;
 mod misbehaviour;

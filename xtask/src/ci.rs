@@ -8,7 +8,7 @@ use xshell::cmd;
 
 use crate::project::{Project, output, run as execute, say};
 use crate::set_up::{SetUp, TENSORRT_FLAVOURS, set_up};
-use crate::{codegen, test, tidy};
+use crate::{codegen, test, test_gpu, tidy};
 
 /// Runs every step, up to the first that fails.
 pub(crate) fn run(project: &Project) -> Result<()> {
@@ -36,6 +36,7 @@ fn steps(project: &Project, times: &Times) -> Result<()> {
         step(times, name, || clippy(project, &set_up, flavour))?;
     }
     step(times, "test", || test::test(project, &set_up, &[]))?;
+    step(times, "test-gpu", || test_gpu::check(project, &set_up))?;
     step(times, "codegen --check", || codegen::run(project, &["--check".into()]))?;
     step(times, "tidy", || tidy::run(project))?;
     step(times, "deny", || deny(project))

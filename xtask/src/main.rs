@@ -12,6 +12,7 @@ mod project;
 mod release;
 mod set_up;
 mod test;
+mod test_gpu;
 mod tidy;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ Tasks:
                                        `nimctl release`
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
+  test-gpu [ARGS...]                   set everything up, then run the tests that need a GPU; without one they fail
 
 Paths are relative to the repository's root. Everything is built in the dev profile; CARGO_TARGET_DIR and
 NIMCTL_DATA_DIR are respected.";
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             "build-engines" => build_engines::run(&project, &arguments),
             "release" => release::run(&project, &arguments),
             "test" => test::run(&project, &arguments).map(done),
+            "test-gpu" => test_gpu::run(&project, &arguments).map(done),
             "codegen" => codegen::run(&project, &arguments).map(done),
             "tidy" => tidy::run(&project).map(done),
             "bench" => bench::run(&project, &arguments).map(done),

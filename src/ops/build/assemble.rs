@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::jobs::Finished;
+use super::select::selected;
 use super::{BuildError, BuildOptions, BuildReport, JobError, JobLine, Mode, Outcome, ProfileLine};
 use crate::atomic_file;
 use crate::digest::{Blake3, Sha256};
@@ -49,7 +50,13 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<BuildReport, BuildError> {
     } = parts;
     let mut profiles = Vec::new();
     let mut entries = Vec::new();
+    let selected = selected(recipe, options.only.as_ref())?;
     for spec in &recipe.profiles {
+        // A build keeps in the manifest what the store has; who only reads the store wants what was selected.
+        if options.mode == Mode::FromStore && !selected.iter().any(|other| other.name() == spec.name()) {
+            profiles.push(ProfileLine { name: spec.name(), outcome: Outcome::NotSelected });
+            continue;
+        }
         let outcome = match elsewhere.iter().find(|(other, _)| other.name() == spec.name()) {
             Some((_, needs)) => Outcome::NotBuiltHere(needs.clone()),
             None => match records_of(spec, parts)? {

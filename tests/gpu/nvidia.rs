@@ -1,0 +1,55 @@
+//! The GPU of this machine, and what its driver says of it.
+
+use std::process::Command;
+
+use nimctl::compute_capability::ComputeCapability;
+use nimctl::profile::Backend;
+use nimctl::worker::protocol::WorkerDevice;
+use serde_json::Value;
+
+use crate::support::{real, start};
+
+/// Returns the first GPU that the workers see.
+///
+/// # Panics
+/// There is none: these tests were asked for.
+#[track_caller]
+pub(crate) fn first_gpu() -> WorkerDevice {
+    let worker = start(&real("tensorrt-rtx").expect("the tests on a GPU need the real workers"));
+    let description = worker.description();
+    description.devices.first().cloned().unwrap_or_else(|| {
+        panic!("the tests on a GPU were asked for, and there is no GPU: {:?}", description.run)
+    })
+}
+
+/// Whether TensorRT for RTX knows GPUs like this one.
+pub(crate) fn is_known_to_rtx(capability: ComputeCapability) -> bool {
+    Backend::TENSORRT_RTX_CAPABILITIES.contains(&capability)
+}
+
+/// Whether the user said that something is not there.
+pub(crate) fn is_without(what: &str) -> bool {
+    std::env::var_os(format!("NIMCTL_TEST_WITHOUT_{what}")).is_some_and(|value| value == "1")
+}
+
+/// The names of products, capabilities and addresses in our data agree with this GPU's.
+#[test]
+fn doctor_knows_this_gpu() {
+    let gpu = first_gpu();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_nimctl")).args(["doctor", "--output", "json"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let host: Value = serde_json::from_str(&text).unwrap();
+    let devices = host["devices"].as_array().unwrap_or_else(|| panic!("no devices in {text}"));
+    let address = gpu.pci_address.unwrap();
+    let found = devices
+        .iter()
+        .find(|device| {
+            device["pci_address"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(&address))
+        })
+        .unwrap_or_else(|| panic!("CUDA sees a GPU at {address}, and NVML tells of none: {text}"));
+    assert_eq!(found["name"], gpu.name.as_str());
+    assert_eq!(found["compute_capability"], gpu.compute_capability.to_string());
+    assert!(found["known_as"].is_string(), "{} is missing in src/gpu/known_gpus.yaml", gpu.name);
+}
