@@ -68,9 +68,9 @@ impl<'a> Runners<'a> {
         let (command, _) = mixed_precision::runtime(self.options)?;
         let on_gpu = self.wanted.provider == Some(Provider::Cuda);
         let execution = Execution {
-            // On the CPU these mean nothing, and are meant for the plans beside it.
+            // On the CPU a GPU means nothing; it is meant for the plans beside it, as CUDA graphs are.
             device: self.wanted.device.filter(|_| on_gpu),
-            cuda_graph: self.wanted.cuda_graph.filter(|_| on_gpu),
+            cuda_graph: None,
             runtime_cache: None,
             ..self.wanted.clone()
         };

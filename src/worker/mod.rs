@@ -7,6 +7,7 @@
 //! * [`timed_loop`]: runs against the clock, for every worker that answers `bench`.
 //! * [`inputs`]: tensors that are fed to a graph, held against what it takes.
 //! * [`npy`]: tensors as files.
+//! * [`onnxruntime_profile`]: what ran each node, as ONNX Runtime tells it.
 
 mod conversation;
 pub mod discover;
@@ -15,6 +16,7 @@ pub mod host;
 pub mod inputs;
 mod lines;
 pub mod npy;
+pub mod onnxruntime_profile;
 mod process;
 pub mod protocol;
 pub mod serve;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use nimctl::worker::host::Cancel;
 use nimctl::worker::npy::Tensor;
 use nimctl::worker::protocol::{
-    BuildRequest, ErrorCode, Execution, FileKind, InspectRequest, RunRequest, Support, TensorDescription,
+    BenchRequest, BuildRequest, ErrorCode, Execution, FileKind, GraphOptimization, InspectRequest, Provider,
+    RunRequest, Support, TensorDescription,
 };
 
 use crate::graph::{self, Precision, X, Y};
@@ -101,6 +102,96 @@ fn it_says_which_input_is_wrong() {
     check(&[("x", &long)], ErrorCode::InvalidRequest, "input `x` takes float32 of shape [-1, 4]");
     check(&[("x", &path)], ErrorCode::InvalidRequest, "not a tensor file");
     check(&[("x", &folder.path().join("absent.npy"))], ErrorCode::Io, "absent.npy");
+}
+
+#[test]
+fn it_runs_as_it_is_asked_to_and_says_what_ran_the_nodes() {
+    let Some(command) = real("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("graph.onnx");
+    graph::write(&path, Precision::Float32);
+    let x = folder.path().join("x.npy");
+    Tensor::new(&[2, 4], &X).unwrap().write(&x).unwrap();
+    let mut worker = start(&command);
+    let mut run = |execution: Execution| {
+        let request = RunRequest {
+            path: path.clone(),
+            inputs: BTreeMap::from([("x".into(), x.clone())]),
+            output_folder: folder.path().into(),
+            execution,
+        };
+        let result = worker.run(request, &Cancel::new(), &mut |_| {}).unwrap().result;
+        let y = Tensor::read(&result.outputs["y"]).unwrap();
+        assert_eq!(y.to_f64(), Y.map(f64::from));
+        assert_eq!(result.ran_on.device, None);
+        result.ran_on.nodes
+    };
+    // Recording costs time; nobody asked.
+    assert_eq!(run(Execution::default()), BTreeMap::new());
+    let mut nodes = |level: Option<GraphOptimization>| {
+        let nodes = run(Execution {
+            provider: Some(Provider::Cpu),
+            threads: Some(1),
+            graph_optimization: level,
+            ..Execution::default()
+        });
+        assert_eq!(nodes.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"]);
+        nodes["CPUExecutionProvider"]
+    };
+    assert_eq!(nodes(Some(GraphOptimization::Off)), 3);
+    assert_eq!(nodes(None), nodes(Some(GraphOptimization::All)));
+    // MatMul and Add become one operator of the library's own.
+    assert!(nodes(Some(GraphOptimization::All)) < nodes(Some(GraphOptimization::Off)));
+    assert!(nodes(Some(GraphOptimization::Extended)) <= nodes(Some(GraphOptimization::Basic)));
+}
+
+#[test]
+fn it_refuses_ways_to_run_that_it_does_not_have() {
+    let Some(command) = real("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("graph.onnx");
+    graph::write(&path, Precision::Float32);
+    let x = folder.path().join("x.npy");
+    Tensor::new(&[2, 4], &X).unwrap().write(&x).unwrap();
+    let mut worker = start(&command);
+    let mut check = |execution: Execution, expected: &str| {
+        let inputs = BTreeMap::from([("x".into(), x.clone())]);
+        let run = RunRequest {
+            path: path.clone(),
+            inputs: inputs.clone(),
+            output_folder: folder.path().into(),
+            execution: execution.clone(),
+        };
+        let bench = BenchRequest {
+            path: path.clone(),
+            inputs,
+            streams: 1,
+            warm_up_ms: 0,
+            window_ms: 1,
+            budget_ms: 1,
+            execution,
+            samples: folder.path().join("samples.npy"),
+        };
+        let of_run = worker.run(run, &Cancel::new(), &mut |_| {}).map(drop);
+        let of_bench = worker.bench(bench, &Cancel::new(), &mut |_| {}).map(drop);
+        for result in [of_run, of_bench] {
+            let problem = problem(&worker, result);
+            assert_eq!(problem.code, ErrorCode::UnsupportedRequest);
+            assert!(problem.message.contains(expected), "{}", problem.message);
+        }
+    };
+    let default = Execution::default;
+    // The library of the toolchain is the one for the CPU.
+    check(
+        Execution { provider: Some(Provider::Cuda), ..default() },
+        "this ONNX Runtime was built without the CUDA provider: name one that has it in NIMCTL_ONNXRUNTIME_LIB",
+    );
+    check(Execution { device: Some(0), ..default() }, "ask for the provider `cuda`");
+    check(Execution { cuda_graph: Some(true), ..default() }, "does not capture CUDA graphs");
+    check(
+        Execution { runtime_cache: Some("/c".into()), ..default() },
+        "compiles nothing when it loads a graph",
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use nimctl::worker::protocol::{ErrorCode, Library, Problem};
 use nimctl::worker::serve::mapped_files;
 use ort::environment::Environment;
 
-const VARIABLE: &str = "NIMCTL_ONNXRUNTIME_LIB";
+pub(crate) const VARIABLE: &str = "NIMCTL_ONNXRUNTIME_LIB";
 const DEFAULT_FILES: [&str; 2] = ["libonnxruntime.so.1", "libonnxruntime.so"];
 
 /// ONNX Runtime, ready for sessions.

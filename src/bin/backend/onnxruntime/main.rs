@@ -1,14 +1,19 @@
 //! The `onnxruntime` worker: the generic profile, and the reference for all numbers.
 //!
 //! It loads ONNX Runtime from the file that `NIMCTL_ONNXRUNTIME_LIB` names, else from the loader's path, and runs
-//! graphs on the CPU. There is nothing to build: the generic profile is the ONNX file itself.
+//! graphs on the CPU, or on a GPU if it is asked to and the library can. There is nothing to build: the generic profile is the ONNX file itself.
 //!
 //! * [`library`]: loads ONNX Runtime, once a process.
-//! * [`session`]: loads graphs, runs them once.
+//! * [`session`]: loads graphs, runs them once. [`profile`]: what ran each node.
+//! * [`provider`]: the CPU or CUDA. [`driver`]: the GPUs that the driver tells of.
 //! * [`mod@bench`]: runs them against the clock.
 
 mod bench;
+#[path = "../driver.rs"]
+mod driver;
 mod library;
+mod profile;
+mod provider;
 mod session;
 
 use std::process::ExitCode;
@@ -46,9 +51,9 @@ fn nothing_to_build() -> Problem {
 
 impl Backend for OnnxRuntime {
     fn describe(&mut self) -> Description {
-        let (library, run) = match self.loaded() {
-            Ok(loaded) => (Some(loaded.describe()), Support::Available),
-            Err(problem) => (None, Support::Unavailable(problem)),
+        let (library, run, devices) = match self.loaded() {
+            Ok(loaded) => (Some(loaded.describe()), Support::Available, provider::devices()),
+            Err(problem) => (None, Support::Unavailable(problem), Vec::new()),
         };
         Description {
             protocol_version: PROTOCOL_VERSION,
@@ -60,7 +65,7 @@ impl Backend for OnnxRuntime {
             compute_capabilities: Vec::new(),
             portable_plans: false,
             needs_gpu_to_build: false,
-            devices: Vec::new(),
+            devices,
         }
     }
 

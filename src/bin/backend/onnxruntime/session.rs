@@ -1,22 +1,28 @@
-//! Loads graphs and runs them on the CPU.
+//! Loads graphs and runs them once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nimctl::onnx::OnnxFile;
-use nimctl::worker::npy::{ElementType, NpyError, Tensor};
+use nimctl::worker::inputs::{self, npy_problem};
+use nimctl::worker::npy::{ElementType, Tensor};
 use nimctl::worker::protocol::{
-    ErrorCode, FileKind, Inspection, Problem, RanOn, RunRequest, RunResult, TensorDescription,
+    ErrorCode, Execution, FileKind, GraphOptimization, Inspection, Problem, RanOn, RunRequest, RunResult,
+    TensorDescription,
 };
 use nimctl::worker::serve::Events;
 use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
+use super::profile::Profile;
+use super::provider;
+
 /// Says what a graph takes and gives; loading it proves that ONNX Runtime takes it.
 pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspection, Problem> {
-    let session = load(environment, path, None)?;
+    let session = load(environment, path, &Execution::default(), None)?;
     Ok(Inspection {
         kind: FileKind::Onnx,
         inputs: session.inputs().iter().map(describe).collect(),
@@ -31,10 +37,13 @@ pub(crate) fn run(
     request: &RunRequest,
     events: &Events,
 ) -> Result<RunResult, Problem> {
-    let RunRequest { path, inputs, output_folder, execution: _ } = request;
+    let RunRequest { path, inputs, output_folder, execution } = request;
+    let device = provider::device(execution)?;
+    let profile =
+        execution.provider.map(|provider| Ok::<_, Problem>((provider, Profile::new()?))).transpose()?;
     events.progress("load", None, None);
     let started = Instant::now();
-    let mut session = load(environment, path, None)?;
+    let mut session = load(environment, path, execution, profile.as_ref().map(|(_, profile)| profile))?;
     let load_ms = milliseconds(started);
     let values: Vec<(String, SessionInputValue<'_>)> =
         read_inputs(&session, inputs)?.into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -52,7 +61,12 @@ pub(crate) fn run(
         tensor.write(&path).map_err(|error| npy_problem(&error))?;
         outputs.insert(name.to_owned(), path);
     }
-    Ok(RunResult { outputs, load_ms, run_ms, ran_on: RanOn::default() })
+    drop(results);
+    let nodes = match profile {
+        None => BTreeMap::new(),
+        Some((provider, profile)) => profile.nodes(&mut session, provider)?,
+    };
+    Ok(RunResult { outputs, load_ms, run_ms, ran_on: RanOn { device, nodes, ..RanOn::default() } })
 }
 
 /// Smaller weights are not worth a mapping.
@@ -60,14 +74,26 @@ const LEAST_IN_PLACE_BYTES: usize = 4096;
 /// ONNX Runtime's name for the folder that external data of a model in memory is relative to.
 const FOLDER_OF_WEIGHTS: &str = "session.model_external_initializers_file_folder_path";
 
-/// Loads a graph for the CPU, with so many threads or as many as ONNX Runtime likes.
-pub(crate) fn load(environment: &Environment, path: &Path, threads: Option<u32>) -> Result<Session, Problem> {
+/// Loads a graph for what was asked for; runs are recorded if a profile is given.
+pub(crate) fn load(
+    environment: &Environment,
+    path: &Path,
+    execution: &Execution,
+    profile: Option<&Profile>,
+) -> Result<Session, Problem> {
     fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
     let make = || -> ort::Result<Session> {
         let mut builder = Session::builder(environment)?;
-        if let Some(threads) = threads {
+        if let Some(threads) = execution.threads {
             builder = builder.with_intra_threads(threads as usize)?;
         }
+        if let Some(level) = execution.graph_optimization {
+            builder = builder.with_optimization_level(level_of(level))?;
+        }
+        if let Some(profile) = profile {
+            builder = builder.with_profiling(profile.prefix())?;
+        }
+        provider::register(&mut builder, execution)?;
         // Weights are read where they lie, in the file, in place of being copied several times.
         let in_place = OnnxFile::open(path).ok().and_then(|file| file.by_reference(LEAST_IN_PLACE_BYTES));
         match (in_place, path.parent().and_then(Path::to_str)) {
@@ -83,18 +109,23 @@ pub(crate) fn load(environment: &Environment, path: &Path, threads: Option<u32>)
     })
 }
 
+fn level_of(level: GraphOptimization) -> GraphOptimizationLevel {
+    match level {
+        GraphOptimization::Off => GraphOptimizationLevel::Disable,
+        GraphOptimization::Basic => GraphOptimizationLevel::Level1,
+        GraphOptimization::Extended => GraphOptimizationLevel::Level2,
+        GraphOptimization::All => GraphOptimizationLevel::All,
+    }
+}
+
 /// Reads the tensors of every input, and checks that they fit.
 pub(crate) fn read_inputs(
     session: &Session,
     inputs: &BTreeMap<String, PathBuf>,
 ) -> Result<Vec<(String, DynValue)>, Problem> {
-    check_names(inputs.keys(), session.inputs())?;
+    let expected: Vec<TensorDescription> = session.inputs().iter().map(describe).collect();
     let mut values = Vec::new();
-    for (name, path) in inputs {
-        let tensor = Tensor::read(path).map_err(|error| npy_problem(&error))?;
-        if let Some(expected) = session.inputs().iter().find(|input| input.name() == name).map(describe) {
-            check_type(name, &tensor, &expected)?;
-        }
+    for (name, tensor) in &inputs::read_inputs(&expected, inputs)? {
         let value = to_value(&tensor).map_err(|error| {
             Problem::new(ErrorCode::RunFailed, format!("input `{name}`: {}", error.message()))
         })?;
@@ -107,45 +138,6 @@ pub(crate) fn read_inputs(
 pub(crate) fn run_problem(path: &Path, error: &ort::Error) -> Problem {
     let message = format!("ONNX Runtime could not run {}: {}", path.display(), error.message());
     Problem::new(ErrorCode::RunFailed, message)
-}
-
-fn check_names<'a>(given: impl Iterator<Item = &'a String>, inputs: &[Outlet]) -> Result<(), Problem> {
-    let given: Vec<&str> = given.map(String::as_str).collect();
-    let names: Vec<&str> = inputs.iter().map(Outlet::name).collect();
-    let invalid = |what: String| {
-        Err(Problem::new(
-            ErrorCode::InvalidRequest,
-            format!("{what}; the graph's inputs are {}", names.join(", ")),
-        ))
-    };
-    if let Some(unknown) = given.iter().find(|name| !names.contains(name)) {
-        return invalid(format!("the graph has no input `{unknown}`"));
-    }
-    if let Some(missing) = names.iter().find(|name| !given.contains(name)) {
-        return invalid(format!("no tensor for input `{missing}`"));
-    }
-    Ok(())
-}
-
-fn check_type(name: &str, tensor: &Tensor, expected: &TensorDescription) -> Result<(), Problem> {
-    let fits = tensor.element_type().name() == expected.element_type
-        && tensor.shape().len() == expected.shape.len()
-        && tensor.shape().iter().zip(&expected.shape).all(|(&given, &expected)| {
-            expected < 0 || i64::try_from(given).is_ok_and(|given| given == expected)
-        });
-    if fits {
-        return Ok(());
-    }
-    Err(Problem::new(
-        ErrorCode::InvalidRequest,
-        format!(
-            "input `{name}` takes {} of shape {:?}, the tensor is {} of shape {:?}",
-            expected.element_type,
-            expected.shape,
-            tensor.element_type().name(),
-            tensor.shape()
-        ),
-    ))
 }
 
 fn describe(outlet: &Outlet) -> TensorDescription {
@@ -218,15 +210,6 @@ fn from_value(value: &DynValue) -> Result<Tensor, String> {
     let element_type = ElementType::from_name(&name)
         .ok_or_else(|| format!("is of type {name}, which no tensor file holds"))?;
     with_element!(element_type, make(value))
-}
-
-pub(crate) fn npy_problem(error: &NpyError) -> Problem {
-    match error {
-        NpyError::Io(source) => Problem::new(ErrorCode::Io, source.to_string()),
-        NpyError::Format { .. } | NpyError::Shape { .. } => {
-            Problem::new(ErrorCode::InvalidRequest, error.to_string())
-        }
-    }
 }
 
 fn milliseconds(since: Instant) -> u64 {

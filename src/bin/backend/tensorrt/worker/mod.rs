@@ -21,6 +21,7 @@ compile_error!(
 mod compile;
 mod contexts;
 mod cuda;
+#[path = "../../driver.rs"]
 mod driver;
 mod flavour;
 mod lane;
