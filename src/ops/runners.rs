@@ -18,8 +18,10 @@ pub(super) struct Way {
     pub command: BackendCommand,
     /// What it is asked for.
     pub execution: Execution,
-    /// Where its GPU is on the PCI bus, if it runs on one that says so.
-    pub pci_address: Option<String>,
+    /// The library and its version, and what else identifies the worker.
+    pub runtime: String,
+    /// The GPU, for a worker that tells of any.
+    pub device: Option<WorkerDevice>,
 }
 
 /// The workers of this machine, as far as anyone asked for them.
@@ -59,13 +61,14 @@ impl<'a> Runners<'a> {
         Ok(Way {
             command: command.clone(),
             execution: Execution { device: number, cuda_graph: *cuda_graph, ..Execution::default() },
-            pci_address: device.and_then(|number| description.devices[number].pci_address.clone()),
+            runtime: runtime_of(description),
+            device: device.map(|number| description.devices[number].clone()),
         })
     }
 
     /// Returns how ONNX graphs are run here.
     pub(super) fn for_graphs(&self) -> Result<Way, BuildError> {
-        let (command, _) = mixed_precision::runtime(self.options)?;
+        let (command, runtime) = mixed_precision::runtime(self.options)?;
         let on_gpu = self.wanted.provider == Some(Provider::Cuda);
         let execution = Execution {
             // On the CPU a GPU means nothing; it is meant for the plans beside it, as CUDA graphs are.
@@ -74,7 +77,7 @@ impl<'a> Runners<'a> {
             runtime_cache: None,
             ..self.wanted.clone()
         };
-        Ok(Way { command, execution, pci_address: None })
+        Ok(Way { command, execution, runtime, device: None })
     }
 
     fn worker(&mut self, backend: &Backend) -> Result<&(BackendCommand, Description), String> {
@@ -95,6 +98,13 @@ impl<'a> Runners<'a> {
             .as_ref()
             .map_err(Clone::clone)
     }
+}
+
+/// Identifies a worker by what it says of itself.
+fn runtime_of(description: &Description) -> String {
+    let Description { backend, worker_version, library, .. } = description;
+    let library = library.as_ref().map_or_else(String::new, |l| format!(" {} {}", l.name, l.version));
+    format!("{backend} {worker_version}{library}")
 }
 
 /// Names what ran something: `ONNX Runtime 1.32.0 on the CPU`, `TensorRT 11.4.0.1 on NVIDIA L4 (8.9)`.

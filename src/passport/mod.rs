@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::Benchmark;
+use crate::digest::Sha256;
 use crate::profile::{Contents, ProfileId, Tags};
 use crate::validation::Validation;
 use crate::worklist::BuildRecord;
@@ -34,6 +35,29 @@ pub struct Passport {
     pub validation: Status,
     /// Whether it was benchmarked.
     pub bench: BenchStatus,
+    /// What the results above were made of, so that a release can take them over. In a store alone.
+    #[serde(default, skip_serializing_if = "Origins::is_empty")]
+    pub made_of: Origins,
+}
+
+/// Digests of everything that decided a result; absent for one that is not to be taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Origins {
+    /// The key of the validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_key: Option<Sha256>,
+    /// The key of the benchmark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bench_key: Option<Sha256>,
+    /// The file of the benchmark's samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Sha256>,
+}
+
+impl Origins {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How one graph of a profile was built.
@@ -105,9 +129,11 @@ impl Passport {
 }
 
 impl Passport {
-    /// Returns the text of the passport in a release: less the times and memory of its build, which no two builds share.
+    /// Returns the text of the passport in a release: less the times and memory of its build, which no two builds share, and
+    /// less what only its store can use.
     pub fn for_release(&self) -> Vec<u8> {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let released = Self { made_of: Origins::default(), ..self.clone() };
+        let mut value = serde_json::to_value(&released).unwrap_or_default();
         if let Some(graphs) = value.get_mut("graphs") {
             remove_measurements(graphs);
         }

@@ -149,24 +149,32 @@ impl Policy {
                 refusals.extend(failures.map(|why| not_measured(&passport.name, why)).next());
             }
         }
-        for gate in self.fail_if.iter().filter_map(|text| Gate::from_str(text).ok()) {
-            let failing = comparisons.iter().filter(|comparison| gate.fails(comparison));
-            refusals.extend(failing.map(|found| {
-                Refusal::new(
-                    format!(
-                        "{gate}: {} of {} {} at batch {} is {:+.1} % of {}",
-                        found.metric.name(),
-                        found.profile,
-                        found.graph,
-                        found.batch,
-                        (found.ratio - 1.0) * 100.0,
-                        found.baseline
-                    ),
-                    "measure again on a quiet machine; if it stays, find what made it slower, or allow it in `fail_if`",
-                )
-            }));
-        }
+        refusals.extend(self.beyond(comparisons).map(|(gate, found)| {
+            Refusal::new(
+                format!(
+                    "{gate}: {} of {} {} at batch {} is {:+.1} % of {}",
+                    found.metric.name(),
+                    found.profile,
+                    found.graph,
+                    found.batch,
+                    (found.ratio - 1.0) * 100.0,
+                    found.baseline
+                ),
+                "measure again on a quiet machine; if it stays, find what made it slower, or allow it in `fail_if`",
+            )
+        }));
         refusals
+    }
+
+    /// Returns the comparisons that are beyond what is allowed, each with the gate that says so.
+    pub fn beyond<'a>(
+        &'a self,
+        comparisons: &'a [Comparison],
+    ) -> impl Iterator<Item = (Gate, &'a Comparison)> {
+        let gates = self.fail_if.iter().filter_map(|text| Gate::from_str(text).ok());
+        let pairs =
+            gates.flat_map(|gate| comparisons.iter().map(move |comparison| (gate.clone(), comparison)));
+        pairs.filter(|(gate, comparison)| gate.fails(comparison))
     }
 
     fn of_validation(&self, passport: &Passport) -> Option<Refusal> {

@@ -1,7 +1,8 @@
 //! `nimctl release` and `nimctl verify`, with the real `onnxruntime` worker.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nimctl::ops::verify::verify;
 use serde_json::{Value, json};
@@ -274,6 +275,116 @@ fn a_slow_down_beyond_the_allowed_refuses_the_release() {
     assert!(reason.starts_with("p50 > +50%: p50 of onnx-fp16 text at batch 1 is +"), "{reason}");
     assert!(view["refusals"][0]["remedy"].as_str().unwrap().contains("measure again on a quiet machine"));
     assert!(!home.path("r2").exists() && !home.path("r2.tar").exists());
+}
+
+/// What a release says that takes over what was done.
+const VALIDATED_BEFORE: &str = "validating: onnx-fp16 was executed before, and nothing has changed";
+const MEASURED_BEFORE: &str = "measuring: onnx-fp16 was measured before, and nothing has changed";
+
+/// A policy that no release of the tests' fulfils, so that everything is done but the release itself.
+const NEVER: &str = "schema: nimctl.release-policy/1\nrequired: [never]\n";
+
+#[test]
+fn a_release_that_was_killed_goes_on_where_it_was() {
+    let Some(home) = Home::new() else { return };
+    let long = ["release", "r.yaml", "-o", "r", "--rounds", "50", "--budget-ms", "5000"];
+    let mut child = home.command(&long).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().starts_with("measuring: onnx-fp16 text")).unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!home.path("r").exists() && !home.path("r.tar").exists());
+    let again: Vec<&str> = ["release", "r.yaml", "-o", "r"].into_iter().chain(QUICK).collect();
+    let text = home.run(&again, 0, &[VALIDATED_BEFORE]);
+    assert!(!text.contains(MEASURED_BEFORE), "it was not finished: {text}");
+    home.run(&["verify", "r"], 0, &["everything is as it says"]);
+}
+
+#[test]
+fn what_was_found_is_taken_over_until_something_changes() {
+    let Some(home) = Home::new() else { return };
+    home.write("p.yaml", NEVER);
+    let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
+    let release = |more: &[&str]| {
+        let refused = ["release", "r.yaml", "-o", "r", "--policy", "p.yaml"];
+        let text = home.run(&[&refused[..], &QUICK, more].concat(), 3, &["`never` was not built"]);
+        (text.contains(VALIDATED_BEFORE), text.contains(MEASURED_BEFORE))
+    };
+    assert_eq!(release(&[]), (false, false));
+    assert_eq!(release(&[]), (true, true));
+    assert_eq!(release(&["--fresh"]), (false, false));
+    assert_eq!(release(&[]), (true, true));
+    // Another way to measure, another bound, other samples.
+    assert_eq!(release(&["--threads", "1"]), (true, false));
+    home.write("r.yaml", &format!("{recipe}validation: {{ thresholds: {{ row_cosine: 0.99 }} }}\n"));
+    assert_eq!(release(&["--threads", "1"]), (false, true));
+    home.write("r.yaml", &recipe.replace("high: 1024", "high: 1000"));
+    assert_eq!(release(&["--threads", "1"]), (false, false));
+    assert_eq!(release(&["--threads", "1"]), (true, true));
+    // Samples that are no longer what was measured.
+    let samples = fs_err::read_dir(home.path("data/store/nimctl/bench")).unwrap().next().unwrap().unwrap();
+    fs_err::write(samples.path(), "x").unwrap();
+    assert_eq!(release(&["--threads", "1"]), (true, false));
+    // Files are looked at again, whatever was found of them.
+    let blobs = fs_err::read_dir(home.path("data/store/blobs/sha256")).unwrap();
+    let mut blobs: Vec<PathBuf> = blobs.map(|entry| entry.unwrap().path()).collect();
+    blobs.sort_by_key(|path| fs_err::metadata(path).unwrap().len());
+    let model = blobs.pop().unwrap();
+    let mut bytes = fs_err::read(&model).unwrap();
+    bytes[1000] ^= 1;
+    fs_err::write(&model, bytes).unwrap();
+    let text =
+        home.run(&["release", "r.yaml", "-o", "r", "--no-bench"], 3, &["is not what the profile's id names"]);
+    assert!(!text.contains(VALIDATED_BEFORE), "{text}");
+}
+
+#[test]
+fn the_next_release_does_all_anew() {
+    let Some(home) = Home::new() else { return };
+    for folder in ["r1", "r2"] {
+        let release: Vec<&str> = ["release", "r.yaml", "-o", folder].into_iter().chain(QUICK).collect();
+        let text = home.run(&release, 0, &[]);
+        assert!(!text.contains("nothing has changed"), "{text}");
+    }
+    let passport = files(&home.path("r1")).into_iter().find(|path| path.ends_with("passport.json")).unwrap();
+    let text = fs_err::read_to_string(passport).unwrap();
+    assert!(!text.contains("made_of"), "what only the store can use is in the release");
+}
+
+#[test]
+fn several_recipes_of_one_model_give_one_release() {
+    let Some(home) = Home::new() else { return };
+    let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
+    home.write("fp32.yaml", &recipe.replace("[fp16]", "[fp32]"));
+    home.write("both.yaml", &recipe.replace("[fp16]", "[fp16, fp32]"));
+    home.run(
+        &["release", "r.yaml", "fp32.yaml", "both.yaml", "-o", "r", "--no-bench"],
+        0,
+        &["onnx-fp16", "onnx-fp32"],
+    );
+    home.run(&["verify", "r"], 0, &["2 profiles", "everything is as it says"]);
+    // What is in the store, and was not asked for, is not in the release.
+    home.run(&["release", "both.yaml", "-o", "one", "--no-bench", "--only", "onnx-fp32"], 0, &[]);
+    home.run(&["verify", "one"], 0, &["1 profiles"]);
+    // One of the recipes may have nothing of what was asked for; not all of them.
+    let only = ["release", "r.yaml", "fp32.yaml", "--no-bench", "-o"];
+    home.run(&[&only[..], &["two", "--only", "onnx-fp32"]].concat(), 0, &[]);
+    home.run(&["verify", "two"], 0, &["1 profiles"]);
+    home.run(&[&only[..], &["three", "--only", "onnx-bf16"]].concat(), 1, &["onnx-bf16"]);
+
+    home.write("other.yaml", &recipe.replace("release: 1.0.0", "release: 1.1.0"));
+    home.run(
+        &["release", "r.yaml", "other.yaml", "-o", "x", "--no-bench"],
+        1,
+        &["r.yaml is of m 1.0.0, other.yaml of m 1.1.0: a release is of one"],
+    );
+    home.write("seed.yaml", &recipe.replace("seed: 20", "seed: 21"));
+    home.run(
+        &["release", "r.yaml", "seed.yaml", "-o", "x", "--no-bench"],
+        1,
+        &["r.yaml and seed.yaml give different profiles of the name `onnx-fp16`"],
+    );
+    assert!(!home.path("x").exists() && !home.path("x.tar").exists() && !home.path("three").exists());
 }
 
 impl Home {

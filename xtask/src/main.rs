@@ -25,7 +25,7 @@ Usage: cargo xtask <task> [arguments]
 Tasks:
   build-engines [RECIPE...] [OPTIONS]  set everything up, then build the profiles of recipes
                                        [default: recipes/nvclip-demo.yaml]; OPTIONS are those of `nimctl build`
-  release [RECIPE] [OPTIONS]           set everything up, then make a release [default: the demo's]; OPTIONS are those of
+  release [RECIPE...] [OPTIONS]        set everything up, then make a release [default: the demo's]; OPTIONS are those of
                                        `nimctl release`
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run

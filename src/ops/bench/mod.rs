@@ -5,6 +5,7 @@
 //! machine drifts for all of them, and they can be compared.
 
 mod error;
+mod key;
 mod rounds;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::validate;
 use crate::benchmark::{
     BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Case, Comparison, Settings, compare_cases,
 };
+use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::passport::{BenchStatus, Passport};
 use crate::profile::ModelRelease;
@@ -48,6 +50,8 @@ pub struct BenchOptions {
     pub gpu: Option<u32>,
     /// Only these two profiles, of which the first is the baseline.
     pub compare: Option<(String, String)>,
+    /// Whether a measurement of the same thing in the same way is taken over from the store.
+    pub take_over: bool,
 }
 
 /// What came of it.
@@ -80,13 +84,21 @@ impl BenchReport {
 
 /// Something that happens while measuring.
 #[derive(Clone, Debug)]
-pub struct BenchEvent {
-    /// The profile, graph, batch and streams.
-    pub title: String,
-    /// Which round it is, from 1.
-    pub round: usize,
-    /// Of how many.
-    pub rounds: usize,
+pub enum BenchEvent {
+    /// A round begins.
+    Round {
+        /// The profile, graph, batch and streams.
+        title: String,
+        /// Which round it is, from 1.
+        round: usize,
+        /// Of how many.
+        rounds: usize,
+    },
+    /// A profile was measured before, and nothing has changed.
+    TakenOver {
+        /// The profile.
+        name: String,
+    },
 }
 
 /// Measures what the store has of a recipe's profiles and this machine can run; results go into their passports, and
@@ -95,7 +107,15 @@ pub struct BenchEvent {
 /// # Errors
 /// What makes measuring impossible as a whole. What is wrong with one profile is in its status.
 pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<BenchReport, BenchError> {
-    let BenchOptions { build: build_options, batches, streams: _, settings: _, gpu: _, compare } = options;
+    let BenchOptions {
+        build: build_options,
+        batches,
+        streams: _,
+        settings: _,
+        gpu: _,
+        compare,
+        take_over: _,
+    } = options;
     let text = fs_err::read_to_string(&build_options.recipe)
         .map_err(|source| BenchError::Io { doing: "reading the recipe".into(), source })?;
     let recipe = Recipe::parse(&text, &build_options.recipe.display().to_string())
@@ -108,47 +128,6 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
     let store = Store::open(&build_options.store)?;
     let folder = store.work_folder()?;
     let machine = crate::machine::look();
-
-    let mut document = BenchDocument {
-        schema: BENCH_SCHEMA.into(),
-        model: ModelRelease { name, release },
-        profiles: Vec::new(),
-    };
-    let mut subjects = Vec::new();
-    for line in profiles {
-        if let Some((a, b)) = compare
-            && line.name != *a
-            && line.name != *b
-        {
-            continue;
-        }
-        let status = match line.outcome {
-            Outcome::NotSelected => continue,
-            Outcome::Built { id, .. } => match store.passport(&id)? {
-                None => BenchStatus::Skipped("its passport is not in the store: run `nimctl build`".into()),
-                Some(passport) => match measurable(&passport, &store, &mut runners) {
-                    Err(status) => status,
-                    Ok(way) => {
-                        subjects.push(subject(&line.name, passport, way, &store)?);
-                        BenchStatus::Skipped("measuring".into())
-                    }
-                },
-            },
-            Outcome::NotBuiltHere(needs) => BenchStatus::Skipped(needs),
-            _ => BenchStatus::Skipped(
-                "the store does not have it as the recipe is now: run `nimctl build`".into(),
-            ),
-        };
-        document.profiles.push(BenchedProfile { profile_id: None, name: line.name, bench: status });
-    }
-    if let Some((a, b)) = compare {
-        for wanted in [a, b] {
-            if !document.profiles.iter().any(|profile| profile.name == *wanted) {
-                let known = recipe.profiles.iter().map(|spec| spec.name()).collect();
-                return Err(BenchError::NoSuchProfile { name: wanted.clone(), known });
-            }
-        }
-    }
 
     let mut cases = Vec::new();
     for (graph, source) in &graphs {
@@ -170,10 +149,65 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
         }
     }
 
+    let digests = key::digests(&cases)
+        .map_err(|source| BenchError::Io { doing: "reading the inputs".into(), source })?;
+
+    let mut document = BenchDocument {
+        schema: BENCH_SCHEMA.into(),
+        model: ModelRelease { name, release },
+        profiles: Vec::new(),
+    };
+    let mut subjects = Vec::new();
+    for line in profiles {
+        if let Some((a, b)) = compare
+            && line.name != *a
+            && line.name != *b
+        {
+            continue;
+        }
+        let status = match line.outcome {
+            Outcome::NotSelected => continue,
+            Outcome::Built { id, .. } => match store.passport(&id)? {
+                None => BenchStatus::Skipped("its passport is not in the store: run `nimctl build`".into()),
+                Some(passport) => match measurable(&passport, &store, &mut runners) {
+                    Err(status) => status,
+                    Ok(way) => {
+                        let key =
+                            key::key(&id, &way, &digests, &options.streams, &options.settings, &machine);
+                        if let Some(known) = known(options, &passport, key, &store) {
+                            on_event(BenchEvent::TakenOver { name: line.name.clone() });
+                            document.profiles.push(BenchedProfile {
+                                profile_id: Some(id.to_string()),
+                                name: line.name,
+                                bench: BenchStatus::Measured(known),
+                            });
+                            continue;
+                        }
+                        subjects.push(subject(&line.name, passport, way, key, &store)?);
+                        BenchStatus::Skipped("measuring".into())
+                    }
+                },
+            },
+            Outcome::NotBuiltHere(needs) => BenchStatus::Skipped(needs),
+            _ => BenchStatus::Skipped(
+                "the store does not have it as the recipe is now: run `nimctl build`".into(),
+            ),
+        };
+        document.profiles.push(BenchedProfile { profile_id: None, name: line.name, bench: status });
+    }
+    if let Some((a, b)) = compare {
+        for wanted in [a, b] {
+            if !document.profiles.iter().any(|profile| profile.name == *wanted) {
+                let known = recipe.profiles.iter().map(|spec| spec.name()).collect();
+                return Err(BenchError::NoSuchProfile { name: wanted.clone(), known });
+            }
+        }
+    }
+
     rounds::measure(&mut subjects, &cases, options, folder.path(), on_event)?;
 
     for subject in subjects {
-        let Subject { name, mut passport, way: _, cases, samples, models: _ } = subject;
+        let Subject { name, mut passport, way: _, key, cases, samples, models: _ } = subject;
         let mut benchmark = Benchmark {
             machine: machine.clone(),
             settings: options.settings.clone(),
@@ -182,12 +216,12 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
         };
         benchmark.warnings = warnings(&benchmark);
         let status = BenchStatus::Measured(benchmark);
-        store.put_samples(
-            &passport.id,
-            &archive::write(&samples)
-                .map_err(|source| BenchError::Io { doing: "packing samples".into(), source })?,
-        )?;
+        let samples = archive::write(&samples)
+            .map_err(|source| BenchError::Io { doing: "packing samples".into(), source })?;
+        store.put_samples(&passport.id, &samples)?;
         passport.bench = status.clone();
+        passport.made_of.bench_key = key;
+        passport.made_of.samples = Some(Sha256::of(&samples));
         store.put_passport(&passport)?;
         for profile in document.profiles.iter_mut().filter(|profile| profile.name == name) {
             profile.profile_id = Some(passport.id.to_string());
@@ -244,7 +278,28 @@ fn wanted(options: &BenchOptions) -> Execution {
     }
 }
 
-fn subject(name: &str, passport: Passport, way: Way, store: &Store) -> Result<Subject, BenchError> {
+/// Returns what was measured before of the same thing in the same way, if it was and is whole. What failed is tried again.
+fn known(
+    options: &BenchOptions,
+    passport: &Passport,
+    key: Option<Sha256>,
+    store: &Store,
+) -> Option<Benchmark> {
+    let BenchStatus::Measured(benchmark) = &passport.bench else { return None };
+    let is_same = options.take_over && key.is_some() && passport.made_of.bench_key == key;
+    let is_whole = || benchmark.cases.iter().all(|case| case.failure.is_none());
+    let samples = || Sha256::of_file(&store.samples_path(&passport.id)).ok().map(|(digest, _)| digest);
+    let has_samples = || passport.made_of.samples.is_some() && passport.made_of.samples == samples();
+    (is_same && is_whole() && has_samples()).then(|| benchmark.clone())
+}
+
+fn subject(
+    name: &str,
+    passport: Passport,
+    way: Way,
+    key: Option<Sha256>,
+    store: &Store,
+) -> Result<Subject, BenchError> {
     let mut models = BTreeMap::new();
     for (graph, record) in &passport.graphs {
         let folder = store.work_folder()?;
@@ -254,7 +309,15 @@ fn subject(name: &str, passport: Passport, way: Way, store: &Store) -> Result<Su
             models.insert(graph.clone(), (folder.path().join(&first.path), folder));
         }
     }
-    Ok(Subject { name: name.to_owned(), passport, way, models, cases: Vec::new(), samples: BTreeMap::new() })
+    Ok(Subject {
+        name: name.to_owned(),
+        passport,
+        way,
+        key,
+        models,
+        cases: Vec::new(),
+        samples: BTreeMap::new(),
+    })
 }
 
 /// Returns the shapes to measure in: those of the batches that were asked for, else the least and the usual ones.

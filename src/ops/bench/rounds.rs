@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{BenchError, BenchEvent, BenchOptions};
 use crate::benchmark::{Case, Latency, Round};
+use crate::digest::Sha256;
 use crate::ops::runners::{Way, place};
 use crate::passport::Passport;
 use crate::profile::Backend;
@@ -22,6 +23,8 @@ pub(super) struct Subject {
     pub name: String,
     pub passport: Passport,
     pub way: Way,
+    /// What the measurement is of.
+    pub key: Option<Sha256>,
     /// The file of each graph, in a folder of its own.
     pub models: BTreeMap<String, (PathBuf, tempfile::TempDir)>,
     pub cases: Vec<Case>,
@@ -62,7 +65,7 @@ pub(super) fn measure(
                     }
                     let title =
                         format!("{} {} batch {} streams {streams}", subject.name, inputs.graph, inputs.batch);
-                    on_event(BenchEvent { title, round: round + 1, rounds });
+                    on_event(BenchEvent::Round { title, round: round + 1, rounds });
                     let name = format!("{}-b{}-s{streams}-r{round}", inputs.graph, inputs.batch);
                     let samples = folder.join(format!("{}-{name}.npy", subject.name));
                     // The first round of a case finds none, the others what it left.
@@ -168,7 +171,7 @@ fn one_round(
 ) -> Result<(Measured, Tensor), Failure> {
     let settings = &options.settings;
     let Files { samples, cache } = files;
-    let Way { command, execution, pci_address: _ } = &subject.way;
+    let Way { command, execution, runtime: _, device: _ } = &subject.way;
     let compiles_at_load = subject.passport.contents.backend.name() == Backend::TENSORRT_RTX;
     let (model, _) = subject
         .models

@@ -9,7 +9,7 @@ use crate::atomic_file;
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{Manifest, ManifestFile, ManifestProfile, Workspace, store_uri};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, Precision};
-use crate::passport::{BenchStatus, GraphPassport, PASSPORT_SCHEMA, Passport, Status};
+use crate::passport::{BenchStatus, GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
     Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, Tags,
     ToolIdentity,
@@ -206,9 +206,12 @@ fn put_together(
     let tags = contents.tags(&Sha256::of(json.as_bytes()));
     let id = ProfileId::of_tags(&tags).map_err(crate::manifest::ManifestError::from)?;
     // Equal ids are equal bytes: what was found of them holds.
-    let (validation, bench) = match store.passport(&id)? {
-        Some(known) => (known.validation, known.bench),
-        None => (Status::Skipped(NOT_RUN.into()), BenchStatus::Skipped(NOT_RUN.into())),
+    let (validation, bench, made_of) = match store.passport(&id)? {
+        Some(known) => (known.validation, known.bench, known.made_of),
+        None => {
+            let skipped = || NOT_RUN.to_owned();
+            (Status::Skipped(skipped()), BenchStatus::Skipped(skipped()), Origins::default())
+        }
     };
     let passport = Passport {
         schema: PASSPORT_SCHEMA.into(),
@@ -219,6 +222,7 @@ fn put_together(
         graphs: graphs.clone(),
         validation,
         bench,
+        made_of,
     };
     let passport = match options.mode {
         Mode::FromStore => store.passport_path(&id),

@@ -9,7 +9,7 @@ mod error;
 mod jobs;
 pub(super) mod mixed_precision;
 mod report;
-mod select;
+pub(super) mod select;
 pub(super) mod sources;
 
 use std::path::PathBuf;

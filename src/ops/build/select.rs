@@ -52,7 +52,7 @@ impl fmt::Display for Selector {
 }
 
 /// Returns the selected profiles in the recipe's order.
-pub(super) fn selected<'a>(
+pub(in crate::ops) fn selected<'a>(
     recipe: &'a Recipe,
     only: Option<&Selector>,
 ) -> Result<Vec<&'a ProfileSpec>, BuildError> {

@@ -7,6 +7,7 @@ use crate::error_kind::ErrorKind;
 use crate::ops::bench::BenchError;
 use crate::ops::build::BuildError;
 use crate::ops::validate::ValidateError;
+use crate::profile::ModelRelease;
 use crate::store::StoreError;
 
 /// Why there is no release.
@@ -23,6 +24,37 @@ pub enum ReleaseError {
     NoName {
         /// What was asked for.
         path: PathBuf,
+    },
+    /// No recipe was named.
+    #[error("there is no recipe to make a release of")]
+    NoRecipe,
+    /// Recipes of different models or releases.
+    #[error(
+        "{} is of {} {}, {} of {} {}: a release is of one",
+        first_path.display(), first.name, first.release, second_path.display(), second.name, second.release
+    )]
+    DifferentModels {
+        /// What the first recipe is of.
+        first: ModelRelease,
+        /// The first recipe.
+        first_path: PathBuf,
+        /// What another is of.
+        second: ModelRelease,
+        /// The other.
+        second_path: PathBuf,
+    },
+    /// Two recipes give different profiles of one name.
+    #[error(
+        "{} and {} give different profiles of the name `{name}`: leave one out, with --only or in its recipe",
+        first.display(), second.display()
+    )]
+    NameTwice {
+        /// The name.
+        name: String,
+        /// A recipe.
+        first: PathBuf,
+        /// Another.
+        second: PathBuf,
     },
     /// The baseline can't be read.
     #[error("{} is no release to compare with", path.display())]
@@ -79,6 +111,9 @@ impl ReleaseError {
             Self::Store(source) => source.kind(),
             Self::Report(_) => ErrorKind::Bug,
             Self::AlreadyThere { .. }
+            | Self::NoRecipe
+            | Self::DifferentModels { .. }
+            | Self::NameTwice { .. }
             | Self::NoName { .. }
             | Self::Baseline { .. }
             | Self::Manifest(_)

@@ -2,29 +2,29 @@
 //!
 //! Everything is put together in a folder beside the one that was asked for, and renamed at the end: there is a whole
 //! release or none. What was built, and what was found, stays in the store, so that a release that was refused or
-//! interrupted goes on from there.
+//! interrupted goes on from there: what decides a result is in a key beside it, and one of the same key is taken over.
 
 mod error;
+mod parts;
 mod stage;
 
 use std::path::{Path, PathBuf};
 
 pub use error::ReleaseError;
 
-use super::bench::{BenchOptions, BenchReport, bench, compare_with_baseline};
-use super::build::{self, BuildOptions, BuildReport, Mode};
+use parts::Built;
+
+use super::bench::{BenchOptions, compare_with_baseline};
 use super::report::sort_out;
-use super::validate::validate;
 use super::verify;
 use crate::atomic_file;
 use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchedProfile, Comparison};
-use crate::manifest::MANIFEST_FILE;
-use crate::passport::{BenchStatus, Passport};
+use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::passport::{BenchStatus, Origins, Passport};
 use crate::profile::ModelRelease;
 use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
 use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
-use crate::worker::protocol::Execution;
 
 /// What is in a passport where nothing was measured on purpose.
 const NO_BENCH: &str = "the release was made without measuring";
@@ -32,8 +32,12 @@ const NO_BENCH: &str = "the release was made without measuring";
 /// What to release.
 #[derive(Debug)]
 pub struct ReleaseOptions {
-    /// What to measure; `build` in it says what to build.
+    /// What to build, validate and measure of each recipe; the recipe in it is none of them.
     pub bench: BenchOptions,
+    /// The recipes, all of one model and release.
+    pub recipes: Vec<PathBuf>,
+    /// Whether to validate and measure anew what was done before.
+    pub fresh: bool,
     /// Whether to measure at all.
     pub measure: bool,
     /// The folder to make; the tar is beside it.
@@ -81,7 +85,7 @@ pub fn release(
     options: &ReleaseOptions,
     on_step: &(dyn Fn(&str) + Sync),
 ) -> Result<ReleaseReport, ReleaseError> {
-    let ReleaseOptions { bench: bench_options, measure, destination, policy, baseline } = options;
+    let ReleaseOptions { bench, recipes, fresh, measure, destination, policy, baseline } = options;
     let tar = tar_beside(destination)?;
     for path in [destination, &tar] {
         if path.symlink_metadata().is_ok() {
@@ -89,43 +93,28 @@ pub fn release(
         }
     }
     let before = baseline.as_deref().map(read_baseline).transpose()?;
+    let (model, parts) = parts::parts(bench, recipes)?;
     let staging = staging_beside(destination)?;
 
     on_step("building");
-    let build_options = BuildOptions {
-        mode: Mode::Build,
-        manifest: staging.path().join(MANIFEST_FILE),
-        ..bench_options.build.clone()
-    };
-    let built = build::build(&build_options, &|event| {
-        if let build::BuildEvent::JobStarted { title } = event {
-            on_step(&format!("building: {title}"));
-        }
-    })?;
-    if let Some(failure) = built.failure() {
-        return Err(ReleaseError::BuildFailed { message: failure.message.clone(), kind: failure.kind });
-    }
-    let BuildReport { model: (name, release), profiles: lines, .. } = built;
-    let model = ModelRelease { name, release };
+    let Built { lines, entries } = parts::build_all(&parts, on_step)?;
+    let manifest = Manifest::new(&model, entries).and_then(|manifest| manifest.to_yaml());
+    let manifest = manifest.map_err(|error| ReleaseError::Manifest(error.to_string()))?;
+    atomic_file::write(&staging.path().join(MANIFEST_FILE), manifest.as_bytes())
+        .map_err(|source| ReleaseError::Io { doing: "writing the manifest".into(), source })?;
 
     on_step("validating");
-    validate(&bench_options.build, &Execution::default(), None, &|profile| {
-        on_step(&format!("validating: {} was {}", profile.name, profile.status.word()));
-    })?;
+    parts::validate_all(&parts, *fresh, on_step)?;
     let mut comparisons = Vec::new();
     if *measure {
         on_step("measuring");
-        let BenchReport { document, comparisons: _ } = bench(bench_options, &|event| {
-            if event.round == 1 {
-                on_step(&format!("measuring: {}", event.title));
-            }
-        })?;
+        let document = parts::measure_all(&parts, &model, *fresh, on_step)?;
         if let Some((name, before)) = &before {
             comparisons = compare_with_baseline(&document, &document_of(name, before));
         }
     }
 
-    let store = Store::look_at(&bench_options.build.store);
+    let store = Store::look_at(&bench.build.store);
     let (mut profiles, not_built) = sort_out(lines, &store)?;
     if !measure {
         for passport in &mut profiles {
@@ -151,7 +140,25 @@ pub fn release(
         atomic_file::write(&staging.path().join(REPORT_FILE), page.as_bytes()).map_err(io)?;
         report.made = Some(stage::finish(staging, &report, &store, destination, &tar)?);
     }
+    forget(&report, policy, &store)?;
     Ok(report)
+}
+
+/// Sees to it that the next release does not take over what belongs to this one: everything, if it was made; what was too slow,
+/// if that is why it was refused, for what is measured once more may be better.
+fn forget(report: &ReleaseReport, policy: &Policy, store: &Store) -> Result<(), ReleaseError> {
+    for Passport { id, name, .. } in &report.profiles {
+        let Some(mut passport) = store.passport(id)? else { continue };
+        if report.made.is_some() {
+            passport.made_of = Origins::default();
+        } else if policy.beyond(&report.comparisons).any(|(_, found)| found.profile == *name) {
+            passport.made_of.bench_key = None;
+        } else {
+            continue;
+        }
+        store.put_passport(&passport)?;
+    }
+    Ok(())
 }
 
 /// Reads an earlier release, and what people call it.

@@ -6,6 +6,7 @@
 
 mod error;
 mod inputs;
+mod key;
 mod numbers;
 mod profile;
 mod replay;
@@ -24,7 +25,7 @@ pub use subjects::{Subjects, find_subjects};
 use super::build::{self, BuildOptions, BuildReport, Outcome};
 use super::runners::Runners;
 use crate::error_kind::ErrorKind;
-use crate::passport::Status;
+use crate::passport::{Passport, Status};
 use crate::profile::ProfileId;
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -39,6 +40,8 @@ pub struct ValidatedProfile {
     pub id: ProfileId,
     /// What was done, and what it gave.
     pub status: Status,
+    /// Whether that was before, and nothing has changed.
+    pub taken_over: bool,
 }
 
 /// What came of all profiles of a recipe.
@@ -62,7 +65,9 @@ impl ValidateReport {
 
 /// Validates what the store has of a recipe's profiles, and writes the results into their passports.
 ///
-/// `options` are those of a build, with the mode `FromStore`; `execution` says on which GPU, and so on, profiles run. With `ids`, only these profiles are validated, and one that
+/// `options` are those of a build, with the mode `FromStore`; `execution` says on which GPU, and so on, profiles run.
+/// With `take_over`, a result that the store has of the same profile, made of the same, is taken over if its files are still
+/// right. With `ids`, only these profiles are validated, and one that
 /// the recipe no longer gives is among those that were not built. `on_profile` gets each profile as it is done.
 ///
 /// # Errors
@@ -72,6 +77,7 @@ pub fn validate(
     options: &BuildOptions,
     execution: &Execution,
     ids: Option<&BTreeSet<ProfileId>>,
+    take_over: bool,
     on_profile: &dyn Fn(&ValidatedProfile),
 ) -> Result<ValidateReport, ValidateError> {
     let recipe = read_recipe(&options.recipe)?;
@@ -107,13 +113,22 @@ pub fn validate(
             continue;
         };
         let digests = profile::digests(&graphs);
-        let status =
-            profile::one(&passport, &digests, &store, &mut numbers, &mut runners, &recipe.validation)?;
-        if passport.validation != status {
+        let way = runners.for_profile(&passport);
+        let key = numbers.key(&id, way.as_ref().map_err(String::as_str), &digests, &recipe.validation);
+        let known = (take_over && key.is_some() && passport.made_of.validation_key == key)
+            .then(|| known(&passport, &store))
+            .flatten();
+        let taken_over = known.is_some();
+        let status = match known {
+            Some(status) => status,
+            None => profile::one(&passport, &digests, &store, &mut numbers, way, &recipe.validation)?,
+        };
+        if passport.validation != status || passport.made_of.validation_key != key {
             passport.validation = status.clone();
+            passport.made_of.validation_key = key;
             store.put_passport(&passport)?;
         }
-        let validated = ValidatedProfile { name: line.name, id, status };
+        let validated = ValidatedProfile { name: line.name, id, status, taken_over };
         on_profile(&validated);
         report.profiles.push(validated);
     }
@@ -124,6 +139,12 @@ pub fn validate(
         }
     }
     Ok(report)
+}
+
+/// Returns what was found of a profile before, if it passed: what failed is tried again. Files are checked again in any case.
+fn known(passport: &Passport, store: &Store) -> Option<Status> {
+    let passed = passport.validation.validation().is_some_and(|found| found.passed);
+    (passed && wrong_files(passport, store).is_none()).then(|| passport.validation.clone())
 }
 
 fn read_recipe(path: &Path) -> Result<Recipe, ValidateError> {

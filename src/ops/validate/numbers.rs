@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::ValidateError;
 use super::inputs::{ALONE, CASES, Files, GraphInputs, Labelled, write};
+use super::key;
+use super::profile::Digests;
 use super::runtime::Runtime;
 use crate::canonical;
 use crate::digest::Sha256;
@@ -16,9 +18,10 @@ use crate::onnx::{GraphDigest, LoweringOptions};
 use crate::ops::build::BuildOptions;
 use crate::ops::build::sources::SourceGraph;
 use crate::ops::runners::{Runners, Way};
+use crate::profile::ProfileId;
 use crate::recipe::Recipe;
 use crate::store::Store;
-use crate::validation::Floats;
+use crate::validation::{Demands, Floats};
 use crate::worker::npy::{Tensor, archive};
 use crate::worker::protocol::Execution;
 
@@ -111,6 +114,8 @@ pub(super) struct Numbers<'a> {
     reference_runtime: String,
     folder: tempfile::TempDir,
     inputs: BTreeMap<String, GraphInputs>,
+    /// The digest of every file of `inputs`, by graph.
+    input_digests: BTreeMap<String, BTreeMap<String, Sha256>>,
     labelled: Option<Labelled>,
     references: BTreeMap<String, Outputs>,
     emulated: BTreeMap<(String, LoweringOptions), Outputs>,
@@ -128,6 +133,11 @@ impl<'a> Numbers<'a> {
         let store = Store::open(&options.store)?;
         let folder = store.work_folder()?;
         let (inputs, labelled) = write(recipe, graphs, options, folder.path())?;
+        let input_digests = inputs
+            .iter()
+            .map(|(graph, inputs)| Ok((graph.clone(), inputs.digests()?)))
+            .collect::<std::io::Result<_>>()
+            .map_err(|source| ValidateError::Io { doing: "reading the inputs".into(), source })?;
         let mut cpu = Runtime::new(way, options, folder.path());
         let reference_runtime =
             cpu.place().map_err(|source| ValidateError::Reference { graph: "any".into(), source })?;
@@ -139,6 +149,7 @@ impl<'a> Numbers<'a> {
             reference_runtime,
             folder,
             inputs,
+            input_digests,
             labelled,
             references: BTreeMap::new(),
             emulated: BTreeMap::new(),
@@ -201,10 +212,26 @@ impl<'a> Numbers<'a> {
         fs_err::canonicalize(path).unwrap_or_else(|_| path.into())
     }
 
+    /// Returns the key of validating a profile; nothing if it has none.
+    pub(super) fn key(
+        &self,
+        profile: &ProfileId,
+        way: Result<&Way, &str>,
+        graphs: &Digests<'_>,
+        demands: &Demands,
+    ) -> Option<Sha256> {
+        let given = key::Given {
+            graphs,
+            inputs: &self.input_digests,
+            demands,
+            labelled: self.labelled.as_ref(),
+            reference_runtime: &self.reference_runtime,
+        };
+        key::key(profile, way, &given)
+    }
+
     fn reference_key(&self, graph: &str) -> Result<Sha256, ValidateError> {
-        let inputs = self.inputs[graph]
-            .digests()
-            .map_err(|source| ValidateError::Io { doing: "reading the inputs".into(), source })?;
+        let inputs = self.input_digests[graph].clone();
         let graph = &self.graphs[graph].digest;
         let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runtime: &self.reference_runtime, inputs };
         canonical::digest(&key).map_err(|error| ValidateError::Io {

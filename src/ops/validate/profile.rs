@@ -7,7 +7,7 @@ use super::numbers::{Model, Numbers, Outputs};
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
 use crate::ops::build::sources::SourceGraph;
-use crate::ops::runners::{Runners, Way};
+use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
 use crate::store::Store;
 use crate::validation::{
@@ -23,16 +23,15 @@ pub(super) fn digests(graphs: &BTreeMap<String, SourceGraph>) -> Digests<'_> {
     graphs.iter().map(|(name, graph)| (name.as_str(), &graph.digest)).collect()
 }
 
-/// Validates one profile.
+/// Validates one profile, which is run in this way, or can't be for this reason.
 pub(super) fn one(
     passport: &Passport,
     graphs: &Digests<'_>,
     store: &Store,
     numbers: &mut Numbers<'_>,
-    runners: &mut Runners<'_>,
+    way: Result<Way, String>,
     demands: &Demands,
 ) -> Result<Status, ValidateError> {
-    let way = runners.for_profile(passport);
     let executes = way.is_ok();
     let mut validation = Validation {
         passed: false,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Round, Settings};
 use nimctl::error_kind::ErrorKind;
-use nimctl::ops::bench::{BenchOptions, bench, compare_with_baseline};
+use nimctl::ops::bench::{BenchEvent, BenchOptions, bench, compare_with_baseline};
 use nimctl::passport::BenchStatus;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -64,10 +64,11 @@ pub(crate) fn run(
             [a, b] => Some((a.clone(), b.clone())),
             _ => None,
         }),
+        take_over: false,
     };
     let report = bench(&options, &|event| {
-        if event.round == 1 {
-            output.talk(&format!("{}: {} rounds", event.title, event.rounds));
+        if let BenchEvent::Round { title, round: 1, rounds } = event {
+            output.talk(&format!("{title}: {rounds} rounds"));
         }
     })?;
     let comparisons = match &baseline {

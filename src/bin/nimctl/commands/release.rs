@@ -1,7 +1,7 @@
 //! `nimctl release`.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nimctl::benchmark::{Comparison, Settings};
@@ -29,19 +29,24 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Release {
-        recipe,
+        recipes,
         destination,
         policy,
         baseline,
         only,
         no_bench,
+        fresh,
         rounds,
+        threads,
+        gpu,
         budget_ms,
         job_timeout,
     } = arguments;
+    // Only where things are depends on it, and the store is the same for all.
+    let first = recipes.first().map_or(Path::new(""), PathBuf::as_path);
     let options = ReleaseOptions {
         bench: BenchOptions {
-            build: super::build::from_store(recipe, only.as_deref(), *job_timeout, global, cancel)?,
+            build: super::build::from_store(first, only.as_deref(), *job_timeout, global, cancel)?,
             batches: Vec::new(),
             streams: vec![1],
             settings: Settings {
@@ -49,14 +54,17 @@ pub(crate) fn run(
                 warm_up_ms: WARM_UP_MS,
                 window_ms: WINDOW_MS,
                 budget_ms: *budget_ms,
-                threads: None,
+                threads: threads.map(std::num::NonZeroU32::get),
                 provider: None,
                 graph_optimization: None,
                 cuda_graph: false,
             },
-            gpu: None,
+            gpu: *gpu,
             compare: None,
+            take_over: !fresh,
         },
+        recipes: recipes.clone(),
+        fresh: *fresh,
         measure: !no_bench,
         destination: destination.clone(),
         policy: policy.as_deref().map_or_else(|| Ok(Policy::default()), read_policy)?,

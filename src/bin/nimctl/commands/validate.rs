@@ -39,7 +39,7 @@ pub(crate) fn run(
             .unwrap_or_else(|| PathBuf::from(format!("replay-{}", place.to_string().replace('/', "-"))));
         return Ok(replayed(&replay(&options, &execution.wanted(), place, &folder)?, output));
     }
-    let report = validate(&options, &execution.wanted(), ids.as_ref(), &|profile| {
+    let report = validate(&options, &execution.wanted(), ids.as_ref(), false, &|profile| {
         output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
     })?;
     output.result(&text(&report, *gates), &View::new(&report));
@@ -86,7 +86,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
     };
     let rows: Vec<Vec<String>> = profiles
         .iter()
-        .map(|ValidatedProfile { name, id: _, status }| {
+        .map(|ValidatedProfile { name, id: _, status, taken_over: _ }| {
             let (cosine, gates) = match status.validation() {
                 Some(validation) => {
                     let passed = validation.gates.iter().filter(|gate| gate.passed).count();
@@ -99,7 +99,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         })
         .collect();
     text.push_str(&table(&["PROFILE", "STATUS", "VERDICT", "LEAST COSINE", "GATES THAT HOLD"], &rows));
-    for ValidatedProfile { name, id: _, status } in profiles {
+    for ValidatedProfile { name, id: _, status, taken_over: _ } in profiles {
         let Some(validation) = status.validation() else { continue };
         if let Some(failure) = &validation.failure {
             let _ = writeln!(text, "\n{name}: {failure}");
