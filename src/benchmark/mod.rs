@@ -7,12 +7,16 @@
 
 mod comparison;
 mod gate;
+mod gpu;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use comparison::{CONFIDENCE, Comparison, Verdict, compare_cases};
 pub use gate::{Gate, InvalidGate, Metric};
+pub use gpu::{
+    GpuRound, LEAST_SAMPLES, Reading, Span, Spread, Throttle, is_spoiled, spoiled_spans, spoiled_time,
+};
 
 use crate::profile::ModelRelease;
 use crate::stats::{Interval, quantile, quantile_intervals};
@@ -190,6 +194,16 @@ pub struct Round {
     /// Whether kernels that an earlier round compiled were there; absent for a library that compiles none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_cache: Option<RuntimeCacheUse>,
+    /// What the GPU's driver told meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuRound>,
+    /// Samples that count for nothing, since the GPU was slowed down meanwhile; they are kept with the others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub discarded: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Round {
@@ -213,6 +227,8 @@ impl Round {
             device_memory_bytes: None,
             device_p50_ms: None,
             runtime_cache: None,
+            gpu: None,
+            discarded: 0,
         })
     }
 }

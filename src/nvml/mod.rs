@@ -1,4 +1,5 @@
-//! Probes the GPUs of this host through NVML, the library of the NVIDIA driver that `nvidia-smi` uses too.
+//! Probes the GPUs of this host through NVML, the library of the NVIDIA driver that `nvidia-smi` uses too; a [`Watch`] looks at
+//! one of them while something else is at work on it.
 //!
 //! A probe never fails. What can't be found out is in the host's or the GPU's `problems`, and leaves the other facts:
 //! every fact is asked for by itself.
@@ -9,6 +10,9 @@
 mod answers;
 mod gpu;
 mod start;
+mod watch;
+
+pub use watch::{PERIOD, Watch, Watched};
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};

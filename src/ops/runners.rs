@@ -42,7 +42,13 @@ impl<'a> Runners<'a> {
     pub(super) fn for_profile(&mut self, passport: &Passport) -> Result<Way, String> {
         let backend = &passport.contents.backend;
         if backend.ships_onnx() {
-            return self.for_graphs().map_err(|error| error.to_string());
+            let way = self.for_graphs().map_err(|error| error.to_string())?;
+            if way.execution.provider != Some(Provider::Cuda) {
+                return Ok(way);
+            }
+            let number = way.execution.device.unwrap_or(0) as usize;
+            let (_, description) = self.worker(backend)?;
+            return Ok(Way { device: description.devices.get(number).cloned(), ..way });
         }
         let wanted = self.wanted;
         let (command, description) = self.worker(backend)?;

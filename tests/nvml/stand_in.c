@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef int nvmlReturn_t;
@@ -169,6 +170,13 @@ static gpu gpus[] = {
       .pci_id = 0x2e1210de, .major = 12, .minor = 1, .unsupported = MEMORY | ECC | MIG },
     { .name = "NVIDIA Something New", .uuid = "GPU-ffff0000-0000-4000-8000-000000000002", .bus_id = "00000000:03:00.0",
       .pci_id = 0xffff10de, .major = 13, .unsupported = MEMORY },
+};
+#elif defined(HOST_HOT) || defined(HOST_CAPPED)
+/* One that is watched while it works; it is too hot for a while, or at the limit of its power. */
+static gpu gpus[] = {
+    { .name = "NVIDIA L4", .uuid = "GPU-14000000-0000-4000-8000-000000000000", .bus_id = "00000000:00:00.0",
+      .pci_id = 0x27b810de, .major = 8, .minor = 9, .total = 23034 * MIB, .free = 21034 * MIB, .ecc = 1,
+      .unsupported = MIG },
 };
 #elif defined(HOST_STUCK)
 static gpu gpus[] = { { H100("00000000:18:00.0", "0"), IDLE }, { .opens = HANGS } };
@@ -378,3 +386,65 @@ nvmlReturn_t nvmlSystemGetProcessName(unsigned pid, char *name, unsigned length)
     default: return NOT_FOUND;
     }
 }
+
+nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, gpu **handle) {
+    for (unsigned index = 0; index + 1 <= COUNT; index++) {
+        if (strcmp(gpus[index].bus_id, bus_id)) continue;
+        return nvmlDeviceGetHandleByIndex_v2(index, handle);
+    }
+    return NOT_FOUND;
+}
+
+#if defined(HOST_HOT) || defined(HOST_CAPPED)
+/* What a GPU says while it works: it is too hot, and its clock falls, for the last quarter of every 400 ms. */
+static double seconds(void) {
+    static double began;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double at = now.tv_sec + now.tv_nsec / 1e9;
+    if (!began) began = at;
+    return at - began;
+}
+
+static int is_hot(void) {
+#if defined(HOST_HOT)
+    return (long long)(seconds() * 1000) % 400 >= 300;
+#else
+    return 0;
+#endif
+}
+
+nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(gpu *gpu, unsigned long long *reasons) {
+    (void)gpu;
+#if defined(HOST_CAPPED)
+    *reasons = 0x4;
+#else
+    *reasons = is_hot() ? 0x40 : 0;
+#endif
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetClockInfo(gpu *gpu, unsigned which, unsigned *mhz) {
+    (void)gpu;
+    *mhz = which == 2 ? 6251 : is_hot() ? 600 : 2040;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetPowerUsage(gpu *gpu, unsigned *milliwatt) { return (void)gpu, *milliwatt = 71500, SUCCESS; }
+
+/* 72 W. */
+nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(gpu *gpu, unsigned long long *millijoule) {
+    (void)gpu;
+#if defined(HOST_CAPPED)
+    return NOT_SUPPORTED;
+#endif
+    *millijoule = 5000000 + (unsigned long long)(72000 * seconds());
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetTemperature(gpu *gpu, unsigned sensor, unsigned *celsius) {
+    (void)gpu;
+    *celsius = is_hot() ? 93 : 64;
+    return sensor ? INVALID_ARGUMENT : SUCCESS;
+}
+#endif

@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use nimctl::nvml::Watch;
 use serde_json::{Value, json};
 
+use crate::gpu_stand_in::nvml;
 use crate::support::{check, real};
 
 const L4: &str = "NVIDIA L4=8.9";
@@ -147,6 +150,8 @@ fn plans_are_measured_where_a_gpu_fits() {
     assert_eq!(measured["cases"][0]["ran_on"], json!("Borrowed 2.0 on NVIDIA L4 (8.9)"));
     assert_eq!(measured["settings"]["cuda_graph"], json!(true));
     assert_eq!(view["profiles"][1]["bench"]["measured"]["cases"][0]["failure"], Value::Null);
+    let only = home.run(&[&bench[..], &["--only", "onnx-*"]].concat(), L4, &[], 0, &["onnx-fp16"]);
+    assert!(!only.contains("borrowed"), "{only}");
     home.run(
         &bench,
         A100,
@@ -154,6 +159,90 @@ fn plans_are_measured_where_a_gpu_fits() {
         0,
         &["borrowed-l4-fp16: borrowed cannot run it here: it needs compute capability 8.9, and NVIDIA A100-SXM4-80GB is 8.0"],
     );
+}
+
+#[test]
+fn samples_of_a_gpu_that_was_too_hot_are_left_out_and_counted() {
+    let Some(home) = Home::new() else { return };
+    let library = nvml(home.folder.path(), "HOT");
+    let environment = [("NIMCTL_NVML_LIB", library.to_str().unwrap())];
+    let bench = ["bench", "r.yaml", "--only", "borrowed-l4-fp16", "--batch", "1", "--rounds", "1"];
+    let long = ["--window-ms", "1500", "--budget-ms", "1500", "--output", "json", "--quiet"];
+    let view: Value =
+        serde_json::from_str(&home.run(&[&bench[..], &long].concat(), L4, &environment, 0, &[])).unwrap();
+    let measured = &view["profiles"][0]["bench"]["measured"];
+    let round = &measured["cases"][0]["rounds"][0];
+    let (left, out) = (round["count"].as_u64().unwrap(), round["discarded"].as_u64().unwrap());
+    // A quarter of the time is hot, and a period at both ends of it is left out as well.
+    assert!(left > out && out > 0, "{left} and {out}");
+    let gpu = &round["gpu"];
+    assert!(gpu["readings"].as_u64().unwrap() > 20, "{gpu}");
+    assert_eq!(
+        (&gpu["sm_clock_mhz"]["median"], &gpu["sm_clock_mhz"]["min"]),
+        (&json!(2040.0), &json!(600.0))
+    );
+    assert_eq!((&gpu["temperature_max_c"], &gpu["energy_is_counted"]), (&json!(93), &json!(true)));
+    assert_eq!(gpu["memory_used_max_bytes"], json!(2000_u64 << 20));
+    let share = gpu["throttle"]["hardware_thermal"].as_f64().unwrap();
+    assert!((0.1..0.5).contains(&share), "{share}");
+    // 72 W over the time of one run.
+    let expected = 72_000.0 * round["p50_ms"].as_f64().unwrap() / 1e3;
+    let energy = gpu["energy_mj_per_item"].as_f64().unwrap();
+    assert!((0.5..2.0).contains(&(energy / expected)), "{energy} mJ, and {expected} expected");
+    let warnings = measured["warnings"].to_string();
+    assert!(
+        warnings
+            .contains("samples were left out, since the GPU was slowed down meanwhile (heat (by itself))")
+    );
+    assert!(warnings.contains("the GPU's clock went from 600 to 2040 MHz: lock it"), "{warnings}");
+}
+
+#[test]
+fn a_gpu_at_the_limit_of_its_power_is_told_and_nothing_is_left_out() {
+    let Some(home) = Home::new() else { return };
+    let library = nvml(home.folder.path(), "CAPPED");
+    let environment = [("NIMCTL_NVML_LIB", library.to_str().unwrap())];
+    let bench = ["bench", "r.yaml", "--batch", "1", "--rounds", "1", "--budget-ms", "200"];
+    home.run(
+        &bench,
+        L4,
+        &environment,
+        0,
+        &[
+            "2040 MHz, 71.5 W, up to 64 °C",
+            "mJ an item",
+            "the limit of its power held the GPU back in 1 of 1 rounds",
+        ],
+    );
+    // Without NVML the numbers stand, and what is not known is said.
+    let nowhere = [("NIMCTL_NVML_LIB", "/nonexistent/libnvidia-ml.so.1")];
+    home.run(
+        &bench,
+        L4,
+        &nowhere,
+        0,
+        &["nothing is known of the GPU's clocks, power and slow-downs: NVML can't be asked"],
+    );
+}
+
+#[test]
+fn a_driver_that_hangs_holds_up_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched = |host: &str, address: &str| {
+        let watch = Watch::start(Some(&nvml(folder.path(), host)), address);
+        std::thread::sleep(Duration::from_millis(150));
+        let started = Instant::now();
+        let found = watch.finish();
+        assert!(started.elapsed() < Duration::from_secs(10));
+        found
+    };
+    let hot = watched("HOT", "00000000:00:00.0");
+    assert_eq!(hot.problem, None);
+    assert!(hot.readings.len() >= 3 && hot.readings.is_sorted_by_key(|reading| reading.at), "{hot:?}");
+    let stranger = watched("HOT", "00000000:07:00.0");
+    assert!(stranger.problem.unwrap().starts_with("NVML knows no GPU at 00000000:07:00.0"));
+    let hanging = watched("HANGS", "00000000:00:00.0");
+    assert_eq!(hanging.problem.as_deref(), Some("NVML did not answer within 2 s"));
 }
 
 #[test]

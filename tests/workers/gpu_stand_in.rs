@@ -47,6 +47,19 @@ pub(crate) fn worker(flavour: Flavour) -> Option<BackendCommand> {
     Some(command)
 }
 
+/// Makes an NVML that plays a host (`tests/nvml/stand_in.c`).
+pub(crate) fn nvml(folder: &Path, host: &str) -> PathBuf {
+    let library = folder.join("libnvidia-ml.so.1");
+    compile(
+        Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvml/stand_in.c"))
+            .arg(format!("-DHOST_{host}")),
+    );
+    library
+}
+
 /// Returns the folder of a flavour's libraries.
 fn libraries(flavour: Flavour) -> PathBuf {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gpu_stand_in");

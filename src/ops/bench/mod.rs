@@ -5,8 +5,10 @@
 //! machine drifts for all of them, and they can be compared.
 
 mod error;
+mod gpu;
 mod key;
 mod rounds;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +21,7 @@ use super::runners::{Runners, Way};
 use super::samples::{self, Shapes};
 use super::validate;
 use crate::benchmark::{
-    BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Case, Comparison, Settings, compare_cases,
+    BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Comparison, Settings, compare_cases,
 };
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
@@ -27,13 +29,10 @@ use crate::passport::{BenchStatus, Passport};
 use crate::profile::ModelRelease;
 use crate::recipe::Recipe;
 use crate::samples::Sample;
-use crate::stats::{LEAST_ROUNDS, Pairing};
+use crate::stats::Pairing;
 use crate::store::Store;
 use crate::worker::npy::{Tensor, archive};
 use crate::worker::protocol::Execution;
-
-/// A machine that runs so many processes for each of its cores, on average, is too busy to measure on.
-const BUSY: f64 = 0.3;
 
 /// What is measured, and how.
 #[derive(Clone, Debug)]
@@ -50,6 +49,8 @@ pub struct BenchOptions {
     pub gpu: Option<u32>,
     /// Only these two profiles, of which the first is the baseline.
     pub compare: Option<(String, String)>,
+    /// NVML, if it is not where the loader looks.
+    pub nvml_library: Option<PathBuf>,
     /// Whether a measurement of the same thing in the same way is taken over from the store.
     pub take_over: bool,
 }
@@ -114,6 +115,7 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
         settings: _,
         gpu: _,
         compare,
+        nvml_library: _,
         take_over: _,
     } = options;
     let text = fs_err::read_to_string(&build_options.recipe)
@@ -207,14 +209,14 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
     rounds::measure(&mut subjects, &cases, options, folder.path(), on_event)?;
 
     for subject in subjects {
-        let Subject { name, mut passport, way: _, key, cases, samples, models: _ } = subject;
+        let Subject { name, mut passport, way: _, key, cases, samples, models: _, unwatched } = subject;
         let mut benchmark = Benchmark {
             machine: machine.clone(),
             settings: options.settings.clone(),
             cases,
             warnings: Vec::new(),
         };
-        benchmark.warnings = warnings(&benchmark);
+        benchmark.warnings = warnings::warnings(&benchmark, unwatched.as_deref());
         let status = BenchStatus::Measured(benchmark);
         let samples = archive::write(&samples)
             .map_err(|source| BenchError::Io { doing: "packing samples".into(), source })?;
@@ -317,6 +319,7 @@ fn subject(
         models,
         cases: Vec::new(),
         samples: BTreeMap::new(),
+        unwatched: None,
     })
 }
 
@@ -359,38 +362,4 @@ fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shap
 fn first_dimension(inputs: &BTreeMap<String, PathBuf>) -> u64 {
     let first = |path: &PathBuf| Tensor::read(path).ok()?.shape().first().map(|&length| length as u64);
     inputs.values().filter_map(first).max().unwrap_or(1)
-}
-
-/// Says what makes numbers worse than they could be, and what to do.
-fn warnings(benchmark: &Benchmark) -> Vec<String> {
-    let Benchmark { machine, settings, cases, warnings: _ } = benchmark;
-    let mut warnings = Vec::new();
-    if let Some(load) = machine.load_average_1_min.filter(|load| *load > BUSY * machine.logical_cores as f64)
-    {
-        warnings.push(format!(
-            "the machine was busy when measuring began (load {load} on {} cores): stop other work, and measure again",
-            machine.logical_cores
-        ));
-    }
-    if let Some(governor) = machine.governor.as_deref().filter(|governor| *governor != "performance") {
-        warnings.push(format!(
-            "the processor's clocks are chosen by `{governor}`: set the governor `performance` for steadier numbers"
-        ));
-    }
-    if settings.rounds < LEAST_ROUNDS {
-        warnings.push(format!(
-            "{} rounds say nothing of how one process differs from the next: measure {LEAST_ROUNDS} or more",
-            settings.rounds
-        ));
-    }
-    let all = || cases.iter().flat_map(|case: &Case| &case.rounds);
-    let unsettled = all().filter(|round| !round.settled).count();
-    if unsettled > 0 {
-        warnings.push(format!(
-            "{unsettled} of {} rounds did not settle in {} ms: give --budget-ms more, or quiet the machine",
-            all().count(),
-            settings.budget_ms
-        ));
-    }
-    warnings
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::gpu::{Seen, WatchedRound};
 use super::{BenchError, BenchEvent, BenchOptions};
-use crate::benchmark::{Case, Latency, Round};
+use crate::benchmark::{Case, Latency, Round, Span};
 use crate::digest::Sha256;
 use crate::ops::runners::{Way, place};
 use crate::passport::Passport;
@@ -30,6 +31,8 @@ pub(super) struct Subject {
     pub cases: Vec<Case>,
     /// Every sample, by the name of case and round.
     pub samples: BTreeMap<String, Tensor>,
+    /// Why nothing was learned of its GPU, if it runs on one.
+    pub unwatched: Option<String>,
 }
 
 /// The inputs of a graph at one batch.
@@ -74,6 +77,9 @@ pub(super) fn measure(
                     let files = Files { samples, cache };
                     match one_round(subject, inputs, streams, options, &files) {
                         Ok((measured, tensor)) => {
+                            if let Some(why) = &measured.unwatched {
+                                subject.unwatched.get_or_insert_with(|| why.clone());
+                            }
                             progress.add(measured);
                             subject.samples.insert(name, tensor);
                         }
@@ -116,7 +122,7 @@ impl Progress {
     }
 
     fn add(&mut self, measured: Measured) {
-        let Measured { round, latencies_ns, ran_on, clock, boundary } = measured;
+        let Measured { round, latencies_ns, ran_on, clock, boundary, unwatched: _ } = measured;
         self.case.rounds.push(round);
         self.latencies_ns.push(latencies_ns);
         (self.case.ran_on, self.case.clock, self.case.boundary) = (ran_on, clock, boundary);
@@ -138,6 +144,7 @@ struct Measured {
     ran_on: String,
     clock: String,
     boundary: String,
+    unwatched: Option<String>,
 }
 
 enum Failure {
@@ -171,7 +178,7 @@ fn one_round(
 ) -> Result<(Measured, Tensor), Failure> {
     let settings = &options.settings;
     let Files { samples, cache } = files;
-    let Way { command, execution, runtime: _, device: _ } = &subject.way;
+    let Way { command, execution, runtime: _, device } = &subject.way;
     let compiles_at_load = subject.passport.contents.backend.name() == Backend::TENSORRT_RTX;
     let (model, _) = subject
         .models
@@ -190,13 +197,15 @@ fn one_round(
     let measuring = Duration::from_millis(settings.warm_up_ms + settings.budget_ms);
     let limits = Limits { request_timeout: options.build.job_timeout + measuring, ..Limits::default() };
     let mut first_result = None;
+    let mut watch = WatchedRound::start(options.nvml_library.as_deref(), device.as_ref());
     let started = Instant::now();
     let mut worker = Worker::spawn(command, limits)?;
     let answer = worker.bench(request, &options.build.cancel, &mut |event| {
-        if let Event::Progress(progress) = event
-            && progress.stage == "first_result"
-        {
-            first_result.get_or_insert_with(|| started.elapsed());
+        let Event::Progress(progress) = event else { return };
+        match (progress.stage.as_str(), &mut watch) {
+            ("first_result", _) => _ = first_result.get_or_insert_with(|| started.elapsed()),
+            ("measure", Some(watch)) => watch.measuring(),
+            _ => {}
         }
     })?;
     let BenchResult {
@@ -225,14 +234,17 @@ fn one_round(
             tensor.shape()
         ))
     })?;
-    let latencies_ns: Option<Vec<u64>> = rows
-        .as_chunks::<COLUMNS>()
-        .0
-        .iter()
-        .map(|row| u64::try_from(row[2]).ok().filter(|duration| *duration > 0))
-        .collect();
-    let latencies_ns = latencies_ns.ok_or_else(|| broken("a run took no time, or less".into()))?;
-    let round = Round::new(&latencies_ns, inputs.batch, elapsed_ns)
+    let spans: Option<Vec<Span>> = rows.as_chunks::<COLUMNS>().0.iter().map(span_of).collect();
+    let spans = spans.ok_or_else(|| broken("a run took no time, or less".into()))?;
+    let elapsed = Duration::from_nanos(elapsed_ns);
+    let seen = match watch {
+        None => Seen { counts: vec![true; spans.len()], ..Seen::default() },
+        Some(watch) => watch.finish(&spans, elapsed, inputs.batch).map_err(Failure::Case)?,
+    };
+    let Seen { gpu, counts, spoiled, problem: unwatched } = seen;
+    let counted = spans.iter().zip(&counts).filter(|(_, counts)| **counts);
+    let latencies_ns: Vec<u64> = counted.map(|((from, to), _)| nanoseconds(*to - *from)).collect();
+    let round = Round::new(&latencies_ns, inputs.batch, nanoseconds(elapsed.saturating_sub(spoiled)))
         .ok_or_else(|| broken("it measured nothing".into()))?;
     let first_result = first_result.ok_or_else(|| broken("it never told of a first result".into()))?;
     let description = worker.description();
@@ -244,8 +256,21 @@ fn one_round(
         device_memory_bytes,
         device_p50_ms: device_p50_ns.map(|ns| ns as f64 / 1e6),
         runtime_cache: ran_on.runtime_cache,
+        gpu,
+        discarded: spans.len() - latencies_ns.len(),
         ..round
     };
     let ran_on = place(&description.backend, description.library.as_ref(), &ran_on);
-    Ok((Measured { round, latencies_ns, ran_on, clock, boundary }, tensor))
+    Ok((Measured { round, latencies_ns, ran_on, clock, boundary, unwatched }, tensor))
+}
+
+/// Returns when a sample began and ended, since the beginning of the loop; nothing for one that took no time.
+fn span_of(row: &[i64; COLUMNS]) -> Option<Span> {
+    let [_stream, start, duration] = row.map(|value| u64::try_from(value).ok());
+    let (start, duration) = (Duration::from_nanos(start?), Duration::from_nanos(duration?));
+    (!duration.is_zero()).then(|| (start, start + duration))
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Round, Settings};
+use nimctl::benchmark::{
+    BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, GpuRound, Round, Settings,
+};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchEvent, BenchOptions, bench, compare_with_baseline};
 use nimctl::passport::BenchStatus;
@@ -12,6 +14,7 @@ use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
 use crate::cli::{self, Global};
+use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::{size, table};
@@ -64,6 +67,7 @@ pub(crate) fn run(
             [a, b] => Some((a.clone(), b.clone())),
             _ => None,
         }),
+        nvml_library: environment::nvml_library(),
         take_over: false,
     };
     let report = bench(&options, &|event| {
@@ -262,21 +266,41 @@ fn first_result(case: &Case) -> String {
     }
 }
 
-/// Writes what a GPU tells of its part: its own time for a run, and its memory.
+/// Writes what a GPU and its driver told of a case; nothing for one on the CPU.
 fn device_line(name: &str, case: &Case) -> Option<String> {
-    let median = |of: fn(&Round) -> Option<f64>| {
+    let median = |of: &dyn Fn(&Round) -> Option<f64>| {
         let mut values: Vec<f64> = case.rounds.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied()
     };
-    let p50 = median(|round| round.device_p50_ms)?;
-    let memory = case.rounds.iter().filter_map(|round| round.device_memory_bytes).max();
-    let memory = memory.map_or_else(String::new, |bytes| format!(", {} of its memory", size(bytes)));
+    let gpu = |round: &Round, of: fn(&GpuRound) -> Option<f64>| round.gpu.as_ref().and_then(of);
+    let mut parts = Vec::new();
+    if let Some(p50) = median(&|round| round.device_p50_ms) {
+        parts.push(format!("p50 on the device alone {} ms", ms(p50)));
+    }
+    if let Some(bytes) = case.rounds.iter().filter_map(|round| round.device_memory_bytes).max() {
+        parts.push(format!("{} of its memory", size(bytes)));
+    }
+    if let Some(clock) = median(&|round| gpu(round, |gpu| gpu.sm_clock_mhz.map(|clock| clock.median))) {
+        parts.push(format!("{clock:.0} MHz"));
+    }
+    if let Some(power) = median(&|round| gpu(round, |gpu| gpu.power_w.map(|power| power.median))) {
+        parts.push(format!("{power:.1} W"));
+    }
+    if let Some(hottest) = case.rounds.iter().filter_map(|round| round.gpu.as_ref()?.temperature_max_c).max()
+    {
+        parts.push(format!("up to {hottest} °C"));
+    }
+    if let Some(energy) = median(&|round| gpu(round, |gpu| gpu.energy_mj_per_item)) {
+        parts.push(format!("{} mJ an item", ms(energy)));
+    }
+    let discarded: usize = case.rounds.iter().map(|round| round.discarded).sum();
+    if discarded > 0 {
+        parts.push(format!("{discarded} samples left out"));
+    }
     let Case { graph, batch, streams, .. } = case;
-    Some(format!(
-        "{name} {graph} batch {batch} streams {streams}: p50 on the device alone {} ms{memory}",
-        ms(p50)
-    ))
+    (!parts.is_empty())
+        .then(|| format!("{name} {graph} batch {batch} streams {streams}: {}", parts.join(", ")))
 }
 
 fn comparison_row(comparison: &Comparison) -> Vec<String> {

@@ -14,6 +14,7 @@ use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
 use crate::cli::{self, Global};
+use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::table;
@@ -61,6 +62,7 @@ pub(crate) fn run(
             },
             gpu: *gpu,
             compare: None,
+            nvml_library: environment::nvml_library(),
             take_over: !fresh,
         },
         recipes: recipes.clone(),

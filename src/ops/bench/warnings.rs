@@ -1,0 +1,92 @@
+//! What makes a measurement worse than it could be, and what to do.
+
+use crate::benchmark::{Benchmark, Case, GpuRound, Throttle};
+use crate::stats::LEAST_ROUNDS;
+
+/// A machine that runs so many processes for each of its cores, on average, is too busy to measure on.
+const BUSY: f64 = 0.3;
+/// A GPU's clock that differs by more, of its median, is not steady.
+const STEADY: f64 = 0.05;
+
+/// Says what makes numbers worse than they could be, and what to do. `unwatched` says why nothing is known of the GPU.
+pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<String> {
+    let Benchmark { machine, settings, cases, warnings: _ } = benchmark;
+    let mut warnings = Vec::new();
+    if let Some(load) = machine.load_average_1_min.filter(|load| *load > BUSY * machine.logical_cores as f64)
+    {
+        warnings.push(format!(
+            "the machine was busy when measuring began (load {load} on {} cores): stop other work, and measure again",
+            machine.logical_cores
+        ));
+    }
+    if let Some(governor) = machine.governor.as_deref().filter(|governor| *governor != "performance") {
+        warnings.push(format!(
+            "the processor's clocks are chosen by `{governor}`: set the governor `performance` for steadier numbers"
+        ));
+    }
+    if settings.rounds < LEAST_ROUNDS {
+        warnings.push(format!(
+            "{} rounds say nothing of how one process differs from the next: measure {LEAST_ROUNDS} or more",
+            settings.rounds
+        ));
+    }
+    let all = || cases.iter().flat_map(|case: &Case| &case.rounds);
+    let unsettled = all().filter(|round| !round.settled).count();
+    if unsettled > 0 {
+        warnings.push(format!(
+            "{unsettled} of {} rounds did not settle in {} ms: give --budget-ms more, or quiet the machine",
+            all().count(),
+            settings.budget_ms
+        ));
+    }
+    let gpus: Vec<&GpuRound> = all().filter_map(|round| round.gpu.as_ref()).collect();
+    warnings.extend(of_gpu(&gpus));
+    let discarded: usize = all().map(|round| round.discarded).sum();
+    if discarded > 0 {
+        let samples: usize = all().map(|round| round.count + round.discarded).sum();
+        warnings.push(format!(
+            "{discarded} of {samples} samples were left out, since the GPU was slowed down meanwhile ({}): see to its \
+             cooling and power, and measure again",
+            reasons(&gpus, Throttle::spoils)
+        ));
+    }
+    if let Some(why) = unwatched {
+        warnings.push(format!("nothing is known of the GPU's clocks, power and slow-downs: {why}"));
+    }
+    warnings
+}
+
+fn of_gpu(gpus: &[&GpuRound]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let clocks = || gpus.iter().filter_map(|gpu| gpu.sm_clock_mhz);
+    let least = clocks().map(|clock| clock.min).min_by(f64::total_cmp);
+    let most = clocks().map(|clock| clock.max).max_by(f64::total_cmp);
+    if let (Some(least), Some(most)) = (least, most)
+        && most - least > STEADY * most
+    {
+        warnings.push(format!(
+            "the GPU's clock went from {least:.0} to {most:.0} MHz: lock it with `nvidia-smi --lock-gpu-clocks`, or give \
+             --warm-up-ms more"
+        ));
+    }
+    let capped = gpus.iter().filter(|gpu| gpu.throttle.contains_key(&Throttle::PowerCap)).count();
+    if capped > 0 {
+        warnings.push(format!(
+            "the limit of its power held the GPU back in {capped} of {} rounds: compare with runs under the same limit alone",
+            gpus.len()
+        ));
+    }
+    warnings
+}
+
+fn reasons(gpus: &[&GpuRound], wanted: fn(Throttle) -> bool) -> String {
+    let mut reasons: Vec<&str> = gpus
+        .iter()
+        .flat_map(|gpu| gpu.throttle.keys())
+        .filter(|reason| wanted(**reason))
+        .map(|reason| reason.words())
+        .collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    reasons.join(", ")
+}
