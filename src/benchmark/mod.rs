@@ -18,9 +18,9 @@ pub use gpu::{
     GpuRound, LEAST_SAMPLES, Reading, Span, Spread, Throttle, is_spoiled, spoiled_spans, spoiled_time,
 };
 
+use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
 use crate::profile::ModelRelease;
 use crate::stats::{Interval, quantile, quantile_intervals};
-use crate::worker::protocol::{GraphOptimization, Provider, RuntimeCacheUse};
 
 /// The schema name of [`BenchDocument`].
 pub const BENCH_SCHEMA: &str = "nimctl.bench/1";

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::WorkerDevice;
+use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
 
 /// How a worker is to run what it loads. What is absent is the worker's own choice.
 ///
@@ -35,52 +36,6 @@ pub struct Execution {
     pub runtime_cache: Option<PathBuf>,
 }
 
-/// The parts of a library that can run nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Provider {
-    /// The CPU.
-    Cpu,
-    /// An NVIDIA GPU, through CUDA. A node with numbers in it that runs on the CPU all the same is an error.
-    Cuda,
-}
-
-impl Provider {
-    /// Returns the name on the wire and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        }
-    }
-}
-
-/// What a library may do to a graph before it runs it; ONNX Runtime's levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GraphOptimization {
-    /// Nothing.
-    Off,
-    /// What keeps the graph's operators: folding constants, dropping nodes without effect.
-    Basic,
-    /// Operators of the library's own as well.
-    Extended,
-    /// Layouts of tensors as well.
-    All,
-}
-
-impl GraphOptimization {
-    /// Returns the name on the wire and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Basic => "basic",
-            Self::Extended => "extended",
-            Self::All => "all",
-        }
-    }
-}
-
 /// Where and how something ran, as the library and the driver say it, not as it was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RanOn {
@@ -97,14 +52,4 @@ pub struct RanOn {
     /// What the file of the runtime cache was good for; absent where there is no such cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_cache: Option<RuntimeCacheUse>,
-}
-
-/// What a runtime cache was good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RuntimeCacheUse {
-    /// There was none, or the library did not take it: everything was compiled anew.
-    Cold,
-    /// The library took it.
-    Warm,
 }

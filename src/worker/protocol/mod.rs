@@ -62,7 +62,8 @@ use serde::{Deserialize, Serialize};
 use crate::compute_capability::ComputeCapability;
 use crate::shape_range::ShapeRange;
 
-pub use execution::{Execution, GraphOptimization, Provider, RanOn, RuntimeCacheUse};
+pub use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
+pub use execution::{Execution, RanOn};
 pub use problem::{ErrorCode, Problem};
 
 /// The version of the protocol that this module describes.

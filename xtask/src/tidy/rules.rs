@@ -11,6 +11,7 @@ const CORE: &[&str] = &[
     "device",
     "digest",
     "error_kind",
+    "execution",
     "gpu",
     "manifest",
     "mixed_precision",

@@ -126,7 +126,7 @@ pub(crate) fn read_inputs(
     let expected: Vec<TensorDescription> = session.inputs().iter().map(describe).collect();
     let mut values = Vec::new();
     for (name, tensor) in &inputs::read_inputs(&expected, inputs)? {
-        let value = to_value(&tensor).map_err(|error| {
+        let value = to_value(tensor).map_err(|error| {
             Problem::new(ErrorCode::RunFailed, format!("input `{name}`: {}", error.message()))
         })?;
         values.push((name.clone(), value));
