@@ -13,6 +13,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Case, Round};
+
 /// With fewer samples left of a round, it says nothing.
 pub const LEAST_SAMPLES: usize = 10;
 
@@ -103,6 +105,34 @@ pub struct GpuRound {
     pub energy_is_counted: bool,
     /// Reasons to run slower, each with the part of readings that had it.
     pub throttle: BTreeMap<Throttle, f64>,
+}
+
+impl Case {
+    /// Returns what the GPU and its driver told, in words: medians over rounds, and the highest temperature. Nothing for a case
+    /// on the CPU.
+    pub fn device_words(&self) -> Option<String> {
+        let median = |of: &dyn Fn(&Round) -> Option<f64>| {
+            spread(self.rounds.iter().filter_map(of).collect()).map(|spread| spread.median)
+        };
+        let gpu = |of: fn(&GpuRound) -> Option<f64>| median(&|round: &Round| round.gpu.as_ref().and_then(of));
+        let memory = self.rounds.iter().filter_map(|round| round.device_memory_bytes).max();
+        let hottest = self.rounds.iter().filter_map(|round| round.gpu.as_ref()?.temperature_max_c).max();
+        let discarded: usize = self.rounds.iter().map(|round| round.discarded).sum();
+        let parts: Vec<String> = [
+            median(&|round: &Round| round.device_p50_ms)
+                .map(|p50| format!("p50 on the device alone {p50:.3} ms")),
+            memory.map(|bytes| format!("{:.1} MB of its memory", bytes as f64 / 1e6)),
+            gpu(|gpu| gpu.sm_clock_mhz.map(|clock| clock.median)).map(|clock| format!("{clock:.0} MHz")),
+            gpu(|gpu| gpu.power_w.map(|power| power.median)).map(|power| format!("{power:.1} W")),
+            hottest.map(|hottest| format!("up to {hottest} °C")),
+            gpu(|gpu| gpu.energy_mj_per_item).map(|energy| format!("{energy:.2} mJ an item")),
+            (discarded > 0).then(|| format!("{discarded} samples left out")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
 }
 
 /// A part of time.

@@ -58,6 +58,11 @@ impl Backend {
         self.0 == Self::ONNXRUNTIME
     }
 
+    /// Returns whether its library compiles kernels when a plan is loaded, and can keep them.
+    pub fn compiles_when_loaded(&self) -> bool {
+        self.0 == Self::TENSORRT_RTX
+    }
+
     /// Returns what the tag `backend` says: NIM's word for ONNX Runtime profiles is `onnx`.
     pub fn tag(&self) -> &str {
         if self.ships_onnx() { "onnx" } else { &self.0 }

@@ -9,7 +9,7 @@ use minijinja::value::Serde;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::{Benchmark, Comparison};
+use crate::benchmark::{Benchmark, Case, Comparison};
 use crate::passport::{BenchStatus, Passport, Status};
 use crate::profile::{ContentsFile, ModelRelease, Tags};
 use crate::release::least_row_cosine;
@@ -105,11 +105,21 @@ impl Report {
             .iter()
             .map(|profile| profile.benchmark.as_ref().map(plot::plots).unwrap_or_default())
             .collect();
+        let device_words = |case: &Case| {
+            let words = case.device_words()?;
+            Some(format!("{} batch {} × {}: {words}", case.graph, case.batch, case.streams))
+        };
+        let devices: Vec<Vec<String>> = self
+            .profiles
+            .iter()
+            .map(|profile| profile.benchmark.iter().flat_map(|b| &b.cases).filter_map(device_words).collect())
+            .collect();
         environment.get_template("page.html")?.render(minijinja::context! {
             report => Serde(self),
             matrix => Serde(self.matrix()),
             precisions => Serde(self.precisions()),
             plots => Serde(plots),
+            devices => Serde(devices),
         })
     }
 

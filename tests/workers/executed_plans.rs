@@ -142,7 +142,7 @@ fn plans_are_measured_where_a_gpu_fits() {
     let bench = ["bench", "r.yaml", "--batch", "2", "--rounds", "1", "--budget-ms", "100", "--cuda-graph"];
     let text = home.run(&bench, L4, &[], 0, &[]);
     let line =
-        "borrowed-l4-fp16 text batch 2 streams 1: p50 on the device alone 1.25 ms, 5.0 MB of its memory";
+        "borrowed-l4-fp16 text batch 2 streams 1: p50 on the device alone 1.250 ms, 5.0 MB of its memory";
     assert!(text.contains(line), "{text}");
     let json = home.run(&[&bench[..], &["--output", "json", "--quiet"]].concat(), L4, &[], 0, &[]);
     let view: Value = serde_json::from_str(&json).unwrap();

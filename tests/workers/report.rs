@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use nimctl::benchmark::{Benchmark, Case, Latency, Machine, Round, Settings};
+use nimctl::benchmark::{Benchmark, Case, GpuRound, Latency, Machine, Round, Settings, Spread};
 use nimctl::profile::ModelRelease;
 use nimctl::report::{Report, ReportedProfile};
 use serde_json::{Value, json};
@@ -176,6 +176,34 @@ fn the_page_works_in_a_browser() {
         let plots = seen["plots"].as_array().unwrap();
         assert!(plots.len() == 4 && plots.iter().all(|marks| marks.as_u64().unwrap() > 2), "{seen}");
     }
+}
+
+#[test]
+fn what_a_gpu_told_is_on_the_page() {
+    let mut benchmark = benchmark(1);
+    assert_eq!(benchmark.cases[0].device_words(), None);
+    let round = &mut benchmark.cases[0].rounds[0];
+    let spread = |median| Some(Spread { min: 1.0, median, max: 9000.0 });
+    round.device_p50_ms = Some(0.75);
+    round.discarded = 12;
+    round.gpu = Some(GpuRound {
+        readings: 40,
+        sm_clock_mhz: spread(2040.0),
+        power_w: spread(71.5),
+        temperature_max_c: Some(64),
+        energy_mj_per_item: Some(3.4),
+        ..GpuRound::default()
+    });
+    let report = Report {
+        schema: nimctl::report::REPORT_SCHEMA.into(),
+        model: ModelRelease { name: "m".into(), release: "1.0.0".into() },
+        profiles: vec![profile("tensorrt-rtx-l4-fp16", "l4", "executed", Some(benchmark))],
+        comparisons: Vec::new(),
+    };
+    let line = "<li>vision batch 1 × 1: p50 on the device alone 0.750 ms, 2040 MHz, 71.5 W, up to 64 °C, 3.40 mJ an item, 12 \
+                samples left out</li>";
+    let page = report.to_html().unwrap();
+    assert!(page.contains(line), "{page}");
 }
 
 #[test]

@@ -33,7 +33,11 @@ pub(crate) fn devices() -> Result<Vec<WorkerDevice>, Problem> {
 #[expect(unsafe_code, reason = "the driver is a C library, and absent on machines that only build")]
 fn query() -> Result<Vec<WorkerDevice>, String> {
     // SAFETY: the driver's constructors have no preconditions; every CUDA program runs them.
-    let driver = unsafe { Library::new(DRIVER) }.map_err(|_| format!("{DRIVER} not found"))?;
+    let driver = unsafe { Library::new(DRIVER) }.map_err(|error| {
+        let words = error.to_string();
+        // One that is there and can't be loaded is another matter, in the loader's own words.
+        if words.contains("No such file") { format!("{DRIVER} not found") } else { words }
+    })?;
     // The driver starts threads: it must never be unloaded.
     let driver: &'static Library = Box::leak(Box::new(driver));
     let init: Symbol<'_, Init> = symbol(driver, c"cuInit")?;

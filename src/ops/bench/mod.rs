@@ -51,7 +51,7 @@ pub struct BenchOptions {
     pub compare: Option<(String, String)>,
     /// NVML, if it is not where the loader looks.
     pub nvml_library: Option<PathBuf>,
-    /// Whether a measurement of the same thing in the same way is taken over from the store.
+    /// Whether what the store has of the same profile, measured in the same way, is taken over.
     pub take_over: bool,
 }
 

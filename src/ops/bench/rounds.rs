@@ -10,7 +10,6 @@ use crate::benchmark::{Case, Latency, Round, Span};
 use crate::digest::Sha256;
 use crate::ops::runners::{Way, place};
 use crate::passport::Passport;
-use crate::profile::Backend;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
@@ -179,7 +178,7 @@ fn one_round(
     let settings = &options.settings;
     let Files { samples, cache } = files;
     let Way { command, execution, runtime: _, device } = &subject.way;
-    let compiles_at_load = subject.passport.contents.backend.name() == Backend::TENSORRT_RTX;
+    let compiles_when_loaded = subject.passport.contents.backend.compiles_when_loaded();
     let (model, _) = subject
         .models
         .get(&inputs.graph)
@@ -191,7 +190,10 @@ fn one_round(
         warm_up_ms: settings.warm_up_ms,
         window_ms: settings.window_ms,
         budget_ms: settings.budget_ms,
-        execution: Execution { runtime_cache: compiles_at_load.then(|| cache.clone()), ..execution.clone() },
+        execution: Execution {
+            runtime_cache: compiles_when_loaded.then(|| cache.clone()),
+            ..execution.clone()
+        },
         samples: samples.clone(),
     };
     let measuring = Duration::from_millis(settings.warm_up_ms + settings.budget_ms);

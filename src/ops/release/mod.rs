@@ -32,12 +32,11 @@ const NO_BENCH: &str = "the release was made without measuring";
 /// What to release.
 #[derive(Debug)]
 pub struct ReleaseOptions {
-    /// What to build, validate and measure of each recipe; the recipe in it is none of them.
+    /// What to build, validate and measure of each recipe, and whether results are taken over; the recipe in it is none of
+    /// them.
     pub bench: BenchOptions,
     /// The recipes, all of one model and release.
     pub recipes: Vec<PathBuf>,
-    /// Whether to validate and measure anew what was done before.
-    pub fresh: bool,
     /// Whether to measure at all.
     pub measure: bool,
     /// The folder to make; the tar is beside it.
@@ -85,7 +84,7 @@ pub fn release(
     options: &ReleaseOptions,
     on_step: &(dyn Fn(&str) + Sync),
 ) -> Result<ReleaseReport, ReleaseError> {
-    let ReleaseOptions { bench, recipes, fresh, measure, destination, policy, baseline } = options;
+    let ReleaseOptions { bench, recipes, measure, destination, policy, baseline } = options;
     let tar = tar_beside(destination)?;
     for path in [destination, &tar] {
         if path.symlink_metadata().is_ok() {
@@ -104,11 +103,11 @@ pub fn release(
         .map_err(|source| ReleaseError::Io { doing: "writing the manifest".into(), source })?;
 
     on_step("validating");
-    parts::validate_all(&parts, *fresh, on_step)?;
+    parts::validate_all(&parts, on_step)?;
     let mut comparisons = Vec::new();
     if *measure {
         on_step("measuring");
-        let document = parts::measure_all(&parts, &model, *fresh, on_step)?;
+        let document = parts::measure_all(&parts, &model, on_step)?;
         if let Some((name, before)) = &before {
             comparisons = compare_with_baseline(&document, &document_of(name, before));
         }

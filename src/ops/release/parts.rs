@@ -10,7 +10,7 @@ use crate::ops::build::select::selected;
 use crate::ops::build::{
     self, BuildError, BuildEvent, BuildOptions, BuildReport, Mode, Outcome, ProfileLine,
 };
-use crate::ops::validate::validate;
+use crate::ops::validate::{ValidateOptions, validate};
 use crate::profile::{ModelRelease, ProfileId};
 use crate::recipe::Recipe;
 use crate::worker::protocol::Execution;
@@ -164,16 +164,17 @@ fn build_one(
     Ok((profiles, entries))
 }
 
-/// Validates what was built of every recipe. Where nothing has changed since it was done before, it is not done again, unless
-/// all is to be done `fresh`.
-pub(super) fn validate_all(
-    parts: &[Part],
-    fresh: bool,
-    on_step: &(dyn Fn(&str) + Sync),
-) -> Result<(), ReleaseError> {
+/// Validates what was built of every recipe.
+pub(super) fn validate_all(parts: &[Part], on_step: &(dyn Fn(&str) + Sync)) -> Result<(), ReleaseError> {
     for Part { options, selected: _ } in parts {
         let execution = Execution { device: options.gpu, ..Execution::default() };
-        validate(&options.build, &execution, None, !fresh, &|profile| {
+        let options = ValidateOptions {
+            build: &options.build,
+            execution: &execution,
+            ids: None,
+            take_over: options.take_over,
+        };
+        validate(&options, &|profile| {
             let word = profile.status.word();
             let before = if profile.taken_over { " before, and nothing has changed" } else { "" };
             on_step(&format!("validating: {} was {word}{before}", profile.name));
@@ -182,17 +183,15 @@ pub(super) fn validate_all(
     Ok(())
 }
 
-/// Measures what was built of every recipe; as [`validate_all`].
+/// Measures what was built of every recipe.
 pub(super) fn measure_all(
     parts: &[Part],
     model: &ModelRelease,
-    fresh: bool,
     on_step: &(dyn Fn(&str) + Sync),
 ) -> Result<BenchDocument, ReleaseError> {
     let mut all = BenchDocument { schema: BENCH_SCHEMA.into(), model: model.clone(), profiles: Vec::new() };
     for Part { options, selected: _ } in parts {
-        let options = BenchOptions { take_over: !fresh, ..options.clone() };
-        let BenchReport { document, comparisons: _ } = bench(&options, &|event| match event {
+        let BenchReport { document, comparisons: _ } = bench(options, &|event| match event {
             BenchEvent::Round { title, round: 1, rounds: _ } => on_step(&format!("measuring: {title}")),
             BenchEvent::Round { .. } => {}
             BenchEvent::TakenOver { name } => {

@@ -1,8 +1,8 @@
 //! `validate`: a profile's digests, then whether it loads, then its numbers against those of the FP32 graph.
 //!
-//! What can be run here is run: its status is `executed`. In place of a plan that can't, because no GPU here fits, its lowered graph is run on the
-//! CPU with the precision emulated, and the status says `static`. Inputs are the recipe's samples, in the least, the usual
-//! and the largest shapes; the usual ones also one row alone. A recipe with a labelled set has it run as well.
+//! What can be run here is run: its status is `executed`. In place of a plan that can't, because no GPU here fits, its lowered
+//! graph is run on the CPU with the precision emulated, and the status says `static`. Inputs are the recipe's samples, in the
+//! least, the usual and the largest shapes; the usual ones also one row alone. A recipe with a labelled set has it run as well.
 
 mod error;
 mod inputs;
@@ -63,23 +63,30 @@ impl ValidateReport {
     }
 }
 
-/// Validates what the store has of a recipe's profiles, and writes the results into their passports.
-///
-/// `options` are those of a build, with the mode `FromStore`; `execution` says on which GPU, and so on, profiles run.
-/// With `take_over`, a result that the store has of the same profile, made of the same, is taken over if its files are still
-/// right. With `ids`, only these profiles are validated, and one that
-/// the recipe no longer gives is among those that were not built. `on_profile` gets each profile as it is done.
+/// What is validated, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct ValidateOptions<'a> {
+    /// As for a build, with the mode `FromStore`.
+    pub build: &'a BuildOptions,
+    /// On which GPU profiles run, and so on.
+    pub execution: &'a Execution,
+    /// Only these profiles. One that the recipe no longer gives is among those that were not built.
+    pub ids: Option<&'a BTreeSet<ProfileId>>,
+    /// Whether a result that the store has of the same profile, made of the same, is taken over, if its files are still right.
+    pub take_over: bool,
+}
+
+/// Validates what the store has of a recipe's profiles, and writes the results into their passports. `on_profile` gets each
+/// profile as it is done.
 ///
 /// # Errors
 /// What makes validating impossible as a whole: the recipe, its graphs or samples, the reference. What is wrong with
 /// one profile is in its status.
 pub fn validate(
-    options: &BuildOptions,
-    execution: &Execution,
-    ids: Option<&BTreeSet<ProfileId>>,
-    take_over: bool,
+    options: &ValidateOptions<'_>,
     on_profile: &dyn Fn(&ValidatedProfile),
 ) -> Result<ValidateReport, ValidateError> {
+    let ValidateOptions { build: options, execution, ids, take_over } = *options;
     let recipe = read_recipe(&options.recipe)?;
     let BuildReport { model, profiles, .. } = build::build(options, &|_| ())?;
     let graphs = build::sources::resolve(&recipe, options, &|_| ())?;

@@ -18,6 +18,7 @@ use crate::onnx::{GraphDigest, LoweringOptions};
 use crate::ops::build::BuildOptions;
 use crate::ops::build::sources::SourceGraph;
 use crate::ops::runners::{Runners, Way};
+use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -166,8 +167,12 @@ impl<'a> Numbers<'a> {
         &mut self.cpu
     }
 
-    /// Returns a worker that runs a profile in its own way.
-    pub(super) fn runtime(&self, way: Way) -> Runtime {
+    /// Returns a worker that runs a profile in its own way. What its library compiles for one run serves the others.
+    pub(super) fn runtime(&self, mut way: Way, passport: &Passport) -> Runtime {
+        if passport.contents.backend.compiles_when_loaded() {
+            let kernels = self.folder.path().join(format!("kernels-{}", passport.id));
+            way.execution.runtime_cache = Some(kernels);
+        }
         Runtime::new(way, self.options, self.folder.path())
     }
 

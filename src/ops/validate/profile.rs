@@ -107,7 +107,7 @@ fn gates(
     let mut gates = Vec::new();
     let mut towers = Vec::new();
     // A worker of its own for each profile: after a failure on the GPU, nothing else runs in the same process.
-    let mut worker = way.map(|way| numbers.runtime(way));
+    let mut worker = way.map(|way| numbers.runtime(way, passport));
     for name in graphs.keys() {
         let outputs = match &mut worker {
             Some(worker) => {

@@ -96,7 +96,7 @@ pub fn replay(
     let (found, ran_on) = match Runners::new(options, execution).for_profile(&passport) {
         Ok(way) => {
             let model = lay_out(&passport, graph, &store)?;
-            let mut worker = numbers.runtime(way);
+            let mut worker = numbers.runtime(way, &passport);
             let found = worker.run_on(inputs, &model.path).map_err(failed)?;
             (found, worker.place().map_err(failed)?)
         }

@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{
-    BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, GpuRound, Round, Settings,
-};
+use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Settings};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchEvent, BenchOptions, bench, compare_with_baseline};
 use nimctl::passport::BenchStatus;
@@ -268,39 +266,9 @@ fn first_result(case: &Case) -> String {
 
 /// Writes what a GPU and its driver told of a case; nothing for one on the CPU.
 fn device_line(name: &str, case: &Case) -> Option<String> {
-    let median = |of: &dyn Fn(&Round) -> Option<f64>| {
-        let mut values: Vec<f64> = case.rounds.iter().filter_map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    };
-    let gpu = |round: &Round, of: fn(&GpuRound) -> Option<f64>| round.gpu.as_ref().and_then(of);
-    let mut parts = Vec::new();
-    if let Some(p50) = median(&|round| round.device_p50_ms) {
-        parts.push(format!("p50 on the device alone {} ms", ms(p50)));
-    }
-    if let Some(bytes) = case.rounds.iter().filter_map(|round| round.device_memory_bytes).max() {
-        parts.push(format!("{} of its memory", size(bytes)));
-    }
-    if let Some(clock) = median(&|round| gpu(round, |gpu| gpu.sm_clock_mhz.map(|clock| clock.median))) {
-        parts.push(format!("{clock:.0} MHz"));
-    }
-    if let Some(power) = median(&|round| gpu(round, |gpu| gpu.power_w.map(|power| power.median))) {
-        parts.push(format!("{power:.1} W"));
-    }
-    if let Some(hottest) = case.rounds.iter().filter_map(|round| round.gpu.as_ref()?.temperature_max_c).max()
-    {
-        parts.push(format!("up to {hottest} °C"));
-    }
-    if let Some(energy) = median(&|round| gpu(round, |gpu| gpu.energy_mj_per_item)) {
-        parts.push(format!("{} mJ an item", ms(energy)));
-    }
-    let discarded: usize = case.rounds.iter().map(|round| round.discarded).sum();
-    if discarded > 0 {
-        parts.push(format!("{discarded} samples left out"));
-    }
     let Case { graph, batch, streams, .. } = case;
-    (!parts.is_empty())
-        .then(|| format!("{name} {graph} batch {batch} streams {streams}: {}", parts.join(", ")))
+    let words = case.device_words()?;
+    Some(format!("{name} {graph} batch {batch} streams {streams}: {words}"))
 }
 
 fn comparison_row(comparison: &Comparison) -> Vec<String> {

@@ -66,7 +66,6 @@ pub(crate) fn run(
             take_over: !fresh,
         },
         recipes: recipes.clone(),
-        fresh: *fresh,
         measure: !no_bench,
         destination: destination.clone(),
         policy: policy.as_deref().map_or_else(|| Ok(Policy::default()), read_policy)?,

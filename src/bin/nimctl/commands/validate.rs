@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::validate::{
-    Place, Replay, Subjects, ValidateReport, ValidatedProfile, find_subjects, replay, validate,
+    Place, Replay, Subjects, ValidateOptions, ValidateReport, ValidatedProfile, find_subjects, replay,
+    validate,
 };
 use nimctl::passport::Status;
 use nimctl::store::Store;
@@ -39,7 +40,10 @@ pub(crate) fn run(
             .unwrap_or_else(|| PathBuf::from(format!("replay-{}", place.to_string().replace('/', "-"))));
         return Ok(replayed(&replay(&options, &execution.wanted(), place, &folder)?, output));
     }
-    let report = validate(&options, &execution.wanted(), ids.as_ref(), false, &|profile| {
+    let execution = execution.wanted();
+    let options =
+        ValidateOptions { build: &options, execution: &execution, ids: ids.as_ref(), take_over: false };
+    let report = validate(&options, &|profile| {
         output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
     })?;
     output.result(&text(&report, *gates), &View::new(&report));
