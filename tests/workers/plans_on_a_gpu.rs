@@ -368,3 +368,18 @@ fn a_missing_plan_is_an_error_that_names_it() {
         assert!(found.message.contains("/nonexistent/plan"), "{}", found.message);
     }
 }
+
+#[test]
+fn a_driver_that_is_there_and_cannot_be_loaded_says_why() {
+    for (_, mut scene) in scenes() {
+        let folder = scene.path("driver");
+        fs_err::create_dir_all(&folder).unwrap();
+        fs_err::write(folder.join("libcuda.so.1"), "no library").unwrap();
+        scene.command.environment.insert("LD_LIBRARY_PATH".into(), folder.into());
+        let worker = start(&scene.command);
+        let Support::Unavailable(problem) = worker.description().run.clone() else { panic!("it runs") };
+        assert_eq!(problem.code, ErrorCode::NoDriver);
+        // The loader's own words: they differ from one system to the next.
+        assert!(problem.message.contains("/driver/libcuda.so.1: "), "{}", problem.message);
+    }
+}

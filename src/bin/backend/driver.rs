@@ -1,5 +1,6 @@
 //! Asks the CUDA driver for its devices, without linking it.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint};
 
 use libloading::{Library, Symbol};
@@ -34,7 +35,7 @@ pub(crate) fn devices() -> Result<Vec<WorkerDevice>, Problem> {
 fn query() -> Result<Vec<WorkerDevice>, String> {
     // SAFETY: the driver's constructors have no preconditions; every CUDA program runs them.
     let driver = unsafe { Library::new(DRIVER) }.map_err(|error| {
-        let words = error.to_string();
+        let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         // One that is there and can't be loaded is another matter, in the loader's own words.
         if words.contains("No such file") { format!("{DRIVER} not found") } else { words }
     })?;
