@@ -38,6 +38,24 @@ impl<'a> Runners<'a> {
         Self { options, wanted, known: BTreeMap::new() }
     }
 
+    /// Says in words why what the user asked for can't be had here at all: that is no failure of a profile.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        if self.wanted.provider != Some(Provider::Cuda) {
+            return Ok(());
+        }
+        let backend = Backend::new(Backend::ONNXRUNTIME).map_err(|error| error.to_string())?;
+        let number = self.wanted.device.unwrap_or(0);
+        let (_, description) = self.worker(&backend)?;
+        let count = description.devices.len();
+        if count == 0 {
+            return Err("the onnxruntime worker sees no GPU: it needs an ONNX Runtime that was built for CUDA, and an NVIDIA driver".into());
+        }
+        if number as usize >= count {
+            return Err(format!("there is no GPU {number}: the onnxruntime worker sees {count}"));
+        }
+        Ok(())
+    }
+
     /// Returns how a profile is run here, or in words why it can't be.
     pub(super) fn for_profile(&mut self, passport: &Passport) -> Result<Way, String> {
         let backend = &passport.contents.backend;

@@ -109,6 +109,23 @@ fn a_plan_is_static_where_no_gpu_fits_and_the_reason_is_told() {
 }
 
 #[test]
+fn a_provider_that_is_not_there_is_no_failure_of_a_profile() {
+    let Some(home) = Home::new() else { return };
+    home.run(&["validate", "r.yaml"], L4, &[], 0, &[]);
+    let words = "the provider `cuda` can't be had here: the onnxruntime worker sees no GPU";
+    home.run(&["validate", "r.yaml", "--provider", "cuda"], L4, &[], 5, &[words]);
+    home.run(&["bench", "r.yaml", "--provider", "cuda"], L4, &[], 5, &[words]);
+    let replay = ["validate", "r.yaml", "--only", "onnx-*", "--replay", "text/opt/0", "--provider", "cuda"];
+    home.run(&replay, L4, &[], 5, &[words]);
+    // What was found before stands.
+    let passports = fs_err::read_dir(home.path("data/store/nimctl/passports")).unwrap();
+    for passport in passports.map(|entry| fs_err::read(entry.unwrap().path()).unwrap()) {
+        let passport: Value = serde_json::from_slice(&passport).unwrap();
+        assert_eq!(passport["validation"]["executed"]["passed"], json!(true), "{passport}");
+    }
+}
+
+#[test]
 fn a_plan_that_gives_other_numbers_or_crashes_fails_alone() {
     let Some(home) = Home::new() else { return };
     let wrong = home.validated(L4, &[], &[("BORROWED_FAULT", "wrong-numbers")], 3);

@@ -48,6 +48,12 @@ pub enum BenchError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The provider that was asked for.
+    #[error("the provider `cuda` can't be had here: {reason}")]
+    Provider {
+        /// Why not.
+        reason: String,
+    },
     /// The user asked to stop.
     #[error("interrupted; nothing of this measurement was kept")]
     Cancelled,
@@ -61,6 +67,7 @@ impl BenchError {
             Self::Samples { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Batch { .. } | Self::NoSuchProfile { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::Provider { .. } => ErrorKind::Unavailable,
             Self::Cancelled => ErrorKind::Interrupted,
         }
     }

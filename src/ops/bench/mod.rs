@@ -126,6 +126,7 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
     let graphs = build::sources::resolve(&recipe, build_options, &|_| ())?;
     let wanted = wanted(options);
     let mut runners = Runners::new(build_options, &wanted);
+    runners.check().map_err(|reason| BenchError::Provider { reason })?;
     // The work folder is in the store.
     let store = Store::open(&build_options.store)?;
     let folder = store.work_folder()?;

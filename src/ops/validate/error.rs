@@ -11,6 +11,10 @@ use crate::ops::samples::SamplesError;
 use crate::store::StoreError;
 use crate::worker::error::WorkerError;
 
+/// What to do about a provider that isn't there.
+const PROVIDER_HINT: &str = "name an ONNX Runtime that was built for CUDA (the Python wheel onnxruntime-gpu has one) with \
+                             --onnxruntime-lib, or leave --provider out";
+
 /// Why nothing can be validated; [`ValidateError::Profile`] is about one profile only.
 #[derive(Debug, thiserror::Error)]
 pub enum ValidateError {
@@ -98,6 +102,12 @@ pub enum ValidateError {
     /// One profile can't be run; the others can.
     #[error("{0}")]
     Profile(String),
+    /// The provider that was asked for.
+    #[error("the provider `cuda` can't be had here: {reason}")]
+    Provider {
+        /// Why not.
+        reason: String,
+    },
     /// The user asked to stop.
     #[error("interrupted; profiles that were done keep their results")]
     Cancelled,
@@ -120,6 +130,7 @@ impl ValidateError {
             | Self::ZeroShot { .. }
             | Self::Replay { .. } => ErrorKind::Input,
             Self::Profile(_) => ErrorKind::Refused,
+            Self::Provider { .. } => ErrorKind::Unavailable,
             Self::Cancelled => ErrorKind::Interrupted,
         }
     }
@@ -129,6 +140,7 @@ impl ValidateError {
         match self {
             Self::Build(source) => source.hint(),
             Self::NoOrigin { .. } => Some("name the recipe, or run `nimctl build` with it first".into()),
+            Self::Provider { .. } => Some(PROVIDER_HINT.into()),
             _ => None,
         }
     }

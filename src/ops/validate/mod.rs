@@ -93,6 +93,7 @@ pub fn validate(
     let store = Store::look_at(&options.store);
     let mut numbers = Numbers::start(&recipe, &graphs, options)?;
     let mut runners = Runners::new(options, execution);
+    runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let mut report = ValidateReport { model, profiles: Vec::new(), not_built: Vec::new() };
     for line in profiles {
         let id = match line.outcome {

@@ -93,7 +93,9 @@ pub fn replay(
         .run_on(inputs.clone(), &reference_path)
         .map_err(|source| ValidateError::Reference { graph: graph.clone(), source })?;
     let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
-    let (found, ran_on) = match Runners::new(options, execution).for_profile(&passport) {
+    let mut runners = Runners::new(options, execution);
+    runners.check().map_err(|reason| ValidateError::Provider { reason })?;
+    let (found, ran_on) = match runners.for_profile(&passport) {
         Ok(way) => {
             let model = lay_out(&passport, graph, &store)?;
             let mut worker = numbers.runtime(way, &passport);

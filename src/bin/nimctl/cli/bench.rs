@@ -18,7 +18,7 @@ that of one run of the graph with the whole batch. Results go into the profiles'
 A difference is called real at 99 % confidence, from 8 rounds on. A gate fails if the ratio is beyond it, and real.
 
 Exit codes: 1 the recipe, or a batch that it does not allow; 3 a profile failed, or a gate says no; 5 nothing of the recipe
-runs here, or the onnxruntime worker is missing.
+runs here, or the onnxruntime worker or the provider that was asked for is missing.
 
 Examples:
   nimctl bench recipes/nvclip-demo.yaml --batch 1,8 --streams 1,2

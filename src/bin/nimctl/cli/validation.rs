@@ -13,7 +13,7 @@ can't run here, the lowered graph is run on the CPU with its precision emulated:
 passports. A manifest, or the ids of profiles, lead to the recipe that they were built from on this machine.
 
 Exit codes: 1 the recipe, the manifest, or the samples; 3 a profile failed, or none was built; 5 the onnxruntime worker is
-missing or broke.
+missing or broke, or the provider that was asked for is not there.
 
 Examples:
   nimctl validate recipes/nvclip-demo.yaml
