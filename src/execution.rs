@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Provider {
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU, through CUDA. A node with numbers in it that runs on the CPU all the same is an error.
+    /// An NVIDIA GPU, through CUDA. A node that runs on the CPU all the same is an error, unless its outputs are whole numbers.
     Cuda,
 }
 

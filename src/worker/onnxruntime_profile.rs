@@ -13,8 +13,8 @@ const CPU: &str = "CPUExecutionProvider";
 const CUDA: &str = "CUDAExecutionProvider";
 /// What the names of events end with that are about a node's own work.
 const KERNEL: &str = "_kernel_time";
-/// Element types of numbers with a fraction: the work of a model, not the arithmetic of its shapes.
-const FLOATS: [&str; 4] = ["float", "float16", "bfloat16", "double"];
+/// Element types of shapes, indices and masks. Everything else is the work of a model, types that are new to us too.
+const WHOLE: [&str; 9] = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"];
 /// So many nodes are named.
 const MOST_NAMED: usize = 3;
 
@@ -45,7 +45,8 @@ struct Arguments {
 ///
 /// # Errors
 /// In words: a profile that is none, one without nodes, and nodes that were to run on another provider. ONNX Runtime puts the
-/// arithmetic of shapes on the CPU on purpose; a node whose outputs are floats is a fall, which it doesn't tell otherwise.
+/// arithmetic of shapes on the CPU on purpose; a node whose outputs are no whole numbers is a fall, which it doesn't tell
+/// otherwise.
 pub fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTreeMap<String, u64>, String> {
     let events: Vec<Event> = serde_json::from_slice(profile)
         .map_err(|error| format!("ONNX Runtime's profile is not what it was: {error}"))?;
@@ -61,11 +62,11 @@ pub fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTreeMap<St
         if !seen.insert((node.to_owned(), args.node_index)) {
             continue;
         }
-        let gives_floats = args
+        let does_the_work = args
             .output_type_shape
             .iter()
-            .any(|output| output.keys().any(|element_type| FLOATS.contains(&element_type.as_str())));
-        if args.provider != name_of(wanted) && gives_floats {
+            .any(|output| output.keys().any(|element_type| !WHOLE.contains(&element_type.as_str())));
+        if args.provider != name_of(wanted) && does_the_work {
             fallen.push(format!("`{node}` ({}) on {}", args.op_name, args.provider));
         }
         *counts.entry(args.provider).or_default() += 1;
@@ -144,6 +145,12 @@ mod tests {
             error.contains("`text.end_index` (ArgMax) on CPUExecutionProvider, `text.position`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_type_that_nobody_knows_yet_is_no_arithmetic_of_shapes() {
+        let new = on_cuda(CUDA, CPU).replace("int64", "float2e1");
+        assert!(nodes_by_provider(new.as_bytes(), Provider::Cuda).is_err());
     }
 
     #[test]

@@ -12,8 +12,10 @@ use super::library::VARIABLE;
 /// # Errors
 /// What was asked for and can't be had here: nothing is done in its place.
 pub(crate) fn device(execution: &Execution) -> Result<Option<WorkerDevice>, Problem> {
-    let Execution { provider, device, threads: _, graph_optimization: _, cuda_graph, runtime_cache } =
-        execution;
+    let Execution { provider, device, threads, graph_optimization: _, cuda_graph, runtime_cache } = execution;
+    if *threads == Some(0) {
+        return Err(Problem::new(ErrorCode::InvalidRequest, "`threads` is 0"));
+    }
     let refuse = |what: &str| Err(Problem::new(ErrorCode::UnsupportedRequest, what));
     if runtime_cache.is_some() {
         return refuse("the onnxruntime worker compiles nothing when it loads a graph");
@@ -51,11 +53,20 @@ pub(crate) fn devices() -> Vec<WorkerDevice> {
 }
 
 /// Makes a session run on what was asked for.
-pub(crate) fn register(builder: &mut SessionBuilder, execution: &Execution) -> ort::Result<()> {
+///
+/// # Errors
+/// The provider can't start, in the library's own words: CUDA's libraries are missing, say.
+pub(crate) fn register(builder: &mut SessionBuilder, execution: &Execution) -> Result<(), Problem> {
     if execution.provider != Some(Provider::Cuda) {
         return Ok(());
     }
     let number = execution.device.and_then(|number| i32::try_from(number).ok()).unwrap_or_default();
     // TF32 keeps 10 bits of FP32's 23: what differs would not be the graph's.
-    CUDA::default().with_device_id(number).with_tf32(false).register(builder)
+    CUDA::default().with_device_id(number).with_tf32(false).register(builder).map_err(|error| {
+        let words = error.message().trim();
+        // Its error codes don't tell a driver that is too old from a library that is missing; its words do.
+        let code = if words.contains("CUDA failure") { ErrorCode::NoDriver } else { ErrorCode::LibraryMissing };
+        Problem::new(code, format!("ONNX Runtime could not start its CUDA provider: {words}"))
+            .needing("the libraries of CUDA and cuDNN that this ONNX Runtime was built for, and a driver as new as they")
+    })
 }

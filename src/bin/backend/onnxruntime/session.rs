@@ -13,7 +13,7 @@ use nimctl::worker::protocol::{
 };
 use nimctl::worker::serve::Events;
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 
@@ -82,7 +82,7 @@ pub(crate) fn load(
     profile: Option<&Profile>,
 ) -> Result<Session, Problem> {
     fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
-    let make = || -> ort::Result<Session> {
+    let set_up = || -> ort::Result<SessionBuilder> {
         let mut builder = Session::builder(environment)?;
         if let Some(threads) = execution.threads {
             builder = builder.with_intra_threads(threads as usize)?;
@@ -93,7 +93,15 @@ pub(crate) fn load(
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile.prefix())?;
         }
-        provider::register(&mut builder, execution)?;
+        Ok(builder)
+    };
+    let problem = |error: &ort::Error| {
+        let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
+        Problem::new(ErrorCode::InvalidGraph, message)
+    };
+    let mut builder = set_up().map_err(|error| problem(&error))?;
+    provider::register(&mut builder, execution)?;
+    let commit = || -> ort::Result<Session> {
         // Weights are read where they lie, in the file, in place of being copied several times.
         let in_place = OnnxFile::open(path).ok().and_then(|file| file.by_reference(LEAST_IN_PLACE_BYTES));
         match (in_place, path.parent().and_then(Path::to_str)) {
@@ -103,10 +111,7 @@ pub(crate) fn load(
             _ => builder.commit_from_file(path),
         }
     };
-    make().map_err(|error| {
-        let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
-        Problem::new(ErrorCode::InvalidGraph, message)
-    })
+    commit().map_err(|error| problem(&error))
 }
 
 fn level_of(level: GraphOptimization) -> GraphOptimizationLevel {
