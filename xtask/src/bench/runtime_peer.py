@@ -7,8 +7,9 @@ in memory. A third side, for its first result only, is our worker on the graph a
 optimizations.
 
 What the machine does beside us changes a run's time by several percent within seconds, far more than the sides differ. So
-each turn's median is compared with that of the other side's turn next to it: "ratios" has one number a pair, and its
-median is the result. The call that a stop falls into tells the turns apart and is dropped, on both sides.
+each turn's median is compared with that of the other side's turn next to it: "ratios" has one number a round, the median of
+its pairs. A round is two processes, and how fast a process is differs from the next by more than what is looked for: so it is
+rounds that are many. The call that a stop falls into tells the turns apart and is dropped, on both sides.
 """
 import json
 import os
@@ -156,7 +157,8 @@ def main():
                 medians[name] = turns_of(side.samples(), turn_s)
                 found[name]["first_s"].append(side.first)
                 found[name]["median_s"].append(statistics.median(medians[name]))
-            found["ratios"] += [ours / peer for ours, peer in zip(medians["ours"], medians["python"])]
+            pairs = zip(medians["ours"], medians["python"])
+            found["ratios"].append(statistics.median(ours / peer for ours, peer in pairs))
             third = Ours(worker, optimized, data, seconds, samples_file)
             third.end()
             found["optimized"]["first_s"].append(third.first)
