@@ -28,6 +28,8 @@ class Skipped(Exception):
 
 def make_importable(cache):
     """Makes the pinned packages importable: as they are in this Python, or installed into a folder of the cache."""
+    # Microsoft's builds of ONNX Runtime report what they run, unless they are told before they are imported.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     if all(version_here(name) == PACKAGES[name] for name in DIRECT):
         return
     key = "-".join(f"{name}{PACKAGES[name]}" for name in DIRECT)

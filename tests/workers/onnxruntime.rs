@@ -13,6 +13,28 @@ use nimctl::worker::protocol::{
 use crate::graph::{self, Precision, X, Y};
 use crate::support::{problem, real, start};
 
+/// A graph and its input, in a folder that goes away.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        graph::write(&folder.path().join("graph.onnx"), Precision::Float32);
+        Tensor::new(&[2, 4], &X).unwrap().write(&folder.path().join("x.npy")).unwrap();
+        Self(folder)
+    }
+
+    fn to_run(&self, execution: Execution) -> RunRequest {
+        let folder = self.0.path();
+        RunRequest {
+            path: folder.join("graph.onnx"),
+            inputs: BTreeMap::from([("x".into(), folder.join("x.npy"))]),
+            output_folder: folder.into(),
+            execution,
+        }
+    }
+}
+
 #[test]
 fn it_runs_a_graph_and_gives_the_right_numbers() {
     let Some(command) = real("onnxruntime") else { return };
@@ -70,6 +92,37 @@ fn it_runs_a_graph_and_gives_the_right_numbers() {
     }
 }
 
+/// Microsoft's builds report what is run, and leave a number for the device, unless they are told not to.
+#[test]
+fn it_leaves_nothing_behind_and_opens_no_socket() {
+    let Some(mut command) = real("onnxruntime") else { return };
+    let files = Files::new();
+    let homes = tempfile::tempdir().unwrap();
+    for variable in ["HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "TMPDIR"]
+    {
+        let home = homes.path().join(variable);
+        fs_err::create_dir(&home).unwrap();
+        command.environment.insert(variable.into(), home.into());
+    }
+    // Where one of these is set, ONNX Runtime is silent by itself.
+    for variable in ["CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY"] {
+        command.environment.insert(variable.into(), "".into());
+    }
+    let mut worker = start(&command);
+    worker.run(files.to_run(Execution::default()), &Cancel::new(), &mut |_| {}).unwrap();
+    let left: Vec<PathBuf> = walkdir::WalkDir::new(homes.path())
+        .min_depth(2)
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .collect();
+    assert_eq!(left, [PathBuf::new(); 0]);
+    for entry in fs_err::read_dir(format!("/proc/{}/fd", worker.process_id())).unwrap() {
+        if let Ok(target) = fs_err::read_link(entry.unwrap().path()) {
+            assert!(!target.to_string_lossy().starts_with("socket:"), "{target:?}");
+        }
+    }
+}
+
 #[test]
 fn it_says_which_input_is_wrong() {
     let Some(command) = real("onnxruntime") else { return };
@@ -107,20 +160,10 @@ fn it_says_which_input_is_wrong() {
 #[test]
 fn it_runs_as_it_is_asked_to_and_says_what_ran_the_nodes() {
     let Some(command) = real("onnxruntime") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("graph.onnx");
-    graph::write(&path, Precision::Float32);
-    let x = folder.path().join("x.npy");
-    Tensor::new(&[2, 4], &X).unwrap().write(&x).unwrap();
+    let files = Files::new();
     let mut worker = start(&command);
     let mut run = |execution: Execution| {
-        let request = RunRequest {
-            path: path.clone(),
-            inputs: BTreeMap::from([("x".into(), x.clone())]),
-            output_folder: folder.path().into(),
-            execution,
-        };
-        let result = worker.run(request, &Cancel::new(), &mut |_| {}).unwrap().result;
+        let result = worker.run(files.to_run(execution), &Cancel::new(), &mut |_| {}).unwrap().result;
         let y = Tensor::read(&result.outputs["y"]).unwrap();
         assert_eq!(y.to_f64(), Y.map(f64::from));
         assert_eq!(result.ran_on.device, None);
@@ -148,29 +191,19 @@ fn it_runs_as_it_is_asked_to_and_says_what_ran_the_nodes() {
 #[test]
 fn it_refuses_ways_to_run_that_it_does_not_have() {
     let Some(command) = real("onnxruntime") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("graph.onnx");
-    graph::write(&path, Precision::Float32);
-    let x = folder.path().join("x.npy");
-    Tensor::new(&[2, 4], &X).unwrap().write(&x).unwrap();
+    let files = Files::new();
     let mut worker = start(&command);
     let mut check = |execution: Execution, expected: &str| {
-        let inputs = BTreeMap::from([("x".into(), x.clone())]);
-        let run = RunRequest {
-            path: path.clone(),
-            inputs: inputs.clone(),
-            output_folder: folder.path().into(),
-            execution: execution.clone(),
-        };
+        let run = files.to_run(execution);
         let bench = BenchRequest {
-            path: path.clone(),
-            inputs,
+            path: run.path.clone(),
+            inputs: run.inputs.clone(),
             streams: 1,
             warm_up_ms: 0,
             window_ms: 1,
             budget_ms: 1,
-            execution,
-            samples: folder.path().join("samples.npy"),
+            execution: run.execution.clone(),
+            samples: run.output_folder.join("samples.npy"),
         };
         let of_run = worker.run(run, &Cancel::new(), &mut |_| {}).map(drop);
         let of_bench = worker.bench(bench, &Cancel::new(), &mut |_| {}).map(drop);

@@ -25,7 +25,17 @@ use nimctl::worker::protocol::{
 use nimctl::worker::serve::{Backend, Events, serve};
 
 fn main() -> ExitCode {
+    report_nothing_to_microsoft();
     serve(|| OnnxRuntime { loaded: None })
+}
+
+/// Microsoft's builds for Linux report what is run, from version 1.29 on: they begin when an environment is created, with
+/// a number for the device that they leave in the user's cache folder. Switching it off in the environment comes
+/// after that, so it is done by the variable that ONNX Runtime reads first.
+#[expect(unsafe_code, reason = "there is no other way to set a variable that a C library reads")]
+fn report_nothing_to_microsoft() {
+    // SAFETY: this is the first that `main` does, so no other thread reads or writes variables.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
 struct OnnxRuntime {
