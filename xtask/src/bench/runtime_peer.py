@@ -1,16 +1,21 @@
-"""Times our worker beside Python's onnxruntime on the same graph, and prints one JSON object.
+"""Times our worker beside ONNX Runtime without it on the same graph, and prints one JSON object.
 
-Arguments: worker, model, batch, rounds, turns, seconds of a turn. Every round starts each side anew, alone: "first" is the
-time from starting the process to its first result, as this program sees it. Then the two take turns: one runs while the
-other is stopped (SIGSTOP). Both have two threads, warm up as long, and time the same call: one run of the session, inputs
-in memory. A third side, for its first result only, is our worker on the graph as ONNX Runtime writes it after its own
-optimizations.
+Arguments: worker, library, model, batch, rounds, turns, seconds of a turn. The sides:
+
+* `ours`: our worker, with the library;
+* `python`: Python's package onnxruntime of the same version;
+* `alone`: the library itself, called through its C API from Python that has no other package loaded.
+
+Every round starts each side anew, alone: "first" is the time from starting the process to its first result, as this program
+sees it. Then they take turns: one runs while the others are stopped (SIGSTOP). All have two threads, warm up as long, and
+time the same call: one run of the session, inputs in memory. A fourth, for its first result only, is our worker on the graph as
+ONNX Runtime writes it after its own optimizations. ONNX Runtime reports nothing to Microsoft on any side.
 
 What the machine does beside us changes a run's time by several percent within seconds, far more than the sides differ. So
-each turn's median is compared with that of the other side's turn next to it: "ratios" has one number a round, the median of
-its pairs. A round is two processes, and how fast a process is differs from the next by more than what is looked for: so it is
-rounds that are many. In even rounds ours starts first, in odd ones Python's: which memory a process gets depends on that. ONNX
-Runtime reports nothing to Microsoft on either side. The call that a stop falls into tells the turns apart and is dropped, on both sides.
+each turn's median is compared with that of the other side's turn in the same lap: "ratios" has one number a round for each other
+side, the median of its laps. A round is a process of each, and how fast a process is differs from the next by more than what is
+looked for: so it is rounds that are many. Which memory a process gets depends on who starts first, so a round with an odd
+number has the reverse of the order before it. The call that a stop falls into tells the turns apart and is dropped, on all sides.
 """
 import json
 import os
@@ -34,17 +39,67 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = int(threads)
 session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 inputs = {"IMAGE": numpy.load(data)}
-session.run(None, inputs)
+def run():
+    session.run(None, inputs)
+"""
+
+# What both programs do with their `run`.
+TIMED = """
+run()
 print("first", flush=True)
 end = time.perf_counter() + float(warm_up)
 while time.perf_counter() < end:
-    session.run(None, inputs)
+    run()
 samples, end = [], time.perf_counter() + float(seconds)
 while time.perf_counter() < end:
     start = time.perf_counter()
-    session.run(None, inputs)
+    run()
     samples.append(time.perf_counter() - start)
 print(*samples)
+"""
+
+# ONNX Runtime by its C API. The functions are in the order of onnxruntime_c_api.h, which never changes.
+ALONE = """
+import ctypes, sys, time
+library, model, data, threads, warm_up, seconds = sys.argv[1:]
+P = ctypes.c_void_p
+class Base(ctypes.Structure):
+    _fields_ = [("get_api", ctypes.CFUNCTYPE(P, ctypes.c_uint32)), ("get_version", P)]
+library = ctypes.CDLL(library)
+library.OrtGetApiBase.restype = ctypes.POINTER(Base)
+functions = ctypes.cast(library.OrtGetApiBase().contents.get_api(20), ctypes.POINTER(P))
+def function(index, *arguments, result=P):
+    return ctypes.CFUNCTYPE(result, *arguments)(functions[index])
+get_error_message = function(2, P, result=ctypes.c_char_p)
+release_value = function(96, P, result=None)
+session_run = function(9, P, P, P, P, P, ctypes.c_size_t, P, ctypes.c_size_t, P)
+def check(status):
+    if status:
+        sys.exit(get_error_message(status).decode())
+def create(index, *arguments):
+    made = P()
+    types = [type(argument) for argument in arguments]
+    check(function(index, *types, P)(*arguments, ctypes.addressof(made)))
+    return made
+environment = create(3, ctypes.c_int(2), ctypes.c_char_p(b"alone"))
+options = create(10)
+check(function(24, P, ctypes.c_int)(options, int(threads)))
+session = create(7, environment, ctypes.c_char_p(model.encode()), options)
+with open(data, "rb") as file:
+    assert file.read(8) == b"\\x93NUMPY\\x01\\x00"
+    file.read(int.from_bytes(file.read(2), "little"))
+    elements = file.read()
+image = ctypes.create_string_buffer(elements, len(elements))
+shape = (ctypes.c_int64 * 4)(len(elements) // (3 * 224 * 224 * 4), 3, 224, 224)
+memory = create(69, ctypes.c_int(0), ctypes.c_int(0))
+size, rank, float32 = ctypes.c_size_t(len(elements)), ctypes.c_size_t(4), ctypes.c_int(1)
+value = create(49, memory, P(ctypes.addressof(image)), size, P(ctypes.addressof(shape)), rank, float32)
+inputs, outputs = (ctypes.c_char_p * 1)(b"IMAGE"), (ctypes.c_char_p * 1)(b"LOGITS_PER_IMAGE")
+values = (P * 1)(value)
+def run():
+    results = (P * 1)(None)
+    check(session_run(session, None, inputs, values, 1, outputs, 1, results))
+    release_value(results[0])
 """
 
 OPTIMIZE = """
@@ -56,11 +111,11 @@ onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvi
 
 
 class Peer:
-    """Python's onnxruntime: after its first result it warms up and measures by itself."""
+    """A program that warms up and measures by itself after its first result."""
 
-    def __init__(self, model, data, seconds):
+    def __init__(self, program, *arguments):
         started = time.perf_counter()
-        command = [sys.executable, "-c", PEER, model, data, str(THREADS), str(WARM_UP_S), str(seconds)]
+        command = [sys.executable, "-c", program, *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "first\n"
         self.first = time.perf_counter() - started
@@ -120,8 +175,31 @@ def turns_of(samples, turn_s):
     return [statistics.median(turn) for turn in turns if turn]
 
 
+# Each order, then its reverse.
+ORDERS = [
+    ["ours", "python", "alone"],
+    ["alone", "python", "ours"],
+    ["python", "ours", "alone"],
+    ["alone", "ours", "python"],
+    ["ours", "alone", "python"],
+    ["python", "alone", "ours"],
+]
+
+
+def take_turns(sides, turns, turn_s):
+    """Lets one run while the others are stopped, in laps. All are stopped before."""
+    for lap in range(turns + 1):
+        for side in sides:
+            if any(side.process.poll() is not None for side in sides):
+                return
+            side.process.send_signal(signal.SIGCONT)
+            # The first lap is their warm-up.
+            time.sleep(turn_s if lap else WARM_UP_S)
+            side.process.send_signal(signal.SIGSTOP)
+
+
 def main():
-    worker, model, batch, rounds, turns, turn_s = sys.argv[1:]
+    worker, library, model, batch, rounds, turns, turn_s = sys.argv[1:]
     batch, rounds, turns, turn_s = int(batch), int(rounds), int(turns), float(turn_s)
     with tempfile.TemporaryDirectory() as folder:
         data = os.path.join(folder, "image.npy")
@@ -130,28 +208,22 @@ def main():
         optimized = os.path.join(folder, "optimized.onnx")
         subprocess.run([sys.executable, "-c", OPTIMIZE, model, optimized], check=True, stderr=subprocess.DEVNULL)
         samples_file = os.path.join(folder, "samples.npy")
-        # The clocks of both run on while they are stopped.
-        seconds = 2 * turns * turn_s
+        # The clocks of all run on while they are stopped.
+        seconds = len(ORDERS[0]) * turns * turn_s
+        times = [model, data, str(THREADS), str(WARM_UP_S), str(seconds)]
         start = {
             "ours": lambda: Ours(worker, model, data, seconds, samples_file),
-            "python": lambda: Peer(model, data, seconds),
+            "python": lambda: Peer(PEER + TIMED, *times),
+            "alone": lambda: Peer(ALONE + TIMED, library, *times),
         }
-        found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]} | {"ratios": []}
+        found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]}
+        found["ratios"] = {"python": [], "alone": []}
         for number in range(rounds):
-            # Turning the order: neither is always the one that starts.
-            order = list(start) if number % 2 == 0 else list(reversed(start))
             sides = {}
-            for name in order:
+            for name in ORDERS[number % len(ORDERS)]:
                 sides[name] = start[name]()
                 sides[name].process.send_signal(signal.SIGSTOP)
-            turn = 0
-            while all(side.process.poll() is None for side in sides.values()) and turn < 2 * turns + 2:
-                side = sides[order[turn % 2]]
-                side.process.send_signal(signal.SIGCONT)
-                # The first turn of each is its warm-up.
-                time.sleep(WARM_UP_S if turn < 2 else turn_s)
-                side.process.send_signal(signal.SIGSTOP)
-                turn += 1
+            take_turns(list(sides.values()), turns, turn_s)
             for side in sides.values():
                 side.process.send_signal(signal.SIGCONT)
             medians = {}
@@ -159,8 +231,9 @@ def main():
                 medians[name] = turns_of(side.samples(), turn_s)
                 found[name]["first_s"].append(side.first)
                 found[name]["median_s"].append(statistics.median(medians[name]))
-            pairs = zip(medians["ours"], medians["python"])
-            found["ratios"].append(statistics.median(ours / peer for ours, peer in pairs))
+            for name, ratios in found["ratios"].items():
+                laps = zip(medians["ours"], medians[name])
+                ratios.append(statistics.median(ours / peer for ours, peer in laps))
             third = Ours(worker, optimized, data, seconds, samples_file)
             third.end()
             found["optimized"]["first_s"].append(third.first)
