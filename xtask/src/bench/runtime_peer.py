@@ -72,7 +72,7 @@ def function(index, *arguments, result=P):
     return ctypes.CFUNCTYPE(result, *arguments)(functions[index])
 get_error_message = function(2, P, result=ctypes.c_char_p)
 release_value = function(96, P, result=None)
-session_run = function(9, P, P, P, P, P, ctypes.c_size_t, P, ctypes.c_size_t, P)
+session_run = function(9, P, P, P, P, ctypes.c_size_t, P, ctypes.c_size_t, P)
 def check(status):
     if status:
         sys.exit(get_error_message(status).decode())
@@ -198,6 +198,28 @@ def take_turns(sides, turns, turn_s):
             side.process.send_signal(signal.SIGSTOP)
 
 
+def one_round(start, turns, turn_s, found):
+    """Starts all sides and lets them take turns. Returns the medians of their turns."""
+    sides = {}
+    try:
+        for name, begin in start.items():
+            sides[name] = begin()
+            sides[name].process.send_signal(signal.SIGSTOP)
+        take_turns(list(sides.values()), turns, turn_s)
+        medians = {}
+        for side in sides.values():
+            side.process.send_signal(signal.SIGCONT)
+        for name, side in sides.items():
+            medians[name] = turns_of(side.samples(), turn_s)
+            found[name]["first_s"].append(side.first)
+            found[name]["median_s"].append(statistics.median(medians[name]))
+        return medians
+    finally:
+        # One that is stopped would stay for ever.
+        for side in sides.values():
+            side.process.kill()
+
+
 def main():
     worker, library, model, batch, rounds, turns, turn_s = sys.argv[1:]
     batch, rounds, turns, turn_s = int(batch), int(rounds), int(turns), float(turn_s)
@@ -219,24 +241,13 @@ def main():
         found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]}
         found["ratios"] = {"python": [], "alone": []}
         for number in range(rounds):
-            sides = {}
-            for name in ORDERS[number % len(ORDERS)]:
-                sides[name] = start[name]()
-                sides[name].process.send_signal(signal.SIGSTOP)
-            take_turns(list(sides.values()), turns, turn_s)
-            for side in sides.values():
-                side.process.send_signal(signal.SIGCONT)
-            medians = {}
-            for name, side in sides.items():
-                medians[name] = turns_of(side.samples(), turn_s)
-                found[name]["first_s"].append(side.first)
-                found[name]["median_s"].append(statistics.median(medians[name]))
+            medians = one_round({name: start[name] for name in ORDERS[number % len(ORDERS)]}, turns, turn_s, found)
             for name, ratios in found["ratios"].items():
                 laps = zip(medians["ours"], medians[name])
                 ratios.append(statistics.median(ours / peer for ours, peer in laps))
-            third = Ours(worker, optimized, data, seconds, samples_file)
-            third.end()
-            found["optimized"]["first_s"].append(third.first)
+            fourth = Ours(worker, optimized, data, seconds, samples_file)
+            fourth.end()
+            found["optimized"]["first_s"].append(fourth.first)
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(json.dumps(found))
 
