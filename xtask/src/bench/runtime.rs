@@ -15,8 +15,8 @@ const SIZE: &str = "b32";
 /// Batches, each with the seconds of a turn, three to six runs, and the turns of each side in a round. Short turns: what else
 /// the machine does changes within seconds. Few of them: what differs most is one process from the next.
 const BATCHES: [(u32, &str, &str); 2] = [(1, "0.4", "8"), (8, "1.6", "4")];
-/// The medians differ by no more, either way: a side that is faster than that may not time the same thing. The library alone
-/// shows whether it does; Python's package is slower than that by what numpy does to a process (docs/benchmark.md).
+/// The medians differ by no more, either way: a side that is faster than that may not time the same thing. What is known of
+/// where Python's package differs is in docs/benchmark.md.
 const MOST_DIFFERENCE: f64 = 0.01;
 /// From the start of the process to its first result, at most so many times as long as Python takes.
 const MOST_FIRST: f64 = 0.75;
@@ -97,8 +97,8 @@ struct Estimate {
     high: f64,
 }
 
-/// Joins the ratios of rounds. Whoever starts first gets other memory and is slower by one to three percent, so the ratios of
-/// rounds have two humps, and their median is anywhere between. A round and the next, in which the other side
+/// Joins the ratios of rounds. Whoever starts first gets other memory and is slower, so rounds of the two orders differ, and a
+/// median of all may fall anywhere between. A round and the next, in which the other side
 /// starts first, are one pair, and the pairs' geometric mean is what is told, two standard errors to both sides.
 fn over_pairs(ratios: &[f64]) -> Estimate {
     let pairs: Vec<f64> =
