@@ -123,16 +123,10 @@ fn compile(command: &mut Command) {
 /// Returns the folder of the headers that the bindings of a flavour were made of.
 fn headers(flavour: Flavour) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // Only this machine's crates are sure to be there: those of other systems are never downloaded to build.
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--all-features",
-            "--format-version",
-            "1",
-            "--offline",
-            "--locked",
-            "--manifest-path",
-        ])
+        .args(["metadata", "--all-features", "--filter-platform", "host-tuple", "--format-version", "1"])
+        .args(["--offline", "--locked", "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .output()
         .unwrap();
