@@ -115,5 +115,16 @@ pub(crate) fn read(command: Cmd<'_>) -> Result<String> {
     String::from_utf8(stdout).with_context(|| format!("`{text}` printed something that is no UTF-8"))
 }
 
+/// Runs a program that says on stderr how far it is, and returns its stdout. It is called by its name, since its text may be long.
+pub(crate) fn read_from(name: &str, command: Cmd<'_>) -> Result<String> {
+    let output = as_from_a_shell(command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("{name} can't be started"))?;
+    ensure!(output.status.success(), "{name} failed ({}): what it said is above", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("{name} printed something that is no UTF-8"))
+}
+
 /// Variables to set for a command.
 pub(crate) type Variables = Vec<(String, OsString)>;

@@ -117,7 +117,8 @@ class Peer:
         started = time.perf_counter()
         command = [sys.executable, "-c", program, *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline() == "first\n"
+        if self.process.stdout.readline() != "first\n":
+            sys.exit("a program that is timed ended before its first result; what it said is above")
         self.first = time.perf_counter() - started
 
     def samples(self):
@@ -147,7 +148,10 @@ class Ours:
         self.first = time.perf_counter() - started
 
     def event(self):
-        event = json.loads(self.process.stdout.readline())["event"]
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("the worker ended before it was done")
+        event = json.loads(line)["event"]
         if "error" in event:
             sys.exit(f"the worker says: {event['error']}")
         return event
