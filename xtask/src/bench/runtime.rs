@@ -20,6 +20,8 @@ const BATCHES: [(u32, &str, &str); 2] = [(1, "0.4", "8"), (8, "1.6", "4")];
 const MOST_DIFFERENCE: f64 = 0.01;
 /// Rounds of one `--repeat`.
 const ROUNDS: usize = 8;
+/// More takes hours, and isn't proposed.
+const MOST_REPEAT: f64 = 24.0;
 /// From the start of the process to its first result, at most so many times as long as Python takes.
 const MOST_FIRST: f64 = 0.75;
 
@@ -85,7 +87,12 @@ pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
                 Verdict::Missed => misses.push(what),
                 Verdict::Unclear { times } => {
                     let repeat = (options.repeat as f64 * times).ceil();
-                    unclear.push(format!("{what} (--repeat {repeat} may)"));
+                    let hint = if repeat <= MOST_REPEAT {
+                        format!("--repeat {repeat} may")
+                    } else {
+                        "too near to the bound for this machine".into()
+                    };
+                    unclear.push(format!("{what} ({hint})"));
                 }
             }
         }
