@@ -35,7 +35,7 @@
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
 //! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`atomic_file`], [`digest_cache`], [`direct_file`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | effects | [`files`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | workers | `src/bin/backend` | one inference library each; talk to the rest by [`worker::protocol`] only |
@@ -43,7 +43,7 @@
 //! The core does not touch the disk, with these exceptions, each of which is told its path:
 //!
 //! * [`onnx`] reads models through memory maps, since a copy of the weights would not fit, and writes lowered ones
-//!   piece by piece through [`atomic_file`] (`onnx/mapped_file.rs`, `onnx/write.rs`). To check where external data lies, it
+//!   piece by piece through [`files::atomic_file`] (`onnx/mapped_file.rs`, `onnx/write.rs`). To check where external data lies, it
 //!   resolves links. [`synth`] writes its graphs through it.
 //! * [`digest`] has `of_file`, which reads a file through.
 //! * [`plan`] has `PlanHeader::read`, which reads the first bytes of a plan.
@@ -51,7 +51,7 @@
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
 //! Clocks: [`ops::bench`] times first results, [`ops::build`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
-//! time limits; [`digest_cache`] compares file times with now. No time gets into a key, an id, `contents.json` or a
+//! time limits; [`files`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
 //! Environment: workers read their `NIMCTL_…_LIB`, and pip and the HTTP client read what such programs read (proxies,
@@ -83,9 +83,9 @@
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
 //! | `<store>/nimctl/last/<model>/<graph>/<job>.json` | `nimctl.build-key/1` | [`worklist::BuildKeyDocument`] | both |
-//! | `<data>/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`digest_cache`] | both |
+//! | `<data>/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`files`] | both |
 //! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
-//! | `<store>/lock`, `<store>/tmp/` | – | [`store`] | both |
+//! | `<store>/lock`, `<store>/tmp/` | – | [`store`], [`files`] | both |
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
@@ -97,7 +97,7 @@
 //!
 //! `--output json` prints one object whose `schema` is `nimctl.<what>/1`; those views belong to `src/bin/nimctl/commands`.
 //!
-//! A file of ours is written beside its place, synced, and renamed ([`atomic_file`]): a reader, or a kill at any instant,
+//! A file of ours is written beside its place, synced, and renamed ([`files::atomic_file`]): a reader, or a kill at any instant,
 //! sees the old file or the new one.
 //!
 //! # Absent on purpose
@@ -111,16 +111,14 @@
 //! * **Floats in identities.** [`canonical`] refuses them.
 //! * **Publishing, signatures.** They come later.
 
-pub mod atomic_file;
 pub mod benchmark;
 pub mod canonical;
 pub mod compute_capability;
 pub mod device;
 pub mod digest;
-pub mod digest_cache;
-pub mod direct_file;
 pub mod error_kind;
 pub mod execution;
+pub mod files;
 pub mod gpu;
 pub mod machine;
 pub mod manifest;

@@ -33,7 +33,7 @@ const MOST_BYTES_TO_LOWER: usize = 4096;
 /// A folder with an external file of 64 bytes; `TMPDIR` says where.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = tempfile::Builder::new().prefix("nimctl-fuzz-").tempdir().expect("a writable TMPDIR").keep();
-    nimctl::atomic_file::write(&folder.join("w.bin"), &[0x3c; 64]).expect("a writable TMPDIR");
+    nimctl::files::atomic_file::write(&folder.join("w.bin"), &[0x3c; 64]).expect("a writable TMPDIR");
     folder
 });
 

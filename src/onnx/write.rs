@@ -18,7 +18,7 @@ use super::error::OnnxError;
 use super::external_data;
 use super::parallel;
 use super::proto::{GraphProto, ModelProto, TensorProto};
-use crate::atomic_file;
+use crate::files::atomic_file;
 
 /// A model file stays below this size unless asked otherwise; protobuf's own limit is 2 GiB.
 pub const DEFAULT_INLINE_LIMIT_BYTES: u64 = 1_800_000_000;

@@ -9,10 +9,10 @@ use reqwest::{Url, blocking::Client, redirect};
 use sha2::Digest as _;
 
 use super::{HttpsSource, SourceError};
-use crate::atomic_file;
 use crate::digest::Sha256;
-use crate::digest_cache::digest_of_file;
-use crate::toolchain::{PlaceLock, Places, Stage, Watch, remove_leftovers, work_folder};
+use crate::files::atomic_file;
+use crate::files::digest_cache::digest_of_file;
+use crate::toolchain::{Places, Stage, Watch, lock_place, remove_leftovers, work_folder};
 
 const CHUNK_BYTES: usize = 256 * 1024;
 const POLL: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ pub fn fetch_https(
         return Ok(path);
     }
     let topic = source.sha256.to_hex();
-    let _lock = PlaceLock::take(folder.join(format!(".lock-{topic}")), &name, watch)?;
+    let _lock = lock_place(folder.join(format!(".lock-{topic}")), &name, watch)?;
     if is_there() {
         return Ok(path);
     }

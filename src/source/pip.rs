@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{PipSource, SourceError};
 use crate::toolchain::{
-    Pip, PlaceLock, Places, Requirement, ToolchainError, UnpackCount, Watch, Wheel, download, is_plain,
+    Pip, Places, Requirement, ToolchainError, UnpackCount, Watch, Wheel, download, is_plain, lock_place,
     remove_leftovers, work_folder,
 };
 
@@ -37,7 +37,7 @@ pub fn fetch_pip(
     }
     let requirement = Requirement { package, version, sha256: *sha256, size_bytes: None, tags: None };
     let what = requirement.what();
-    let _lock = PlaceLock::take(parent.join(format!(".lock-{}", sha256.to_hex())), &what, watch)?;
+    let _lock = lock_place(parent.join(format!(".lock-{}", sha256.to_hex())), &what, watch)?;
     if path.is_file() {
         return Ok(path);
     }

@@ -24,9 +24,10 @@ pub use error::StoreError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
 use crate::digest::{Sha256, both_of_chunks};
-use crate::direct_file;
+use crate::files::atomic_file;
+use crate::files::direct_file;
+use crate::files::file_lock::FileLock;
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
@@ -42,7 +43,7 @@ pub struct Store {
 /// The right to write; given up when dropped or when the process ends.
 #[derive(Debug)]
 pub struct WriteLock {
-    _file: std::fs::File,
+    _lock: FileLock,
 }
 
 impl Store {
@@ -79,31 +80,14 @@ impl Store {
         waiting: impl FnOnce(),
         cancelled: &dyn Fn() -> bool,
     ) -> Result<WriteLock, StoreError> {
-        let path = self.root.join("lock");
-        let file = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|source| self.unwritable(source))?
-            .into_parts()
-            .0;
         let mut waiting = Some(waiting);
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    if let Some(waiting) = waiting.take() {
-                        waiting();
-                    }
-                    if cancelled() {
-                        return Err(StoreError::Cancelled);
-                    }
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                }
-                Err(std::fs::TryLockError::Error(source)) => return Err(self.unwritable(source)),
+        let lock = FileLock::take(&self.root.join("lock"), || {
+            if let Some(waiting) = waiting.take() {
+                waiting();
             }
-        }
+            !cancelled()
+        });
+        let lock = lock.map_err(|source| self.unwritable(source))?.ok_or(StoreError::Cancelled)?;
         let tmp = self.root.join("tmp");
         for entry in fs_err::read_dir(&tmp).map_err(|source| self.unwritable(source))? {
             let path = entry.map_err(|source| self.unwritable(source))?.path();
@@ -111,7 +95,7 @@ impl Store {
                 if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
             removed.map_err(|source| self.unwritable(source))?;
         }
-        Ok(WriteLock { _file: file })
+        Ok(WriteLock { _lock: lock })
     }
 
     /// Makes a folder for files in the making, on the blobs' file system; removed when dropped.
@@ -159,7 +143,7 @@ impl Store {
             fs_err::remove_file(file).map_err(io_error)?;
         } else {
             fs_err::rename(file, &blob).map_err(io_error)?;
-            sync_folder(&self.root.join("blobs/sha256")).map_err(io_error)?;
+            atomic_file::sync_folder(&self.root.join("blobs/sha256")).map_err(io_error)?;
         }
         Ok(OutputFile { path: path_in_profile.into(), sha256, blake3, size_bytes })
     }
@@ -409,10 +393,6 @@ impl Store {
     fn unwritable(&self, source: io::Error) -> StoreError {
         StoreError::Unwritable { root: self.root.clone(), source }
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    fs_err::File::open(folder)?.sync_all()
 }
 
 /// Where a profile came from on this machine. Not in its passport: it says nothing about the profile elsewhere.

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Store, StoreError};
-use crate::atomic_file;
 use crate::digest::Sha256;
+use crate::files::atomic_file;
 use crate::profile::ProfileId;
 use crate::worklist::OutputFile;
 

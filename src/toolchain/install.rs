@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::Pin;
 use super::wheel::{Expected, UnpackCount};
-use super::{LibraryFile, Pip, PlaceLock, Places, Requirement, Tool, ToolchainError, Watch, Wheel};
+use super::{LibraryFile, Pip, Places, Requirement, Tool, ToolchainError, Watch, Wheel, lock_place};
 use super::{download, remove_leftovers, work_folder};
-use crate::atomic_file;
 use crate::digest::Sha256;
+use crate::files::atomic_file;
 
 /// The record that an install carries.
 pub(crate) const RECORD_NAME: &str = "installed.json";
@@ -111,7 +111,7 @@ pub fn install(
         return Ok(installed(files, InstallOutcome::AlreadyInstalled));
     }
     let lock_path = places.toolchains().join(format!(".lock-{tool}"));
-    let _lock = PlaceLock::take(lock_path, tool.name(), watch)?;
+    let _lock = lock_place(lock_path, tool.name(), watch)?;
     // Whoever had the lock may have done it.
     let outcome = match look(tool, &pin, &folder) {
         Found::Whole(files) => return Ok(installed(files, InstallOutcome::AlreadyInstalled)),

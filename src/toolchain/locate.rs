@@ -10,7 +10,7 @@ use super::install::{Found, look};
 use super::tool::Library;
 use super::{Places, Tool, ToolchainError};
 use crate::digest::Sha256;
-use crate::digest_cache::digest_of_file;
+use crate::files::digest_cache::digest_of_file;
 
 /// The files of a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]

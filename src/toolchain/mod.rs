@@ -50,6 +50,6 @@ pub use tool::{Tool, UnknownTool};
 
 pub(crate) use lock::is_plain;
 pub(crate) use pip::{Requirement, download};
-pub(crate) use place_lock::PlaceLock;
+pub(crate) use place_lock::lock_place;
 pub(crate) use wheel::{UnpackCount, Wheel};
 pub(crate) use work_folder::{remove_leftovers, work_folder};

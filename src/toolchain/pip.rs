@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::child_process::{self, Ended};
 use super::places::largest_file_bytes;
 use super::{LockedWheel, Stage, ToolchainError, Watch};
-use crate::atomic_file;
 use crate::digest::Sha256;
+use crate::files::atomic_file;
 
 /// Starts pip without the current folder on Python's module path, where `-m pip` would put it: a `pip.py` that lies
 /// where nimctl is run must not be what runs.

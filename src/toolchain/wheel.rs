@@ -6,8 +6,8 @@ use std::path::Path;
 use sha2::Digest as _;
 
 use super::{Stage, ToolchainError, Watch};
-use crate::atomic_file;
 use crate::digest::Sha256;
+use crate::files::atomic_file;
 
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Progress is told once in so many bytes: inflating gives much smaller pieces than are asked for.

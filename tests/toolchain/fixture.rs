@@ -90,7 +90,7 @@ pub(crate) fn file_name(path: &Path) -> &str {
 }
 
 pub(crate) fn put(path: &Path, bytes: &[u8]) {
-    nimctl::atomic_file::write(path, bytes).unwrap();
+    nimctl::files::atomic_file::write(path, bytes).unwrap();
 }
 
 pub(crate) fn lock(wheel: Sha256, library: Sha256, library_bytes: usize, wheel_bytes: usize) -> Lock {

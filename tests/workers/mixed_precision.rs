@@ -130,7 +130,7 @@ fn write_failing(path: &Path) {
         graph: Some(builder.graph),
         ..ModelProto::default()
     };
-    nimctl::atomic_file::write(path, &model.encode_to_vec()).unwrap();
+    nimctl::files::atomic_file::write(path, &model.encode_to_vec()).unwrap();
 }
 
 struct Case {

@@ -42,9 +42,9 @@ fn check_bytes(bytes: &[u8], expected: &str) {
     let folder = tempfile::tempdir().unwrap();
     let outside = tempfile::NamedTempFile::new().unwrap();
     std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
-    crate::atomic_file::write(&folder.path().join("w.bin"), &[0; 10]).unwrap();
+    crate::files::atomic_file::write(&folder.path().join("w.bin"), &[0; 10]).unwrap();
     let path = folder.path().join("m.onnx");
-    crate::atomic_file::write(&path, bytes).unwrap();
+    crate::files::atomic_file::write(&path, bytes).unwrap();
     let error = OnnxFile::open(&path).unwrap_err();
     assert_eq!(error.to_string().replace(folder.path().to_str().unwrap(), "{folder}"), expected);
     assert_eq!(error.kind(), ErrorKind::Input);

@@ -76,7 +76,7 @@ fn lowered(graph: GraphProto, options: &LoweringOptions) -> (GraphProto, Lowerin
     let model = model(graph);
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("in.onnx"), folder.path().join("out.onnx"));
-    crate::atomic_file::write(&from, &model.encode_to_vec()).unwrap();
+    crate::files::atomic_file::write(&from, &model.encode_to_vec()).unwrap();
     let lowered = lower(&OnnxFile::open(&from).unwrap(), options, &to).unwrap();
     let file = OnnxFile::open(&to).unwrap();
     assert_eq!(lowered.report, report(&OnnxFile::open(&from).unwrap(), options).unwrap());
@@ -420,7 +420,7 @@ fn emulation_keeps_fp32_and_rounds_after_each_node() {
     let model = model(graph(nodes, vec![weight("w", &[1.0 + 1.0 / 4096.0])]));
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("in.onnx"), folder.path().join("out.onnx"));
-    crate::atomic_file::write(&from, &model.encode_to_vec()).unwrap();
+    crate::files::atomic_file::write(&from, &model.encode_to_vec()).unwrap();
     emulate(&OnnxFile::open(&from).unwrap(), &options(), &to).unwrap();
     let file = OnnxFile::open(&to).unwrap();
     let expected = [

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{BuildError, BuildOptions};
 use crate::compute_capability::ComputeCapability;
-use crate::digest_cache::digest_of_file;
+use crate::files::digest_cache::digest_of_file;
 use crate::gpu;
 use crate::profile::{Backend, ProfileSpec, Target, ToolIdentity, capability_tag};
 use crate::recipe::Recipe;

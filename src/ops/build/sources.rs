@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{BuildError, BuildEvent, BuildOptions};
-use crate::digest_cache::digest_of_file;
 use crate::error_kind::ErrorKind;
+use crate::files::digest_cache::digest_of_file;
 use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile};
 use crate::ops::synth;
 use crate::recipe::{Recipe, RecipeGraph};

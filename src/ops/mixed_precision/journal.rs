@@ -78,7 +78,7 @@ mod tests {
         journal.add(&names(&["a", "b"]), 0.1 + 0.2).unwrap();
         journal.add(&names(&[]), -1.0).unwrap();
         let whole = fs_err::read(&path).unwrap();
-        crate::atomic_file::write(&path, &whole[..whole.len() - 3]).unwrap();
+        crate::files::atomic_file::write(&path, &whole[..whole.len() - 3]).unwrap();
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.get(&names(&["a", "b"])), Some(0.1 + 0.2));
         assert_eq!(journal.get(&[]), None);

@@ -9,8 +9,8 @@ pub mod archive;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file;
 use crate::error_kind::ErrorKind;
+use crate::files::atomic_file;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// The whole header is padded to a multiple of this, so that the data is aligned when mapped.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use nimctl::atomic_file;
 use nimctl::error_kind::ErrorKind;
+use nimctl::files::atomic_file;
 
 use crate::cli::Arguments;
 use crate::exit::{Failure, done};

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nimctl::atomic_file;
 use nimctl::error_kind::ErrorKind;
+use nimctl::files::atomic_file;
 use nimctl::manifest::{self, Changed, FileChange, Finding, Form, ManifestDiff, ManifestDocument, Severity};
 use nimctl::ops::import_manifest::import_manifest;
 use nimctl::ops::read_manifest::read_manifest;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use nimctl::atomic_file;
 use nimctl::error_kind::ErrorKind;
+use nimctl::files::atomic_file;
 use nimctl::ops::report::{Collected, of_recipe, of_release};
 use nimctl::release::{Notes, notes};
 use nimctl::report::Report;

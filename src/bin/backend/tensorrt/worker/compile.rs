@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use nimctl::compute_capability::ComputeCapability;
-use nimctl::direct_file;
+use nimctl::files::direct_file;
 use nimctl::worker::protocol::{
     BuildRequest, BuildResult, ErrorCode, FileKind, Inspection, Problem, TensorDescription,
 };

@@ -12,7 +12,7 @@ mod just_in_time {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use nimctl::atomic_file;
+    use nimctl::files::atomic_file;
     use nimctl::worker::protocol::{Execution, Problem, RuntimeCacheUse};
     use trtx::{
         CudaEngine, CudaGraphStrategy, DynamicShapesKernelSpecializationStrategy, ExecutionContext,

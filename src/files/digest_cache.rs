@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
 use crate::digest::Sha256;
+use crate::files::atomic_file;
 
 const SCHEMA: &str = "nimctl.digest-cache/1";
 /// A file changed so recently may change again within the file system's clock tick, and look the same.

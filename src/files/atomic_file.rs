@@ -43,7 +43,11 @@ pub fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Syncs a folder, so that the names of what was put into it last.
+///
+/// # Errors
+/// I/O errors, with the path.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     fs_err::File::open(folder)?.sync_all()
 }
