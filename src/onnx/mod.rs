@@ -1,9 +1,13 @@
 //! Reads, writes and lowers ONNX graphs.
 //!
-//! [`OnnxFile`] maps a model and checks its external data; [`Summary`] says what is in it; [`write_model`] writes one whose weights are produced on
-//! demand; [`lower()`](lower::lower) turns an FP32 graph into an FP16 or BF16 one. Weights are never in memory as a
-//! whole: they are read in place from the mapping, and written in pieces.
+//! [`OnnxFile`] maps a model and checks its external data; [`Summary`] says what is in it; [`write_model`] writes one
+//! whose weights are produced on demand. Weights are never in memory as a whole: they are read in place from the mapping,
+//! and written in pieces.
+//!
+//! What changes graphs stands on two floors: [`analysis`] finds what follows from a graph by itself, and
+//! [`lower()`](lower::lower), on top of it, turns an FP32 graph into an FP16 or BF16 one.
 
+pub mod analysis;
 mod by_reference;
 mod density;
 mod element_type;
@@ -22,7 +26,6 @@ mod tensor_bytes;
 mod tensor_info;
 mod tensor_size;
 mod visit;
-mod wiring;
 mod write;
 
 pub use element_type::ElementType;

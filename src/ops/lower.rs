@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 
 use crate::error_kind::ErrorKind;
-use crate::onnx::{Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, lower};
+use crate::onnx::{
+    Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, analysis, lower,
+};
 
 /// What to lower, as a user says it.
 #[derive(Clone, Debug)]
@@ -151,12 +153,12 @@ struct Exact {
 
 fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
     let LowerOptions { precision, keep_ops, keep_nodes: patterns, lower_ops, target, emulate, io } = options;
-    let nodes = lower::nodes(file);
+    let nodes = analysis::nodes(file.graph());
     let mut unmatched = Vec::new();
     let mut keep_nodes = Vec::new();
     for pattern in patterns {
         let before = keep_nodes.len();
-        let names = nodes.iter().map(|node| lower::label(node));
+        let names = nodes.iter().map(|node| analysis::label(node));
         keep_nodes.extend(names.filter(|name| pattern.whole.is_match(name)));
         if keep_nodes.len() == before {
             unmatched.push(Unmatched::Pattern(pattern.text.clone()));

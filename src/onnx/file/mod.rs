@@ -8,6 +8,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::digest::Sha256;
+use crate::onnx::analysis::wiring;
+use crate::onnx::density;
 use crate::onnx::error::OnnxError;
 use crate::onnx::external_data::{ExternalFiles, is_external};
 use crate::onnx::graph_digest::{FileDigest, GraphDigest};
@@ -18,7 +20,6 @@ use crate::onnx::summary::ExternalFile;
 use crate::onnx::tensor_bytes::inline_bytes;
 use crate::onnx::tensor_info::TensorInfo;
 use crate::onnx::visit::visit_tensors;
-use crate::onnx::{density, wiring};
 
 /// An open model. Weights stay in the mapped files until they are asked for.
 #[derive(Debug)]

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::convert::Losses;
-use super::plan::Decision;
-use super::scope::{Body, Node, Values};
+use super::decide::{Body, Decision, Node};
 use super::{Io, LoweringOptions};
-use crate::onnx::ElementType;
 use crate::onnx::proto::TensorProto;
+use crate::onnx::{ElementType, analysis};
 
 /// The two forms that a value of the original graph can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +26,14 @@ pub(super) enum Produced {
     Either,
 }
 
-/// One value of the original graph. All but name, type and losses is for FP32 values alone.
+/// One value of the original graph.
+pub(super) type Value = analysis::Value<Forms>;
+/// All values of the original graph.
+pub(super) type Values = analysis::Values<Forms>;
+
+/// What is noted of a value; all of it is for FP32 values alone.
 #[derive(Debug)]
-pub(super) struct Value {
-    pub(super) name: String,
-    pub(super) element_type: Option<ElementType>,
+pub(super) struct Forms {
     /// What a constant would lose.
     pub(super) losses: Losses,
     pub(super) produced: Produced,
@@ -40,6 +42,20 @@ pub(super) struct Value {
     /// The form that the world outside the graph sees under the value's own name.
     interface: Option<Form>,
     other_name: String,
+}
+
+impl Default for Forms {
+    fn default() -> Self {
+        Self {
+            losses: Losses::default(),
+            // Of what nothing in the graph says otherwise: sparse weights.
+            produced: Produced::In(Form::Full),
+            wants_full: false,
+            wants_low: false,
+            interface: None,
+            other_name: String::new(),
+        }
+    }
 }
 
 impl Form {
@@ -57,47 +73,32 @@ impl Form {
 }
 
 impl Value {
-    /// Makes a value of which only name and type are known.
-    pub(super) fn new(name: &str, element_type: Option<ElementType>) -> Self {
-        Self {
-            name: name.into(),
-            element_type,
-            losses: Losses::default(),
-            // Of what nothing in the graph says otherwise: sparse weights.
-            produced: Produced::In(Form::Full),
-            wants_full: false,
-            wants_low: false,
-            interface: None,
-            other_name: String::new(),
-        }
-    }
-
     /// Returns the form that has the value's own name.
     pub(super) fn carried(&self) -> Form {
-        match (self.interface, self.produced) {
+        match (self.note.interface, self.note.produced) {
             (Some(form), _) | (None, Produced::In(form)) => form,
-            (None, Produced::Either) if self.wants_low => Form::Low,
+            (None, Produced::Either) if self.note.wants_low => Form::Low,
             (None, Produced::Either) => Form::Full,
         }
     }
 
     /// Returns the name under which the value has this form.
     pub(super) fn name_of(&self, form: Form) -> &str {
-        if form == self.carried() { &self.name } else { &self.other_name }
+        if form == self.carried() { &self.name } else { &self.note.other_name }
     }
 
     /// Returns whether somebody reads the value in this form.
     pub(super) fn wants(&self, form: Form) -> bool {
         match form {
-            Form::Full => self.wants_full,
-            Form::Low => self.wants_low,
+            Form::Full => self.note.wants_full,
+            Form::Low => self.note.wants_low,
         }
     }
 
     fn want(&mut self, form: Form) {
         match form {
-            Form::Full => self.wants_full = true,
-            Form::Low => self.wants_low = true,
+            Form::Full => self.note.wants_full = true,
+            Form::Low => self.note.wants_low = true,
         }
     }
 }
@@ -132,7 +133,7 @@ pub(super) fn find_forms(
     let low = options.precision.as_str();
     for value in values.iter_mut().filter(|value| value.element_type == Some(ElementType::Float)) {
         let suffix = if value.carried() == Form::Full { low } else { "fp32" };
-        value.other_name = free.take(&format!("{}_{suffix}", value.name));
+        value.note.other_name = free.take(&format!("{}_{suffix}", value.name));
     }
     free
 }
@@ -143,18 +144,18 @@ fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], borde
         for (index, output) in node.proto.output.iter().enumerate() {
             let produced = produced(values, *scope, node, index);
             if let Some(value) = values.own_float_mut(*scope, output) {
-                value.produced = produced;
+                value.note.produced = produced;
             }
         }
     }
     for tensor in tensors {
         if let Some(value) = values.own_float_mut(*scope, tensor.name()) {
-            value.produced = Produced::Either;
+            value.note.produced = Produced::Either;
         }
     }
     for output in &graph.output {
         if let Some(value) = values.own_float_mut(*scope, output.name()) {
-            value.interface = Some(border);
+            value.note.interface = Some(border);
         }
         if let Some(value) = values.float_mut(*scope, output.name()) {
             value.want(border);
@@ -165,8 +166,8 @@ fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], borde
         let has_default = is_top && tensors.iter().any(|tensor| tensor.name() == input.name());
         let form = if has_default { Form::Full } else { border };
         if let Some(value) = values.own_float_mut(*scope, input.name()) {
-            value.produced = Produced::In(form);
-            value.interface = Some(form);
+            value.note.produced = Produced::In(form);
+            value.note.interface = Some(form);
         }
     }
     for node in nodes {
@@ -175,7 +176,7 @@ fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], borde
                 value.want(input_form(node, index));
             }
         }
-        let border = Form::low_if(node.decision == Decision::Lower);
+        let border = Form::low_if(node.note.decision == Decision::Lower);
         for body in &node.bodies {
             let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
             find_in(values, body, &tensors, border, false);
@@ -185,7 +186,7 @@ fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], borde
 
 /// Returns the form in which a node reads an input, if that is an FP32 value.
 pub(super) fn input_form(node: &Node<'_>, index: usize) -> Form {
-    Form::low_if(node.low_inputs.get(index).copied().unwrap_or_default())
+    Form::low_if(node.note.low_inputs.get(index).copied().unwrap_or_default())
 }
 
 /// Returns whether a node turns another type into FP32, so that it can as well turn it into a lower precision.
@@ -197,10 +198,10 @@ pub(super) fn is_cast_from_other_type(values: &Values, scope: usize, node: &Node
 }
 
 fn produced(values: &Values, scope: usize, node: &Node<'_>, index: usize) -> Produced {
-    if node.decision == Decision::Lower && is_cast_from_other_type(values, scope, node) {
+    if node.note.decision == Decision::Lower && is_cast_from_other_type(values, scope, node) {
         return Produced::Either;
     }
-    Produced::In(Form::low_if(node.low_outputs.get(index).copied().unwrap_or_default()))
+    Produced::In(Form::low_if(node.note.low_outputs.get(index).copied().unwrap_or_default()))
 }
 
 /// Adds the names that nodes mention and that are no values: broken graphs have them.

@@ -1,27 +1,22 @@
 //! Lowers an FP32 graph to FP16 or BF16.
 //!
 //! Strongly typed compilers compute in the precision that the graph says, so the graph is where precision is
-//! decided. The steps, a module each: `constants` makes all constants initializers; `scope` and `infer` find the type
-//! of every value, by the operators' definitions in `signature`; `plan` decides which nodes are lowered, by those and by
-//! what `policy` knows of operators; `forms` finds where the precisions meet; `rewrite` renames, casts and changes types;
-//! `convert` rounds the weights while they are written.
+//! decided. [`analysis`](super::analysis) says what is known of every value and node. Then, a module each: `decide`
+//! decides which nodes are lowered, by that and by what `policy` knows of operators; `forms` finds where the precisions
+//! meet; `rewrite` renames, casts and changes types; `convert` rounds the weights while they are written.
 //!
 //! Lowered and kept parts meet at Cast nodes and nowhere else. Names of inputs and outputs never change. Subgraphs of
 //! If, Loop and Scan are lowered as the graph around them; local functions are left as they are.
 
-mod constants;
 mod convert;
+mod decide;
 mod emulate;
 mod forms;
-mod infer;
 mod observe;
 mod options;
-mod plan;
 mod policy;
 mod report;
 mod rewrite;
-mod scope;
-mod signature;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -33,22 +28,20 @@ pub use observe::{MAGNITUDES, ObservedValue, observe};
 pub use options::{Io, LoweringOptions};
 pub use policy::{Fp32Inside, fp32_inside, kept_by_target};
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
-pub use scope::label;
 
-use self::constants::{payload, take_constants};
 use self::convert::{Losses, RELEASE_BYTES, write_rounded};
+use self::decide::{Body, Decision, decide, unmatched_keeps};
 use self::emulate::Rounding;
-use self::forms::{Form, FreeNames, Produced, find_forms};
-use self::plan::{Decision, decide, for_each_node, unmatched_keeps};
+use self::forms::{Form, FreeNames, Produced, Values, find_forms};
 use self::rewrite::{Rewrite, fill_of, wanted_forms, without_initializers};
-use self::scope::{Body, Values};
+use super::analysis::take_constants;
 use super::element_type::ElementType;
 use super::error::OnnxError;
 use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::parallel;
 use super::precision::Precision;
-use super::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
 use super::visit::change_tensors;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
@@ -93,8 +86,8 @@ pub fn emulate(file: &OnnxFile, options: &LoweringOptions, destination: &Path) -
 /// As [`lower`], but for the destination.
 pub fn report(file: &OnnxFile, options: &LoweringOptions) -> Result<LoweringReport, OnnxError> {
     let source = Source::of(file, options.precision);
-    let plan = Plan::new(file, &source, options)?;
-    let lowered = plan.finish(options, Rounding::Real)?;
+    let decided = Decided::new(file, &source, options)?;
+    let lowered = decided.finish(options, Rounding::Real)?;
     parallel::for_each(&lowered.initializers, |one| {
         (one.produce)(&mut io::sink()).map_err(OnnxError::io("read", file.path()))
     })?;
@@ -118,16 +111,16 @@ pub struct LoweredNode {
 /// As [`lower`], but for the destination.
 pub fn lowered_nodes(file: &OnnxFile, options: &LoweringOptions) -> Result<Vec<LoweredNode>, OnnxError> {
     let source = Source::of(file, options.precision);
-    let plan = Plan::new(file, &source, options)?;
+    let decided = Decided::new(file, &source, options)?;
     let mut sizes = std::collections::BTreeMap::new();
-    for tensor in plan.tensors.iter().filter(|tensor| tensor.data_type() == ElementType::Float.to_onnx()) {
+    for tensor in decided.tensors.iter().filter(|tensor| tensor.data_type() == ElementType::Float.to_onnx()) {
         sizes.insert(tensor.name(), tensor_size_bytes(file.path(), tensor)?);
     }
     let mut nodes: Vec<LoweredNode> = Vec::new();
     let mut names = BTreeSet::new();
-    for_each_node(&plan.body, &mut |node| {
-        if node.decision == Decision::Lower && names.insert(node.label()) {
-            let low = node.proto.input.iter().zip(&node.low_inputs).filter(|(_, low)| **low);
+    decided.body.for_each_node(&mut |node| {
+        if node.note.decision == Decision::Lower && names.insert(node.label()) {
+            let low = node.proto.input.iter().zip(&node.note.low_inputs).filter(|(_, low)| **low);
             nodes.push(LoweredNode {
                 node: node.label().into(),
                 op_type: node.proto.op_type().into(),
@@ -145,23 +138,10 @@ fn write(
     destination: &Path,
 ) -> Result<Lowered, OnnxError> {
     let source = Source::of(file, options.precision);
-    let plan = Plan::new(file, &source, options)?;
-    let LoweredModel { model, initializers, report, errors } = plan.finish(options, rounding)?;
+    let decided = Decided::new(file, &source, options)?;
+    let LoweredModel { model, initializers, report, errors } = decided.finish(options, rounding)?;
     let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
     Ok(Lowered { files, report: report.with_errors(&errors) })
-}
-
-/// Returns all nodes of a model's graph, those of its subgraphs behind their own.
-pub fn nodes(file: &OnnxFile) -> Vec<&NodeProto> {
-    fn add<'a>(graph: &'a GraphProto, nodes: &mut Vec<&'a NodeProto>) {
-        for node in &graph.node {
-            nodes.push(node);
-            scope::bodies(node).for_each(|body| add(body, nodes));
-        }
-    }
-    let mut nodes = Vec::new();
-    add(file.graph(), &mut nodes);
-    nodes
 }
 
 /// A graph without its weights, and those of its constants that are weights now.
@@ -179,7 +159,7 @@ impl Source {
 }
 
 /// What is known and decided of a graph.
-struct Plan<'g> {
+struct Decided<'g> {
     file: &'g OnnxFile,
     tensors: Vec<&'g TensorProto>,
     values: Values,
@@ -198,7 +178,7 @@ struct LoweredModel<'a> {
 /// The bits of the largest rounding error of a weight, once it was produced.
 type LargestError = Arc<AtomicU32>;
 
-impl<'g> Plan<'g> {
+impl<'g> Decided<'g> {
     fn new(file: &'g OnnxFile, source: &'g Source, options: &LoweringOptions) -> Result<Self, OnnxError> {
         check_opset(file, options.precision)?;
         let tensors: Vec<&TensorProto> = file.graph().initializer.iter().chain(&source.constants).collect();
@@ -261,7 +241,7 @@ impl<'g> Plan<'g> {
                 .float(body.scope, tensor.name())
                 .filter(|_| tensor.data_type() == ElementType::Float.to_onnx());
             let (full, low) = match value {
-                Some(value) if value.produced == Produced::Either => wanted_forms(value),
+                Some(value) if value.note.produced == Produced::Either => wanted_forms(value),
                 _ => (true, false),
             };
             let name = |form| value.map_or(tensor.name(), |value| value.name_of(form));
@@ -282,7 +262,7 @@ impl<'g> Plan<'g> {
                     size_bytes,
                 ));
                 errors.push((tensor.name().to_owned(), error));
-                report.values_vanished += value.map_or(0, |value| value.losses.vanishing);
+                report.values_vanished += value.map_or(0, |value| value.note.losses.vanishing);
                 report.weights_after_bytes += lowered_bytes;
                 report.tensors_lowered += 1;
             }
@@ -329,7 +309,7 @@ fn find_losses(
         if let (Some(losses), Some(value)) =
             (losses.into_inner(), values.own_float_mut(body.scope, tensor.name()))
         {
-            value.losses = losses;
+            value.note.losses = losses;
         }
     }
     for node in &body.nodes {
@@ -337,7 +317,7 @@ fn find_losses(
             && let (Some(fill), Some(output)) = (fill_of(file, node.proto), node.proto.output.first())
             && let Some(value) = values.own_float_mut(body.scope, output)
         {
-            value.losses = convert::losses(&fill.to_le_bytes(), precision, &|_| {});
+            value.note.losses = convert::losses(&fill.to_le_bytes(), precision, &|_| {});
         }
         for body in &node.bodies {
             let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
@@ -347,9 +327,14 @@ fn find_losses(
     Ok(())
 }
 
+/// Returns the payload of a tensor, with its error as one of a writer.
+fn payload(file: &OnnxFile, tensor: &TensorProto) -> io::Result<bytes::Bytes> {
+    file.tensor_bytes(tensor).map_err(io::Error::other)
+}
+
 fn report_nodes(report: &mut LoweringReport, body: &Body<'_>) {
     let mut clipped = std::collections::BTreeMap::new();
-    for_each_node(body, &mut |node| match &node.decision {
+    body.for_each_node(&mut |node| match &node.note.decision {
         Decision::Untouched => {}
         Decision::Lower => report.nodes_lowered += 1,
         Decision::Keep(reason) => {

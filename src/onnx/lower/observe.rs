@@ -6,10 +6,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::plan::Decision;
+use super::decide::Decision;
 use super::rewrite::{plain_node, without_initializers};
-use super::scope::label;
-use super::{LoweringOptions, Plan, Rounding, Source, embedded, unchanged};
+use super::{Decided, LoweringOptions, Rounding, Source, embedded, unchanged};
 use crate::onnx::proto::{
     AttributeProto, Dimension, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     dimension, type_proto,
@@ -42,8 +41,8 @@ pub fn observe(
     destination: &Path,
 ) -> Result<Vec<ObservedValue>, OnnxError> {
     let source = Source::of(file, options.precision);
-    let plan = Plan::new(file, &source, options)?;
-    let observed = observed(&plan);
+    let decided = Decided::new(file, &source, options)?;
+    let observed = observed(&decided);
 
     let mut graph = without_initializers(&source.graph, source.graph.node.clone());
     if !observed.is_empty() {
@@ -78,7 +77,7 @@ pub fn observe(
         graph.output.push(vector(MAGNITUDES, observed.len()));
     }
     let mut initializers = Vec::new();
-    for tensor in &plan.tensors {
+    for tensor in &decided.tensors {
         if tensor.data_type() == ElementType::String.to_onnx() {
             graph.initializer.push((*tensor).clone());
         } else {
@@ -95,8 +94,8 @@ pub fn observe(
     Ok(observed)
 }
 
-fn observed(plan: &Plan<'_>) -> Vec<ObservedValue> {
-    let weights: BTreeSet<&str> = plan.tensors.iter().map(|tensor| tensor.name()).collect();
+fn observed(decided: &Decided<'_>) -> Vec<ObservedValue> {
+    let weights: BTreeSet<&str> = decided.tensors.iter().map(|tensor| tensor.name()).collect();
     let mut observed: Vec<ObservedValue> = Vec::new();
     let mut add = |value: &str, node: &str| {
         let position = observed.iter().position(|known| known.value == value);
@@ -111,13 +110,13 @@ fn observed(plan: &Plan<'_>) -> Vec<ObservedValue> {
             known.nodes.push(node.into());
         }
     };
-    for node in plan.body.nodes.iter().filter(|node| node.decision == Decision::Lower) {
-        let inputs = node.proto.input.iter().zip(&node.low_inputs);
-        let outputs = node.proto.output.iter().zip(&node.low_outputs);
+    for node in decided.body.nodes.iter().filter(|node| node.note.decision == Decision::Lower) {
+        let inputs = node.proto.input.iter().zip(&node.note.low_inputs);
+        let outputs = node.proto.output.iter().zip(&node.note.low_outputs);
         for (name, _) in inputs.chain(outputs).filter(|(name, low)| **low && !name.is_empty()) {
             // Weights are measured as they are lowered.
             if !weights.contains(name.as_str()) {
-                add(name, label(node.proto));
+                add(name, node.label());
             }
         }
     }

@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LoweringOptions;
-use super::infer::attribute;
 use crate::onnx::Precision;
+use crate::onnx::analysis::{attribute, is_own_domain, producers};
 use crate::onnx::proto::{GraphProto, NodeProto};
 
 /// A kind of operator that a target computes in FP32 inside, whatever its input is.
@@ -126,83 +126,6 @@ pub(super) fn exact_inputs(op_type: &str) -> &'static [usize] {
     }
 }
 
-/// Returns the inputs of an operator that are shapes, sizes, counts or indices: what they are computed from must stay
-/// exact.
-fn shape_inputs(op_type: &str) -> &'static [usize] {
-    match op_type {
-        "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean"
-        | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceSumSquare" | "CumSum" | "TopK" | "Gather"
-        | "GatherElements" | "GatherND" | "ScatterElements" | "Scatter" | "ScatterND" | "Expand"
-        | "Reshape" | "Split" | "Squeeze" | "Tile" | "Unsqueeze" | "CenterCropPad" | "Upsample" => &[1],
-        "Slice" => &[1, 2, 3, 4],
-        "Pad" => &[1, 3],
-        "OneHot" => &[0, 1],
-        "Resize" => &[1, 2, 3],
-        "ConstantOfShape" => &[0],
-        "Range" => &[0, 1, 2],
-        _ => &[],
-    }
-}
-
-/// Returns whether arithmetic on shapes goes through this operator.
-fn carries_shapes(op_type: &str) -> bool {
-    matches!(
-        op_type,
-        "Abs"
-            | "Add"
-            | "Cast"
-            | "Ceil"
-            | "Clip"
-            | "Concat"
-            | "Div"
-            | "Expand"
-            | "Floor"
-            | "Gather"
-            | "Identity"
-            | "Log"
-            | "Max"
-            | "Min"
-            | "Mod"
-            | "Mul"
-            | "Neg"
-            | "Pow"
-            | "Range"
-            | "ReduceProd"
-            | "Reshape"
-            | "Round"
-            | "Slice"
-            | "Sqrt"
-            | "Squeeze"
-            | "Sub"
-            | "Unsqueeze"
-            | "Where"
-    )
-}
-
-/// Returns whether a node is of ONNX's own operator set.
-pub(super) fn is_own_domain(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx")
-}
-
-/// Returns the nodes whose results end in shapes or indices.
-pub(super) fn shape_arithmetic(graph: &GraphProto) -> BTreeSet<usize> {
-    let producers = producers(graph);
-    let mut pending: Vec<&str> = Vec::new();
-    for node in graph.node.iter().filter(|node| is_own_domain(node.domain())) {
-        let shapes = shape_inputs(node.op_type());
-        pending.extend(shapes.iter().filter_map(|&index| node.input.get(index)).map(String::as_str));
-    }
-    let mut reached = BTreeSet::new();
-    while let Some(name) = pending.pop() {
-        let Some(&index) = producers.get(name) else { continue };
-        let node = &graph.node[index];
-        if carries_shapes(node.op_type()) && reached.insert(index) {
-            pending.extend(node.input.iter().map(String::as_str));
-        }
-    }
-    reached
-}
-
 /// Returns the nodes of normalizations that were taken apart: what squares and shifts values before they are summed,
 /// and what becomes of the sum until values are divided by it.
 pub(super) fn around_accumulations(graph: &GraphProto) -> BTreeSet<usize> {
@@ -259,12 +182,4 @@ pub(super) fn around_accumulations(graph: &GraphProto) -> BTreeSet<usize> {
 fn joins_large(node: &NodeProto, producers: &BTreeMap<&str, usize>) -> bool {
     matches!(node.op_type(), "Add" | "Max")
         && node.input.iter().filter(|input| producers.contains_key(input.as_str())).count() > 1
-}
-
-fn producers(graph: &GraphProto) -> BTreeMap<&str, usize> {
-    let mut producers = BTreeMap::new();
-    for (index, node) in graph.node.iter().enumerate() {
-        producers.extend(node.output.iter().map(|output| (output.as_str(), index)));
-    }
-    producers
 }

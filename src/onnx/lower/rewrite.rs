@@ -2,14 +2,12 @@
 
 use bytes::Bytes;
 
-use super::constants::payload;
 use super::convert::rounded_bytes;
+use super::decide::{Body, Decision, Node};
 use super::emulate::Rounding;
-use super::forms::{Form, FreeNames, Produced, Value, input_form, is_cast_from_other_type};
-use super::infer::attribute;
-use super::plan::Decision;
+use super::forms::{Form, FreeNames, Produced, Value, Values, input_form, is_cast_from_other_type};
 use super::report::KeepReason;
-use super::scope::{Body, Node, Values, bodies_mut};
+use crate::onnx::analysis::{attribute, subgraphs_mut};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::onnx::{ElementType, OnnxError, OnnxFile, Precision};
 
@@ -85,12 +83,12 @@ impl Rewrite<'_> {
             self.cast_where_wanted(&mut out, *scope, name, false);
         }
         for node in nodes {
-            if node.decision == Decision::Lower && is_cast_from_other_type(self.values, *scope, node) {
+            if node.note.decision == Decision::Lower && is_cast_from_other_type(self.values, *scope, node) {
                 self.cast_to_wanted(&mut out, *scope, node);
                 continue;
             }
             self.node(&mut out, *scope, node)?;
-            let overflows = matches!(node.decision, Decision::Keep(KeepReason::Overflow { .. }));
+            let overflows = matches!(node.note.decision, Decision::Keep(KeepReason::Overflow { .. }));
             for output in &node.proto.output {
                 self.cast_where_wanted(&mut out, *scope, output, overflows && self.can_clip);
             }
@@ -108,23 +106,23 @@ impl Rewrite<'_> {
         }
         for output in &mut renamed.output {
             if let Some(value) = self.values.float(scope, output)
-                && let Produced::In(form) = value.produced
+                && let Produced::In(form) = value.note.produced
             {
                 *output = value.name_of(form).into();
             }
         }
-        if node.low_outputs.first() == Some(&true) {
+        if node.note.low_outputs.first() == Some(&true) {
             self.lower_attributes(&mut renamed);
         }
-        if node.decision == Decision::Lower {
+        if node.note.decision == Decision::Lower {
             self.remove_idle_cast(&mut renamed, scope, node);
         }
-        let border = if node.decision == Decision::Lower { Form::Low } else { Form::Full };
-        for (body, slot) in node.bodies.iter().zip(bodies_mut(&mut renamed)) {
+        let border = if node.note.decision == Decision::Lower { Form::Low } else { Form::Full };
+        for (body, slot) in node.bodies.iter().zip(subgraphs_mut(&mut renamed)) {
             *slot = self.subgraph(body, border)?;
         }
         if self.rounding == Rounding::Emulated && !node.is_control_flow() {
-            let unrounded = self.round_outputs(&mut renamed, &node.low_outputs);
+            let unrounded = self.round_outputs(&mut renamed, &node.note.low_outputs);
             out.push(renamed);
             out.extend(unrounded);
         } else {
@@ -140,7 +138,8 @@ impl Rewrite<'_> {
             let value = self.values.float(body.scope, tensor.name());
             // Of a name that a broken model gives to tensors of several types, only those of FP32 are meant.
             let is_float = tensor.data_type() == ElementType::Float.to_onnx();
-            let Some(value) = value.filter(|value| is_float && value.produced == Produced::Either) else {
+            let Some(value) = value.filter(|value| is_float && value.note.produced == Produced::Either)
+            else {
                 weights.push(tensor.clone());
                 continue;
             };
@@ -186,7 +185,7 @@ impl Rewrite<'_> {
     /// those has no softmax.
     fn cast_where_wanted(&mut self, out: &mut Vec<NodeProto>, scope: usize, name: &str, clip: bool) {
         let Some(value) = self.values.float(scope, name) else { return };
-        let Produced::In(form) = value.produced else { return };
+        let Produced::In(form) = value.note.produced else { return };
         if !value.wants(form.other()) {
             return;
         }
@@ -351,7 +350,7 @@ pub(super) fn wanted_forms(value: &Value) -> (bool, bool) {
 /// Returns the FP32 value that a ConstantOfShape node fills with; none if it is of another type, or the default 0.
 pub(super) fn fill_of(file: &OnnxFile, node: &NodeProto) -> Option<f32> {
     let tensor = attribute(node, "value")?.t.as_ref()?;
-    let bytes = payload(file, tensor).ok()?;
+    let bytes = file.tensor_bytes(tensor).ok()?;
     let is_float = tensor.data_type() == ElementType::Float.to_onnx();
     bytes.first_chunk::<4>().filter(|_| is_float).map(|bytes| f32::from_le_bytes(*bytes))
 }

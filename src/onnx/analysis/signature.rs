@@ -9,21 +9,21 @@ const TABLE: &str = include_str!("operator_types.tsv");
 
 /// The parameters of an operator since some operator set.
 #[derive(Debug)]
-pub(super) struct Signature {
+pub(in crate::onnx) struct Signature {
     inputs: Vec<Parameter>,
     outputs: Vec<Parameter>,
 }
 
 /// One input or output, or, at the end, any number of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Parameter {
-    pub(super) kind: Kind,
+pub(in crate::onnx) struct Parameter {
+    pub(in crate::onnx) kind: Kind,
     repeats: bool,
 }
 
 /// What a parameter may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::onnx) enum Kind {
     /// A tensor of this type.
     Fixed(ElementType),
     /// A tensor of the type that all parameters with this variable share.
@@ -34,16 +34,16 @@ pub(super) enum Kind {
 
 /// A type that the parameters of one node share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Variable {
-    pub(super) name: &'static str,
+pub(in crate::onnx) struct Variable {
+    pub(in crate::onnx) name: &'static str,
     /// Whether each of a repeated parameter has a type of its own.
-    pub(super) each_its_own: bool,
+    pub(in crate::onnx) each_its_own: bool,
     flags: &'static str,
 }
 
 impl Variable {
     /// Returns whether the operator is defined for this precision.
-    pub(super) fn takes(&self, precision: Precision) -> bool {
+    pub(in crate::onnx) fn takes(&self, precision: Precision) -> bool {
         self.flags.contains(match precision {
             Precision::Fp32 => 'f',
             Precision::Fp16 => 'h',
@@ -54,23 +54,23 @@ impl Variable {
 
 impl Signature {
     /// Returns what is known of an input.
-    pub(super) fn input(&self, index: usize) -> Option<Kind> {
+    pub(in crate::onnx) fn input(&self, index: usize) -> Option<Kind> {
         at(&self.inputs, index)
     }
 
     /// Returns what is known of an output.
-    pub(super) fn output(&self, index: usize) -> Option<Kind> {
+    pub(in crate::onnx) fn output(&self, index: usize) -> Option<Kind> {
         at(&self.outputs, index)
     }
 
     /// Returns whether all parameters are tensors.
-    pub(super) fn has_only_tensors(&self) -> bool {
+    pub(in crate::onnx) fn has_only_tensors(&self) -> bool {
         self.inputs.iter().chain(&self.outputs).all(|parameter| parameter.kind != Kind::NoTensor)
     }
 }
 
 /// Returns the signature of an operator in an operator set; none for an operator that ONNX doesn't have there.
-pub(super) fn signature(op_type: &str, opset: i64) -> Option<&'static Signature> {
+pub(in crate::onnx) fn signature(op_type: &str, opset: i64) -> Option<&'static Signature> {
     static SIGNATURES: OnceLock<BTreeMap<&str, Vec<(i64, Signature)>>> = OnceLock::new();
     let versions = SIGNATURES.get_or_init(read_table).get(op_type)?;
     versions.iter().rev().find(|(since, _)| *since <= opset).map(|(_, signature)| signature)

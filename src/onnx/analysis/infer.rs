@@ -1,30 +1,26 @@
 //! Finds the element type of a node's output.
 
+use super::node::attribute;
 use super::signature::{Kind, Signature};
 use crate::onnx::ElementType;
 use crate::onnx::proto::{AttributeProto, NodeProto, ValueInfoProto, type_proto};
 
 /// What is known of a node before its outputs are.
-pub(super) struct Known<'a> {
-    pub(super) node: &'a NodeProto,
-    pub(super) signature: Option<&'static Signature>,
+pub(in crate::onnx) struct Known<'a> {
+    pub(in crate::onnx) node: &'a NodeProto,
+    pub(in crate::onnx) signature: Option<&'static Signature>,
     /// The types of its inputs, where they are known.
-    pub(super) inputs: &'a [Option<ElementType>],
-}
-
-/// Returns the attribute of this name.
-pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name() == name)
+    pub(in crate::onnx) inputs: &'a [Option<ElementType>],
 }
 
 /// Returns whether the type of an output is in an attribute, and not that of the inputs.
-pub(super) fn stash_type(node: &NodeProto, index: usize) -> Option<ElementType> {
+pub(in crate::onnx) fn stash_type(node: &NodeProto, index: usize) -> Option<ElementType> {
     let is_statistic = node.op_type() == "LayerNormalization" && index > 0;
     is_statistic.then(|| type_attribute(node, "stash_type").unwrap_or(ElementType::Float))
 }
 
 /// Returns the type of an output of one of ONNX's own operators; none if it doesn't follow.
-pub(super) fn output_type(known: &Known<'_>, index: usize) -> Option<ElementType> {
+pub(in crate::onnx) fn output_type(known: &Known<'_>, index: usize) -> Option<ElementType> {
     let Known { node, signature, inputs } = known;
     let signature = (*signature)?;
     let input = |index: usize| inputs.get(index).copied().flatten();
@@ -61,7 +57,7 @@ pub(super) fn output_type(known: &Known<'_>, index: usize) -> Option<ElementType
 }
 
 /// Returns the type that a value is declared to have; none if it is no tensor or has no type.
-pub(super) fn declared_type(value: &ValueInfoProto) -> Option<ElementType> {
+pub(in crate::onnx) fn declared_type(value: &ValueInfoProto) -> Option<ElementType> {
     let code = match value.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(tensor) => tensor.elem_type(),
         type_proto::Value::SparseTensorType(tensor) => tensor.elem_type(),

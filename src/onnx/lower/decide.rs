@@ -1,25 +1,37 @@
 //! Decides which nodes compute in the lower precision.
 
 use super::LoweringOptions;
-use super::infer::stash_type;
-use super::policy::{
-    around_accumulations, depends_on_target, exact_inputs, is_accumulation, is_own_domain, needs_fp32,
-    shape_arithmetic,
-};
+use super::forms::Values;
+use super::policy::{around_accumulations, depends_on_target, exact_inputs, is_accumulation, needs_fp32};
 use super::report::KeepReason;
-use super::scope::{Body, Node, Values};
-use super::signature::Kind;
 use crate::onnx::ElementType;
+use crate::onnx::analysis::{self, Kind, is_own_domain, shape_arithmetic, stash_type};
 use crate::onnx::proto::{FunctionProto, NodeProto};
 
 /// A weight whose nonzero values vanish in this part or more loses what it stands for: its nodes stay in FP32. A few
 /// values near zero in a large weight are noise.
 const VANISHING_PERCENT: u64 = 1;
 
+/// A graph or subgraph.
+pub(super) type Body<'g> = analysis::Body<'g, Choice>;
+/// A node of the original graph.
+pub(super) type Node<'g> = analysis::Node<'g, Choice>;
+
+/// What is noted of a node.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) decision: Decision,
+    /// Which inputs are read in the lower precision.
+    pub(super) low_inputs: Vec<bool>,
+    /// Which outputs are made in the lower precision.
+    pub(super) low_outputs: Vec<bool>,
+}
+
 /// What becomes of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Decision {
     /// It has no FP32 input or output.
+    #[default]
     Untouched,
     /// It computes in the lower precision.
     Lower,
@@ -40,20 +52,12 @@ pub(super) fn decide(
 /// Returns the names in the options that fit no node.
 pub(super) fn unmatched_keeps(body: &Body<'_>, options: &LoweringOptions) -> Vec<String> {
     let (mut ops, mut names) = (options.keep_ops.clone(), options.keep_nodes.clone());
-    for_each_node(body, &mut |node| {
+    body.for_each_node(&mut |node| {
         ops.retain(|op| op != node.proto.op_type());
         names.retain(|name| name != node.label());
     });
     ops.append(&mut names);
     ops
-}
-
-/// Calls `visit` for every node of a graph and its subgraphs, in order.
-pub(super) fn for_each_node<'b, 'g>(body: &'b Body<'g>, visit: &mut dyn FnMut(&'b Node<'g>)) {
-    for node in &body.nodes {
-        visit(node);
-        node.bodies.iter().for_each(|body| for_each_node(body, visit));
-    }
 }
 
 fn decide_body(
@@ -85,18 +89,18 @@ fn decide_body(
         };
         let is_float = |name: &String| values.float(scope, name).is_some();
         let has_floats = node.proto.input.iter().chain(&node.proto.output).any(is_float);
-        let is_low = node.low_inputs.iter().chain(&node.low_outputs).any(|low| *low);
+        let is_low = node.note.low_inputs.iter().chain(&node.note.low_outputs).any(|low| *low);
         // What is kept because of what it holds has its subgraphs kept as well.
         let inside = keep.clone().filter(|_| !node.bodies.is_empty());
-        node.decision = match keep {
+        node.note.decision = match keep {
             Some(reason) if has_floats || !node.bodies.is_empty() => Decision::Keep(reason),
             None if is_low => Decision::Lower,
             None if has_floats => Decision::Keep(KeepReason::NeedsFp32),
             Some(_) | None => Decision::Untouched,
         };
-        if node.decision != Decision::Lower {
-            node.low_inputs.clear();
-            node.low_outputs.clear();
+        if node.note.decision != Decision::Lower {
+            node.note.low_inputs.clear();
+            node.note.low_outputs.clear();
         }
         for body in &mut node.bodies {
             decide_body(values, body, functions, options, inside.as_ref());
@@ -160,11 +164,11 @@ fn find_low_parameters(values: &Values, scope: usize, node: &mut Node<'_>, optio
     let proto = node.proto;
     let exact = exact_inputs(proto.op_type());
     let inputs = proto.input.iter().enumerate();
-    node.low_inputs = inputs
+    node.note.low_inputs = inputs
         .map(|(index, name)| !exact.contains(&index) && can_be_low(signature.input(index), name))
         .collect();
     let outputs = proto.output.iter().enumerate();
-    node.low_outputs = outputs
+    node.note.low_outputs = outputs
         .map(|(index, name)| {
             stash_type(proto, index) != Some(ElementType::Float) && can_be_low(signature.output(index), name)
         })
@@ -173,11 +177,11 @@ fn find_low_parameters(values: &Values, scope: usize, node: &mut Node<'_>, optio
 
 /// Returns why the constants of a node can't be lowered, if they can't.
 fn losses(values: &Values, scope: usize, node: &Node<'_>) -> Option<KeepReason> {
-    let inputs = node.proto.input.iter().zip(&node.low_inputs);
+    let inputs = node.proto.input.iter().zip(&node.note.low_inputs);
     // A node that makes a constant has its losses under the name of its output.
-    let outputs = node.proto.output.iter().zip(&node.low_outputs);
+    let outputs = node.proto.output.iter().zip(&node.note.low_outputs);
     inputs.chain(outputs).filter(|(_, low)| **low).find_map(|(name, _)| {
-        let losses = values.float(scope, name)?.losses;
+        let losses = values.float(scope, name)?.note.losses;
         let tensor = name.clone();
         if losses.overflowing > 0 {
             return Some(KeepReason::Overflow { tensor, values: losses.overflowing });

@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::error::OnnxError;
-use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use super::node::subgraphs;
+use crate::onnx::OnnxError;
+use crate::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto};
 
 /// Most names in a message.
 const MOST_NAMES: usize = 5;
@@ -20,7 +21,7 @@ const MOST_NAMES: usize = 5;
 /// # Errors
 /// A value made twice or a cycle of nodes in any graph, subgraph or function; a cycle of calls among functions. The error
 /// names it.
-pub(super) fn check(path: &Path, model: &ModelProto) -> Result<(), OnnxError> {
+pub(in crate::onnx) fn check(path: &Path, model: &ModelProto) -> Result<(), OnnxError> {
     let named = |problem: Problem| match problem {
         Problem::MadeTwice(value) => OnnxError::MadeTwice { path: path.into(), value },
         Problem::Cycle(cycle) => OnnxError::NodeCycle { path: path.into(), cycle: in_a_row(&cycle) },
@@ -74,7 +75,7 @@ fn no_name_twice<'g>(names: impl Iterator<Item = &'g str>) -> Result<(), Problem
 
 /// Checks the nodes of one scope, subgraphs within them first.
 fn check_nodes<'g>(nodes: &'g [NodeProto], given: impl Iterator<Item = &'g str>) -> Result<(), Problem> {
-    nodes.iter().flat_map(|node| subgraphs(&node.attribute)).try_for_each(check_graph)?;
+    nodes.iter().flat_map(subgraphs).try_for_each(check_graph)?;
     let given: BTreeSet<&str> = given.collect();
     let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -130,20 +131,16 @@ fn cycle_of_calls(functions: &[FunctionProto]) -> Option<Vec<String>> {
 fn calls_in(nodes: &[NodeProto], visit: &mut dyn FnMut(&NodeProto)) {
     for node in nodes {
         visit(node);
-        for graph in subgraphs(&node.attribute) {
+        for graph in subgraphs(node) {
             calls_in(&graph.node, visit);
         }
     }
 }
 
-fn subgraphs(attributes: &[AttributeProto]) -> impl Iterator<Item = &GraphProto> {
-    attributes.iter().flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs))
-}
-
 /// Returns the values that a node reads: its inputs, and what its subgraphs take from around them.
 fn used(node: &NodeProto) -> BTreeSet<&str> {
     let mut names: BTreeSet<&str> = node.input.iter().map(String::as_str).collect();
-    subgraphs(&node.attribute).for_each(|graph| names.extend(taken_from_around(graph)));
+    subgraphs(node).for_each(|graph| names.extend(taken_from_around(graph)));
     names.remove("");
     names
 }

@@ -5,17 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use super::forms::Value;
 use super::infer::{Known, declared_type, output_type};
-use super::policy::is_own_domain;
+use super::node::{is_own_domain, label, subgraphs};
 use super::signature::{Signature, signature};
 use crate::onnx::ElementType;
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
 
-/// All values of a graph and its subgraphs.
-#[derive(Debug, Default)]
-pub(super) struct Values {
-    values: Vec<Value>,
+/// All values of a graph and its subgraphs, each with a note `V` of whoever asked for the analysis.
+#[derive(Debug)]
+pub(in crate::onnx) struct Values<V> {
+    values: Vec<Value<V>>,
     scopes: Vec<Scope>,
 }
 
@@ -25,99 +24,99 @@ struct Scope {
     names: BTreeMap<String, usize>,
 }
 
+/// One value of a graph.
+#[derive(Debug)]
+pub(in crate::onnx) struct Value<V> {
+    pub(in crate::onnx) name: String,
+    pub(in crate::onnx) element_type: Option<ElementType>,
+    pub(in crate::onnx) note: V,
+}
+
 /// A graph or subgraph, with what is known of its nodes.
 #[derive(Debug)]
-pub(super) struct Body<'g> {
-    pub(super) graph: &'g GraphProto,
+pub(in crate::onnx) struct Body<'g, N> {
+    pub(in crate::onnx) graph: &'g GraphProto,
     /// Where its names are looked up.
-    pub(super) scope: usize,
-    pub(super) nodes: Vec<Node<'g>>,
+    pub(in crate::onnx) scope: usize,
+    pub(in crate::onnx) nodes: Vec<Node<'g, N>>,
 }
 
-/// A node, with what is known of it.
+/// A node, with what is known of it and a note `N` of whoever asked for the analysis.
 #[derive(Debug)]
-pub(super) struct Node<'g> {
-    pub(super) proto: &'g NodeProto,
+pub(in crate::onnx) struct Node<'g, N> {
+    pub(in crate::onnx) proto: &'g NodeProto,
     /// None for operators that are not ONNX's own.
-    pub(super) signature: Option<&'static Signature>,
-    /// Its subgraphs, in the order of [`bodies`].
-    pub(super) bodies: Vec<Body<'g>>,
-    pub(super) decision: super::plan::Decision,
-    /// Which inputs are read in the lower precision.
-    pub(super) low_inputs: Vec<bool>,
-    /// Which outputs are made in the lower precision.
-    pub(super) low_outputs: Vec<bool>,
+    pub(in crate::onnx) signature: Option<&'static Signature>,
+    /// Its subgraphs, in the order of [`subgraphs`].
+    pub(in crate::onnx) bodies: Vec<Body<'g, N>>,
+    pub(in crate::onnx) note: N,
 }
 
-impl Node<'_> {
+impl<N> Node<'_, N> {
     /// Returns the node's name; the name of its first output where it has none.
-    pub(super) fn label(&self) -> &str {
+    pub(in crate::onnx) fn label(&self) -> &str {
         label(self.proto)
     }
 
     /// Returns whether its subgraphs are the branches or loops that we can follow values into.
-    pub(super) fn is_control_flow(&self) -> bool {
+    pub(in crate::onnx) fn is_control_flow(&self) -> bool {
         self.signature.is_some() && matches!(self.proto.op_type(), "If" | "Loop" | "Scan")
     }
 }
 
-/// Returns a node's name; the name of its first output where it has none.
-pub fn label(node: &NodeProto) -> &str {
-    let unnamed = node.output.first().map(String::as_str).unwrap_or_default();
-    if node.name().is_empty() { unnamed } else { node.name() }
+impl<'g, N> Body<'g, N> {
+    /// Calls `visit` for every node of a graph and its subgraphs, in order.
+    pub(in crate::onnx) fn for_each_node<'b>(&'b self, visit: &mut dyn FnMut(&'b Node<'g, N>)) {
+        for node in &self.nodes {
+            visit(node);
+            node.bodies.iter().for_each(|body| body.for_each_node(visit));
+        }
+    }
 }
 
-/// Returns the subgraphs of a node.
-pub(super) fn bodies(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
-    node.attribute.iter().flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs))
-}
-
-/// Returns the subgraphs of a node, to be changed, in the same order.
-pub(super) fn bodies_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
-    node.attribute
-        .iter_mut()
-        .flat_map(|attribute| attribute.g.as_deref_mut().into_iter().chain(&mut attribute.graphs))
-}
-
-impl Values {
-    /// Reads a graph whose weights are `tensors`. Returns its values and its nodes.
-    pub(super) fn read<'g>(graph: &'g GraphProto, tensors: &[&TensorProto], opset: i64) -> (Self, Body<'g>) {
-        let mut values = Self::default();
+impl<V: Default> Values<V> {
+    /// Reads a graph whose weights are `tensors`. Returns its values and its nodes, with notes that say nothing yet.
+    pub(in crate::onnx) fn read<'g, N: Default>(
+        graph: &'g GraphProto,
+        tensors: &[&TensorProto],
+        opset: i64,
+    ) -> (Self, Body<'g, N>) {
+        let mut values = Self { values: Vec::new(), scopes: Vec::new() };
         let body = values.read_body(graph, tensors, opset, None, &[]);
         (values, body)
     }
 
     /// Returns the FP32 value that a name means in a scope; none for other types and unknown names.
-    pub(super) fn float(&self, scope: usize, name: &str) -> Option<&Value> {
+    pub(in crate::onnx) fn float(&self, scope: usize, name: &str) -> Option<&Value<V>> {
         self.find(scope, name)
             .map(|id| &self.values[id])
             .filter(|value| value.element_type == Some(ElementType::Float))
     }
 
     /// Returns the same, to be changed.
-    pub(super) fn float_mut(&mut self, scope: usize, name: &str) -> Option<&mut Value> {
+    pub(in crate::onnx) fn float_mut(&mut self, scope: usize, name: &str) -> Option<&mut Value<V>> {
         let id = self.find(scope, name)?;
         Some(&mut self.values[id]).filter(|value| value.element_type == Some(ElementType::Float))
     }
 
     /// Returns the FP32 value of a name that this scope itself has.
-    pub(super) fn own_float_mut(&mut self, scope: usize, name: &str) -> Option<&mut Value> {
+    pub(in crate::onnx) fn own_float_mut(&mut self, scope: usize, name: &str) -> Option<&mut Value<V>> {
         let id = *self.scopes[scope].names.get(name)?;
         Some(&mut self.values[id]).filter(|value| value.element_type == Some(ElementType::Float))
     }
 
     /// Returns the type of what a name means in a scope, if it is known.
-    pub(super) fn element_type(&self, scope: usize, name: &str) -> Option<ElementType> {
+    pub(in crate::onnx) fn element_type(&self, scope: usize, name: &str) -> Option<ElementType> {
         self.find(scope, name).and_then(|id| self.values[id].element_type)
     }
 
     /// Returns all values, to be changed.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+    pub(in crate::onnx) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Value<V>> {
         self.values.iter_mut()
     }
 
     /// Returns all names that values have anywhere.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::onnx) fn names(&self) -> impl Iterator<Item = &str> {
         self.values.iter().map(|value| value.name.as_str())
     }
 
@@ -140,19 +139,19 @@ impl Values {
             Some(&id) => self.values[id].element_type = element_type.or(self.values[id].element_type),
             None => {
                 self.scopes[scope].names.insert(name.into(), self.values.len());
-                self.values.push(Value::new(name, element_type));
+                self.values.push(Value { name: name.into(), element_type, note: V::default() });
             }
         }
     }
 
-    fn read_body<'g>(
+    fn read_body<'g, N: Default>(
         &mut self,
         graph: &'g GraphProto,
         tensors: &[&TensorProto],
         opset: i64,
         parent: Option<usize>,
         given: &[Option<ElementType>],
-    ) -> Body<'g> {
+    ) -> Body<'g, N> {
         let scope = self.scopes.len();
         self.scopes.push(Scope { parent, names: BTreeMap::new() });
         for (index, input) in graph.input.iter().enumerate() {
@@ -177,7 +176,7 @@ impl Values {
             let signature = signature(proto.op_type(), opset).filter(|_| is_own_domain(proto.domain()));
             let inputs: Vec<Option<ElementType>> =
                 proto.input.iter().map(|name| self.element_type(scope, name)).collect();
-            let children: Vec<Body<'g>> = bodies(proto)
+            let children: Vec<Body<'g, N>> = subgraphs(proto)
                 .map(|body| {
                     let tensors: Vec<&TensorProto> = body.initializer.iter().collect();
                     self.read_body(body, &tensors, opset, Some(scope), &inputs)
@@ -200,14 +199,7 @@ impl Values {
                 };
                 self.add(scope, name, element_type.or_else(|| declared.get(name.as_str()).copied()));
             }
-            nodes.push(Node {
-                proto,
-                signature,
-                bodies: children,
-                decision: super::plan::Decision::Untouched,
-                low_inputs: Vec::new(),
-                low_outputs: Vec::new(),
-            });
+            nodes.push(Node { proto, signature, bodies: children, note: N::default() });
         }
         Body { graph, scope, nodes }
     }

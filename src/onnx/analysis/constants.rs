@@ -1,19 +1,16 @@
 //! Makes the constants of a graph initializers, so that there is one kind of weight.
 
-use std::io;
-
 use bytes::Bytes;
 
-use super::policy::is_own_domain;
-use super::scope::bodies_mut;
+use super::node::{is_own_domain, subgraphs_mut};
+use crate::onnx::ElementType;
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
-use crate::onnx::{ElementType, OnnxFile};
 
 /// Makes the Constant nodes of numbers tensors named after their outputs: those of subgraphs become initializers there,
 /// those of the graph itself are returned. A constant that is a graph's own output stays a node.
-pub(super) fn take_constants(graph: &mut GraphProto) -> Vec<TensorProto> {
+pub(in crate::onnx) fn take_constants(graph: &mut GraphProto) -> Vec<TensorProto> {
     for node in &mut graph.node {
-        for body in bodies_mut(node) {
+        for body in subgraphs_mut(node) {
             let tensors = take_constants(body);
             body.initializer.extend(tensors);
         }
@@ -67,9 +64,4 @@ fn raw(element_type: ElementType, dims: Vec<i64>, bytes: Vec<u8>) -> TensorProto
         raw_data: Some(Bytes::from(bytes)),
         ..TensorProto::default()
     }
-}
-
-/// Returns the payload of a tensor, with its error as one of a writer.
-pub(super) fn payload(file: &OnnxFile, tensor: &TensorProto) -> io::Result<Bytes> {
-    file.tensor_bytes(tensor).map_err(io::Error::other)
 }
