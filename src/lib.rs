@@ -90,10 +90,9 @@
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
 //! | a file of devices, `doctor --output json` | `nimctl.devices/1` | [`device`] | both |
-//! | `/sys/bus/pci/devices/*/{vendor,class}` | – | [`nvml`] | read |
 //! | `.npy` tensors | NumPy's format, 1.0 and 2.0 | [`worker::npy`] | both |
-//! | `/proc/cpuinfo`, `/proc/loadavg`, `/sys/…/scaling_governor` | – | [`machine`] | read |
-//! | `/proc/meminfo`, `/proc/self/maps`, `/proc/<worker>/status`, `/proc/<worker>/clear_refs`, `/proc/self/status` | – | `ops/build/jobs/memory.rs`, [`worker`], [`ops::lower`] | read; the last is written |
+//! | `/proc/{cpuinfo,loadavg,meminfo}`, `/proc/{self,<worker>}/status`, `/proc/<worker>/clear_refs`, `/sys/…/scaling_governor`, `/sys/bus/pci/devices/*/{vendor,class}` | – | [`machine`] | read; `clear_refs` is written |
+//! | `/proc/self/maps` | – | [`worker::serve`], of its own process | read |
 //!
 //! `--output json` prints one object whose `schema` is `nimctl.<what>/1`; those views belong to `src/bin/nimctl/commands`.
 //!

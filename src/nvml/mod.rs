@@ -4,7 +4,7 @@
 //! A probe never fails. What can't be found out is in the host's or the GPU's `problems`, and leaves the other facts:
 //! every fact is asked for by itself.
 //!
-//! Owns nothing on disk; reads `/sys/bus/pci/devices` to tell a host without a GPU from one without a driver. NVML is
+//! Owns nothing on disk; looks at the PCI bus to tell a host without a GPU from one without a driver. NVML is
 //! asked in a thread with a time limit, since a driver in trouble may never answer.
 
 mod answers;
@@ -23,6 +23,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
 use crate::device::{Device, Host, Origin, Problem, ProblemKind};
+use crate::machine::pci;
 use answers::{Answers, Weight, kind_of, words};
 
 /// The library's name where none is given; containers lack the link without the `.1`.
@@ -75,7 +76,7 @@ fn ask(library: Option<PathBuf>, host: &Mutex<Host>) {
     let nvml = match Nvml::builder().lib_path(name.as_os_str()).init() {
         Ok(nvml) => nvml,
         Err(error) => {
-            let problem = start::problem(&error, library.as_deref(), Path::new(start::PCI_DEVICES));
+            let problem = start::problem(&error, library.as_deref(), Path::new(pci::DEVICES));
             return update(&mut |host| host.problems.push(problem.clone()));
         }
     };

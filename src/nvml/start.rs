@@ -7,9 +7,7 @@ use nvml_wrapper::error::NvmlError;
 use super::LIBRARY;
 use super::answers::{kind_of, list, words};
 use crate::device::{Problem, ProblemKind};
-
-/// Where Linux lists what is on the PCI bus, in containers too.
-pub(super) const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+use crate::machine::pci;
 
 /// Says why NVML doesn't start. `library` is the one that the user named.
 pub(super) fn problem(error: &NvmlError, library: Option<&Path>, pci_devices: &Path) -> Problem {
@@ -58,7 +56,7 @@ fn not_loaded(error: &str, library: Option<&Path>, pci_devices: &Path) -> Proble
             format!("there is no NVML library at {}", path.display()),
             "that path was given: correct it, or leave it out",
         ),
-        None if absent => match gpus_on_the_bus(pci_devices) {
+        None if absent => match pci::nvidia_gpus(pci_devices) {
             0 => (
                 ProblemKind::NoGpu,
                 format!("there is no NVIDIA GPU on the PCI bus, and no {LIBRARY}"),
@@ -106,20 +104,6 @@ pub(super) fn unopened(kind: ProblemKind, answer: &str, indices: &[u32]) -> Prob
         message: format!("asked to open {gpus} {}, NVML answered: {answer}", list(&numbers)),
         hint: Some(hint.into()),
     }
-}
-
-/// Counts the display controllers of NVIDIA.
-fn gpus_on_the_bus(pci_devices: &Path) -> usize {
-    let Ok(entries) = fs_err::read_dir(pci_devices) else { return 0 };
-    let says = |device: &Path, file: &str, starts: &[&str]| {
-        fs_err::read_to_string(device.join(file))
-            .is_ok_and(|text| starts.iter().any(|start| text.starts_with(start)))
-    };
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|device| says(device, "vendor", &["0x10de"]) && says(device, "class", &["0x0300", "0x0302"]))
-        .count()
 }
 
 #[cfg(test)]

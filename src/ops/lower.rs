@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 
 use crate::error_kind::ErrorKind;
+use crate::machine::memory;
 use crate::onnx::{
     Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, analysis, lower,
 };
@@ -181,7 +182,7 @@ fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
 
 fn outcome(report: LoweringReport, files: Vec<WrittenFile>, options: Exact, start: Instant) -> LowerOutcome {
     let Exact { lowering: _, emulate: _, unmatched } = options;
-    let (elapsed, peak_memory_bytes) = (start.elapsed(), peak_memory_bytes());
+    let (elapsed, peak_memory_bytes) = (start.elapsed(), memory::own_peak_bytes());
     LowerOutcome { report, files, unmatched, elapsed, peak_memory_bytes }
 }
 
@@ -218,13 +219,6 @@ fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
         kind if kind.is_dir() => Some("a folder"),
         _ => Some("no ordinary file"),
     }
-}
-
-fn peak_memory_bytes() -> Option<u64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::host::{Answer, Cancel};
 use super::lines::{Line, excerpt};
 use super::process::WorkerProcess;
 use super::protocol::{Event, MAX_LINE_BYTES, PROTOCOL_VERSION, Problem, Request, RequestLine, Response};
+use crate::machine::memory;
 
 /// How often cancelling and the worker's health are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -41,7 +42,7 @@ impl Conversation {
         let id = self.last_id + 1;
         let line = self.encode(id, request)?;
         self.last_id = id;
-        self.process.reset_peak_memory();
+        memory::reset_peak(self.process.id());
         self.process.send(line);
         let started = Instant::now();
         loop {
@@ -69,7 +70,7 @@ impl Conversation {
             };
             match read_event(&line, id, name) {
                 Ok(Some(Event::Result(result))) => {
-                    let peak_memory_bytes = self.process.peak_memory_bytes();
+                    let peak_memory_bytes = memory::peak_bytes(self.process.id());
                     return Ok(Answer { result, peak_memory_bytes });
                 }
                 Ok(Some(Event::Error(Problem { code, message, needs }))) => {

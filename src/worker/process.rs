@@ -107,22 +107,6 @@ impl WorkerProcess {
         self.log.text(if self.has_ended() { LOG_DRAIN } else { Duration::ZERO })
     }
 
-    /// Forgets the largest resident size so far, so that the next reading is that of one request.
-    pub(crate) fn reset_peak_memory(&self) {
-        let path = format!("/proc/{}/clear_refs", self.child.id());
-        if let Ok(mut file) = fs_err::OpenOptions::new().write(true).open(path) {
-            let _ = file.write_all(b"5");
-        }
-    }
-
-    /// Returns the largest resident size since the reset, on systems that tell.
-    pub(crate) fn peak_memory_bytes(&self) -> Option<u64> {
-        let status = fs_err::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1024)
-    }
-
     fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.child)
     }

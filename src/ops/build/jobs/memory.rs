@@ -1,6 +1,7 @@
 //! How many jobs fit into memory.
 
 use super::Context;
+use crate::machine::memory;
 use crate::onnx::Precision;
 use crate::worklist::{Action, Job};
 
@@ -19,7 +20,7 @@ const LOWER_BYTES: u64 = 128 << 20;
 
 /// Returns how much memory jobs may take together, in bytes.
 pub(super) fn budget_bytes() -> u64 {
-    available_bytes().unwrap_or(UNKNOWN_AVAILABLE_BYTES) / 100 * BUDGET_PERCENT
+    memory::available_bytes().unwrap_or(UNKNOWN_AVAILABLE_BYTES) / 100 * BUDGET_PERCENT
 }
 
 /// Returns how much memory a job is likely to take, in bytes.
@@ -35,11 +36,4 @@ pub(super) fn estimate_bytes(job: &Job, context: &Context<'_>) -> u64 {
             COMPILE_BASE_BYTES + COMPILE_TIMES_GRAPH * lowered_bytes
         }
     }
-}
-
-fn available_bytes() -> Option<u64> {
-    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }
