@@ -9,8 +9,9 @@ use crate::device::Host;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{ManifestDocument, ManifestProfile, store_digest};
 use crate::passport::{Passport, Status};
+use crate::profile::TagSelector;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
-use crate::selection::{self, Answer, Facts, PinError, TagSelector, find_pinned};
+use crate::selection::{self, Answer, Facts, PinError, find_pinned};
 use crate::store::Store;
 
 /// Most bytes of a `contents.json` or passport that are read to learn a profile's size.

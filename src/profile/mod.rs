@@ -4,10 +4,12 @@ mod backend;
 mod contents;
 mod id;
 mod spec;
+mod tag_selector;
 mod target;
 
 pub use backend::{Backend, InvalidBackend};
 pub use contents::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ModelRelease, ToolIdentity};
 pub use id::{InvalidTag, ProfileId, Tags, hashed_text};
 pub use spec::{ProfileSpec, largest_batch};
+pub use tag_selector::{InvalidTagSelector, TagSelector};
 pub use target::{Target, capability_tag};

@@ -5,6 +5,7 @@
 
 mod error;
 mod graph_check;
+mod only;
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use serde_saphyr::{Location, Spanned};
 
 pub use error::{RecipeError, RecipeProblem};
 pub use graph_check::GraphMismatch;
+pub use only::Only;
 
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;

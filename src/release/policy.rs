@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::{Comparison, Gate};
+use crate::glob;
 use crate::passport::{BenchStatus, Passport};
 
 /// The schema name inside a policy.
@@ -125,12 +126,12 @@ impl Policy {
     ) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for pattern in &self.required {
-            if built.iter().any(|passport| fits(pattern, &passport.name)) {
+            if built.iter().any(|passport| glob::matches(pattern, &passport.name)) {
                 continue;
             }
             let why: Vec<String> = not_built
                 .iter()
-                .filter(|(name, _)| fits(pattern, name))
+                .filter(|(name, _)| glob::matches(pattern, name))
                 .map(|(name, why)| format!("{name}: {why}"))
                 .collect();
             let why = if why.is_empty() { "the recipe has none of that name".into() } else { why.join("; ") };
@@ -212,16 +213,6 @@ fn not_measured(name: &str, why: &str) -> Refusal {
     )
 }
 
-/// Returns whether a name fits a pattern in which `*` stands for anything.
-fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|left| {
-            (0..=left.len()).filter(|&at| left.is_char_boundary(at)).any(|at| fits(rest, &left[at..]))
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,12 +232,6 @@ mod tests {
             let error = Policy::parse(text, "p.yaml").unwrap_err().to_string();
             assert!(error.starts_with("p.yaml: ") && error.contains(problem), "{error}");
         }
-    }
-
-    #[test]
-    fn patterns_fit_whole_names() {
-        assert!(fits("onnx-*", "onnx-fp16") && fits("*", "") && fits("a*c*", "abcd") && fits("x", "x"));
-        assert!(!fits("onnx", "onnx-fp16") && !fits("*-fp16", "onnx-fp32"));
     }
 
     #[test]

@@ -24,7 +24,6 @@ mod order;
 mod pin;
 mod rejection;
 mod requirement;
-mod tag_selector;
 
 use std::collections::BTreeMap;
 
@@ -33,13 +32,13 @@ use serde::Serialize;
 use crate::compute_capability::ComputeCapability;
 use crate::device::{Host, Slot};
 use crate::manifest::ManifestProfile;
+use crate::profile::TagSelector;
 
 pub use fit::is_in_use;
 pub use order::Reason;
 pub use pin::{PinError, find_pinned};
 pub use rejection::Rejection;
 pub use requirement::{SelectorProblem, selector_problems};
-pub use tag_selector::{InvalidTagSelector, TagSelector};
 
 /// What is known of a profile beside its tags, from what was built or fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,8 +161,8 @@ pub fn select<'a>(
             Answer { group, fitting: Vec::new(), short_of_memory: Vec::new(), rejected: Vec::new() };
         let mut short = Vec::new();
         for (place, (profile, requirement)) in profiles.iter().zip(&requirements).enumerate() {
-            let verdict = match selector.rejects(&profile.tags) {
-                Some(rejection) => Verdict::Rejected(rejection),
+            let verdict = match selector.mismatch(&profile.tags) {
+                Some((key, wanted)) => Verdict::Rejected(Rejection::of_tag(key, wanted, &profile.tags)),
                 None => fit::verdict(requirement, facts_of(profile), &answer.group, host),
             };
             match verdict {

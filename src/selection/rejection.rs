@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::compute_capability::ComputeCapability;
+use crate::profile::Tags;
 
 /// Why a profile doesn't fit; the rules are tried in this order, and the first one that is broken is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,14 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Makes the rejection of a profile with other tags than the one asked for.
+    pub(super) fn of_tag(key: &str, wanted: &str, tags: &Tags) -> Self {
+        Self::TagSelector {
+            wanted: format!("{key}={wanted}"),
+            is: tags.get(key).map(|value| format!("{key}={value}")),
+        }
+    }
+
     /// Returns its name in JSON.
     pub fn kind(&self) -> &'static str {
         match self {

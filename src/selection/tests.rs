@@ -256,10 +256,6 @@ fn tag_selectors() {
         reasons,
         ["asked for precision=FP16, and it has precision=fp8", "asked for tp=2, and it has no such tag"]
     );
-    for text in ["fp16", "=x", "a=b,a=c"] {
-        assert!(text.parse::<TagSelector>().is_err(), "{text}");
-    }
-    assert_eq!("".parse(), Ok(TagSelector::default()));
 }
 
 #[test]

@@ -17,9 +17,8 @@ use std::time::Duration;
 
 pub use error::{BuildError, JobError};
 pub use report::{BuildEvent, BuildReport, JobLine, Outcome, ProfileLine};
-pub use select::Selector;
 
-use crate::recipe::Recipe;
+use crate::recipe::{Only, Recipe};
 use crate::store::Store;
 use crate::toolchain::{Pip, Places};
 use crate::worker::discover::SearchPath;
@@ -42,7 +41,7 @@ pub struct BuildOptions {
     /// Where workers are.
     pub search_path: SearchPath,
     /// Only these profiles; all if absent.
-    pub only: Option<Selector>,
+    pub only: Option<Only>,
     /// How far to go.
     pub mode: Mode,
     /// Fail if a profile can't be built on this machine.

@@ -12,6 +12,7 @@ const CORE: &[&str] = &[
     "digest",
     "error_kind",
     "execution",
+    "glob",
     "gpu",
     "manifest",
     "mixed_precision",

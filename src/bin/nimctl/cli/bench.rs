@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use nimctl::benchmark::Gate;
+use nimctl::recipe::Only;
 
 use super::execution::{Execution, GraphOptimization};
 
@@ -31,7 +32,7 @@ pub(crate) struct Bench {
     pub(crate) recipe: PathBuf,
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
     #[arg(long, value_name = "SELECTOR", conflicts_with = "compare")]
-    pub(crate) only: Option<String>,
+    pub(crate) only: Option<Only>,
     /// First dimensions of inputs [default: the least and the usual of the recipe's shapes].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) batch: Vec<NonZeroU64>,

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nimctl::ops::lower::NodePattern;
+use nimctl::recipe::Only;
 use nimctl::synth::NvclipSize;
 
 use crate::output::Format;
@@ -207,7 +208,7 @@ pub(crate) struct Build {
     pub(crate) manifest: Option<PathBuf>,
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
     #[arg(long, value_name = "SELECTOR")]
-    pub(crate) only: Option<String>,
+    pub(crate) only: Option<Only>,
     /// Print the worklist, and why each job must run; build nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

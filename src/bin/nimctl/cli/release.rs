@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use nimctl::recipe::Only;
 
 /// Arguments of `release`.
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ pub(crate) struct Release {
     pub(crate) baseline: Option<PathBuf>,
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
     #[arg(long, value_name = "SELECTOR")]
-    pub(crate) only: Option<String>,
+    pub(crate) only: Option<Only>,
     /// Don't measure.
     #[arg(long)]
     pub(crate) no_bench: bool,

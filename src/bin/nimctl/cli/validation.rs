@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use nimctl::ops::validate::Place;
+use nimctl::recipe::Only;
 
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(crate) struct Validate {
     pub(crate) subjects: Vec<String>,
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
     #[arg(long, value_name = "SELECTOR")]
-    pub(crate) only: Option<String>,
+    pub(crate) only: Option<Only>,
     #[command(flatten)]
     pub(crate) execution: super::execution::Execution,
     /// Print every gate's value beside its threshold, not only those that don't hold.

@@ -47,7 +47,7 @@ pub(crate) fn run(
     }
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
     let options = BenchOptions {
-        build: super::build::from_store(recipe, only.as_deref(), *timeout, global, cancel)?,
+        build: super::build::from_store(recipe, only.as_ref(), *timeout, global, cancel)?,
         batches: batch.iter().map(|batch| batch.get()).collect(),
         streams: streams.iter().map(|streams| streams.get()).collect(),
         settings: Settings {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nimctl::manifest::MANIFEST_FILE;
-use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Mode, Outcome, ProfileLine, Selector};
+use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Mode, Outcome, ProfileLine};
+use nimctl::recipe::Only;
 use nimctl::toolchain::Pip;
 use nimctl::worker::host::Cancel;
 use nimctl::worklist::JobReason;
@@ -79,7 +80,7 @@ fn options(
         places: environment::places(global)?,
         pip: Pip::default(),
         search_path: environment::search_path(),
-        only: only.as_deref().map(Selector::parse),
+        only: only.clone(),
         mode,
         require_all: *require_all,
         parallel_jobs: jobs.map_or(cores, usize::from),
@@ -91,7 +92,7 @@ fn options(
 /// Returns the options of a command that builds nothing, but works with what the store has of a recipe.
 pub(super) fn from_store(
     recipe: &Path,
-    only: Option<&str>,
+    only: Option<&Only>,
     timeout_s: u64,
     global: &Global,
     cancel: &Cancel,
@@ -99,7 +100,7 @@ pub(super) fn from_store(
     let arguments = cli::Build {
         recipe: recipe.to_path_buf(),
         manifest: None,
-        only: only.map(str::to_owned),
+        only: only.cloned(),
         dry_run: false,
         require_all: false,
         jobs: None,

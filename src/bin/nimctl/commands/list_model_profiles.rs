@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use nimctl::device::Host;
 use nimctl::ops::select::{SelectOptions, SelectReport, select};
+use nimctl::profile::TagSelector;
 use nimctl::profile::Tags;
-use nimctl::selection::{TagSelector, is_in_use};
+use nimctl::selection::is_in_use;
 use serde::Serialize;
 
 use super::select::tell_problems;

@@ -47,7 +47,7 @@ pub(crate) fn run(
     let first = recipes.first().map_or(Path::new(""), PathBuf::as_path);
     let options = ReleaseOptions {
         bench: BenchOptions {
-            build: super::build::from_store(first, only.as_deref(), *job_timeout, global, cancel)?,
+            build: super::build::from_store(first, only.as_ref(), *job_timeout, global, cancel)?,
             batches: Vec::new(),
             streams: vec![1],
             settings: Settings {

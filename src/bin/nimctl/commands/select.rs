@@ -7,8 +7,9 @@ use nimctl::device::{Host, ProblemKind, Slot};
 use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::ManifestProfile;
 use nimctl::ops::select::{SelectOptions, SelectReport, select};
+use nimctl::profile::TagSelector;
 use nimctl::profile::Tags;
-use nimctl::selection::{self, Answer, Facts, Rank, TagSelector};
+use nimctl::selection::{self, Answer, Facts, Rank};
 use serde::Serialize;
 
 use crate::cli::{self, Global};

@@ -33,7 +33,7 @@ pub(crate) fn run(
     let cli::Validate { subjects, only, execution, gates, replay: place, replay_folder, timeout } = arguments;
     let store = environment::store_folder(global)?;
     let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&store))?;
-    let options = super::build::from_store(&recipe, only.as_deref(), *timeout, global, cancel)?;
+    let options = super::build::from_store(&recipe, only.as_ref(), *timeout, global, cancel)?;
     if let Some(place) = place {
         let folder = replay_folder
             .clone()
