@@ -3,7 +3,7 @@
 use super::node::attribute;
 use super::signature::{Kind, Signature};
 use crate::onnx::ElementType;
-use crate::onnx::proto::{AttributeProto, NodeProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{NodeProto, ValueInfoProto, type_proto};
 
 /// What is known of a node before its outputs are.
 pub(in crate::onnx) struct Known<'a> {

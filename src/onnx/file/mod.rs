@@ -149,7 +149,8 @@ impl OnnxFile {
         self.mapped.offset_of(payload)
     }
 
-    pub(super) fn graph(&self) -> &GraphProto {
+    /// Returns the graph of the decoded model.
+    pub fn graph(&self) -> &GraphProto {
         self.model.graph.as_ref().expect("checked in OnnxFile::from_bytes")
     }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use super::*;
-use crate::onnx::proto::{AttributeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::analysis::attribute;
+use crate::onnx::proto::{
+    AttributeProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto,
+};
 
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
@@ -93,7 +96,7 @@ fn check(graph: GraphProto, options: &LoweringOptions, expected: &[&str]) -> (Gr
 
 fn lines(graph: &GraphProto) -> Vec<String> {
     let line = |node: &NodeProto| {
-        let to = infer::attribute(node, "to").map(|to| to.i().to_string()).unwrap_or_default();
+        let to = attribute(node, "to").map(|to| to.i().to_string()).unwrap_or_default();
         format!("{}{to}({}) -> {}", node.op_type(), node.input.join(", "), node.output.join(", "))
     };
     graph.node.iter().map(line).collect()
