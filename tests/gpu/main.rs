@@ -4,6 +4,9 @@
 //! (`NIMCTL_TENSORRT_LIB`; `NIMCTL_ONNXRUNTIME_CUDA_LIB`); without them their tests fail, unless
 //! `NIMCTL_TEST_WITHOUT_TENSORRT=1` or `NIMCTL_TEST_WITHOUT_CUDA_PROVIDER=1` says that there are none.
 //!
+//! Built, they run on a machine without the repository too (`cargo xtask gpu-kit`): `NIMCTL_TEST_NIMCTL` names the `nimctl` to
+//! test, `NIMCTL_TEST_ROOT` the folder that holds `recipes`.
+//!
 //! TensorRT for RTX knows no GPU of compute capability 9.0 or 10.0: on one of those its tests check that it is refused.
 
 #[path = "../workers/graph.rs"]

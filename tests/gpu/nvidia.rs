@@ -1,5 +1,6 @@
 //! The GPU of this machine, and what its driver says of it.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use nimctl::compute_capability::ComputeCapability;
@@ -32,12 +33,21 @@ pub(crate) fn is_without(what: &str) -> bool {
     std::env::var_os(format!("NIMCTL_TEST_WITHOUT_{what}")).is_some_and(|value| value == "1")
 }
 
+/// Returns the `nimctl` to test: cargo's, unless these tests travel without it.
+pub(crate) fn nimctl() -> PathBuf {
+    std::env::var_os("NIMCTL_TEST_NIMCTL").map_or_else(|| env!("CARGO_BIN_EXE_nimctl").into(), PathBuf::from)
+}
+
+/// Returns the folder that `recipes` is in: the repository, unless these tests travel without it.
+pub(crate) fn root() -> PathBuf {
+    std::env::var_os("NIMCTL_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// The names of products, capabilities and addresses in our data agree with this GPU's.
 #[test]
 fn doctor_knows_this_gpu() {
     let gpu = first_gpu();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_nimctl")).args(["doctor", "--output", "json"]).output().unwrap();
+    let output = Command::new(nimctl()).args(["doctor", "--output", "json"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}");
     let host: Value = serde_json::from_str(&text).unwrap();

@@ -1,11 +1,11 @@
 //! The demo, built and validated on this GPU: its plans are `executed`, and their numbers are right.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::nvidia::{first_gpu, is_known_to_rtx, is_without};
+use crate::nvidia::{self, first_gpu, is_known_to_rtx, is_without, root};
 use crate::support::check;
 
 #[test]
@@ -17,8 +17,7 @@ fn the_demos_plans_are_executed_and_pass() {
         false => "tensorrt",
     };
     let home = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let demo = fs_err::read_to_string(root.join("recipes/nvclip-demo.yaml")).unwrap();
+    let demo = fs_err::read_to_string(root().join("recipes/nvclip-demo.yaml")).unwrap();
     let (head, _) = demo.split_once("\nprofiles:").unwrap();
     let capability = gpu.compute_capability;
     let recipe = format!(
@@ -27,7 +26,7 @@ fn the_demos_plans_are_executed_and_pass() {
     );
     fs_err::write(home.path().join("demo.yaml"), recipe).unwrap();
     let nimctl = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
+        let mut command = Command::new(nvidia::nimctl());
         command
             .args(arguments)
             .current_dir(home.path())

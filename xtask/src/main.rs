@@ -7,6 +7,7 @@ mod bench;
 mod build_engines;
 mod ci;
 mod codegen;
+mod gpu_kit;
 mod libclang;
 mod project;
 mod release;
@@ -29,6 +30,8 @@ Tasks:
                                        `nimctl release`
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
+  gpu-kit -o DIR                       make a folder, in parts of at most 60 MB, that tries everything on a GPU host
+  gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a driver that is played
   test-gpu [ARGS...]                   set everything up, then run the tests that need a GPU; without one they fail
 
 Paths are relative to the repository's root. Everything is built in the dev profile; CARGO_TARGET_DIR and
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
             "release" => release::run(&project, &arguments),
             "test" => test::run(&project, &arguments).map(done),
             "test-gpu" => test_gpu::run(&project, &arguments).map(done),
+            "gpu-kit" => gpu_kit::run(&project, &arguments).map(done),
             "codegen" => codegen::run(&project, &arguments).map(done),
             "tidy" => tidy::run(&project).map(done),
             "bench" => bench::run(&project, &arguments).map(done),
