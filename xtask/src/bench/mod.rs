@@ -2,6 +2,7 @@
 //! run.
 
 mod build;
+mod estimate;
 mod lower;
 mod runtime;
 mod select;

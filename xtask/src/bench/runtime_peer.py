@@ -1,21 +1,21 @@
-"""Times our worker beside ONNX Runtime without it on the same graph, and prints one JSON object.
+"""Times our worker beside ONNX Runtime without it on the same graph, for one pair of rounds. Prints a JSON array of two objects.
 
-Arguments: worker, library, model, batch, rounds, turns, seconds of a turn. The sides:
+Arguments: worker, library, model, folder for files, batch, number of the pair, turns, seconds of a turn. The sides:
 
 * `ours`: our worker, with the library;
 * `python`: Python's package onnxruntime of the same version;
-* `alone`: the library itself, called through its C API from Python that has no other package loaded.
+* `alone`: the library itself, called through its C API from a Python process that loads no other package.
 
-Every round starts each side anew, alone: "first" is the time from starting the process to its first result, as this program
-sees it. Then they take turns: one runs while the others are stopped (SIGSTOP). All have two threads, warm up as long, and
-time the same call: one run of the session, inputs in memory. A fourth, for its first result only, is our worker on the graph as
-ONNX Runtime writes it after its own optimizations. ONNX Runtime reports nothing to Microsoft on any side.
+Each round starts each side anew, one at a time: "first_s" is the time from the start of the process to its first result, as seen
+from here. Then the sides alternate: one runs while the others are stopped (SIGSTOP). All have two threads, the same warm-up, and
+time the same call: one run of the session with inputs in memory. A fourth process, timed for its first result only, is our worker
+on the graph that ONNX Runtime writes after its own optimizations. ONNX Runtime sends no telemetry on any side.
 
-What the machine does beside us changes a run's time by several percent within seconds, far more than the sides differ. So
-each turn's median is compared with that of the other side's turn in the same lap: "ratios" has one number a round for each other
-side, the median of its laps. A round is a process of each, and how fast a process is differs from the next by more than what is
-looked for: so it is rounds that are many. Which memory a process gets depends on who starts first, so a round with an odd
-number has the reverse of the order before it. The call that a stop falls into tells the turns apart and is dropped, on all sides.
+Other load on the machine changes a run's time by several percent within seconds, far more than the sides differ. So each turn's
+median is compared with that of the other side's turn in the same lap: "ratio" has, for each other side, the median over the laps.
+Processes of the same program differ by more than the bound too, so rounds are many and laps are few. Which memory a process gets
+depends on which side starts first, so the second round of a pair starts the sides in reverse order. A call that spans a stop marks
+the end of a turn and is dropped, on all sides.
 """
 import json
 import os
@@ -23,7 +23,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy
@@ -43,7 +42,7 @@ def run():
     session.run(None, inputs)
 """
 
-# What both programs do with their `run`.
+# What both Python programs do with their `run`.
 TIMED = """
 run()
 print("first", flush=True)
@@ -58,7 +57,7 @@ while time.perf_counter() < end:
 print(*samples)
 """
 
-# ONNX Runtime by its C API. The functions are in the order of onnxruntime_c_api.h, which never changes.
+# ONNX Runtime through its C API. The functions are numbered as in onnxruntime_c_api.h, where their order never changes.
 ALONE = """
 import ctypes, sys, time
 library, model, data, threads, warm_up, seconds = sys.argv[1:]
@@ -118,7 +117,7 @@ class Peer:
         command = [sys.executable, "-c", program, *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "first\n":
-            sys.exit("a program that is timed ended before its first result; what it said is above")
+            sys.exit("a timed program ended before its first result; its output is above")
         self.first = time.perf_counter() - started
 
     def samples(self):
@@ -128,7 +127,7 @@ class Peer:
 
 
 class Ours:
-    """Our worker, asked for one `bench`."""
+    """Our worker, with one `bench` request."""
 
     def __init__(self, worker, model, data, seconds, samples_file):
         started = time.perf_counter()
@@ -150,10 +149,10 @@ class Ours:
     def event(self):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("the worker ended before it was done")
+            sys.exit("the worker ended before it finished")
         event = json.loads(line)["event"]
         if "error" in event:
-            sys.exit(f"the worker says: {event['error']}")
+            sys.exit(f"the worker reported an error: {event['error']}")
         return event
 
     def samples(self):
@@ -169,7 +168,7 @@ class Ours:
 
 
 def turns_of(samples, turn_s):
-    """The medians of a side's turns, from its samples in order: a call longer than a turn was stopped in."""
+    """The medians of a side's turns, from its samples in order: a call longer than a turn spans a stop."""
     turns = [[]]
     for sample in samples:
         if sample > turn_s:
@@ -179,19 +178,12 @@ def turns_of(samples, turn_s):
     return [statistics.median(turn) for turn in turns if turn]
 
 
-# Each order, then its reverse.
-ORDERS = [
-    ["ours", "python", "alone"],
-    ["alone", "python", "ours"],
-    ["python", "ours", "alone"],
-    ["alone", "ours", "python"],
-    ["ours", "alone", "python"],
-    ["python", "alone", "ours"],
-]
+# A pair of rounds uses one of these and its reverse.
+ORDERS = [["ours", "python", "alone"], ["python", "ours", "alone"], ["ours", "alone", "python"]]
 
 
-def take_turns(sides, turns, turn_s):
-    """Lets one run while the others are stopped, in laps. All are stopped before."""
+def alternate(sides, turns, turn_s):
+    """Lets one side run while the others are stopped, in laps. All are stopped before."""
     for lap in range(turns + 1):
         for side in sides:
             if any(side.process.poll() is not None for side in sides):
@@ -202,58 +194,60 @@ def take_turns(sides, turns, turn_s):
             side.process.send_signal(signal.SIGSTOP)
 
 
-def one_round(start, turns, turn_s, found):
-    """Starts all sides and lets them take turns. Returns the medians of their turns."""
+def one_round(start, order, turns, turn_s):
+    """Starts all sides in this order and lets them alternate."""
     sides = {}
     try:
-        for name, begin in start.items():
-            sides[name] = begin()
+        for name in order:
+            sides[name] = start[name]()
             sides[name].process.send_signal(signal.SIGSTOP)
-        take_turns(list(sides.values()), turns, turn_s)
-        medians = {}
+        alternate(list(sides.values()), turns, turn_s)
         for side in sides.values():
             side.process.send_signal(signal.SIGCONT)
-        for name, side in sides.items():
-            medians[name] = turns_of(side.samples(), turn_s)
-            found[name]["first_s"].append(side.first)
-            found[name]["median_s"].append(statistics.median(medians[name]))
-        return medians
+        medians = {name: turns_of(side.samples(), turn_s) for name, side in sides.items()}
+        ratio = {
+            name: statistics.median(ours / peer for ours, peer in zip(medians["ours"], medians[name]))
+            for name in ["python", "alone"]
+        }
+        return {
+            "ratio": ratio,
+            "median_s": {name: statistics.median(turns) for name, turns in medians.items()},
+            "first_s": {name: side.first for name, side in sides.items()},
+        }
     finally:
-        # One that is stopped would stay for ever.
+        # A stopped process would stay forever.
         for side in sides.values():
             side.process.kill()
 
 
 def main():
-    worker, library, model, batch, rounds, turns, turn_s = sys.argv[1:]
-    batch, rounds, turns, turn_s = int(batch), int(rounds), int(turns), float(turn_s)
-    with tempfile.TemporaryDirectory() as folder:
-        data = os.path.join(folder, "image.npy")
+    worker, library, model, folder, batch, pair, turns, turn_s = sys.argv[1:]
+    turns, turn_s = int(turns), float(turn_s)
+    data = os.path.join(folder, f"image-{batch}.npy")
+    optimized = os.path.join(folder, "optimized.onnx")
+    samples_file = os.path.join(folder, "samples.npy")
+    if not os.path.exists(data):
         generator = numpy.random.default_rng(20)
-        numpy.save(data, generator.standard_normal((batch, 3, 224, 224), dtype=numpy.float32))
-        optimized = os.path.join(folder, "optimized.onnx")
+        numpy.save(data, generator.standard_normal((int(batch), 3, 224, 224), dtype=numpy.float32))
+    if not os.path.exists(optimized):
         subprocess.run([sys.executable, "-c", OPTIMIZE, model, optimized], check=True, stderr=subprocess.DEVNULL)
-        samples_file = os.path.join(folder, "samples.npy")
-        # The clocks of all run on while they are stopped.
-        seconds = len(ORDERS[0]) * turns * turn_s
-        times = [model, data, str(THREADS), str(WARM_UP_S), str(seconds)]
-        start = {
-            "ours": lambda: Ours(worker, model, data, seconds, samples_file),
-            "python": lambda: Peer(PEER + TIMED, *times),
-            "alone": lambda: Peer(ALONE + TIMED, library, *times),
-        }
-        found = {name: {"first_s": [], "median_s": []} for name in [*start, "optimized"]}
-        found["ratios"] = {"python": [], "alone": []}
-        for number in range(rounds):
-            medians = one_round({name: start[name] for name in ORDERS[number % len(ORDERS)]}, turns, turn_s, found)
-            for name, ratios in found["ratios"].items():
-                laps = zip(medians["ours"], medians[name])
-                ratios.append(statistics.median(ours / peer for ours, peer in laps))
-            fourth = Ours(worker, optimized, data, seconds, samples_file)
-            fourth.end()
-            found["optimized"]["first_s"].append(fourth.first)
-            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    print(json.dumps(found))
+    # The clocks of all sides run on while they are stopped.
+    order = ORDERS[int(pair) % len(ORDERS)]
+    seconds = len(order) * turns * turn_s
+    times = [model, data, str(THREADS), str(WARM_UP_S), str(seconds)]
+    start = {
+        "ours": lambda: Ours(worker, model, data, seconds, samples_file),
+        "python": lambda: Peer(PEER + TIMED, *times),
+        "alone": lambda: Peer(ALONE + TIMED, library, *times),
+    }
+    rounds = []
+    for names in [order, order[::-1]]:
+        found = one_round(start, names, turns, turn_s)
+        fourth = Ours(worker, optimized, data, seconds, samples_file)
+        fourth.end()
+        found["first_s"]["optimized"] = fourth.first
+        rounds.append(found)
+    print(json.dumps(rounds))
 
 
 main()
