@@ -1,6 +1,6 @@
 //! `nimctl`: from a recipe to per-GPU inference profiles of an ONNX model, with ids that name their bytes.
 //!
-//! This page is the architecture. The README says how to use the program; `docs/` specifies what others may want to
+//! This page is the architecture. The README and `docs/guide.md` say how to use the program; `docs/` specifies what others may want to
 //! implement: profile ids, recipes, backends.
 //!
 //! # The pipeline

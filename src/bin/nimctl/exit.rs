@@ -49,7 +49,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Returns the exit code of a kind of error; the README documents them.
+/// Returns the exit code of a kind of error; docs/guide.md documents them.
 pub(crate) fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Input => 1,
