@@ -1,11 +1,16 @@
 //! Where the values of a graph's inputs come from: what a recipe may say, and what turns images and texts into numbers.
 //!
-//! Here is what needs no disk: the words of the recipe, [`image`] and [`text`]. [`crate::ops::samples`] reads the files.
+//! Here is what needs no disk: the words of the recipe, [`image`], [`text`], and the values of inputs that the recipe leaves
+//! out ([`seeded()`]). [`crate::ops::samples`] reads the files.
 
 pub mod image;
+mod seeded;
 pub mod text;
 
+use std::fmt;
 use std::path::PathBuf;
+
+pub use seeded::{Meaning, seeded, words};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -32,6 +37,25 @@ impl Sample {
     /// Returns whether the shape is that of a file, whatever shape is asked for.
     pub fn has_its_own_shape(&self) -> bool {
         matches!(self, Self::Npy(_) | Self::Npz(_))
+    }
+}
+
+impl fmt::Display for Sample {
+    /// Writes it as a recipe does, for the forms that are proposed; the others by their name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Npy(_) => f.write_str("npy"),
+            Self::Npz(_) => f.write_str("npz"),
+            Self::Images(_) => f.write_str("images"),
+            Self::Texts(_) => f.write_str("texts"),
+            Self::Normal(Normal { mean: 0.0, standard_deviation: 1.0 }) => f.write_str("{ normal: {} }"),
+            Self::Normal(Normal { mean, standard_deviation }) => {
+                write!(f, "{{ normal: {{ mean: {mean}, standard_deviation: {standard_deviation} }} }}")
+            }
+            Self::Integers(Integers { low, high }) => {
+                write!(f, "{{ integers: {{ low: {low}, high: {high} }} }}")
+            }
+        }
     }
 }
 

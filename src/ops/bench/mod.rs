@@ -18,7 +18,7 @@ use rounds::Subject;
 
 use super::build::{self, BuildOptions, BuildReport, Outcome};
 use super::runners::{Runners, Way};
-use super::samples::{self, Shapes};
+use super::samples::{self, SeededInput, Shapes};
 use super::validate;
 use crate::benchmark::{
     BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Comparison, Settings, compare_cases,
@@ -62,6 +62,8 @@ pub struct BenchReport {
     pub document: BenchDocument,
     /// How the two profiles that were to be compared do.
     pub comparisons: Vec<Comparison>,
+    /// The inputs without samples in the recipe, and what they were run on.
+    pub seeded: Vec<SeededInput>,
 }
 
 impl BenchReport {
@@ -135,9 +137,10 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
     let mut cases = Vec::new();
     for (graph, source) in &graphs {
         let recipe_graph = &recipe.graphs[graph];
+        let completed = samples::complete(&source.file, &recipe_graph.samples);
         let subject = samples::Subject {
             file: &source.file,
-            samples: &recipe_graph.samples,
+            samples: &completed.samples,
             sample_folder: validate::sample_folder(&build_options.recipe),
             shapes: &recipe_graph.shapes,
         };
@@ -238,7 +241,7 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
             _ => Vec::new(),
         },
     };
-    Ok(BenchReport { document, comparisons })
+    Ok(BenchReport { document, comparisons, seeded: samples::seeded_inputs(&recipe, &graphs) })
 }
 
 /// Compares what was measured with what an earlier run measured, by the names of profiles.

@@ -191,7 +191,7 @@ pub(super) fn measure_all(
 ) -> Result<BenchDocument, ReleaseError> {
     let mut all = BenchDocument { schema: BENCH_SCHEMA.into(), model: model.clone(), profiles: Vec::new() };
     for Part { options, selected: _ } in parts {
-        let BenchReport { document, comparisons: _ } = bench(options, &|event| match event {
+        let BenchReport { document, comparisons: _, seeded: _ } = bench(options, &|event| match event {
             BenchEvent::Round { title, round: 1, rounds: _ } => on_step(&format!("measuring: {title}")),
             BenchEvent::Round { .. } => {}
             BenchEvent::TakenOver { name } => {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
+use crate::samples::Sample;
 use crate::worker::npy::NpyError;
 
 /// Why a graph can't be run on its samples.
@@ -11,9 +12,9 @@ use crate::worker::npy::NpyError;
 pub enum SamplesError {
     /// An input has no samples.
     #[error(
-        "input `{input}` has no samples: add `{input}: {{ normal: {{}} }}`, or one of the other forms, to the graph's `samples`"
+        "input `{input}` has no samples: add `{input}: {proposal}`, or one of the other forms, to the graph's `samples`"
     )]
-    NoSamples { input: String },
+    NoSamples { input: String, proposal: Sample },
     /// Samples for an input that the graph lacks.
     #[error("there are samples for `{input}`, but the graph's inputs are {}", .inputs.join(", "))]
     NoSuchInput { input: String, inputs: Vec<String> },

@@ -13,8 +13,10 @@ pub(in crate::ops) use files::{image_files, images_of, texts_of};
 pub(in crate::ops) use shapes::Shapes;
 use shapes::shape;
 
-use crate::onnx::{ElementType, OnnxFile, TensorInfo};
-use crate::samples::{Integers, Normal, Sample};
+use crate::onnx::{ElementType, OnnxFile, TensorInfo, index_bounds};
+use crate::ops::build::sources::SourceGraph;
+use crate::recipe::Recipe;
+use crate::samples::{Integers, Normal, Sample, seeded};
 use crate::shape_range::ShapeRange;
 use crate::synth::weights;
 use crate::worker::npy::{NpyError, Tensor, archive};
@@ -35,6 +37,60 @@ pub struct Subject<'a> {
     pub sample_folder: &'a Path,
     /// Shape ranges.
     pub shapes: &'a BTreeMap<String, ShapeRange>,
+}
+
+/// An input that the recipe gives no samples for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeededInput {
+    /// The graph.
+    pub graph: String,
+    /// The input.
+    pub input: String,
+    /// What it is run on in place of samples.
+    pub sample: Sample,
+}
+
+/// Returns the inputs that are run on seeded values, because the recipe gives no samples for them.
+pub(in crate::ops) fn seeded_inputs(
+    recipe: &Recipe,
+    graphs: &BTreeMap<String, SourceGraph>,
+) -> Vec<SeededInput> {
+    let of_graph = |(graph, source): (&String, &SourceGraph)| {
+        let Completed { samples, seeded } = complete(&source.file, &recipe.graphs[graph].samples);
+        let one =
+            |input: String| SeededInput { graph: graph.clone(), sample: samples[&input].clone(), input };
+        seeded.into_iter().map(one).collect::<Vec<_>>()
+    };
+    graphs.iter().flat_map(of_graph).collect()
+}
+
+/// The samples of a graph, with seeded ones for the inputs that the recipe says nothing of.
+#[derive(Clone, Debug)]
+pub(in crate::ops) struct Completed {
+    /// By input.
+    pub samples: BTreeMap<String, Sample>,
+    /// The inputs that the recipe says nothing of, in the graph's order.
+    pub seeded: Vec<String>,
+}
+
+/// Adds seeded samples for the inputs that the recipe says nothing of. An input that can't be fed stays without.
+pub(in crate::ops) fn complete(file: &OnnxFile, given: &BTreeMap<String, Sample>) -> Completed {
+    let mut completed = Completed { samples: given.clone(), seeded: Vec::new() };
+    let inputs = file.inputs();
+    if inputs.iter().all(|info| given.contains_key(&info.name)) {
+        return completed;
+    }
+    let bounds = index_bounds(file);
+    for info in inputs {
+        if given.contains_key(&info.name) {
+            continue;
+        }
+        if let Some(sample) = seeded(&info, bounds.get(&info.name).copied()) {
+            completed.samples.insert(info.name.clone(), sample);
+            completed.seeded.push(info.name);
+        }
+    }
+    completed
 }
 
 /// Describes each sample so that equal texts mean equal values in the usual shapes: for keys.
@@ -139,7 +195,10 @@ fn pairs<'a>(subject: &Subject<'a>) -> Result<Vec<(TensorInfo, &'a Sample)>, Sam
         .into_iter()
         .map(|info| match subject.samples.get(&info.name) {
             Some(sample) => Ok((info, sample)),
-            None => Err(SamplesError::NoSamples { input: info.name }),
+            None => Err(match seeded(&info, index_bounds(subject.file).get(&info.name).copied()) {
+                Some(proposal) => SamplesError::NoSamples { input: info.name, proposal },
+                None => kind(&info),
+            }),
         })
         .collect()
 }
@@ -166,10 +225,14 @@ fn integer_tensor(info: &TensorInfo, integers: Integers, shape: &[usize]) -> Res
 
 /// Makes a tensor of an input that takes floats.
 pub(super) fn floats(info: &TensorInfo, shape: &[usize], values: &[f32]) -> Result<Tensor, SamplesError> {
-    match info.element_type {
-        ElementType::Float => Tensor::new(shape, values).map_err(|source| npy(info, source)),
-        _ => Err(kind(info)),
-    }
+    let tensor = match info.element_type {
+        ElementType::Float => Tensor::new(shape, values),
+        ElementType::Float16 => Tensor::new(shape, &converted(values, half::f16::from_f32)),
+        ElementType::Bfloat16 => Tensor::new(shape, &converted(values, half::bf16::from_f32)),
+        ElementType::Double => Tensor::new(shape, &converted(values, f64::from)),
+        _ => return Err(kind(info)),
+    };
+    tensor.map_err(|source| npy(info, source))
 }
 
 /// Makes a tensor of an input that takes whole numbers, or floats.
@@ -182,10 +245,19 @@ pub(super) fn whole_numbers(
         ElementType::Int64 => Tensor::new(shape, &values.collect::<Vec<i64>>()),
         ElementType::Int32 => Tensor::new(shape, &values.map(|value| value as i32).collect::<Vec<i32>>()),
         ElementType::Float => Tensor::new(shape, &values.map(|value| value as f32).collect::<Vec<f32>>()),
+        ElementType::Int8 => Tensor::new(shape, &values.map(|value| value as i8).collect::<Vec<i8>>()),
+        ElementType::Uint8 => Tensor::new(shape, &values.map(|value| value as u8).collect::<Vec<u8>>()),
         ElementType::Bool => Tensor::new(shape, &values.map(|value| value != 0).collect::<Vec<bool>>()),
+        ElementType::Float16 | ElementType::Bfloat16 | ElementType::Double => {
+            return floats(info, shape, &values.map(|value| value as f32).collect::<Vec<f32>>());
+        }
         _ => return Err(kind(info)),
     };
     tensor.map_err(|source| npy(info, source))
+}
+
+fn converted<T>(values: &[f32], convert: impl Fn(f32) -> T) -> Vec<T> {
+    values.iter().copied().map(convert).collect()
 }
 
 fn numbers(name: &str, shape: &[usize], standard_deviation: f64) -> io::Result<Vec<f32>> {

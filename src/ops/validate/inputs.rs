@@ -71,9 +71,10 @@ pub(super) fn write(
     let mut inputs = BTreeMap::new();
     for (name, SourceGraph { file, .. }) in graphs {
         let graph = &recipe.graphs[name];
+        let completed = samples::complete(file, &graph.samples);
         let subject = Subject {
             file,
-            samples: &graph.samples,
+            samples: &completed.samples,
             sample_folder: sample_folder(&options.recipe),
             shapes: &graph.shapes,
         };

@@ -24,6 +24,7 @@ pub use subjects::{Subjects, find_subjects};
 
 use super::build::{self, BuildOptions, BuildReport, Outcome};
 use super::runners::Runners;
+use super::samples::{SeededInput, seeded_inputs};
 use crate::error_kind::ErrorKind;
 use crate::passport::{Passport, Status};
 use crate::profile::ProfileId;
@@ -53,6 +54,8 @@ pub struct ValidateReport {
     pub profiles: Vec<ValidatedProfile>,
     /// Names of the profiles that were not built, each with the reason.
     pub not_built: Vec<(String, String)>,
+    /// The inputs without samples in the recipe, and what they were run on.
+    pub seeded: Vec<SeededInput>,
 }
 
 impl ValidateReport {
@@ -94,7 +97,12 @@ pub fn validate(
     let mut numbers = Numbers::start(&recipe, &graphs, options)?;
     let mut runners = Runners::new(options, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
-    let mut report = ValidateReport { model, profiles: Vec::new(), not_built: Vec::new() };
+    let mut report = ValidateReport {
+        model,
+        profiles: Vec::new(),
+        not_built: Vec::new(),
+        seeded: seeded_inputs(&recipe, &graphs),
+    };
     for line in profiles {
         let id = match line.outcome {
             Outcome::Built { id, .. } => id,

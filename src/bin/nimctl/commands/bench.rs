@@ -78,6 +78,10 @@ pub(crate) fn run(
         None => report.comparisons.clone(),
     };
     let failed = failed_gates(&comparisons, fail_if);
+    let seeded = super::validate::seeded_text(&report.seeded);
+    if !seeded.is_empty() {
+        output.talk(seeded.trim());
+    }
     output.result(
         &text(&report.document, &comparisons, &failed),
         &View { document: &report.document, comparisons: &comparisons, failed_gates: &failed },

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
+use nimctl::ops::samples::SeededInput;
 use nimctl::ops::validate::{
     Place, Replay, Subjects, ValidateOptions, ValidateReport, ValidatedProfile, find_subjects, replay,
     validate,
@@ -82,7 +83,7 @@ fn verdict(status: &Status) -> &'static str {
 }
 
 fn text(report: &ValidateReport, all_gates: bool) -> String {
-    let ValidateReport { model: (model, release), profiles, not_built } = report;
+    let ValidateReport { model: (model, release), profiles, not_built, seeded } = report;
     let mut text = format!("{model} {release}\n\n");
     let least = |gates: &[GateResult], gate: &str| {
         let values = gates.iter().filter(|result| result.gate == gate).filter_map(|result| result.value);
@@ -125,11 +126,24 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
     if let Some(reason) = reasons.first() {
         let _ = writeln!(text, "\nstatic: {reason}; the lowered graph was run in its place, emulated");
     }
+    text.push_str(&seeded_text(seeded));
     if !not_built.is_empty() {
         text.push_str("\nnot validated:\n");
         for (name, why) in not_built {
             let _ = writeln!(text, "  {name}: {why}");
         }
+    }
+    text
+}
+
+/// Names the inputs that the recipe gives no samples for, and what they were run on.
+pub(super) fn seeded_text(seeded: &[SeededInput]) -> String {
+    if seeded.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nrun on seeded values, because the recipe has no `samples` for them:\n".to_owned();
+    for SeededInput { graph, input, sample } in seeded {
+        let _ = writeln!(text, "  {graph}/{input}: {sample}");
     }
     text
 }
@@ -163,6 +177,26 @@ struct View<'a> {
     release: &'a str,
     profiles: Vec<ProfileView<'a>>,
     not_validated: Vec<NotValidatedView<'a>>,
+    seeded_inputs: Vec<SeededView<'a>>,
+}
+
+/// An input without samples in the recipe.
+#[derive(Serialize)]
+pub(super) struct SeededView<'a> {
+    graph: &'a str,
+    input: &'a str,
+    sample: String,
+}
+
+impl<'a> SeededView<'a> {
+    pub(super) fn all(seeded: &'a [SeededInput]) -> Vec<Self> {
+        let one = |SeededInput { graph, input, sample }: &'a SeededInput| Self {
+            graph,
+            input,
+            sample: sample.to_string(),
+        };
+        seeded.iter().map(one).collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -181,7 +215,7 @@ struct NotValidatedView<'a> {
 
 impl<'a> View<'a> {
     fn new(report: &'a ValidateReport) -> Self {
-        let ValidateReport { model: (model, release), profiles, not_built } = report;
+        let ValidateReport { model: (model, release), profiles, not_built, seeded } = report;
         let view = |profile: &'a ValidatedProfile| ProfileView {
             profile_id: profile.id.to_string(),
             name: &profile.name,
@@ -193,6 +227,7 @@ impl<'a> View<'a> {
             model,
             release,
             profiles: profiles.iter().map(view).collect(),
+            seeded_inputs: SeededView::all(seeded),
             not_validated: not_built.iter().map(|(name, reason)| NotValidatedView { name, reason }).collect(),
         }
     }
