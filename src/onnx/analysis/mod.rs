@@ -4,12 +4,14 @@
 //! * `constants` makes all constants initializers.
 //! * `scope` finds the values of a graph and of its subgraphs, `infer` their types, by the operators' definitions in
 //!   `signature`.
+//! * `index_bound` finds the lengths of the tables that inputs index.
 //! * `shape_arithmetic` finds the nodes whose numbers must stay exact.
 //!
 //! Nothing here decides on a precision: [`lower`](super::lower) does, and keeps what it decides in the notes of
 //! values and nodes. Nothing here uses it.
 
 mod constants;
+mod index_bound;
 mod infer;
 mod node;
 mod scope;
@@ -18,6 +20,7 @@ mod signature;
 pub(super) mod wiring;
 
 pub(super) use constants::take_constants;
+pub use index_bound::index_bounds;
 pub(super) use infer::stash_type;
 pub(super) use node::{attribute, is_own_domain, producers, subgraphs_mut};
 pub use node::{label, nodes};

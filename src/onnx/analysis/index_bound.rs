@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::file::OnnxFile;
-use super::lower::nodes;
-use super::proto::{NodeProto, TensorProto};
+use super::node::nodes;
+use crate::onnx::file::OnnxFile;
+use crate::onnx::proto::{NodeProto, TensorProto};
 
 /// Operators that give the values of their first input, cast, moved, repeated or in part, and no others.
 const SAME_VALUES: &[&str] = &[
@@ -36,7 +36,7 @@ const LOOKUPS: &[(&str, usize, usize)] = &[
 /// Returns, by input, the number that all of its values must be less than; inputs that index no constant table are left
 /// out.
 pub fn index_bounds(file: &OnnxFile) -> BTreeMap<String, i64> {
-    let nodes = nodes(file);
+    let nodes = nodes(file.graph());
     let lengths = table_lengths(file, &nodes);
     let mut readers: BTreeMap<&str, Vec<&NodeProto>> = BTreeMap::new();
     for node in nodes.iter().filter(|node| SAME_VALUES.contains(&node.op_type())) {
