@@ -1,16 +1,15 @@
 //! Building: what runs, what doesn't, and why; what is the same the next time.
 
-use crate::support::{FAKE, GENERIC, User, X_RANGE, recipe, user_with_graph};
+use crate::home::Home;
+use crate::recipes::{FAKE, GENERIC, X_RANGE, home_with_graph, recipe};
 
-fn manifest(user: &User) -> Vec<u8> {
-    fs_err::read(user.path("manifests/r/model_manifest.yaml")).unwrap()
+fn manifest(home: &Home) -> Vec<u8> {
+    fs_err::read(home.path("manifests/r/model_manifest.yaml")).unwrap()
 }
 
 /// Runs a build and returns its JSON report.
-fn build(user: &User, arguments: &[&str]) -> serde_json::Value {
-    let said = user.run(&[&["build", "r.yaml", "--output", "json"], arguments].concat());
-    assert_eq!(said.code, Some(0), "{}", said.text);
-    serde_json::from_str(&said.stdout).unwrap()
+fn build(home: &Home, arguments: &[&str]) -> serde_json::Value {
+    home.set_up(&[&["build", "r.yaml", "--output", "json"], arguments].concat()).exits(0).json()
 }
 
 fn reasons(report: &serde_json::Value) -> Vec<(String, String)> {
@@ -20,98 +19,95 @@ fn reasons(report: &serde_json::Value) -> Vec<(String, String)> {
 
 #[test]
 fn the_second_build_does_nothing() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    let first = build(&user, &[]);
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    let first = build(&home, &[]);
     assert!(reasons(&first).iter().all(|(_, reason)| reason == "\"new\""), "{first:#}");
-    let bytes = manifest(&user);
-    let second = build(&user, &[]);
+    let bytes = manifest(&home);
+    let second = build(&home, &[]);
     assert!(reasons(&second).iter().all(|(_, reason)| reason == "null"), "{second:#}");
     assert_eq!(second["manifest_changed"], false);
-    assert_eq!(manifest(&user), bytes);
+    assert_eq!(manifest(&home), bytes);
 }
 
 #[test]
 fn a_deleted_store_gives_the_same_manifest() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    build(&user, &[]);
-    let bytes = manifest(&user);
-    fs_err::remove_dir_all(user.path("data/store")).unwrap();
-    fs_err::remove_dir_all(user.path("manifests")).unwrap();
-    build(&user, &[]);
-    assert_eq!(manifest(&user), bytes);
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    build(&home, &[]);
+    let bytes = manifest(&home);
+    fs_err::remove_dir_all(home.path("data/store")).unwrap();
+    fs_err::remove_dir_all(home.path("manifests")).unwrap();
+    build(&home, &[]);
+    assert_eq!(manifest(&home), bytes);
 }
 
 #[test]
 fn a_changed_shape_says_what_changed_and_rebuilds_only_plans() {
-    let user = user_with_graph(FAKE);
-    build(&user, &[]);
-    user.write("r.yaml", &recipe(&X_RANGE.replace("max: [8", "max: [16"), FAKE));
-    let report = build(&user, &["--dry-run"]);
+    let home = home_with_graph(FAKE);
+    build(&home, &[]);
+    home.write("r.yaml", recipe(&X_RANGE.replace("max: [8", "max: [16"), FAKE));
+    let report = build(&home, &["--dry-run"]);
     let changed = r#"{"changed":[{"field":"shape_ranges.x.max","old":"[8,4]","new":"[16,4]"}]}"#;
     for (title, reason) in reasons(&report) {
         assert_eq!(reason, if title.contains("lower") { "null" } else { changed }, "{title}");
     }
-    user.run(&["build", "r.yaml", "--dry-run"])
-        .expect(0, &["shape_ranges.x.max changed from [8,4] to [16,4]"]);
+    home.run(&["build", "r.yaml", "--dry-run"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_lost_blob_is_built_again() {
-    let user = user_with_graph(FAKE);
-    build(&user, &[]);
+    let home = home_with_graph(FAKE);
+    build(&home, &[]);
     let plan = nimctl::digest::Sha256::of(b"plan");
-    fs_err::remove_file(user.path("data/store/blobs/sha256").join(plan.to_hex())).unwrap();
-    let reasons = reasons(&build(&user, &[]));
+    fs_err::remove_file(home.path("data/store/blobs/sha256").join(plan.to_hex())).unwrap();
+    let reasons = reasons(&build(&home, &[]));
     assert!(reasons.iter().any(|(_, reason)| reason.contains("output_missing")), "{reasons:?}");
-    assert!(user.path("data/store/blobs/sha256").join(plan.to_hex()).exists());
+    assert!(home.path("data/store/blobs/sha256").join(plan.to_hex()).exists());
 }
 
 #[test]
 fn a_dry_run_builds_nothing() {
-    let user = user_with_graph(FAKE);
-    user.run(&["build", "r.yaml", "--dry-run"])
-        .expect(0, &["main: lower to fp16", "run", "new", "to build:\n  fake-sm89-fp16"]);
-    assert!(!user.path("manifests").exists());
+    let home = home_with_graph(FAKE);
+    home.run(&["build", "r.yaml", "--dry-run"]).exits(0);
+    assert!(!home.path("manifests").exists());
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn only_what_is_selected() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    let said = user.run(&["build", "r.yaml", "--only", "compute_capability=8.9"]);
-    said.expect(0, &["fake-sm89-fp16  ", "not selected:\n  fake-sm90-fp16\n  onnx-fp32\n"]);
-    user.run(&["build", "r.yaml", "--only", "*-sm90-*"])
-        .expect(0, &["fake-sm89-fp16  ", "(earlier)", "fake-sm90-fp16  "]);
-    user.run(&["build", "r.yaml", "--only", "gpu=l4"])
-        .expect(1, &["no profile of the recipe matches `gpu=l4`", "onnx-fp32"]);
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    home.run(&["build", "r.yaml", "--only", "compute_capability=8.9"]).exits(0);
+    home.run(&["build", "r.yaml", "--only", "*-sm90-*"]).exits(0);
+    home.run(&["build", "r.yaml", "--only", "gpu=l4"]).exits(1);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn what_cannot_be_built_here_is_listed_and_is_an_error_only_if_asked() {
     let hopper = "  - { backend: tensorrt, precisions: [fp16], targets: { gpus: [h100-sxm] } }\n";
-    let user = user_with_graph(&format!("{GENERIC}{hopper}"));
-    let needs =
-        "tensorrt-h100-sxm-fp16: needs the tensorrt backend on a host with a GPU of compute capability 9.0";
-    user.run(&["build", "r.yaml"]).expect(0, &["not built here:", needs, "onnx-fp32"]);
-    fs_err::remove_dir_all(user.path("manifests")).unwrap();
-    user.run(&["build", "r.yaml", "--require-all"]).expect(5, &[needs]);
-    assert!(!user.path("manifests").exists());
+    let home = home_with_graph(&format!("{GENERIC}{hopper}"));
+    home.run(&["build", "r.yaml"]).exits(0);
+    fs_err::remove_dir_all(home.path("manifests")).unwrap();
+    home.run(&["build", "r.yaml", "--require-all"]).exits(5);
+    assert!(!home.path("manifests").exists());
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn equal_plans_share_one_file() {
-    let user = user_with_graph(FAKE);
-    let report = build(&user, &[]);
+    let home = home_with_graph(FAKE);
+    let report = build(&home, &[]);
     let profiles = report["profiles"].as_array().unwrap();
     assert_ne!(profiles[0]["id"], profiles[1]["id"]);
-    let text = String::from_utf8(manifest(&user)).unwrap();
+    let text = String::from_utf8(manifest(&home)).unwrap();
     assert_eq!(text.matches(&format!("uri: store:{}", nimctl::digest::Sha256::of(b"plan"))).count(), 2);
 }
 
 #[test]
 fn the_store_is_an_oci_layout_whose_blobs_match_their_names() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    build(&user, &[]);
-    let store = user.path("data/store");
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    build(&home, &[]);
+    let store = home.path("data/store");
     let json = |path: std::path::PathBuf| {
         serde_json::from_slice::<serde_json::Value>(&fs_err::read(path).unwrap()).unwrap()
     };
@@ -136,33 +132,33 @@ fn the_store_is_an_oci_layout_whose_blobs_match_their_names() {
 
 #[test]
 fn a_store_that_cannot_be_written() {
-    let user = user_with_graph(GENERIC);
-    user.write("file", "");
-    user.run(&["build", "r.yaml", "--store", "file/store"])
-        .expect(1, &["cannot write the store at file/store", "--store"]);
-    assert!(!user.path("manifests").exists());
+    let home = home_with_graph(GENERIC);
+    home.write("file", "");
+    home.run(&["build", "r.yaml", "--store", "file/store"]).exits(1);
+    assert!(!home.path("manifests").exists());
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_manifest_that_cannot_be_written() {
-    let user = user_with_graph(GENERIC);
-    user.write("file", "");
-    user.run(&["build", "r.yaml", "--manifest", "file/m.yaml"])
-        .expect(1, &["writing the manifest file/m.yaml"]);
+    let home = home_with_graph(GENERIC);
+    home.write("file", "");
+    home.run(&["build", "r.yaml", "--manifest", "file/m.yaml"]).exits(1);
+    insta::assert_snapshot!(home.transcript());
 }
 
 /// The golden passport, less what is measured and the digest of the scripted worker: a change here is a change of
 /// `nimctl.passport/1`.
 #[test]
 fn the_passport_of_a_plan() {
-    let user = user_with_graph("  - { backend: fake, precisions: [fp16], targets: { gpus: [l4] } }\n");
-    let report = build(&user, &[]);
+    let home = home_with_graph("  - { backend: fake, precisions: [fp16], targets: { gpus: [l4] } }\n");
+    let report = build(&home, &[]);
     let path = report["profiles"][0]["passport"].as_str().unwrap();
-    let bytes = fs_err::read(user.path(path.strip_prefix("~/").unwrap())).unwrap();
+    let bytes = fs_err::read(home.path(path.strip_prefix("~/").unwrap())).unwrap();
     let passport: nimctl::passport::Passport = serde_json::from_slice(&bytes).unwrap();
     let text = serde_json::to_string_pretty(&passport.without_measurements()).unwrap();
     let worker =
-        nimctl::digest::Sha256::of_file(&crate::support::fake_backends().join("nimctl-backend-fake"))
+        nimctl::digest::Sha256::of_file(&crate::home::scripted_backends().join("nimctl-backend-fake"))
             .unwrap()
             .0;
     let text = text.replace(&worker.to_string(), "<worker>");
@@ -175,41 +171,44 @@ fn the_passport_of_a_plan() {
 /// `--only` in a store that has nothing else must not shrink a manifest that others rely on.
 #[test]
 fn only_does_not_forget_the_profiles_of_the_manifest() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    build(&user, &[]);
-    let bytes = manifest(&user);
-    fs_err::remove_dir_all(user.path("data/store")).unwrap();
-    user.run(&["build", "r.yaml", "--only", "*-sm89-*"]).expect(0, &["was left as it is", "has 2 profiles"]);
-    assert_eq!(manifest(&user), bytes);
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    build(&home, &[]);
+    let bytes = manifest(&home);
+    fs_err::remove_dir_all(home.path("data/store")).unwrap();
+    home.run(&["build", "r.yaml", "--only", "*-sm89-*"]).exits(0);
+    assert_eq!(manifest(&home), bytes);
     // A whole build may drop some, and says which.
-    user.write("r.yaml", &recipe(X_RANGE, GENERIC));
-    user.run(&["build", "r.yaml"]).expect(0, &["had 2 more profiles"]);
+    home.write("r.yaml", recipe(X_RANGE, GENERIC));
+    home.run(&["build", "r.yaml"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
 }
 
 /// Two graphs with the same bytes share jobs, and are both in the profile; files are listed by path.
 #[test]
 fn two_graphs_from_one_source() {
-    let user = user_with_graph(FAKE);
+    let home = home_with_graph(FAKE);
     let graph = format!("    source: {{ path: graph.onnx }}\n    shapes: {{ {X_RANGE} }}\n");
     let head = "schema: nimctl.recipe/1\nmodel: { name: m, release: 1.0.0 }\ngraphs:\n";
-    user.write("r.yaml", &format!("{head}  text:\n{graph}  text-2:\n{graph}profiles:\n{FAKE}"));
-    build(&user, &[]);
-    let text = String::from_utf8(manifest(&user)).unwrap();
+    home.write("r.yaml", format!("{head}  text:\n{graph}  text-2:\n{graph}profiles:\n{FAKE}"));
+    build(&home, &[]);
+    let text = String::from_utf8(manifest(&home)).unwrap();
     assert_eq!((text.matches("text/model.plan").count(), text.matches("text-2/model.plan").count()), (2, 2));
-    let contents = user.run(&["hash-profile", "r.yaml", "--explain"]).stdout;
+    let contents = home.run(&["hash-profile", "r.yaml", "--explain"]).stdout;
     assert!(contents.find("\"text-2/model.plan\"") < contents.find("\"text/model.plan\""), "{contents}");
 }
 
 #[test]
 fn looking_writes_nothing() {
-    let user = user_with_graph(FAKE);
-    user.run(&["build", "r.yaml", "--dry-run"]).expect(0, &[]);
-    user.run(&["hash-profile", "r.yaml"]).expect(1, &[]);
-    assert!(!user.path("data/store").exists());
+    let home = home_with_graph(FAKE);
+    home.run(&["build", "r.yaml", "--dry-run"]).exits(0);
+    home.run(&["hash-profile", "r.yaml"]).exits(1);
+    assert!(!home.path("data/store").exists());
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_name_to_keep_that_no_node_has_is_a_warning() {
-    let user = user_with_graph(&FAKE.replace("targets", "lowering: { keep_ops: [Softmaxx] }, targets"));
-    user.run(&["build", "r.yaml"]).expect(0, &["warning: graph `main` has no node or operator `Softmaxx`"]);
+    let home = home_with_graph(&FAKE.replace("targets", "lowering: { keep_ops: [Softmaxx] }, targets"));
+    home.run(&["build", "r.yaml"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
 }

@@ -1,41 +1,40 @@
 //! Help, usage errors, schema and completions.
 
-use crate::support::User;
+use crate::home::Home;
 
 #[test]
 fn help_has_commands_and_exit_codes() {
-    let user = User::new();
-    user.run(&["--help"]).expect(0, &["build", "hash-profile", "toolchain", "Exit codes:"]);
-    user.run(&["build", "--help"]).expect(0, &["Examples:", "--dry-run", "--require-all"]);
-    user.run(&["buidl"]).expect(2, &["unrecognized subcommand 'buidl'", "build"]);
-    user.run(&["build"]).expect(2, &["RECIPE"]);
+    let home = Home::new();
+    home.run(&["--help"]).exits(0);
+    home.run(&["build", "--help"]).exits(0);
+    home.run(&["buidl"]).exits(2);
+    home.run(&["build"]).exits(2);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn schema_is_json_and_names_itself() {
-    let said = User::new().run(&["recipe", "schema"]);
-    let schema: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let schema = Home::new().run(&["recipe", "schema"]).json();
     assert_eq!(schema["title"], "nimctl.recipe/1");
     assert_eq!(schema["additionalProperties"], false);
 }
 
 #[test]
 fn completions_for_each_shell() {
-    let user = User::new();
+    let home = Home::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        user.run(&["completions", shell]).expect(0, &["hash-profile"]);
+        home.run(&["completions", shell]).exits(0).has(&["hash-profile"]);
     }
 }
 
 #[test]
 fn no_colours_where_nobody_looks() {
-    assert!(!User::new().run(&["build", "absent.yaml"]).text.contains('\x1b'));
+    assert!(!Home::new().run(&["build", "absent.yaml"]).to_string().contains('\x1b'));
 }
 
 #[test]
 fn nobody_without_a_home() {
-    let user = User::new();
-    let mut command = user.command(&["toolchain", "list"]);
-    let said = user.said(&command.env_remove("NIMCTL_DATA_DIR").output().unwrap());
-    said.expect(1, &["--data-dir"]);
+    let home = Home::new();
+    home.output(home.command(&["toolchain", "list"]).env_remove("NIMCTL_DATA_DIR")).exits(1);
+    insta::assert_snapshot!(home.transcript());
 }

@@ -17,8 +17,9 @@ use nimctl::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, Tens
 use nimctl::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, Summary};
 use prost::Message as _;
 
+use crate::home::{Home, Printed};
+use crate::recipes::{GENERIC, X_RANGE, recipe};
 use crate::small_models::{self, branch, external_tensor, floats, graph, model, node, tensor, value, with};
-use crate::support::{GENERIC, Said, User, X_RANGE, recipe};
 
 /// Address space of a run, in kB: what the program itself takes, and no file's claims.
 const MOST_MEMORY_KB: u32 = 400_000;
@@ -26,26 +27,26 @@ const MOST_MEMORY_KB: u32 = 400_000;
 const HUGE: [(&str, u64); 3] = [("2^31", 1 << 31), ("2^62", 1 << 62), ("2^64 - 1", u64::MAX)];
 
 /// Runs in little memory, and not for long.
-fn run(user: &User, arguments: &[&str]) -> Said {
-    let inner = user.command(arguments);
+fn run(home: &Home, arguments: &[&str]) -> Printed {
+    let inner = home.command(arguments);
     let mut limited = Command::new("/bin/sh");
     limited
         .args(["-c", &format!("ulimit -v {MOST_MEMORY_KB}; exec timeout 30 \"$0\" \"$@\"")])
         .arg(inner.get_program())
         .args(inner.get_args())
-        .current_dir(user.home.path())
+        .current_dir(home.folder())
         .env_clear()
         .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    user.said(&limited.output().unwrap())
+    home.printed(&limited.output().unwrap())
 }
 
 /// A home with a recipe of `m.onnx`, and what external tensors may name beside it.
-fn user() -> User {
-    let user = User::new();
-    user.write("r.yaml", &recipe(X_RANGE, GENERIC).replace("graph.onnx", "folder/m.onnx"));
-    user.write("folder/w.bin", &"<".repeat(small_models::EXTERNAL_BYTES));
-    user.write("outside.bin", &"<".repeat(small_models::EXTERNAL_BYTES));
-    fs_err::create_dir(user.path("folder/inner")).unwrap();
+fn home() -> Home {
+    let home = Home::new();
+    home.write("r.yaml", recipe(X_RANGE, GENERIC).replace("graph.onnx", "folder/m.onnx"));
+    home.write("folder/w.bin", "<".repeat(small_models::EXTERNAL_BYTES));
+    home.write("outside.bin", "<".repeat(small_models::EXTERNAL_BYTES));
+    fs_err::create_dir(home.path("folder/inner")).unwrap();
     for (target, link) in [
         ("../outside.bin", "link_out"),
         ("..", "link_to_parent"),
@@ -53,39 +54,39 @@ fn user() -> User {
         ("w.bin", "link_inside"),
         ("circle", "circle"),
     ] {
-        std::os::unix::fs::symlink(target, user.path("folder").join(link)).unwrap();
+        std::os::unix::fs::symlink(target, home.path("folder").join(link)).unwrap();
     }
-    rustix::fs::mkfifoat(rustix::fs::CWD, user.path("folder/pipe"), rustix::fs::Mode::RWXU).unwrap();
-    user
+    rustix::fs::mkfifoat(rustix::fs::CWD, home.path("folder/pipe"), rustix::fs::Mode::RWXU).unwrap();
+    home
 }
 
 /// Writes each case as `folder/m.onnx`, and returns what `inspect` and `build --dry-run` say of it.
 fn said_of(cases: Vec<(String, Vec<u8>)>) -> String {
-    let user = user();
+    let home = home();
     let mut text = String::new();
     for (name, bytes) in cases {
-        fs_err::write(user.path("folder/m.onnx"), &bytes).unwrap();
+        fs_err::write(home.path("folder/m.onnx"), &bytes).unwrap();
         let _ = writeln!(text, "# {name}");
-        let inspect = run(&user, &["inspect", "folder/m.onnx"]);
-        let build = run(&user, &["build", "r.yaml", "--dry-run"]);
+        let inspect = run(&home, &["inspect", "folder/m.onnx"]);
+        let build = run(&home, &["build", "r.yaml", "--dry-run"]);
         let of_inspect = error_of(&inspect, &name);
         let of_build = error_of(&build, &name);
         let of_build =
             if of_inspect.is_empty() { of_build } else { of_build.replace(&of_inspect, "<the same>") };
         let _ = writeln!(text, "  inspect: {}", in_a_word(&of_inspect));
         let _ = writeln!(text, "  build: {}", in_a_word(&of_build));
-        lowering_says(&user.path("folder/m.onnx"), &name);
+        lowering_says(&home.path("folder/m.onnx"), &name);
     }
     text
 }
 
 /// Returns what was wrong, if anything: exit code 1 and one line.
-fn error_of(said: &Said, name: &str) -> String {
-    let error = said.text.split_once("--- stderr\n").unwrap().1.trim_end();
-    match (said.code, error.strip_prefix("error: ")) {
+fn error_of(printed: &Printed, name: &str) -> String {
+    let error = printed.stderr.trim_end();
+    match (printed.code, error.strip_prefix("error: ")) {
         (Some(0), None) => String::new(),
         (Some(1), Some(error)) if !error.contains('\n') => error.into(),
-        _ => panic!("{name}: {}", said.text),
+        _ => panic!("{name}: {printed}"),
     }
 }
 
@@ -364,11 +365,11 @@ fn external_data_in_hostile_places() {
 
 #[test]
 fn models_that_are_no_files() {
-    let user = user();
+    let home = home();
     for path in ["folder", "folder/pipe", "folder/link_to_zero", "/dev/null"] {
-        run(&user, &["inspect", path]).expect(1, &["cannot read", "is not a regular file"]);
+        run(&home, &["inspect", path]).exits(1).has(&["cannot read", "is not a regular file"]);
     }
-    run(&user, &["inspect", "folder/circle"]).expect(1, &["Too many levels of symbolic links"]);
+    run(&home, &["inspect", "folder/circle"]).exits(1).has(&["Too many levels of symbolic links"]);
 }
 
 /// Reads all that the library reads.

@@ -3,28 +3,27 @@
 use prost::Message as _;
 
 use crate::graph::{Precision, write_external};
+use crate::home::Home;
+use crate::recipes::home_with_graph;
 use crate::small_models::nested;
-use crate::support::{User, user_with_graph};
 
 #[test]
 fn a_model_as_text_and_as_json() {
-    let user = User::new();
-    user.run(&["model", "synth", "nvclip", "--size", "tiny", "-o", "."]).expect(0, &[]);
-    let text = user.run(&["inspect", "vision.onnx"]);
-    let json = user.run(&["inspect", "text.onnx", "--output", "json"]);
+    let home = Home::new();
+    home.set_up(&["model", "synth", "nvclip", "--size", "tiny", "-o", "."]).exits(0);
+    let text = home.run(&["inspect", "vision.onnx"]);
+    let json = home.run(&["inspect", "text.onnx", "--output", "json"]);
     assert_eq!((text.code, json.code), (Some(0), Some(0)));
-    insta::assert_snapshot!("text", text.text);
+    insta::assert_snapshot!("text", text);
     insta::assert_snapshot!("json", json.stdout);
 }
 
 #[test]
 fn subgraphs_functions_and_constants_are_counted() {
-    let user = User::new();
-    fs_err::write(user.path("m.onnx"), nested().encode_to_vec()).unwrap();
-    let said = user.run(&["inspect", "m.onnx"]);
-    insta::assert_snapshot!("nested", said.text);
-    let json = user.run(&["inspect", "m.onnx", "--output", "json"]);
-    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let home = Home::new();
+    fs_err::write(home.path("m.onnx"), nested().encode_to_vec()).unwrap();
+    insta::assert_snapshot!("nested", home.run(&["inspect", "m.onnx"]));
+    let json = home.run(&["inspect", "m.onnx", "--output", "json"]).json();
     assert_eq!(json["nodes"]["total"], 11);
     assert_eq!(json["inputs"][1]["shape"], serde_json::Value::Null);
     assert_eq!(json["parameters"][1]["element_type"], "int32");
@@ -32,16 +31,18 @@ fn subgraphs_functions_and_constants_are_counted() {
 
 #[test]
 fn external_files_have_sizes() {
-    let user = user_with_graph("");
-    write_external(&user.path("graph.onnx"), Precision::Float32);
-    user.run(&["inspect", "graph.onnx"]).expect(0, &["EXTERNAL FILE  SIZE\nw.bin          48 B\n", "[N, 4]"]);
+    let home = home_with_graph("");
+    write_external(&home.path("graph.onnx"), Precision::Float32);
+    home.run(&["inspect", "graph.onnx"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn what_is_no_model_is_refused() {
-    let user = user_with_graph("");
-    user.run(&["inspect", "r.yaml"]).expect(1, &["r.yaml is not an ONNX model: it is a text file"]);
-    user.run(&["inspect", "absent.onnx"]).expect(1, &["cannot read absent.onnx", "No such file"]);
-    user.run(&["inspect", "r.yaml", "--output", "json"]).expect(1, &["nimctl.error/1", "\"exit_code\": 1"]);
-    user.run(&["inspect"]).expect(2, &["MODEL"]);
+    let home = home_with_graph("");
+    home.run(&["inspect", "r.yaml"]).exits(1);
+    home.run(&["inspect", "absent.onnx"]).exits(1);
+    home.run(&["inspect", "r.yaml", "--output", "json"]).exits(1);
+    home.run(&["inspect"]).exits(2);
+    insta::assert_snapshot!(home.transcript());
 }

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{FAKE, GENERIC, User, user_with_graph};
+use crate::home::Home;
+use crate::recipes::{FAKE, GENERIC, home_with_graph};
 
 /// Starts a build whose worker hangs, and waits until the worker has written its grandchild's process id.
-fn start_hanging_build(user: &User) -> (Child, u32) {
-    let file = user.path("grandchild");
-    let mut command = user.command(&["build", "r.yaml", "--jobs", "1"]);
+fn start_hanging_build(home: &Home) -> (Child, u32) {
+    let file = home.path("grandchild");
+    let mut command = home.command(&["build", "r.yaml", "--jobs", "1"]);
     command.env("FAKE_BEHAVIOUR", "grandchild").env("FAKE_FILE", &file);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = wait_for(|| fs_err::read_to_string(&file).ok()?.trim().parse().ok());
@@ -39,45 +40,46 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 
 #[test]
 fn ctrl_c_ends_the_workers_and_keeps_what_was_finished() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    let (child, grandchild) = start_hanging_build(&user);
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    let (child, grandchild) = start_hanging_build(&home);
     signal(&child, rustix::process::Signal::INT);
-    let said = user.said(&child.wait_with_output().unwrap());
-    said.expect(130, &["interrupted"]);
+    insta::assert_snapshot!("interrupted", home.printed(&child.wait_with_output().unwrap()).exits(130));
     wait_for(|| (!is_alive(grandchild)).then_some(()));
-    assert!(!user.path("manifests").exists());
+    assert!(!home.path("manifests").exists());
     assert_eq!(
-        fs_err::read_dir(user.path("data/store/tmp")).unwrap().count(),
+        fs_err::read_dir(home.path("data/store/tmp")).unwrap().count(),
         0,
         "files in the making were left"
     );
-    user.run(&["build", "r.yaml"]).expect(0, &["2 of 4 jobs ran"]);
+    home.run(&["build", "r.yaml"]).exits(0);
+    insta::assert_snapshot!("after_the_interruption", home.transcript());
 }
 
 #[test]
 fn a_killed_build_leaves_nothing_that_hinders_the_next() {
-    let user = user_with_graph(&format!("{FAKE}{GENERIC}"));
-    let (mut child, grandchild) = start_hanging_build(&user);
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    let (mut child, grandchild) = start_hanging_build(&home);
     signal(&child, rustix::process::Signal::KILL);
     child.wait().unwrap();
     // A worker of ours ends when its standard input closes; the scripted one sleeps on, in its own process group.
     let grandchild = rustix::process::Pid::from_raw(i32::try_from(grandchild).unwrap());
     let group = rustix::process::getpgid(grandchild).unwrap();
     rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
-    assert!(!user.path("manifests").exists());
-    user.run(&["build", "r.yaml"]).expect(0, &["fake-sm90-fp16  ", "2 of 4 jobs ran"]);
-    assert_eq!(fs_err::read_dir(user.path("data/store/tmp")).unwrap().count(), 0);
+    assert!(!home.path("manifests").exists());
+    home.run(&["build", "r.yaml"]).exits(0);
+    assert_eq!(fs_err::read_dir(home.path("data/store/tmp")).unwrap().count(), 0);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn two_builds_into_one_store_take_turns() {
-    let user = user_with_graph(GENERIC);
+    let home = home_with_graph(GENERIC);
     let builds: Vec<Child> = (0..4)
         .map(|_| {
-            user.command(&["build", "r.yaml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            home.command(&["build", "r.yaml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
     for build in builds {
-        user.said(&build.wait_with_output().unwrap()).expect(0, &["onnx-fp32"]);
+        home.printed(&build.wait_with_output().unwrap()).exits(0).has(&["onnx-fp32"]);
     }
 }

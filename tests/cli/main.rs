@@ -1,7 +1,8 @@
 //! The command line as users meet it: text, exit codes, and what is left on disk.
 //!
-//! Hermetic: a folder of its own for data, store and recipes, an empty environment, no network. Compilers are played
-//! by the scripted worker of `tests/workers`, where real ones are tested; the GPUs' driver by `tests/nvml/stand_in.c`.
+//! Hermetic: a home of its own for each test (`tests/home`), an empty environment, no network. What is printed is compared
+//! whole, as snapshots. Compilers are played by the scripted worker of `tests/workers`, where real ones are tested; the GPUs' driver
+//! by `tests/nvml/stand_in.c`.
 
 mod builds;
 mod doctor;
@@ -10,6 +11,9 @@ mod doctor;
 mod graph;
 mod graphs;
 mod help;
+#[path = "../home/mod.rs"]
+#[expect(dead_code, reason = "the tests of real backends use more of it")]
+mod home;
 mod hostile_onnx;
 mod ids;
 mod inspect;
@@ -17,8 +21,10 @@ mod interruption;
 mod invalid_recipes;
 mod lower;
 mod manifests;
+#[path = "../nvml/stand_in.rs"]
+mod nvml_stand_in;
+mod recipes;
 mod selection;
 mod small_models;
-mod support;
 mod toolchains;
 mod workers;
