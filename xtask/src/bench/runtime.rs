@@ -163,7 +163,7 @@ impl Rounds {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::until_clear;
+    use super::{Rounds, report, until_clear};
 
     /// A pair of rounds with these ratios to Python's latency and first result.
     fn pair(latency: f64, first: f64) -> Vec<Value> {
@@ -190,6 +190,16 @@ mod tests {
             until_clear(4, |number| Ok(pair(0.99, 0.6 + 0.2 * (number % 2) as f64))).unwrap().0.len(),
             8
         );
+    }
+
+    #[test]
+    fn a_missed_bound_fails() {
+        let round = json!({
+            "ratio": { "python": 1.05, "alone": 1.0 },
+            "median_s": { "ours": 1.05, "python": 1.0, "alone": 1.05 },
+            "first_s": { "ours": 0.5, "python": 1.0, "alone": 0.9, "optimized": 0.4 },
+        });
+        assert_eq!(report(&Rounds(vec![round; 6]), 8).unwrap(), ["latency at batch 8: missed"]);
     }
 
     #[test]
