@@ -34,7 +34,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`files`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -122,6 +122,7 @@ pub mod glob;
 pub mod gpu;
 pub mod machine;
 pub mod manifest;
+pub mod manifest_lint;
 pub mod mixed_precision;
 pub mod nvml;
 pub mod onnx;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::gate::Metric;
+use super::metric::Metric;
 use super::{Benchmark, Case};
 use crate::stats::{Pairing, ratio_interval};
 

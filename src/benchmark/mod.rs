@@ -8,15 +8,17 @@
 mod comparison;
 mod gate;
 mod gpu;
+mod metric;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use comparison::{CONFIDENCE, Comparison, Verdict, compare_cases};
-pub use gate::{Gate, InvalidGate, Metric};
+pub use gate::{Gate, InvalidGate};
 pub use gpu::{
     GpuRound, LEAST_SAMPLES, Reading, Span, Spread, Throttle, is_spoiled, spoiled_spans, spoiled_time,
 };
+pub use metric::Metric;
 
 use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
 use crate::profile::ModelRelease;
@@ -50,7 +52,7 @@ pub struct BenchedProfile {
     /// Its readable name.
     pub name: String,
     /// What was measured, or why nothing was.
-    pub bench: crate::passport::BenchStatus,
+    pub bench: BenchStatus,
 }
 
 /// What was measured of one profile.
@@ -64,6 +66,18 @@ pub struct Benchmark {
     pub cases: Vec<Case>,
     /// What makes the numbers worse than they could be, and what to do.
     pub warnings: Vec<String>,
+}
+
+/// Whether a profile was benchmarked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BenchStatus {
+    /// Yes.
+    Measured(Benchmark),
+    /// It was tried; this went wrong before anything could be measured.
+    Failed(String),
+    /// No, for this reason.
+    Skipped(String),
 }
 
 /// A machine.

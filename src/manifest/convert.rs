@@ -1,8 +1,8 @@
 //! The form of 2024 → schema 2.0.
 
-use super::document::{Form, ManifestDocument};
+use super::document::ManifestDocument;
 use super::error::ManifestError;
-use super::{ManifestProfile, SCHEMA_VERSION};
+use super::{Form, ManifestProfile, SCHEMA_VERSION};
 use crate::yaml::Node;
 
 /// Makes a document of schema 2.0 of a document of any form; `path` is only named in errors.

@@ -2,19 +2,8 @@
 
 use super::error::ManifestError;
 use super::read;
-use super::{IdKind, Manifest};
+use super::{Form, IdKind, Manifest};
 use crate::yaml::{self, Limits, Node, Position};
-
-/// The forms that manifests have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum Form {
-    /// Schema 2.0: a list of profiles.
-    #[serde(rename = "2.0")]
-    Schema2,
-    /// A mapping by profile id, without a version.
-    #[serde(rename = "2024")]
-    Map2024,
-}
 
 /// A manifest with everything that is in its file.
 #[derive(Clone, Debug)]

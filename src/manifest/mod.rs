@@ -16,9 +16,9 @@ mod convert;
 mod diff;
 mod document;
 mod error;
+mod form;
 mod id_kind;
 mod import;
-mod lint;
 mod merge;
 mod read;
 
@@ -32,11 +32,11 @@ use crate::profile::{InvalidTag, ModelRelease, ProfileId, Tags};
 
 pub use convert::convert;
 pub use diff::{Changed, FileChange, ManifestDiff, TagChange, diff};
-pub use document::{Form, ManifestDocument};
+pub use document::ManifestDocument;
 pub use error::ManifestError;
+pub use form::Form;
 pub use id_kind::IdKind;
 pub use import::import;
-pub use lint::{Finding, Rule, Severity, lint};
 pub use merge::{MergeError, merge};
 
 /// The schema version that we write.
@@ -157,7 +157,7 @@ impl ManifestProfile {
 }
 
 /// Returns pairs of ids of profiles whose tags, less `content`, are equal; each profile with the first of its kind.
-fn equal_tags(profiles: &[ManifestProfile]) -> Vec<(String, String)> {
+pub(crate) fn equal_tags(profiles: &[ManifestProfile]) -> Vec<(String, String)> {
     let mut seen: BTreeMap<Vec<(&str, &str)>, &str> = BTreeMap::new();
     let mut pairs = Vec::new();
     for profile in profiles {

@@ -352,33 +352,3 @@ fn importing() {
     assert!(fails(&text.replace("1.0", "2.0")).contains("has schema version 1.0, and this has 2.0"));
     assert!(fails(&text.replace("simple", "complex")).contains("has the list `simple.profiles`"));
 }
-
-#[test]
-fn lint_finds() {
-    let text = "\
-schema_version: '2.0'
-profiles:
-- {id: 425dcb3ef646e497d5a50bbd1eb1169c9f33f4253f36669bb428ef250e2447cd, tags: {gpu: t4}}
-- {id: a, tags: {gpu: t4}, workspace: {files: {x: {checksum: 'md5:1'}, y: {uri: u}}}}
-- {id: b, tags: {gpu: L40S, gpu_device: '26b5:10de'}, workspace: {files: {x: u}}}
-- {id: c, tags: {gpu: b999}, workspace: {files: {x: u}}}
-- {id: d, tags: {product_name_regex: '^NVIDIA-B7'}, workspace: {files: {x: u}}}
-- {id: e, tags: {product_name_regex: '('}, workspace: {files: {x: u}}}
-- {id: f, tags: {gpu: l4, compute_capability: '9.0'}, workspace: {files: {x: u}}}
-- {id: g, tags: {tp: many}, workspace: {files: {x: u}}}
-";
-    let found: Vec<(String, &str)> =
-        lint(&document(text)).into_iter().map(|finding| (finding.profile, finding.rule.name())).collect();
-    let of = |id: &str| -> Vec<&str> {
-        let own =
-            found.iter().filter(|(profile, rule)| profile.starts_with(id) && *rule != "missing-checksum");
-        own.map(|(_, rule)| *rule).filter(|rule| *rule != "opaque-id").collect()
-    };
-    assert_eq!(of("4"), ["wrong-id", "no-files"]);
-    assert_eq!(of("a"), ["equal-tags", "unknown-checksum", "missing-uri"]);
-    assert_eq!(of("b"), ["contradictory-tags"]);
-    assert_eq!(of("c"), ["unknown-gpu"]);
-    for id in ["d", "e", "f", "g"] {
-        assert_eq!(of(id), ["unreachable-selector"], "{id}");
-    }
-}

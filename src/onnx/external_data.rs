@@ -18,6 +18,15 @@ pub(super) struct ExternalFiles {
     files: BTreeMap<PathBuf, MappedFile>,
 }
 
+/// A file beside the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalFile {
+    /// Its path, relative to the model's folder.
+    pub path: PathBuf,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
 /// Where a tensor says its payload is.
 struct Location<'a> {
     text: &'a str,

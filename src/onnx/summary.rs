@@ -3,12 +3,12 @@
 //! Training graphs are not counted: nothing that runs a model looks at them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 
 use super::element_type::ElementType;
 use super::error::OnnxError;
+use super::external_data::ExternalFile;
 use super::file::OnnxFile;
 use super::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use super::tensor_info::TensorInfo;
@@ -96,15 +96,6 @@ pub struct FunctionSize {
     pub name: String,
     /// The number of nodes of its body, its subgraphs included.
     pub nodes: u64,
-}
-
-/// A file beside the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExternalFile {
-    /// Its path, relative to the model's folder.
-    pub path: PathBuf,
-    /// Its size.
-    pub size_bytes: u64,
 }
 
 impl NodeCount {

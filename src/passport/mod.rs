@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::Benchmark;
+use crate::benchmark::BenchStatus;
 use crate::digest::Sha256;
 use crate::profile::{Contents, ProfileId, Tags};
 use crate::validation::Validation;
@@ -105,18 +105,6 @@ impl Status {
             Self::Skipped(_) => None,
         }
     }
-}
-
-/// Whether a profile was benchmarked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BenchStatus {
-    /// Yes.
-    Measured(Benchmark),
-    /// It was tried; this went wrong before anything could be measured.
-    Failed(String),
-    /// No, for this reason.
-    Skipped(String),
 }
 
 impl Passport {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::benchmark::{Comparison, Metric, Verdict};
-use crate::passport::{BenchStatus, Passport};
+use crate::benchmark::{BenchStatus, Comparison, Metric, Verdict};
+use crate::passport::Passport;
 use crate::profile::{Contents, ModelRelease};
 
 /// A least cosine that is smaller by more is said to be less accurate.

@@ -5,9 +5,9 @@ use std::str::FromStr as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::{Comparison, Gate};
+use crate::benchmark::{BenchStatus, Comparison, Gate};
 use crate::glob;
-use crate::passport::{BenchStatus, Passport};
+use crate::passport::Passport;
 
 /// The schema name inside a policy.
 pub const RELEASE_POLICY_SCHEMA: &str = "nimctl.release-policy/1";

@@ -9,8 +9,8 @@ use minijinja::value::Serde;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::{Benchmark, Case, Comparison};
-use crate::passport::{BenchStatus, Passport, Status};
+use crate::benchmark::{BenchStatus, Benchmark, Case, Comparison};
+use crate::passport::{Passport, Status};
 use crate::profile::{ContentsFile, ModelRelease, Tags};
 use crate::release::least_row_cosine;
 use crate::validation::{GateResult, gate_is_bound_above};

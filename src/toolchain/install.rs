@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::lock::Pin;
+use super::lock::{Pin, RECORD_NAME};
 use super::wheel::{Expected, UnpackCount};
 use super::{LibraryFile, Pip, Places, Requirement, Tool, ToolchainError, Watch, Wheel, lock_place};
 use super::{download, remove_leftovers, work_folder};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 
-/// The record that an install carries.
-pub(crate) const RECORD_NAME: &str = "installed.json";
 const RECORD_SCHEMA: &str = "nimctl.installed-tool/1";
 
 /// A tool that is installed.

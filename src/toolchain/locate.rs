@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::install::{Found, look};
+use super::library_file::LibraryFile;
 use super::tool::Library;
 use super::{Places, Tool, ToolchainError};
-use crate::digest::Sha256;
 use crate::files::digest_cache::digest_of_file;
 
 /// The files of a tool.
@@ -37,19 +37,6 @@ pub enum Origin {
     Installed,
     /// They lie where the system's loader looks.
     LoaderPath,
-}
-
-/// One shared library.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct LibraryFile {
-    /// Its file name; links are resolved where the user brought it.
-    pub name: String,
-    /// Where it is.
-    pub path: PathBuf,
-    /// The digest of its bytes.
-    pub sha256: Sha256,
-    /// Its size.
-    pub size_bytes: u64,
 }
 
 /// Finds a tool. The digests of an install are its record's; those of other files are computed, and remembered.

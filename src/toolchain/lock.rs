@@ -9,6 +9,8 @@ use super::{Tool, ToolchainError};
 use crate::digest::Sha256;
 
 const SCHEMA: &str = "nimctl.toolchain-lock/1";
+/// The record that an install carries; no file of a wheel may have its name.
+pub(super) const RECORD_NAME: &str = "installed.json";
 const EMBEDDED: &str = include_str!("../../toolchain.lock.yaml");
 
 /// The pins of all tools, checked.
@@ -149,7 +151,7 @@ impl Lock {
                 if files.is_empty() {
                     return Err(format!("{tool}: {host} lists no files to keep"));
                 }
-                let mut names = BTreeSet::from([super::install::RECORD_NAME]);
+                let mut names = BTreeSet::from([RECORD_NAME]);
                 for file in files {
                     plain("file name", &file.name)?;
                     if !names.insert(&file.name) {

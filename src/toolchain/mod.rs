@@ -29,6 +29,7 @@
 mod child_process;
 mod error;
 mod install;
+mod library_file;
 mod locate;
 mod lock;
 mod pip;
@@ -36,17 +37,20 @@ mod place_lock;
 mod places;
 mod status;
 mod tool;
+mod watch;
 mod wheel;
 mod work_folder;
 
 pub use error::ToolchainError;
 pub use install::{InstallOutcome, Installed, install};
-pub use locate::{LibraryFile, Located, Origin, locate};
+pub use library_file::LibraryFile;
+pub use locate::{Located, Origin, locate};
 pub use lock::{Lock, LockedFile, LockedHost, LockedTool, LockedWheel};
 pub use pip::Pip;
-pub use places::{Places, Progress, STANDARD_LIBRARY_FOLDERS, Stage, Watch, current_host};
+pub use places::{Places, STANDARD_LIBRARY_FOLDERS, current_host};
 pub use status::{ToolState, ToolStatus, list};
 pub use tool::{Tool, UnknownTool};
+pub use watch::{Progress, Stage, Watch};
 
 pub(crate) use lock::is_plain;
 pub(crate) use pip::{Requirement, download};

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::child_process::{self, Ended};
-use super::places::largest_file_bytes;
+use super::work_folder::largest_file_bytes;
 use super::{LockedWheel, Stage, ToolchainError, Watch};
 use crate::digest::Sha256;
 use crate::files::atomic_file;

@@ -1,9 +1,10 @@
-//! Where things are and who is told: what the binary knows and this library doesn't ask for.
+//! Where things are: what the binary knows and this library doesn't ask for.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Lock, Tool};
+use super::lock::Lock;
+use super::tool::Tool;
 
 /// Folders that a system's loader usually searches, for [`Places::loader_folders`].
 pub const STANDARD_LIBRARY_FOLDERS: [&str; 5] = [
@@ -61,58 +62,4 @@ impl Places {
 /// Returns this machine's name in the lock file: `x86_64-linux`.
 pub fn current_host() -> String {
     format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
-}
-
-/// What is being done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Another process is at the same thing; no bytes to count.
-    Waiting,
-    /// Bytes arrive.
-    Downloading,
-    /// What arrived is hashed.
-    Verifying,
-    /// Files are unpacked, and hashed on the way.
-    Unpacking,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// What is being done.
-    pub stage: Stage,
-    /// Bytes done of this stage.
-    pub done_bytes: u64,
-    /// Bytes in all, where known.
-    pub total_bytes: Option<u64>,
-}
-
-/// The caller's ear and hand: told of progress, asked whether to stop.
-pub struct Watch<'a> {
-    /// Called a few times a second, and at the end of each stage.
-    pub progress: &'a mut dyn FnMut(Progress),
-    /// Asked a few times a second; `true` ends the work with an error and leaves nothing half done.
-    pub cancelled: &'a dyn Fn() -> bool,
-}
-
-impl Watch<'_> {
-    pub(crate) fn tell(&mut self, stage: Stage, done_bytes: u64, total_bytes: Option<u64>) {
-        let done_bytes = total_bytes.map_or(done_bytes, |total| done_bytes.min(total));
-        (self.progress)(Progress { stage, done_bytes, total_bytes });
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        (self.cancelled)()
-    }
-}
-
-/// Returns the size of the largest file below a folder: while something is fetched, that is the thing.
-pub(crate) fn largest_file_bytes(folder: &Path) -> u64 {
-    walkdir::WalkDir::new(folder)
-        .into_iter()
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .filter(|metadata| metadata.is_file())
-        .map(|metadata| metadata.len())
-        .max()
-        .unwrap_or(0)
 }

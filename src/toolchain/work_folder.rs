@@ -38,3 +38,14 @@ pub(crate) fn remove_leftovers(parent: &Path, topic: &str) -> io::Result<()> {
 fn prefix(topic: &str) -> String {
     format!(".tmp-{topic}-")
 }
+
+/// Returns the size of the largest file below a folder: while something is fetched, that is the thing.
+pub(crate) fn largest_file_bytes(folder: &Path) -> u64 {
+    walkdir::WalkDir::new(folder)
+        .into_iter()
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .filter(|metadata| metadata.is_file())
+        .map(|metadata| metadata.len())
+        .max()
+        .unwrap_or(0)
+}

@@ -1,43 +1,17 @@
 //! Decides which nodes compute in the lower precision.
 
 use super::LoweringOptions;
-use super::forms::Values;
+use super::choice::{Body, Decision, Node};
 use super::policy::{around_accumulations, depends_on_target, exact_inputs, is_accumulation, needs_fp32};
 use super::report::KeepReason;
+use super::value::Values;
 use crate::onnx::ElementType;
-use crate::onnx::analysis::{self, Kind, is_own_domain, shape_arithmetic, stash_type};
+use crate::onnx::analysis::{Kind, is_own_domain, shape_arithmetic, stash_type};
 use crate::onnx::proto::{FunctionProto, NodeProto};
 
 /// A weight whose nonzero values vanish in this part or more loses what it stands for: its nodes stay in FP32. A few
 /// values near zero in a large weight are noise.
 const VANISHING_PERCENT: u64 = 1;
-
-/// A graph or subgraph.
-pub(super) type Body<'g> = analysis::Body<'g, Choice>;
-/// A node of the original graph.
-pub(super) type Node<'g> = analysis::Node<'g, Choice>;
-
-/// What is noted of a node.
-#[derive(Debug, Default)]
-pub(super) struct Choice {
-    pub(super) decision: Decision,
-    /// Which inputs are read in the lower precision.
-    pub(super) low_inputs: Vec<bool>,
-    /// Which outputs are made in the lower precision.
-    pub(super) low_outputs: Vec<bool>,
-}
-
-/// What becomes of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// It has no FP32 input or output.
-    #[default]
-    Untouched,
-    /// It computes in the lower precision.
-    Lower,
-    /// It stays as it is.
-    Keep(KeepReason),
-}
 
 /// Decides on every node of a graph and its subgraphs.
 pub(super) fn decide(

@@ -1,13 +1,15 @@
 //! Lowers an FP32 graph to FP16 or BF16.
 //!
 //! Strongly typed compilers compute in the precision that the graph says, so the graph is where precision is
-//! decided. [`analysis`](super::analysis) says what is known of every value and node. Then, a module each: `decide`
-//! decides which nodes are lowered, by that and by what `policy` knows of operators; `forms` finds where the precisions
-//! meet; `rewrite` renames, casts and changes types; `convert` rounds the weights while they are written.
+//! decided. [`analysis`](super::analysis) says what is known of every value and node. The steps, a module each: `decide`
+//! decides which nodes are lowered, by that and by what `policy` knows of operators, and notes a `choice` for each;
+//! `forms` finds where the precisions meet, and notes it of each `value`; `rewrite` renames, casts and changes types;
+//! `convert` rounds the weights while they are written.
 //!
 //! Lowered and kept parts meet at Cast nodes and nowhere else. Names of inputs and outputs never change. Subgraphs of
 //! If, Loop and Scan are lowered as the graph around them; local functions are left as they are.
 
+mod choice;
 mod convert;
 mod decide;
 mod emulate;
@@ -17,6 +19,7 @@ mod options;
 mod policy;
 mod report;
 mod rewrite;
+mod value;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,15 +28,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub use observe::{MAGNITUDES, ObservedValue, observe};
-pub use options::{Io, LoweringOptions};
-pub use policy::{Fp32Inside, fp32_inside, kept_by_target};
+pub use options::{Io, LoweringOptions, kept_by_target};
+pub use policy::{Fp32Inside, fp32_inside};
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 
+use self::choice::{Body, Decision};
 use self::convert::{Losses, RELEASE_BYTES, write_rounded};
-use self::decide::{Body, Decision, decide, unmatched_keeps};
+use self::decide::{decide, unmatched_keeps};
 use self::emulate::Rounding;
-use self::forms::{Form, FreeNames, Produced, Values, find_forms};
+use self::forms::{FreeNames, find_forms};
 use self::rewrite::{Rewrite, fill_of, wanted_forms, without_initializers};
+use self::value::{Form, Produced, Values};
 use super::analysis::take_constants;
 use super::element_type::ElementType;
 use super::error::OnnxError;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::decide::Decision;
+use super::choice::Decision;
 use super::rewrite::{plain_node, without_initializers};
 use super::{Decided, LoweringOptions, Rounding, Source, embedded, unchanged};
 use crate::onnx::proto::{

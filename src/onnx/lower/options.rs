@@ -49,3 +49,16 @@ pub enum Io {
     /// FP32 inputs and outputs become lowered ones.
     Lower,
 }
+
+/// Returns what stays in FP32 because the target isn't known to compute it in FP32 inside.
+pub fn kept_by_target(options: &LoweringOptions) -> impl Iterator<Item = &'static str> {
+    let all = [
+        (Fp32Inside::Normalization, "normalization"),
+        (Fp32Inside::RmsNormalization, "RMS normalization"),
+        (Fp32Inside::Softmax, "softmax"),
+    ];
+    let lowers = options.precision != Precision::Fp32;
+    all.into_iter()
+        .filter(move |(kind, _)| lowers && !options.fp32_inside.contains(kind))
+        .map(|(_, name)| name)
+}

@@ -12,8 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LoweringOptions;
-use crate::onnx::Precision;
 use crate::onnx::analysis::{attribute, is_own_domain, producers};
 use crate::onnx::proto::{GraphProto, NodeProto};
 
@@ -44,19 +42,6 @@ pub fn fp32_inside(backend: &str) -> BTreeSet<Fp32Inside> {
         "tensorrt" | "tensorrt-rtx" => [Fp32Inside::Normalization].into(),
         _ => BTreeSet::new(),
     }
-}
-
-/// Returns what stays in FP32 because the target isn't known to compute it in FP32 inside.
-pub fn kept_by_target(options: &LoweringOptions) -> impl Iterator<Item = &'static str> {
-    let all = [
-        (Fp32Inside::Normalization, "normalization"),
-        (Fp32Inside::RmsNormalization, "RMS normalization"),
-        (Fp32Inside::Softmax, "softmax"),
-    ];
-    let lowers = options.precision != Precision::Fp32;
-    all.into_iter()
-        .filter(move |(kind, _)| lowers && !options.fp32_inside.contains(kind))
-        .map(|(_, name)| name)
 }
 
 /// Returns the kind of an operator whose target decides.

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use super::choice::{Body, Decision, Node};
 use super::convert::rounded_bytes;
-use super::decide::{Body, Decision, Node};
 use super::emulate::Rounding;
-use super::forms::{Form, FreeNames, Produced, Value, Values, input_form, is_cast_from_other_type};
+use super::forms::{FreeNames, input_form, is_cast_from_other_type};
 use super::report::KeepReason;
+use super::value::{Form, Produced, Value, Values};
 use crate::onnx::analysis::{attribute, subgraphs_mut};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::onnx::{ElementType, OnnxError, OnnxFile, Precision};

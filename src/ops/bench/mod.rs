@@ -21,11 +21,11 @@ use super::runners::{Runners, Way};
 use super::samples::{self, SeededInput, Shapes};
 use super::validate;
 use crate::benchmark::{
-    BENCH_SCHEMA, BenchDocument, BenchedProfile, Benchmark, Comparison, Settings, compare_cases,
+    BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Benchmark, Comparison, Settings, compare_cases,
 };
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
-use crate::passport::{BenchStatus, Passport};
+use crate::passport::Passport;
 use crate::profile::ModelRelease;
 use crate::recipe::Recipe;
 use crate::samples::Sample;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::jobs::Finished;
 use super::select::selected;
 use super::{BuildError, BuildOptions, BuildReport, JobError, JobLine, Mode, Outcome, ProfileLine};
+use crate::benchmark::BenchStatus;
 use crate::digest::{Blake3, Sha256};
 use crate::files::atomic_file;
 use crate::manifest::{Manifest, ManifestFile, ManifestProfile, Workspace, store_uri};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, Precision};
-use crate::passport::{BenchStatus, GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
+use crate::passport::{GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
     Backend, CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, Tags,
     ToolIdentity,

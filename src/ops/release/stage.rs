@@ -5,10 +5,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{Made, ReleaseError, ReleaseReport};
+use crate::benchmark::BenchStatus;
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::manifest::{MANIFEST_FILE, Manifest, store_digest};
-use crate::passport::BenchStatus;
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums, profile_folder};
 use crate::store::Store;
 

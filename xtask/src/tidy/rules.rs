@@ -15,6 +15,7 @@ const CORE: &[&str] = &[
     "glob",
     "gpu",
     "manifest",
+    "manifest_lint",
     "mixed_precision",
     "onnx",
     "passport",

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{BENCH_SCHEMA, BenchDocument, Benchmark, Case, Comparison, Gate, Settings};
+use nimctl::benchmark::{
+    BENCH_SCHEMA, BenchDocument, BenchStatus, Benchmark, Case, Comparison, Gate, Settings,
+};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchEvent, BenchOptions, bench, compare_with_baseline};
-use nimctl::passport::BenchStatus;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::atomic_file;
-use nimctl::manifest::{self, Changed, FileChange, Finding, Form, ManifestDiff, ManifestDocument, Severity};
+use nimctl::manifest::{self, Changed, FileChange, Form, ManifestDiff, ManifestDocument};
+use nimctl::manifest_lint::{self, Finding, Severity};
 use nimctl::ops::import_manifest::import_manifest;
 use nimctl::ops::read_manifest::read_manifest;
 use serde::Serialize;
@@ -74,7 +75,7 @@ fn lint(paths: &[PathBuf], output: &Output) -> Result<ExitCode, Failure> {
     let mut worst = None;
     for path in paths {
         let document = read_manifest(path)?;
-        let findings = manifest::lint(&document);
+        let findings = manifest_lint::lint(&document);
         let form = match document.form() {
             Form::Schema2 => "schema 2.0",
             Form::Map2024 => "the form of 2024",

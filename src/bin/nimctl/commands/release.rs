@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nimctl::benchmark::{Comparison, Settings};
+use nimctl::benchmark::{BenchStatus, Comparison, Settings};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::BenchOptions;
 use nimctl::ops::release::{Made, ReleaseOptions, ReleaseReport, release};
-use nimctl::passport::{BenchStatus, Passport};
+use nimctl::passport::Passport;
 use nimctl::release::{Policy, Refusal, least_row_cosine};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::document::ManifestDocument;
-use super::{IdKind, ManifestProfile, equal_tags};
 use crate::digest::Blake3;
+use crate::manifest::{IdKind, ManifestDocument, ManifestFile, ManifestProfile, equal_tags};
 use crate::selection::{self, SelectorProblem};
 use crate::yaml::Position;
 
@@ -136,7 +135,7 @@ fn files(profile: &ManifestProfile, found: &mut impl FnMut(Rule, String)) {
     if files.is_empty() {
         found(Rule::NoFiles, "it has no files".into());
     }
-    let lacking = |lacks: &dyn Fn(&super::ManifestFile) -> bool| {
+    let lacking = |lacks: &dyn Fn(&ManifestFile) -> bool| {
         let names: Vec<&str> =
             files.iter().filter(|(_, file)| lacks(file)).map(|(path, _)| path.as_str()).collect();
         (!names.is_empty()).then(|| listed(&names))
@@ -160,5 +159,42 @@ fn listed(names: &[&str]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lint_finds() {
+        let text = "\
+    schema_version: '2.0'
+    profiles:
+    - {id: 425dcb3ef646e497d5a50bbd1eb1169c9f33f4253f36669bb428ef250e2447cd, tags: {gpu: t4}}
+    - {id: a, tags: {gpu: t4}, workspace: {files: {x: {checksum: 'md5:1'}, y: {uri: u}}}}
+    - {id: b, tags: {gpu: L40S, gpu_device: '26b5:10de'}, workspace: {files: {x: u}}}
+    - {id: c, tags: {gpu: b999}, workspace: {files: {x: u}}}
+    - {id: d, tags: {product_name_regex: '^NVIDIA-B7'}, workspace: {files: {x: u}}}
+    - {id: e, tags: {product_name_regex: '('}, workspace: {files: {x: u}}}
+    - {id: f, tags: {gpu: l4, compute_capability: '9.0'}, workspace: {files: {x: u}}}
+    - {id: g, tags: {tp: many}, workspace: {files: {x: u}}}
+    ";
+        let found: Vec<(String, &str)> = lint(&ManifestDocument::parse(text.as_bytes(), "m.yaml").unwrap())
+            .into_iter()
+            .map(|finding| (finding.profile, finding.rule.name()))
+            .collect();
+        let of = |id: &str| -> Vec<&str> {
+            let own =
+                found.iter().filter(|(profile, rule)| profile.starts_with(id) && *rule != "missing-checksum");
+            own.map(|(_, rule)| *rule).filter(|rule| *rule != "opaque-id").collect()
+        };
+        assert_eq!(of("4"), ["wrong-id", "no-files"]);
+        assert_eq!(of("a"), ["equal-tags", "unknown-checksum", "missing-uri"]);
+        assert_eq!(of("b"), ["contradictory-tags"]);
+        assert_eq!(of("c"), ["unknown-gpu"]);
+        for id in ["d", "e", "f", "g"] {
+            assert_eq!(of(id), ["unreachable-selector"], "{id}");
+        }
     }
 }
