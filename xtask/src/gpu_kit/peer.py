@@ -2,7 +2,7 @@
 
     python3 peer.py FP32.onnx FP16.onnx
 
-Prints one JSON object, nimctl.gpu-kit-peer/1. What is not installed is named under "missing"; a part that fails has its error
+Prints one JSON object, nimctl.gpu-kit-peer/1, and on stderr its main figures. What is not installed is named under "missing"; a part that fails has its error
 in place of its figures. On SIGTERM it prints what it has.
 """
 
@@ -19,6 +19,19 @@ BATCHES = (1, 8, 64)
 
 def print_and_end(*_):
     print(json.dumps(found, indent=1), flush=True)
+    for case in found.get("torch_graphs", {}).get("cases", []):
+        for way in ("eager", "eager_from_host", "cuda_graph"):
+            if "median_ms" in case.get(way, {}):
+                print(f"torch {case['graph']} batch {case['batch']} {way}: {case[way]['median_ms']:.3f} ms", file=sys.stderr)
+    limits = found.get("torch_limits", {})
+    for product in limits.get("matmul", []):
+        print(f"torch matmul {product['precision']}: {product['tflops']:.1f} TFLOP/s", file=sys.stderr)
+    for way in ("copy", "upload"):
+        if way in limits:
+            print(f"torch {way}: {limits[way]['gb_per_s']:.0f} GB/s", file=sys.stderr)
+    for case in found.get("onnxruntime", {}).get("cases", []):
+        print(f"onnxruntime {case['graph']} batch {case['batch']} on {case['providers'][0]}: {case['median_ms']:.3f} ms",
+              file=sys.stderr)
     sys.exit(0)
 
 
@@ -109,27 +122,29 @@ class Torch:
         images = numpy.random.default_rng(0).standard_normal((max(batches), 3, 224, 224), dtype="float32")
         with torch.inference_mode():
             for path in paths:
-                graph = Graph(self, onnx, path)
-                for batch in batches:
-                    image = torch.from_numpy(images[:batch].copy()).to(self.device)
-                    # As in our boundary: from host memory to host memory.
-                    pinned = torch.from_numpy(images[:batch].copy())
-                    pinned = pinned.pin_memory() if self.device == "cuda" else pinned
-
-                    def from_host():
-                        return graph(pinned.to(self.device, non_blocking=True)).cpu()
-
-                    result = graph(image).float().cpu()
-                    case = {"graph": path, "batch": batch, "eager": times_ms(lambda: graph(image), self.wait),
-                            "eager_from_host": times_ms(from_host, self.wait)}
-                    if batch in kept:
-                        case["min_cosine_with_first_graph"] = torch.nn.functional.cosine_similarity(
-                            result, kept[batch]).min().item()
-                    kept.setdefault(batch, result)
-                    if self.device == "cuda":
-                        case["cuda_graph"] = self.captured(graph, image)
-                    told["cases"].append(case)
+                try:
+                    graph = Graph(self, onnx, path)
+                    for batch in batches:
+                        told["cases"].append(self.case(graph, path, torch.from_numpy(images[:batch].copy()), kept))
+                except Exception as error:
+                    told["cases"].append({"graph": path, "error": f"{type(error).__name__}: {error}"[:300]})
         return told
+
+    def case(self, graph, path, image, kept):
+        """One graph at one batch: from device memory, from host memory to host memory as nimctl measures, and captured."""
+        torch, batch = self.torch, image.shape[0]
+        on_device = image.to(self.device)
+        pinned = image.pin_memory() if self.device == "cuda" else image
+        result = graph(on_device).float().cpu()
+        case = {"graph": path, "batch": batch, "eager": times_ms(lambda: graph(on_device), self.wait),
+                "eager_from_host": times_ms(lambda: graph(pinned.to(self.device, non_blocking=True)).cpu(), self.wait)}
+        if batch in kept:
+            cosine = torch.nn.functional.cosine_similarity(result, kept[batch])
+            case["min_cosine_with_first_graph"] = cosine.min().item()
+        kept.setdefault(batch, result)
+        if self.device == "cuda":
+            case["cuda_graph"] = self.captured(graph, on_device)
+        return case
 
     def captured(self, graph, image):
         torch = self.torch
@@ -193,7 +208,9 @@ class Graph:
         return sum(parts, []) if isinstance(parts[0], list) else self.torch.cat(parts, at["axis"])
 
     def do_Gather(self, at, x, index):
-        return x.select(at.get("axis", 0), index if isinstance(index, int) else index[0])
+        axis = at.get("axis", 0)
+        # Of what is gathered here there is one: a scalar index drops the dimension, a list of one keeps it.
+        return x.select(axis, index) if isinstance(index, int) else x.narrow(axis, *index, 1)
 
     def do_LayerNormalization(self, at, x, scale, bias=None):
         return self.torch.nn.functional.layer_norm(x, scale.shape, scale, bias, at.get("epsilon", 1e-5))

@@ -318,6 +318,20 @@ compare_manifests() {
     record same-plans "$status" 'each committed id in the built manifest' 0 0 "$reason"
 }
 
+# Prints the main figures: nimctl's, from its own reports, and what Python measured beside it.
+# shellcheck disable=SC2317 # called by the trap
+figures() {
+    local name profile cosine validation p50
+    echo
+    for name in report-b32 report-rtx; do
+        [[ ${status_of[$name]:-} == passed ]] || continue
+        while IFS='|' read -r _ profile _ validation cosine p50 _; do
+            [[ $profile == ' onnx'* || $profile == ' tensorrt'* ]] && echo "$profile:$p50(validation$validation, cosine$cosine)"
+        done <"$name.out"
+    done
+    [[ -s peer.err ]] && head -n 30 peer.err
+}
+
 # shellcheck disable=SC2317 # called by the trap
 finish() {
     finished=true
@@ -330,6 +344,7 @@ finish() {
             others+=("$name ${status_of[$name]}")
         fi
     done
+    figures
     echo
     echo "$passed steps passed; ${#others[@]} did not${others[*]:+: $(printf '%s, ' "${others[@]}")}"
     echo "$SECONDS s of $budget; $out/kit.json and kit.log"
@@ -376,6 +391,8 @@ after bench-b32 build-b32 &&
     step bench-b32 120 0 with-cuda nimctl bench recipes/clip-b32.yaml --provider cuda "${measured[@]}"
 after validate-b32 build-b32 &&
     step validate-b32 60 0 with-cuda nimctl validate recipes/clip-b32.yaml --provider cuda --output json --quiet
+after report-b32 bench-b32 &&
+    step report-b32 20 0 with-cuda nimctl report recipes/clip-b32.yaml --format markdown
 
 capability=$([[ $(<doctor.out) =~ \"compute_capability\":\ *\"([0-9]+\.[0-9]+)\" ]] && echo "${BASH_REMATCH[1]}")
 if [[ -z $capability ]]; then
@@ -391,6 +408,8 @@ elif after rtx-check synth-b32; then
             step rtx-bench 90 0 with-cpu nimctl bench recipes/clip-b32-rtx.yaml --cuda-graph "${measured[@]}"
         after rtx-validate rtx-build &&
             step rtx-validate 60 0 with-cpu nimctl validate recipes/clip-b32-rtx.yaml --output json --quiet
+        after report-rtx rtx-bench &&
+            step report-rtx 20 0 with-cpu nimctl report recipes/clip-b32-rtx.yaml --format markdown
         ;;
     *)
         # TensorRT for RTX does not support this GPU, and the recipe must be refused.
