@@ -31,7 +31,7 @@ Tasks:
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
   gpu-kit -o DIR                       make a folder, in parts of at most 60 MB, that tries everything on a GPU host
-  gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a driver that is played
+  gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a stand-in driver
   test-gpu [ARGS...]                   set everything up, then run the tests that need a GPU; without one they fail
 
 Paths are relative to the repository's root. Everything is built in the dev profile; CARGO_TARGET_DIR and

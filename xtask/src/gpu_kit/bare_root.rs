@@ -1,4 +1,4 @@
-//! A trial of a kit on this machine: a root with glibc, bash and coreutils alone, and a driver that is played
+//! A trial of a kit on this machine: a root with glibc, bash and coreutils alone, and a stand-in driver
 //! (`tests/gpu_stand_in/cuda.c`, `tests/nvml/stand_in.c`). What needs a real GPU fails there; how it fails is what the
 //! trial shows, and that `run.sh` goes on, ends in time and writes its JSON.
 
@@ -31,7 +31,7 @@ const PROGRAMS: [&str; 16] = [
 ];
 /// Where the loader looks without being told.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// The GPUs that are played: an L40S at the address where the CUDA stand-in has one too.
+/// The GPUs of the stand-in for NVML: an L40S at the address where the CUDA stand-in has one too.
 const HOST: &str = "-DHOST_MIXED";
 
 /// Makes the root, puts the kit in, and runs it; prints the steps.
@@ -92,7 +92,7 @@ fn copy_program(project: &Project, root: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compiles the libraries that play the driver, to where the loader looks for the real ones.
+/// Compiles the stand-ins for the driver's libraries, to where the loader looks for the real ones.
 fn stand_ins(project: &Project, root: &Path) -> Result<()> {
     let shell = &project.shell;
     for (source, library, define) in [

@@ -4,7 +4,7 @@
 //! * [`packed`]: each file compressed, once for all kits.
 //! * [`parts`]: how the compressed files are cut into parts of at most [`parts::MAX_PART_BYTES`].
 //! * [`symbols`]: which glibc the host needs.
-//! * [`bare_root`]: a trial of a kit on this machine, in a root with a driver that is played.
+//! * [`bare_root`]: a trial of a kit on this machine, in a root with a stand-in driver.
 //!
 //! `run.sh` is what runs on the host, and `peer.py` its part in Python, for hosts that have it.
 
