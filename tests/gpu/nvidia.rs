@@ -59,7 +59,7 @@ fn doctor_knows_this_gpu() {
             device["pci_address"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(&address))
         })
         .unwrap_or_else(|| panic!("CUDA sees a GPU at {address}, and NVML tells of none: {text}"));
-    assert_eq!(found["name"], gpu.name.as_str());
+    assert_eq!(found["product_name"], gpu.name.as_str());
     assert_eq!(found["compute_capability"], gpu.compute_capability.to_string());
     assert!(found["known_as"].is_string(), "{} is missing in src/gpu/known_gpus.yaml", gpu.name);
 }

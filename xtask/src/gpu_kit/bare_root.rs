@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use xshell::cmd;
 
+use super::packed::library_in;
 use crate::project::{Project, Stdout, read, say, status};
 
 /// All that `run.sh` may call on a host.
@@ -29,6 +30,8 @@ const PROGRAMS: [&str; 16] = [
     "timeout",
     "tr",
 ];
+/// The parts of glibc that the programs above do without.
+const GLIBC: [&str; 4] = ["libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1"];
 /// Where the loader looks without being told.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// The GPUs of the stand-in for NVML: an L40S at the address where the CUDA stand-in has one too.
@@ -50,6 +53,12 @@ pub(super) fn run(project: &Project, kit: &Path) -> Result<()> {
     }
     for program in PROGRAMS {
         copy_program(project, root, program)?;
+    }
+    let linked = read(cmd!(shell, "bash -c 'ldd \"$(command -v bash)\"'"))?;
+    let libc = library_in(&linked, "libc.so.6").context("bash does not use glibc")?;
+    for library in GLIBC {
+        let library = Path::new(libc).with_file_name(library);
+        read(cmd!(shell, "cp --dereference {library} {root}/{LIBRARIES}/"))?;
     }
     stand_ins(project, root)?;
     read(cmd!(shell, "cp -r {kit}/. {root}/kit"))?;

@@ -137,15 +137,20 @@ step() {
     return 1
 }
 
-# Prints the first line that names an error, else the last line: FILE...
+# Prints the line that says why a command failed: what tests sum up, an error, the first failure in a JSON result, a panic, or
+# else the last line: STDERR STDOUT.
 first_error() {
-    local file line last=''
-    for file in "$@"; do
+    local kind line last=''
+    for kind in tests error failure panic; do
         while IFS= read -r line; do
-            [[ $line == error* || $line == *': error'* || $line == *panicked* ]] && printf '%s' "$line" && return
+            case $kind in
+            tests) [[ $line == 'test result: '* ]] && printf '%s' "$line" && return ;;
+            error) [[ $line == error* || $line == *': error'* ]] && printf '%s' "$line" && return ;;
+            failure) [[ $line =~ \"(failure|message)\":\ \"(.*)\" ]] && printf '%s' "${BASH_REMATCH[2]}" && return ;;
+            panic) [[ $line == *panicked* ]] && printf '%s' "$line" && return ;;
+            esac
             [[ -n ${line// /} ]] && last=$line
-        done <"$file"
-        [[ -n $last ]] && break
+        done <<<"$(cat "$1" "$2")"
     done
     printf '%s' "$last"
 }
@@ -195,8 +200,9 @@ for place in spec.submodule_search_locations if spec else []:
 loader_path() {
     local folder joined=${LD_LIBRARY_PATH:-}
     while IFS= read -r folder; do
+        [[ -n $folder ]] || continue
         [[ :$joined: == *:$folder:* ]] || joined+=${joined:+:}$folder
-    done < <(library_folders)
+    done <<<"$(library_folders)"
     printf '%s' "$joined"
 }
 
@@ -208,7 +214,7 @@ not_found() {
     local line name
     while read -r name line; do
         [[ $line == *'not found'* ]] && printf '%s ' "$name"
-    done < <(loaded_for "$1")
+    done <<<"$(loaded_for "$1")"
 }
 
 # Whether one of the loader's folders has a library: NAME.
@@ -223,17 +229,17 @@ has_library() {
 
 # Writes what is known of the host without its GPU.
 describe_host() {
-    local line cpu='' memory='' glibc kernel python='none'
+    local line cpu='' memory glibc kernel python=none
     while IFS= read -r line; do
         [[ $line == 'model name'* ]] && cpu=${line#*: } && break
     done </proc/cpuinfo
-    read -r memory </proc/meminfo
-    read -r kernel </proc/version
+    read -r _ memory _ </proc/meminfo
+    read -r _ _ kernel _ </proc/version
     glibc=$("$loader" --version 2>/dev/null | head -n 1)
     here python3 && python=$(timeout 20 python3 -c 'import platform, sys; print(platform.python_version(), sys.executable)' 2>&1)
     {
         printf '"cpu": %s,\n"cpus": %s,\n' "$(quoted "$cpu")" "$(nproc)"
-        printf '"memory": %s,\n"kernel": %s,\n' "$(quoted "${memory##*: }")" "$(quoted "$kernel")"
+        printf '"memory_kib": %s,\n"kernel": %s,\n' "$memory" "$(quoted "$kernel")"
         printf '"glibc": %s,\n"python": %s,\n' "$(quoted "$glibc")" "$(quoted "$python")"
         printf '"ld_library_path": %s' "$(quoted "$loader_path")"
     } >"$work/host.json"
@@ -336,17 +342,17 @@ figures() {
 finish() {
     finished=true
     write_json
-    local name passed=0 others=()
+    local name passed=0 others=0
     for name in "${names[@]}"; do
         if [[ ${status_of[$name]} == passed ]]; then
             passed=$((passed + 1))
         else
-            others+=("$name ${status_of[$name]}")
+            others=$((others + 1))
         fi
     done
     figures
     echo
-    echo "$passed steps passed; ${#others[@]} did not${others[*]:+: $(printf '%s, ' "${others[@]}")}"
+    echo "$passed steps passed; $others did not"
     echo "$SECONDS s of $budget; $out/kit.json and kit.log"
 }
 
