@@ -38,7 +38,8 @@
 //! | effects | [`files`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
-//! | workers | `src/bin/backend` | one inference library each; talk to the rest by [`worker::protocol`] only |
+//! | the kit | [`nimctl_backend_kit`], in `backends/kit` | what a worker is written with; knows nothing of this library, which re-exports what both need ([`compute_capability`], [`execution`], [`shape_range`], some of [`files`] and [`worker`]) |
+//! | workers | `backends/onnxruntime`, `backends/tensorrt` | one inference library each; depend on the kit alone, and talk to the rest by [`worker::protocol`] only |
 //!
 //! The core does not touch the disk, with these exceptions, each of which is told its path:
 //!
@@ -112,11 +113,9 @@
 
 pub mod benchmark;
 pub mod canonical;
-pub mod compute_capability;
 pub mod device;
 pub mod digest;
 pub mod error_kind;
-pub mod execution;
 pub mod files;
 pub mod glob;
 pub mod gpu;
@@ -135,7 +134,6 @@ pub mod release;
 pub mod report;
 pub mod samples;
 pub mod selection;
-pub mod shape_range;
 pub mod source;
 pub mod stats;
 pub mod store;
@@ -145,3 +143,5 @@ pub mod validation;
 pub mod worker;
 pub mod worklist;
 pub mod yaml;
+
+pub use nimctl_backend_kit::{compute_capability, execution, shape_range};

@@ -62,7 +62,7 @@ impl MappedFile {
     }
 
     /// Returns where in the contents a part of them begins; nothing for bytes that are elsewhere.
-    pub(super) fn offset_of(&self, part: &[u8]) -> Option<usize> {
+    fn offset_of(&self, part: &[u8]) -> Option<usize> {
         let (all, part): (Range<*const u8>, Range<*const u8>) =
             (self.bytes.as_ptr_range(), part.as_ptr_range());
         (part.start >= all.start && part.end <= all.end).then(|| part.start as usize - all.start as usize)

@@ -8,7 +8,6 @@
 //! [`lower()`](lower::lower), on top of it, turns an FP32 graph into an FP16 or BF16 one.
 
 pub mod analysis;
-mod by_reference;
 mod density;
 mod element_type;
 mod error;

@@ -20,13 +20,12 @@ mod autocorrelation;
 mod bootstrap;
 mod quantile;
 mod ratio;
-mod stop_rule;
 
 pub use autocorrelation::autocorrelation_time;
 pub use bootstrap::{LEAST_ROUNDS, quantile_intervals};
+pub use nimctl_backend_kit::stop_rule::{STABLE_SPREAD, STABLE_WINDOWS, Window, is_stable};
 pub use quantile::{LEAST_TAIL, is_supported, quantile};
 pub use ratio::{LEAST_PAIRS, Pairing, RatioInterval, ratio_interval};
-pub use stop_rule::{STABLE_SPREAD, STABLE_WINDOWS, Window, is_stable};
 
 /// An estimate with the interval that holds its true value at the stated confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use nimctl::worker::protocol::{
 };
 use serde_json::Value;
 
-use crate::support::{exchange, fake, real, start};
+use crate::support::{example, exchange, fake, real, start};
 
 /// Runs the whole suite over one worker.
 fn check_all(command: &BackendCommand) {
@@ -90,6 +90,11 @@ fn ends_with_its_input(command: &BackendCommand) {
 #[test]
 fn fake_worker() {
     check_all(&fake(""));
+}
+
+#[test]
+fn example_of_the_kit() {
+    example("echo").iter().for_each(check_all);
 }
 
 #[test]

@@ -20,6 +20,15 @@ pub(crate) fn fake(behaviour: &str) -> BackendCommand {
 
 /// Returns a real worker; `None` if the user said that there is none to test.
 pub(crate) fn real(name: &str) -> Option<BackendCommand> {
+    built(&format!("nimctl-backend-{name}"), name)
+}
+
+/// Returns an example of the kit, which is built where the real workers are.
+pub(crate) fn example(name: &str) -> Option<BackendCommand> {
+    built(&format!("examples/nimctl-backend-{name}"), name)
+}
+
+fn built(file: &str, name: &str) -> Option<BackendCommand> {
     let Some(folder) = std::env::var_os("NIMCTL_TEST_BACKENDS") else {
         assert!(
             std::env::var_os("NIMCTL_TEST_SKIP_REAL_BACKENDS").is_some_and(|value| value == "1"),
@@ -33,7 +42,7 @@ pub(crate) fn real(name: &str) -> Option<BackendCommand> {
         );
         return None;
     };
-    let path = PathBuf::from(folder).join(format!("nimctl-backend-{name}"));
+    let path = PathBuf::from(folder).join(file);
     assert!(path.is_file(), "{} is missing: build it, or run `cargo xtask test`", path.display());
     Some(BackendCommand::new(path))
 }

@@ -54,7 +54,7 @@ fn clippy(project: &Project, set_up: &SetUp, flavour: &str) -> Result<()> {
     execute(
         cmd!(
             project.shell,
-            "cargo clippy --package nimctl --all-targets --no-default-features --features {flavour} -- -D warnings"
+            "cargo clippy --package nimctl-backend-tensorrt --all-targets --features {flavour} -- -D warnings"
         )
         .envs(set_up.libclang.iter().map(|(name, value)| (name, value))),
     )

@@ -29,7 +29,7 @@ pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
         let worker = format!("nimctl-backend-{flavour}");
         run(cmd!(
             project.shell,
-            "cargo build --package nimctl --no-default-features --features {flavour} --bin {worker}"
+            "cargo build --package nimctl-backend-tensorrt --features {flavour} --bin {worker}"
         )
         .envs(libclang.iter().map(|(name, value)| (name, value))))?;
     }

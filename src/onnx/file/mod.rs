@@ -143,11 +143,6 @@ impl OnnxFile {
         let _ = std::iter::once(&self.mapped).chain(external).any(|file| file.release(payload));
     }
 
-    /// Returns where in the model's file a part of it begins.
-    pub(super) fn offset_of(&self, payload: &[u8]) -> Option<usize> {
-        self.mapped.offset_of(payload)
-    }
-
     /// Returns the graph of the decoded model.
     pub fn graph(&self) -> &GraphProto {
         self.model.graph.as_ref().expect("checked in OnnxFile::from_bytes")

@@ -59,7 +59,7 @@ impl SamplesError {
             | Self::Read { .. }
             | Self::File { .. }
             | Self::Write { .. } => ErrorKind::Input,
-            Self::Npy { source, .. } => source.kind(),
+            Self::Npy { source, .. } => source.into(),
         }
     }
 }

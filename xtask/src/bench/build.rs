@@ -77,7 +77,7 @@ fn prepare<'a>(project: &'a Project, size: &str, work: &Path) -> Result<Bench<'a
     execute(
         cmd!(
             shell,
-            "cargo build --release --package nimctl --no-default-features --features tensorrt-rtx
+            "cargo build --release --package nimctl-backend-tensorrt --features tensorrt-rtx
              --bin nimctl-backend-tensorrt-rtx"
         )
         .envs(libclang.iter().map(|(name, value)| (name, value))),

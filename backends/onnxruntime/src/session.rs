@@ -1,0 +1,221 @@
+//! Loads graphs and runs them once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nimctl_backend_kit::inputs::{self, npy_problem};
+use nimctl_backend_kit::npy::{ElementType, Tensor};
+use nimctl_backend_kit::protocol::{
+    ErrorCode, Execution, FileKind, GraphOptimization, Inspection, Problem, RanOn, RunRequest, RunResult,
+    TensorDescription,
+};
+use nimctl_backend_kit::serve::Events;
+use ort::environment::Environment;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
+
+use super::profile::Profile;
+use super::{model_by_reference, provider};
+
+/// Says what a graph takes and gives; loading it proves that ONNX Runtime takes it.
+pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspection, Problem> {
+    let session = load(environment, path, &Execution::default(), None)?;
+    Ok(Inspection {
+        kind: FileKind::Onnx,
+        inputs: session.inputs().iter().map(describe).collect(),
+        outputs: session.outputs().iter().map(describe).collect(),
+        layer_count: None,
+    })
+}
+
+/// Runs a graph once.
+pub(crate) fn run(
+    environment: &Environment,
+    request: &RunRequest,
+    events: &Events,
+) -> Result<RunResult, Problem> {
+    let RunRequest { path, inputs, output_folder, execution } = request;
+    let device = provider::device(execution)?;
+    let profile =
+        execution.provider.map(|provider| Ok::<_, Problem>((provider, Profile::new()?))).transpose()?;
+    events.progress("load", None, None);
+    let started = Instant::now();
+    let mut session = load(environment, path, execution, profile.as_ref().map(|(_, profile)| profile))?;
+    let load_ms = milliseconds(started);
+    let values: Vec<(String, SessionInputValue<'_>)> =
+        read_inputs(&session, inputs)?.into_iter().map(|(name, value)| (name, value.into())).collect();
+    events.progress("run", None, None);
+    let started = Instant::now();
+    let results = session.run(values).map_err(|error| run_problem(path, &error))?;
+    let run_ms = milliseconds(started);
+    events.progress("write", None, None);
+    let mut outputs = BTreeMap::new();
+    for (index, (name, value)) in results.iter().enumerate() {
+        let tensor = from_value(&value)
+            .map_err(|reason| Problem::new(ErrorCode::RunFailed, format!("output `{name}` {reason}")))?;
+        // Names of tensors may hold slashes.
+        let path = output_folder.join(format!("output-{index}.npy"));
+        tensor.write(&path).map_err(|error| npy_problem(&error))?;
+        outputs.insert(name.to_owned(), path);
+    }
+    drop(results);
+    let nodes = match profile {
+        None => BTreeMap::new(),
+        Some((provider, profile)) => profile.nodes(&mut session, provider)?,
+    };
+    Ok(RunResult { outputs, load_ms, run_ms, ran_on: RanOn { device, nodes, ..RanOn::default() } })
+}
+
+/// ONNX Runtime's name for the folder that external data of a model in memory is relative to.
+const FOLDER_OF_WEIGHTS: &str = "session.model_external_initializers_file_folder_path";
+
+/// Loads a graph for what was asked for; runs are recorded if a profile is given.
+pub(crate) fn load(
+    environment: &Environment,
+    path: &Path,
+    execution: &Execution,
+    profile: Option<&Profile>,
+) -> Result<Session, Problem> {
+    fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
+    let set_up = || -> ort::Result<SessionBuilder> {
+        let mut builder = Session::builder(environment)?;
+        if let Some(threads) = execution.threads {
+            builder = builder.with_intra_threads(threads as usize)?;
+        }
+        if let Some(level) = execution.graph_optimization {
+            builder = builder.with_optimization_level(level_of(level))?;
+        }
+        if let Some(profile) = profile {
+            builder = builder.with_profiling(profile.prefix())?;
+        }
+        Ok(builder)
+    };
+    let problem = |error: &ort::Error| {
+        let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
+        Problem::new(ErrorCode::InvalidGraph, message)
+    };
+    let mut builder = set_up().map_err(|error| problem(&error))?;
+    provider::register(&mut builder, execution)?;
+    let commit = || -> ort::Result<Session> {
+        // Weights are read where they lie, in the file, in place of being copied several times.
+        match (model_by_reference::read(path), path.parent().and_then(Path::to_str)) {
+            (Some(model), Some(folder)) => {
+                builder.with_config_entry(FOLDER_OF_WEIGHTS, folder)?.commit_from_memory(&model)
+            }
+            _ => builder.commit_from_file(path),
+        }
+    };
+    commit().map_err(|error| problem(&error))
+}
+
+fn level_of(level: GraphOptimization) -> GraphOptimizationLevel {
+    match level {
+        GraphOptimization::Off => GraphOptimizationLevel::Disable,
+        GraphOptimization::Basic => GraphOptimizationLevel::Level1,
+        GraphOptimization::Extended => GraphOptimizationLevel::Level2,
+        GraphOptimization::All => GraphOptimizationLevel::All,
+    }
+}
+
+/// Reads the tensors of every input, and checks that they fit.
+pub(crate) fn read_inputs(
+    session: &Session,
+    inputs: &BTreeMap<String, PathBuf>,
+) -> Result<Vec<(String, DynValue)>, Problem> {
+    let expected: Vec<TensorDescription> = session.inputs().iter().map(describe).collect();
+    let mut values = Vec::new();
+    for (name, tensor) in &inputs::read_inputs(&expected, inputs)? {
+        let value = to_value(tensor).map_err(|error| {
+            Problem::new(ErrorCode::RunFailed, format!("input `{name}`: {}", error.message()))
+        })?;
+        values.push((name.clone(), value));
+    }
+    Ok(values)
+}
+
+/// Says that a run failed.
+pub(crate) fn run_problem(path: &Path, error: &ort::Error) -> Problem {
+    let message = format!("ONNX Runtime could not run {}: {}", path.display(), error.message());
+    Problem::new(ErrorCode::RunFailed, message)
+}
+
+fn describe(outlet: &Outlet) -> TensorDescription {
+    let (element_type, shape) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => (element_name(*ty), shape.to_vec()),
+        other => (other.to_string(), Vec::new()),
+    };
+    TensorDescription { name: outlet.name().into(), element_type, shape }
+}
+
+fn element_name(element: TensorElementType) -> String {
+    match element {
+        TensorElementType::Float16 => "float16".into(),
+        TensorElementType::Bfloat16 => "bfloat16".into(),
+        TensorElementType::Float32 => "float32".into(),
+        TensorElementType::Float64 => "float64".into(),
+        TensorElementType::Int8 => "int8".into(),
+        TensorElementType::Int32 => "int32".into(),
+        TensorElementType::Int64 => "int64".into(),
+        TensorElementType::Uint8 => "uint8".into(),
+        TensorElementType::Bool => "bool".into(),
+        TensorElementType::String => "string".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Calls one generic function with the Rust type of an element type.
+macro_rules! with_element {
+    ($element_type:expr, $function:ident($($argument:expr),*)) => {
+        match $element_type {
+            ElementType::Float16 => $function::<half::f16>($($argument),*),
+            ElementType::Bfloat16 => $function::<half::bf16>($($argument),*),
+            ElementType::Float32 => $function::<f32>($($argument),*),
+            ElementType::Float64 => $function::<f64>($($argument),*),
+            ElementType::Int8 => $function::<i8>($($argument),*),
+            ElementType::Int32 => $function::<i32>($($argument),*),
+            ElementType::Int64 => $function::<i64>($($argument),*),
+            ElementType::Uint8 => $function::<u8>($($argument),*),
+            ElementType::Bool => $function::<bool>($($argument),*),
+        }
+    };
+}
+
+fn to_value(tensor: &Tensor) -> ort::Result<DynValue> {
+    fn make<T>(tensor: &Tensor) -> ort::Result<DynValue>
+    where
+        T: nimctl_backend_kit::npy::Element
+            + ort::value::PrimitiveTensorElementType
+            + std::fmt::Debug
+            + 'static,
+    {
+        let elements = tensor.elements::<T>().unwrap_or_default();
+        Ok(ort::value::Tensor::from_array((tensor.shape().to_vec(), elements))?.into_dyn())
+    }
+    with_element!(tensor.element_type(), make(tensor))
+}
+
+fn from_value(value: &DynValue) -> Result<Tensor, String> {
+    fn make<T>(value: &DynValue) -> Result<Tensor, String>
+    where
+        T: nimctl_backend_kit::npy::Element + ort::value::PrimitiveTensorElementType,
+    {
+        let (shape, elements) =
+            value.try_extract_tensor::<T>().map_err(|error| error.message().to_owned())?;
+        let shape: Vec<usize> =
+            shape.iter().map(|&dimension| usize::try_from(dimension).unwrap_or_default()).collect();
+        Tensor::new(&shape, elements).map_err(|error| error.to_string())
+    }
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return Err("is not a tensor".into());
+    };
+    let name = element_name(*ty);
+    let element_type = ElementType::from_name(&name)
+        .ok_or_else(|| format!("is of type {name}, which no tensor file holds"))?;
+    with_element!(element_type, make(value))
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
