@@ -5,7 +5,6 @@ pub mod archive;
 pub use nimctl_backend_kit::npy::{Element, ElementType, NpyError, Tensor};
 
 use crate::error_kind::ErrorKind;
-use crate::files::atomic_file;
 
 impl From<&NpyError> for ErrorKind {
     fn from(error: &NpyError) -> Self {
