@@ -23,10 +23,13 @@
 //!  model_manifest.yaml + passports
 //! ```
 //!
-//! [`ops::build`] is this picture as a function. The other operations are parts of it: [`ops::hash_profile`],
-//! [`ops::lower`], [`ops::inspect`], [`ops::synth`]; [`ops::mixed_precision`] is a part of building. On what was built,
-//! [`ops::validate`] checks numbers, [`ops::bench`] measures, [`ops::select`] chooses for a host; [`ops::release`] is all of
-//! it in one, for shipping, and [`ops::verify`] checks what was shipped.
+//! [`ops::build`] is this picture as a function, in three steps: [`ops::resolve`] finds out what there is and which jobs must
+//! run, and runs nothing; [`ops::schedule`] runs them; [`ops::assemble`] puts their records together, and writes nothing. Every
+//! other verb on a recipe takes what `resolve` found, and assembles what the store has: [`ops::hash_profile`],
+//! [`ops::validate`] (numbers), [`ops::bench`] (speed), [`ops::report`]; [`ops::release`] is all of it in one, for shipping.
+//! So a recipe is read once in a command, its graphs are resolved once, and a backend is asked once what it is.
+//! [`ops::workspace`] is what all of them are handed. Without a recipe: [`ops::lower`], [`ops::inspect`], [`ops::synth`];
+//! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped.
 //!
 //! # Layers
 //!
@@ -34,7 +37,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`files`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -51,7 +54,7 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::bench`] times first results, [`ops::build`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
+//! Clocks: [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
 //! time limits; [`files`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
@@ -111,6 +114,7 @@
 //! * **Floats in identities.** [`canonical`] refuses them.
 //! * **Publishing, signatures.** They come later.
 
+pub mod backend;
 pub mod benchmark;
 pub mod canonical;
 pub mod device;

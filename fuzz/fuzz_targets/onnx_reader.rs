@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
+use nimctl::backend::facts_of;
 use nimctl::error_kind::ErrorKind;
 use nimctl::onnx::lower::lower;
 use nimctl::onnx::proto::{AttributeProto, GraphProto, NodeProto};
@@ -69,7 +70,7 @@ fn read(data: &[u8]) -> Result<(), OnnxError> {
     if data.len() > MOST_BYTES_TO_LOWER {
         return Ok(());
     }
-    let options = LoweringOptions::new(Precision::Fp16, "onnxruntime");
+    let options = LoweringOptions::new(Precision::Fp16, facts_of("onnxruntime").fp32_inside);
     let destination = FOLDER.join("lowered.onnx");
     lower(&file, &options, &destination)?;
     let lowered = OnnxFile::open(&destination).expect("what was lowered opens");

@@ -1,15 +1,20 @@
-//! `hash-profile`: the ids of profiles, from a manifest, a profile's folder, or tags alone.
+//! `hash-profile`: the ids of profiles, from a manifest, a recipe that was built, a profile's folder, or tags alone.
 //!
 //! A manifest's or folder's ids are computed anew from what is there, and compared with what is written.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::read_manifest::{ReadManifestError, read_limited, read_manifest};
+use super::assemble::{self, Assembled, AssembledProfile, AssembledState};
+use super::error::PipelineError;
+use super::read_manifest::{ReadManifestError, read_manifest};
+use super::resolve::{RecipeFile, Resolved};
+use super::workspace::Workspace;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{IdKind, MANIFEST_FILE, ManifestProfile, store_digest};
 use crate::profile::{CONTENTS_FILE, Contents, InvalidTag, ProfileId, Tags, hashed_text};
+use crate::store::Store;
 
 /// Which rule an id is computed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,17 @@ pub enum HashError {
         /// The digest found.
         found: Sha256,
     },
+    /// A profile of a recipe that is not in the store.
+    #[error("profile {name} is not built as the recipe is now, and its id follows from the built bytes")]
+    NotBuilt {
+        /// The profile.
+        name: String,
+        /// The recipe.
+        recipe: PathBuf,
+    },
+    /// The recipe, its sources or its backends.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
     /// A profile without the tag `content`, under the scheme that needs it.
     #[error(
         "profile {id} has no tag `content`, so its id says nothing about its files; for manifests that others wrote use --scheme nim-tags"
@@ -87,14 +103,25 @@ pub enum HashError {
 }
 
 impl HashError {
+    /// Returns what to do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotBuilt { recipe, .. } => Some(format!("run `nimctl build {}` first", recipe.display())),
+            Self::Pipeline(source) => source.hint(),
+            _ => None,
+        }
+    }
+
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::FileDiffers { .. } => ErrorKind::Refused,
+            Self::Pipeline(source) => source.kind(),
             Self::Read { .. }
             | Self::Manifest(_)
             | Self::Tag(_)
             | Self::NotAProfile { .. }
+            | Self::NotBuilt { .. }
             | Self::Contents { .. }
             | Self::NoContent { .. } => ErrorKind::Input,
         }
@@ -199,16 +226,61 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
     Ok(HashedProfile { contents_json: Some(json), ..of_tags(tags)? })
 }
 
-/// Returns whether a path is a manifest rather than a recipe: by its name, else by what it says. A recipe says `schema`; a
-/// manifest says `schema_version`, or, in the form of 2024, nothing of the kind, and has profiles with `tags`.
-pub fn looks_like_manifest(path: &Path) -> bool {
-    if path.file_name().is_some_and(|name| name == MANIFEST_FILE) {
-        return true;
+/// Hashes the profiles of a recipe that the store has. Their ids follow from the built bytes: a profile that can be built
+/// here must be built as the recipe is now.
+///
+/// # Errors
+/// A profile that is not built; a store that can't be read.
+pub fn of_recipe(workspace: &Workspace, resolved: &Resolved) -> Result<Vec<HashedProfile>, HashError> {
+    let mut profiles = Vec::new();
+    for Assembled { name, state } in assemble::from_store(resolved, &Store::look_at(&workspace.store))? {
+        match state {
+            AssembledState::Complete(profile) => {
+                let AssembledProfile { passport, contents_json, files: _, entry: _ } = *profile;
+                let hashed = of_tags(passport.tags)?;
+                profiles.push(HashedProfile { contents_json: Some(contents_json), ..hashed });
+            }
+            AssembledState::NotBuiltHere(_) | AssembledState::NotSelected => {}
+            AssembledState::NotInStore | AssembledState::Failed(_) => {
+                return Err(HashError::NotBuilt { name, recipe: resolved.file().path.clone() });
+            }
+        }
     }
-    let Ok(text) = read_limited(path) else { return false };
-    let text = String::from_utf8_lossy(&text);
-    let says = |key: &str| text.lines().any(|line| line.starts_with(key));
+    Ok(profiles)
+}
+
+/// What a path names.
+#[derive(Debug)]
+pub enum Named {
+    /// A profile's folder.
+    Folder,
+    /// A manifest.
+    Manifest,
+    /// A recipe.
+    Recipe(RecipeFile),
+}
+
+/// Tells manifests from recipes: by the file's name, else by what it says. A recipe says `schema`; a manifest says
+/// `schema_version`, or, in the form of 2024, nothing of the kind, and has profiles with `tags`.
+///
+/// # Errors
+/// A recipe that can't be read or is wrong.
+pub fn named(path: &Path) -> Result<Named, HashError> {
+    if path.is_dir() {
+        return Ok(Named::Folder);
+    }
+    if path.file_name().is_some_and(|name| name == MANIFEST_FILE) {
+        return Ok(Named::Manifest);
+    }
+    let text = fs_err::read_to_string(path);
+    let says = |text: &str, key: &str| text.lines().any(|line| line.starts_with(key));
     let has_tags =
-        || text.lines().any(|line| line.trim_start().starts_with("tags:") && line.starts_with(' '));
-    says("schema_version:") || !says("schema:") && has_tags()
+        |text: &str| text.lines().any(|line| line.trim_start().starts_with("tags:") && line.starts_with(' '));
+    match text {
+        Ok(text) if says(&text, "schema_version:") || !says(&text, "schema:") && has_tags(&text) => {
+            Ok(Named::Manifest)
+        }
+        Ok(text) => Ok(Named::Recipe(RecipeFile::of_text(path, &text)?)),
+        Err(source) => Err(PipelineError::ReadRecipe { source }.into()),
+    }
 }

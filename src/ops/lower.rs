@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 
+use crate::backend::facts_of;
 use crate::error_kind::ErrorKind;
 use crate::machine::memory;
 use crate::onnx::{
@@ -174,7 +175,7 @@ fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
         keep_ops: keep_ops.clone(),
         keep_nodes: keep_nodes.into_iter().map(Into::into).collect(),
         lower_ops: lower_ops.clone(),
-        fp32_inside: lower::fp32_inside(target),
+        fp32_inside: facts_of(target).fp32_inside.iter().copied().collect(),
         io: *io,
     };
     Exact { lowering, emulate: *emulate, unmatched }

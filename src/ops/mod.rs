@@ -1,7 +1,14 @@
 //! Operations: one verb a module. They touch disk and processes, and print nothing.
+//!
+//! Every verb on a recipe goes one way: [`resolve`] finds out what there is and what must run, [`schedule`] runs it,
+//! [`assemble`] puts the records together. [`build`] is the three and a manifest; the others resolve, and take from the store
+//! what was built.
 
+pub mod assemble;
 pub mod bench;
 pub mod build;
+pub mod error;
+pub mod event;
 pub mod hash_profile;
 pub mod import_manifest;
 pub mod inspect;
@@ -10,9 +17,12 @@ pub mod mixed_precision;
 pub mod read_manifest;
 pub mod release;
 pub mod report;
+pub mod resolve;
 mod runners;
 pub mod samples;
+pub mod schedule;
 pub mod select;
 pub mod synth;
 pub mod validate;
 pub mod verify;
+pub mod workspace;

@@ -2,12 +2,20 @@
 
 use std::path::Path;
 
-use super::build::{self, BuildError, BuildOptions, BuildReport, Outcome, ProfileLine};
+use super::assemble::{self, Assembled, AssembledState};
+use super::error::PipelineError;
+use super::resolve::Resolved;
 use super::verify;
+use super::workspace::Workspace;
 use crate::error_kind::ErrorKind;
 use crate::passport::Passport;
 use crate::profile::ModelRelease;
 use crate::store::{Store, StoreError};
+
+/// Why nothing is known of a profile whose files are there.
+pub(super) const NO_PASSPORT: &str = "its passport is not in the store: run `nimctl build`";
+/// Why nothing is known of a profile.
+pub(super) const NOT_IN_STORE: &str = "the store does not have it as the recipe is now: run `nimctl build`";
 
 /// What there is to report.
 #[derive(Clone, Debug)]
@@ -25,7 +33,7 @@ pub struct Collected {
 pub enum ReportError {
     /// The recipe.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Pipeline(#[from] PipelineError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -46,7 +54,7 @@ impl ReportError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Build(source) => source.kind(),
+            Self::Pipeline(source) => source.kind(),
             Self::Store(source) => source.kind(),
             Self::NoRelease { .. } | Self::Empty(_) => ErrorKind::Input,
         }
@@ -56,14 +64,14 @@ impl ReportError {
 /// Names of profiles that were not built, each with the reason.
 type NotBuilt = Vec<(String, String)>;
 
-/// Collects what the store knows of a recipe's profiles; `options` are those of a build, with the mode `FromStore`.
+/// Collects what the store knows of a recipe's profiles.
 ///
 /// # Errors
-/// The recipe, or the store.
-pub fn of_recipe(options: &BuildOptions) -> Result<Collected, ReportError> {
-    let BuildReport { model: (name, release), profiles, .. } = build::build(options, &|_| ())?;
-    let (profiles, not_built) = sort_out(profiles, &Store::look_at(&options.store))?;
-    Ok(Collected { model: ModelRelease { name, release }, profiles, not_built })
+/// The store.
+pub fn of_recipe(workspace: &Workspace, resolved: &Resolved) -> Result<Collected, ReportError> {
+    let store = Store::look_at(&workspace.store);
+    let (profiles, not_built) = sort_out(assemble::from_store(resolved, &store)?, &store)?;
+    Ok(Collected { model: resolved.recipe().model.clone(), profiles, not_built })
 }
 
 /// Collects what a release folder holds.
@@ -80,25 +88,23 @@ pub fn of_release(folder: &Path) -> Result<Collected, ReportError> {
 
 /// Tells what was built, with its passport, from what was not, with the reason.
 pub(super) fn sort_out(
-    lines: Vec<ProfileLine>,
+    assembled: Vec<Assembled>,
     store: &Store,
 ) -> Result<(Vec<Passport>, NotBuilt), StoreError> {
     let (mut profiles, mut not_built) = (Vec::new(), Vec::new());
-    for ProfileLine { name, outcome } in lines {
-        let why = match outcome {
-            Outcome::Built { id, .. } => match store.passport(&id)? {
+    for Assembled { name, state } in assembled {
+        let why = match state {
+            AssembledState::Complete(profile) => match store.passport(&profile.passport.id)? {
                 Some(passport) => {
                     profiles.push(passport);
                     continue;
                 }
-                None => "its passport is not in the store: run `nimctl build`".into(),
+                None => NO_PASSPORT.into(),
             },
-            Outcome::NotBuiltHere(needs) => needs,
-            Outcome::NotSelected => "it was not selected".into(),
-            Outcome::Failed(error) => error.message,
-            Outcome::Planned | Outcome::UpToDate => {
-                "the store does not have it as the recipe is now: run `nimctl build`".into()
-            }
+            AssembledState::NotBuiltHere(needs) => needs,
+            AssembledState::NotSelected => "it was not selected".into(),
+            AssembledState::Failed(error) => error.message,
+            AssembledState::NotInStore => NOT_IN_STORE.into(),
         };
         not_built.push((name, why));
     }

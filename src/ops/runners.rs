@@ -1,14 +1,15 @@
 //! Which worker can run which profile on this machine. Each backend is asked once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::build::backends::command_of;
-use super::build::{BuildError, BuildOptions, mixed_precision};
+use super::error::PipelineError;
+use super::resolve::{Backends, FoundBackend};
+use crate::backend::Backend;
 use crate::gpu;
 use crate::passport::Passport;
-use crate::profile::{Backend, Target, capability_tag};
-use crate::worker::error::WorkerError;
-use crate::worker::host::{BackendCommand, Limits, Worker};
+use crate::profile::{Target, capability_tag};
+use crate::worker::host::BackendCommand;
 use crate::worker::protocol::{Description, Execution, Library, Provider, RanOn, Support, WorkerDevice};
 
 /// How a profile is run here.
@@ -27,15 +28,15 @@ pub(super) struct Way {
 /// The workers of this machine, as far as anyone asked for them.
 #[derive(Debug)]
 pub(super) struct Runners<'a> {
-    options: &'a BuildOptions,
+    backends: &'a Backends,
     /// What the user asked for; each backend gets the part that means something to it.
     wanted: &'a Execution,
-    known: BTreeMap<Backend, Result<(BackendCommand, Description), String>>,
+    known: BTreeMap<Backend, Result<Arc<FoundBackend>, String>>,
 }
 
 impl<'a> Runners<'a> {
-    pub(super) fn new(options: &'a BuildOptions, wanted: &'a Execution) -> Self {
-        Self { options, wanted, known: BTreeMap::new() }
+    pub(super) fn new(backends: &'a Backends, wanted: &'a Execution) -> Self {
+        Self { backends, wanted, known: BTreeMap::new() }
     }
 
     /// Says in words why what the user asked for can't be had here at all: that is no failure of a profile.
@@ -43,9 +44,9 @@ impl<'a> Runners<'a> {
         if self.wanted.provider != Some(Provider::Cuda) {
             return Ok(());
         }
-        let backend = Backend::new(Backend::ONNXRUNTIME).map_err(|error| error.to_string())?;
+        let backend = Backend::reference();
         let number = self.wanted.device.unwrap_or(0);
-        let (_, description) = self.worker(&backend)?;
+        let description = self.description(&backend)?;
         let count = description.devices.len();
         if count == 0 {
             return Err("the onnxruntime worker sees no GPU: it needs an ONNX Runtime that was built for CUDA, and an NVIDIA driver".into());
@@ -65,11 +66,12 @@ impl<'a> Runners<'a> {
                 return Ok(way);
             }
             let number = way.execution.device.unwrap_or(0) as usize;
-            let (_, description) = self.worker(backend)?;
+            let description = self.description(backend)?;
             return Ok(Way { device: description.devices.get(number).cloned(), ..way });
         }
         let wanted = self.wanted;
-        let (command, description) = self.worker(backend)?;
+        let command = self.worker(backend)?.command.clone();
+        let description = self.description(backend)?;
         let device = device_for(&description.devices, &passport.contents.target, wanted.device)
             .map_err(|why| format!("{backend} cannot run it here: {why}"))?;
         // What ONNX Runtime alone knows is left out.
@@ -83,7 +85,7 @@ impl<'a> Runners<'a> {
         } = wanted;
         let number = device.and_then(|number| u32::try_from(number).ok());
         Ok(Way {
-            command: command.clone(),
+            command,
             execution: Execution { device: number, cuda_graph: *cuda_graph, ..Execution::default() },
             runtime: runtime_of(description),
             device: device.map(|number| description.devices[number].clone()),
@@ -91,8 +93,8 @@ impl<'a> Runners<'a> {
     }
 
     /// Returns how ONNX graphs are run here.
-    pub(super) fn for_graphs(&self) -> Result<Way, BuildError> {
-        let (command, runtime) = mixed_precision::runtime(self.options)?;
+    pub(super) fn for_graphs(&self) -> Result<Way, PipelineError> {
+        let (command, runtime) = self.backends.reference()?;
         let on_gpu = self.wanted.provider == Some(Provider::Cuda);
         let execution = Execution {
             // On the CPU a GPU means nothing; it is meant for the plans beside it, as CUDA graphs are.
@@ -104,23 +106,24 @@ impl<'a> Runners<'a> {
         Ok(Way { command, execution, runtime, device: None })
     }
 
-    fn worker(&mut self, backend: &Backend) -> Result<&(BackendCommand, Description), String> {
-        let options = self.options;
-        self.known
-            .entry(backend.clone())
-            .or_insert_with(|| {
-                let cannot = |why: String| format!("{backend} cannot run it here: {why}");
-                let command = command_of(backend, options).map_err(|error| cannot(error.to_string()))?;
-                let worker = Worker::spawn(&command, Limits::default())
-                    .map_err(|error: WorkerError| cannot(error.to_string()))?;
-                let description = worker.description().clone();
-                match &description.run {
-                    Support::Available => Ok((command, description)),
-                    Support::Unavailable(problem) => Err(cannot(problem.message.clone())),
-                }
-            })
-            .as_ref()
-            .map_err(Clone::clone)
+    /// Returns what the worker of a backend says of itself, or in words why it can't run profiles here.
+    fn description(&mut self, backend: &Backend) -> Result<&Description, String> {
+        let cannot = |why: String| format!("{backend} cannot run it here: {why}");
+        self.worker(backend)?.description().map_err(|error| cannot(error.to_string()))
+    }
+
+    fn worker(&mut self, backend: &Backend) -> Result<&FoundBackend, String> {
+        let backends = self.backends;
+        let known = self.known.entry(backend.clone()).or_insert_with(|| {
+            let cannot = |why: String| format!("{backend} cannot run it here: {why}");
+            let found = backends.find(backend).map_err(|error| cannot(error.to_string()))?;
+            let description = found.description().map_err(|error| cannot(error.to_string()))?;
+            match &description.run {
+                Support::Available => Ok(found),
+                Support::Unavailable(problem) => Err(cannot(problem.message.clone())),
+            }
+        });
+        known.as_deref().map_err(Clone::clone)
     }
 }
 

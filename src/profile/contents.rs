@@ -22,10 +22,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::backend::Backend;
 use super::id::Tags;
 use super::spec::{largest_batch, tags_before_build};
 use super::target::Target;
+use crate::backend::Backend;
 use crate::canonical;
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
@@ -110,9 +110,7 @@ impl Contents {
             files: _,
         } = self;
         let mut tags = tags_before_build(backend, *precision, target, largest_batch(shape_ranges));
-        if let Some(tool) =
-            toolchain.get(backend.name()).filter(|_| backend.model_type() == Backend::TENSORRT)
-        {
+        if let Some(tool) = toolchain.get(backend.name()).filter(|_| backend.facts().has_trt_version) {
             tags.insert("trt_version".into(), tool.version.clone());
         }
         tags.insert("content".into(), content.to_hex());

@@ -1,13 +1,12 @@
 //! Profiles: what they are asked to be ([`ProfileSpec`]), what they are made of ([`Contents`]) and their ids.
 
-mod backend;
 mod contents;
 mod id;
 mod spec;
 mod tag_selector;
 mod target;
 
-pub use backend::{Backend, InvalidBackend};
+pub use crate::backend::{Backend, InvalidBackend};
 pub use contents::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ModelRelease, ToolIdentity};
 pub use id::{InvalidTag, ProfileId, Tags, hashed_text};
 pub use spec::{ProfileSpec, largest_batch};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::backend::Backend;
 use super::id::Tags;
 use super::target::{Target, capability_tag};
+use crate::backend::Backend;
 use crate::mixed_precision::MixedPrecision;
 use crate::onnx::{LoweringOptions, Precision};
 use crate::shape_range::ShapeRange;

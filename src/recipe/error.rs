@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde_saphyr::{Location, Spanned};
 
+use crate::backend::Backend;
 use crate::gpu::UnknownGpu;
 use crate::onnx::Precision;
-use crate::profile::Backend;
 
 /// A recipe that can't be used, and where it says so.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub enum RecipeProblem {
     ComputeCapability(#[from] crate::compute_capability::InvalidComputeCapability),
     /// Not a backend's name.
     #[error(transparent)]
-    Backend(#[from] crate::profile::InvalidBackend),
+    Backend(#[from] crate::backend::InvalidBackend),
     /// A target that the backend can't build for.
     #[error(
         "{backend} cannot build for {target}: it builds for compute capabilities {can}; use the backend {instead}"
@@ -70,7 +70,7 @@ pub enum RecipeProblem {
         /// What it can build for.
         can: String,
         /// Which one can.
-        instead: &'static str,
+        instead: Backend,
     },
     /// Only ONNX profiles are generic.
     #[error(

@@ -16,11 +16,12 @@ pub use error::{RecipeError, RecipeProblem};
 pub use graph_check::GraphMismatch;
 pub use only::Only;
 
+use crate::backend::{Backend, Builds};
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
 use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
-use crate::onnx::{Io, LoweringOptions, Precision, lower};
-use crate::profile::{Backend, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::onnx::{Io, LoweringOptions, Precision};
+use crate::profile::{ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
@@ -213,7 +214,7 @@ fn expand_group(
     let lists = [&keep_ops, &keep_nodes, &lower_ops];
     let asks_something =
         io != Io::Keep || lists.iter().any(|list| !list.is_empty()) || !mixed_precision.is_empty();
-    let inside = lower::fp32_inside(backend.name());
+    let inside = backend.facts().fp32_inside;
     for (target, location) in check_targets(path, &backend, targets)? {
         for precision in precisions.value.iter().copied() {
             if precision == Precision::Fp32 && asks_something {
@@ -229,7 +230,11 @@ fn expand_group(
                     keep_nodes: keep_nodes.clone(),
                     lower_ops: lower_ops.clone(),
                     // The graph as it is is the same for all.
-                    fp32_inside: if precision == Precision::Fp32 { BTreeSet::new() } else { inside.clone() },
+                    fp32_inside: if precision == Precision::Fp32 {
+                        BTreeSet::new()
+                    } else {
+                        inside.iter().copied().collect()
+                    },
                 },
                 mixed_precision,
                 workspace_mib,
@@ -310,7 +315,7 @@ fn check_targets(
             })
             .collect(),
         schema::Targets::Portable(texts) if texts.is_empty() => empty("`portable`"),
-        schema::Targets::Portable(_) if backend.name() == Backend::TENSORRT => {
+        schema::Targets::Portable(_) if backend.facts().builds == Builds::OnTheDevice => {
             Err(RecipeProblem::NoPortablePlans { backend: backend.clone() }.at(path, location))
         }
         schema::Targets::Portable(texts) => {
@@ -342,12 +347,12 @@ fn check_supported(
     target: &str,
     capability: ComputeCapability,
 ) -> Result<(), RecipeProblem> {
-    match backend.known_capabilities() {
-        Some(known) if !known.contains(&capability) => Err(RecipeProblem::UnsupportedTarget {
+    match backend.facts().builds {
+        Builds::AheadOfTime(known) if !known.contains(&capability) => Err(RecipeProblem::UnsupportedTarget {
             backend: backend.clone(),
             target: target.into(),
             can: capability_tag(known).replace('+', ", "),
-            instead: Backend::TENSORRT,
+            instead: Backend::on_the_device(),
         }),
         _ => Ok(()),
     }

@@ -9,6 +9,7 @@ use minijinja::value::Serde;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::tags_in_names;
 use crate::benchmark::{BenchStatus, Benchmark, Case, Comparison};
 use crate::passport::{Passport, Status};
 use crate::profile::{ContentsFile, ModelRelease, Tags};
@@ -201,9 +202,7 @@ impl ReportedProfile {
     /// A name is `<backend>-<target>-<precision>`.
     fn not_built(name: &str, why: &str) -> Self {
         let (start, precision) = name.rsplit_once('-').unwrap_or((name, "-"));
-        let gpu = ["tensorrt-rtx-", "tensorrt-", "onnx-"]
-            .into_iter()
-            .find_map(|backend| start.strip_prefix(backend));
+        let gpu = tags_in_names().find_map(|backend| start.strip_prefix(backend)?.strip_prefix('-'));
         Self {
             name: name.into(),
             id: None,

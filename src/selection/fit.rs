@@ -1,15 +1,12 @@
 //! One profile against one kind of GPU.
 
 use super::rejection::gibibytes;
-use super::requirement::{Requirement, Runtime, pattern_name};
+use super::requirement::{Requirement, pattern_name};
 use super::{Facts, Group, Rank, Rejection, Verdict};
-use crate::compute_capability::ComputeCapability;
+use crate::backend::Builds;
 use crate::device::{Host, Slot};
 use crate::gpu;
 
-/// The first compute capability whose TensorRT-RTX plans also run on later ones (NVIDIA's documentation of TensorRT-RTX,
-/// "CPU-Only AOT": 8.0, 8.6, 8.9, 12.0 "and later").
-const RUNS_ON_LATER_FROM: ComputeCapability = ComputeCapability::new(12, 0);
 /// A GPU on which computing programs hold more than this share of its memory is in use. A desktop is not a reason.
 const MOST_SHARE_IN_USE: f64 = 0.1;
 
@@ -41,7 +38,7 @@ fn try_fit(
         Ok(gpus) => *gpus,
         Err(text) => return Err(Rejection::UnreadableTag(format!("tag {text} is no number of GPUs"))),
     };
-    let runs_anywhere = requirement.runtime == Runtime::Onnx && requirement.is_generic();
+    let runs_anywhere = requirement.runtime.builds == Builds::Nothing && requirement.is_generic();
     let Some(slot) = group.slots.first() else {
         if !runs_anywhere {
             return Err(Rejection::NoGpu);
@@ -60,7 +57,7 @@ fn try_fit(
     if let Some(found) = capability(requirement, facts, slot)? {
         rank = rank.min(found);
     }
-    if slot.instance.is_some() && requirement.runtime == Runtime::Tensorrt {
+    if slot.instance.is_some() && requirement.runtime.builds == Builds::OnTheDevice {
         return Err(Rejection::TunedForWholeGpu);
     }
     // CUDA shows a program one MIG instance at a time.
@@ -71,7 +68,7 @@ fn try_fit(
     driver(requirement, host)?;
     let short = if runs_anywhere { None } else { memory(facts, gpus, group, &mut notes)? };
     validated(facts)?;
-    if requirement.runtime == Runtime::Tensorrt && requirement.is_generic() {
+    if requirement.runtime.builds == Builds::OnTheDevice && requirement.is_generic() {
         notes.push("its tags don't say which GPU its plan was built on".into());
     }
     Ok(match short {
@@ -136,8 +133,8 @@ fn capability(
     };
     for list in tagged.into_iter().chain(&facts.plan_capabilities) {
         let is = slot.device.compute_capability.ok_or(Rejection::UnknownComputeCapability)?;
-        let last = list.iter().max().copied().filter(|last| *last >= RUNS_ON_LATER_FROM);
-        let last = last.filter(|_| requirement.runtime == Runtime::TensorrtRtx);
+        let from = requirement.runtime.runs_on_later_from;
+        let last = list.iter().max().copied().filter(|last| from.is_some_and(|from| *last >= from));
         if !list.contains(&is) && last.is_none_or(|last| is < last) {
             return Err(Rejection::ComputeCapability { wanted: list.clone(), and_later: last.is_some(), is });
         }
@@ -145,14 +142,10 @@ fn capability(
     Ok(tagged.map(|_| Rank::ComputeCapability))
 }
 
-/// Checks that the driver runs the CUDA that the runtime is built with. Drivers run any minor version of a major one
-/// (NVIDIA's "CUDA compatibility"). TensorRT 8 and 10 exist for CUDA 11; TensorRT 11 and TensorRT-RTX need CUDA 12.
+/// Checks that the driver supports the CUDA that the backend's library is built with.
 fn driver(requirement: &Requirement<'_>, host: &Host) -> Result<(), Rejection> {
-    let wanted_cuda_major = match (requirement.runtime, requirement.trt_major) {
-        (Runtime::TensorrtRtx, _) => 12,
-        (Runtime::Tensorrt, Some(major)) if major >= 11 => 12,
-        (Runtime::Tensorrt, Some(_)) => 11,
-        _ => return Ok(()),
+    let Some(wanted_cuda_major) = requirement.runtime.cuda_major.for_library(requirement.trt_major) else {
+        return Ok(());
     };
     let Some(is) = &host.cuda_version else { return Ok(()) };
     match is.split('.').next().and_then(|major| major.parse::<u32>().ok()) {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::requirement::Runtime;
+use super::requirement::runtime_of;
 use super::{Facts, Rank};
 use crate::manifest::ManifestProfile;
 
@@ -12,7 +12,7 @@ use crate::manifest::ManifestProfile;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     rank: Rank,
-    runtime: Runtime,
+    preference: u8,
     is_not_validated: bool,
     /// Bits of its numbers: fewer are better where it is validated, more where it isn't.
     precision_bits: i32,
@@ -46,7 +46,7 @@ pub(super) fn key(profile: &ManifestProfile, facts: &Facts, rank: Rank) -> Key {
     let bits = tag("precision").map_or(0, |precision| precision_bits(&precision));
     Key {
         rank,
-        runtime: Runtime::of_tags(&profile.tags),
+        preference: runtime_of(&profile.tags).preference,
         is_not_validated: !is_validated,
         precision_bits: if is_validated { bits } else { -bits },
         batch_size: Reverse(tag("batch_size").and_then(|size| size.parse().ok()).unwrap_or(0)),
@@ -63,10 +63,10 @@ fn precision_bits(precision: &str) -> i32 {
 
 /// Returns the first rule that puts one key before another.
 pub(super) fn reason(first: &Key, second: &Key) -> Reason {
-    let Key { rank, runtime, is_not_validated, precision_bits, batch_size, id: _ } = first;
+    let Key { rank, preference, is_not_validated, precision_bits, batch_size, id: _ } = first;
     if *rank != second.rank {
         Reason::Rank
-    } else if *runtime != second.runtime {
+    } else if *preference != second.preference {
         Reason::Backend
     } else if *is_not_validated != second.is_not_validated {
         Reason::Validated

@@ -2,9 +2,10 @@
 
 use fancy_regex::{Regex, RegexBuilder};
 
+use crate::backend;
 use crate::compute_capability::ComputeCapability;
 use crate::gpu::{self, Gpu};
-use crate::profile::{Backend, Tags};
+use crate::profile::Tags;
 
 /// Most steps that a pattern may go back; names are short, so an honest one needs a few dozen.
 const BACKTRACK_LIMIT: usize = 20_000;
@@ -26,34 +27,16 @@ pub(super) struct Requirement<'a> {
     /// How many GPUs of one kind it runs on, or the tag that is no number.
     pub(super) gpus: Result<u32, String>,
     /// What runs it.
-    pub(super) runtime: Runtime,
+    pub(super) runtime: &'static backend::Facts,
     /// The tag `trt_version`'s first number.
     pub(super) trt_major: Option<u32>,
 }
 
-/// What runs a profile, as far as selection cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Runtime {
-    /// TensorRT or TensorRT-LLM: plans tuned on the GPU they are for.
-    Tensorrt,
-    /// TensorRT for RTX: plans for compute capabilities.
-    TensorrtRtx,
-    /// Another engine that needs a GPU.
-    Other,
-    /// ONNX Runtime, which runs anywhere.
-    Onnx,
-}
-
-impl Runtime {
-    pub(super) fn of_tags(tags: &Tags) -> Self {
-        let tag = |key: &str| tags.get(key).map(|value| value.to_lowercase());
-        match tag("llm_engine").or_else(|| tag("backend")).or_else(|| tag("model_type")).as_deref() {
-            Some(Backend::TENSORRT | "tensorrt_llm" | "trtllm" | "trt") => Self::Tensorrt,
-            Some(Backend::TENSORRT_RTX) => Self::TensorrtRtx,
-            Some("onnx" | Backend::ONNXRUNTIME) => Self::Onnx,
-            _ => Self::Other,
-        }
-    }
+/// Returns what is known of the backend that a profile's tags name.
+pub(super) fn runtime_of(tags: &Tags) -> &'static backend::Facts {
+    let tag = |key: &str| tags.get(key).map(|value| value.to_lowercase());
+    let named = tag("llm_engine").or_else(|| tag("backend")).or_else(|| tag("model_type"));
+    backend::facts_of_tag(named.as_deref().unwrap_or_default())
 }
 
 impl Requirement<'_> {
@@ -82,7 +65,7 @@ pub(super) fn of_tags(tags: &Tags) -> Requirement<'_> {
         compute_capabilities: tag("compute_capability").map(|text| capabilities(text).ok_or(text)),
         product_name_regex: tag("product_name_regex").map(|pattern| (pattern, compiled(pattern))),
         gpus,
-        runtime: Runtime::of_tags(tags),
+        runtime: runtime_of(tags),
         trt_major: tag("trt_version").and_then(|version| version.split('.').next()?.parse().ok()),
     }
 }

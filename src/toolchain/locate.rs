@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::install::{Found, look};
 use super::library_file::LibraryFile;
-use super::tool::Library;
 use super::{Places, Tool, ToolchainError};
+use crate::backend::Library;
 use crate::files::digest_cache::digest_of_file;
 
 /// The files of a tool.

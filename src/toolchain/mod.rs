@@ -36,11 +36,11 @@ mod pip;
 mod place_lock;
 mod places;
 mod status;
-mod tool;
 mod watch;
 mod wheel;
 mod work_folder;
 
+pub use crate::backend::{Tool, UnknownTool};
 pub use error::ToolchainError;
 pub use install::{InstallOutcome, Installed, install};
 pub use library_file::LibraryFile;
@@ -49,7 +49,6 @@ pub use lock::{Lock, LockedFile, LockedHost, LockedTool, LockedWheel};
 pub use pip::Pip;
 pub use places::{Places, STANDARD_LIBRARY_FOLDERS, current_host};
 pub use status::{ToolState, ToolStatus, list};
-pub use tool::{Tool, UnknownTool};
 pub use watch::{Progress, Stage, Watch};
 
 pub(crate) use lock::is_plain;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::lock::Lock;
-use super::tool::Tool;
+use crate::backend::Tool;
 
 /// Folders that a system's loader usually searches, for [`Places::loader_folders`].
 pub const STANDARD_LIBRARY_FOLDERS: [&str; 5] = [

@@ -28,7 +28,8 @@ pub struct BuildKey(Sha256);
 /// Everything that goes into one job. Destructured wherever it is used, so that a new field can't be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildKeyDocument {
-    schema: String,
+    /// The schema of the document.
+    pub schema: String,
     /// What the job does: `lower`, or `compile` with its backend.
     pub action: Action,
     /// The bytes of the source graph with its external data.

@@ -13,10 +13,11 @@ use serde::Serialize;
 pub use build_key::{Action, BuildKey, BuildKeyDocument, FieldChange, changes};
 pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, OutputFile, Timings};
 
+use crate::backend::{Backend, Builds};
 use crate::canonical::NotCanonical;
 use crate::digest::Sha256;
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, lower};
-use crate::profile::{Backend, ProfileSpec, Target, ToolIdentity, capability_tag};
+use crate::profile::{ProfileSpec, Target, ToolIdentity, capability_tag};
 use crate::shape_range::ShapeRange;
 
 /// One unit of work: one graph, lowered or compiled once.
@@ -196,7 +197,7 @@ fn compile_document(
     document.compute_capabilities = target.compute_capabilities();
     // TensorRT times kernels on the GPU at hand, so a plan for an H100 PCIe is no plan for an H100 SXM.
     document.tuned_on = match target {
-        Target::Gpu { name, compute_capability: _ } if backend.name() == Backend::TENSORRT => {
+        Target::Gpu { name, compute_capability: _ } if backend.facts().builds == Builds::OnTheDevice => {
             Some(name.clone())
         }
         _ => None,

@@ -1,6 +1,7 @@
 //! What goes into a key, and what a changed field says.
 
 use super::*;
+use crate::backend::facts_of;
 use crate::compute_capability::ComputeCapability;
 use crate::mixed_precision::MixedPrecision;
 use crate::onnx::{FileDigest, LoweringOptions, Precision};
@@ -16,7 +17,7 @@ fn digest(bytes: &[u8]) -> GraphDigest {
 }
 
 fn spec(backend: &str, target: Target) -> ProfileSpec {
-    let lowering = LoweringOptions::new(Precision::Fp16, backend);
+    let lowering = LoweringOptions::new(Precision::Fp16, facts_of(backend).fp32_inside);
     ProfileSpec {
         backend: Backend::new(backend).unwrap(),
         target,

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use nimctl::backend::facts_of;
 use nimctl::error_kind::ErrorKind;
 use nimctl::onnx::lower::lower;
 use nimctl::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -98,7 +99,7 @@ fn in_a_word(error: &str) -> &str {
 fn lowering_says(path: &Path, name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let destination = folder.path().join("lowered.onnx");
-    let options = LoweringOptions::new(Precision::Fp16, "onnxruntime");
+    let options = LoweringOptions::new(Precision::Fp16, facts_of("onnxruntime").fp32_inside);
     match OnnxFile::open(path).and_then(|file| lower(&file, &options, &destination)) {
         Ok(_) => drop(OnnxFile::open(&destination).unwrap()),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Input, "{name}: {error}"),

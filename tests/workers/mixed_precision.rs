@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use nimctl::backend::facts_of;
 use nimctl::mixed_precision::{Calibrate, MixedPrecision, MixedPrecisionReport, Search};
 use nimctl::onnx::proto::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
@@ -163,7 +164,13 @@ impl Case {
             timeout: Duration::from_secs(120),
             cancel: Cancel::new(),
         };
-        find(&subject, &LoweringOptions::new(Precision::Fp16, "onnxruntime"), asked, &runner, &|_| {})
+        find(
+            &subject,
+            &LoweringOptions::new(Precision::Fp16, facts_of("onnxruntime").fp32_inside),
+            asked,
+            &runner,
+            &|_| {},
+        )
     }
 
     fn journal(&self) -> std::path::PathBuf {

@@ -1,12 +1,15 @@
 //! What the environment says, read in one place.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nimctl::device::VisibleDevices;
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::read_manifest::ReadManifestError;
-use nimctl::toolchain::{Lock, Places, STANDARD_LIBRARY_FOLDERS, Tool};
+use nimctl::ops::workspace::Workspace;
+use nimctl::toolchain::{Lock, Pip, Places, STANDARD_LIBRARY_FOLDERS, Tool};
 use nimctl::worker::discover::SearchPath;
+use nimctl::worker::host::Cancel;
 
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -67,6 +70,19 @@ pub(crate) fn places(global: &Global) -> Result<Places, Failure> {
         .chain(STANDARD_LIBRARY_FOLDERS.into_iter().map(PathBuf::from))
         .collect();
     Ok(places)
+}
+
+/// Returns what every operation of a command needs.
+pub(crate) fn workspace(global: &Global, job_timeout_s: u64, cancel: &Cancel) -> Result<Workspace, Failure> {
+    Ok(Workspace {
+        store: store_folder(global)?,
+        places: places(global)?,
+        pip: Pip::default(),
+        search_path: search_path(),
+        parallel_jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        job_timeout: Duration::from_secs(job_timeout_s),
+        cancel: cancel.clone(),
+    })
 }
 
 /// Returns where workers are looked for.

@@ -96,7 +96,6 @@ macro_rules! failures {
 failures!(
     nimctl::onnx::OnnxError,
     nimctl::ops::bench::BenchError,
-    nimctl::ops::hash_profile::HashError,
     nimctl::ops::lower::LowerError,
     nimctl::ops::read_manifest::ReadManifestError,
     nimctl::ops::release::ReleaseError,
@@ -137,8 +136,8 @@ impl From<nimctl::recipe::RecipeError> for Failure {
     }
 }
 
-impl From<nimctl::ops::build::BuildError> for Failure {
-    fn from(error: nimctl::ops::build::BuildError) -> Self {
+impl From<nimctl::ops::error::PipelineError> for Failure {
+    fn from(error: nimctl::ops::error::PipelineError) -> Self {
         let hint = error.hint();
         Self::new(error.kind(), error).hint(hint)
     }
@@ -146,6 +145,13 @@ impl From<nimctl::ops::build::BuildError> for Failure {
 
 impl From<nimctl::ops::validate::ValidateError> for Failure {
     fn from(error: nimctl::ops::validate::ValidateError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
+    }
+}
+
+impl From<nimctl::ops::hash_profile::HashError> for Failure {
+    fn from(error: nimctl::ops::hash_profile::HashError) -> Self {
         let hint = error.hint();
         Self::new(error.kind(), error).hint(hint)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nimctl::mixed_precision::MixedPrecisionReport;
-use nimctl::ops::build::BuildEvent;
+use nimctl::ops::event::BuildEvent;
 use nimctl::toolchain::{Progress, Stage};
 
 use crate::output::Output;

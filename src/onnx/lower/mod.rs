@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use observe::{MAGNITUDES, ObservedValue, observe};
 pub use options::{Io, LoweringOptions, kept_by_target};
-pub use policy::{Fp32Inside, fp32_inside};
+pub use policy::Fp32Inside;
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 
 use self::choice::{Body, Decision};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Fp32Inside, fp32_inside};
+use super::policy::Fp32Inside;
 use crate::onnx::Precision;
 
 /// What to lower, and what to leave alone.
@@ -20,7 +20,7 @@ pub struct LoweringOptions {
     pub keep_nodes: Vec<String>,
     /// Operators that are lowered although they would stay in FP32 because they sum up many values.
     pub lower_ops: Vec<String>,
-    /// What the target computes in FP32 inside, so that it is lowered ([`fp32_inside`]).
+    /// What the target computes in FP32 inside, so that it is lowered ([`crate::backend::Facts`]).
     pub fp32_inside: BTreeSet<Fp32Inside>,
     /// Whether the graph's inputs and outputs stay in FP32.
     pub io: Io,
@@ -28,13 +28,13 @@ pub struct LoweringOptions {
 
 impl LoweringOptions {
     /// Makes options that keep nothing but what the target asks for.
-    pub fn new(precision: Precision, backend: &str) -> Self {
+    pub fn new(precision: Precision, fp32_inside: &[Fp32Inside]) -> Self {
         Self {
             precision,
             keep_ops: Vec::new(),
             keep_nodes: Vec::new(),
             lower_ops: Vec::new(),
-            fp32_inside: fp32_inside(backend),
+            fp32_inside: fp32_inside.iter().copied().collect(),
             io: Io::Keep,
         }
     }

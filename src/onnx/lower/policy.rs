@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | positions, boxes, windows, spectra, random numbers, quantization | always | half precision has 11 bits: indices above 2048 and scales lose their meaning |
 //! | sums and norms ([`is_accumulation`]) and the arithmetic of a normalization that was taken apart | always | squares overflow, long sums lose their small terms; the operators' definitions promise no wider sum |
-//! | [`Fp32Inside`]: normalizations, softmax | where the target doesn't promise it | see [`fp32_inside`] |
+//! | [`Fp32Inside`]: normalizations, softmax | where the target doesn't promise it | see [`crate::backend::Facts`] |
 //! | products and convolutions | no | all targets sum FP16 products in FP32 |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,23 +25,6 @@ pub enum Fp32Inside {
     RmsNormalization,
     /// Softmax and its logarithm: the sum of its exponentials.
     Softmax,
-}
-
-/// Returns what a backend computes in FP32 inside, so that it can be lowered without loss.
-///
-/// * ONNX Runtime: all of it; its CPU kernels for these compute in FP32, its CUDA kernels accumulate in FP32.
-/// * TensorRT and TensorRT for RTX: normalizations, whose layer has a compute precision of its own that is FP32 unless
-///   told otherwise (`INormalizationLayer`). RMS normalization is put together from plain layers (onnx-tensorrt pull
-///   request 1045), and of softmax the documentation says nothing: both stay in FP32.
-/// * Others: nothing is known, so nothing is assumed.
-pub fn fp32_inside(backend: &str) -> BTreeSet<Fp32Inside> {
-    match backend {
-        "onnxruntime" => {
-            [Fp32Inside::Normalization, Fp32Inside::RmsNormalization, Fp32Inside::Softmax].into()
-        }
-        "tensorrt" | "tensorrt-rtx" => [Fp32Inside::Normalization].into(),
-        _ => BTreeSet::new(),
-    }
 }
 
 /// Returns the kind of an operator whose target decides.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use super::*;
+use crate::backend::facts_of;
 use crate::onnx::analysis::attribute;
 use crate::onnx::proto::{
     AttributeProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto,
@@ -61,7 +62,7 @@ fn graph(nodes: Vec<NodeProto>, weights: Vec<TensorProto>) -> GraphProto {
 }
 
 fn options() -> LoweringOptions {
-    LoweringOptions::new(Precision::Fp16, "onnxruntime")
+    LoweringOptions::new(Precision::Fp16, facts_of("onnxruntime").fp32_inside)
 }
 
 fn model(graph: GraphProto) -> ModelProto {
@@ -360,7 +361,7 @@ fn softmax_is_lowered_where_the_target_sums_in_fp32() {
     let lowers = |backend: &str, lower_ops: &[&str]| {
         let options = LoweringOptions {
             lower_ops: lower_ops.iter().map(|&op| op.into()).collect(),
-            ..LoweringOptions::new(Precision::Fp16, backend)
+            ..LoweringOptions::new(Precision::Fp16, facts_of(backend).fp32_inside)
         };
         let (_, report) = lowered(graph(vec![node("Softmax", &["x"], "y")], vec![]), &options);
         report.nodes_lowered == 1
@@ -373,7 +374,7 @@ fn softmax_is_lowered_where_the_target_sums_in_fp32() {
 #[test]
 fn operators_are_lowered_only_where_their_definition_allows_it() {
     let nodes = vec![node("TopK", &["x", "k"], "t"), node("Relu", &["t"], "y")];
-    let options = LoweringOptions::new(Precision::Bf16, "onnxruntime");
+    let options = LoweringOptions::new(Precision::Bf16, facts_of("onnxruntime").fp32_inside);
     let expected = ["TopK(x, k) -> t", "Cast16(t) -> t_bf16", "Relu(t_bf16) -> y_bf16", "Cast1(y_bf16) -> y"];
     let mut graph = graph(nodes, vec![]);
     graph.input.push(value("k", INT64));

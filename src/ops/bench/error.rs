@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::error_kind::ErrorKind;
-use crate::ops::build::BuildError;
+use crate::ops::error::PipelineError;
 use crate::ops::samples::SamplesError;
 use crate::store::StoreError;
 
@@ -12,7 +12,7 @@ use crate::store::StoreError;
 pub enum BenchError {
     /// The recipe, its sources or its backends.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Pipeline(#[from] PipelineError),
     /// The samples of a graph.
     #[error("graph `{graph}`")]
     Samples {
@@ -63,7 +63,7 @@ impl BenchError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Build(source) => source.kind(),
+            Self::Pipeline(source) => source.kind(),
             Self::Samples { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Batch { .. } | Self::NoSuchProfile { .. } | Self::Io { .. } => ErrorKind::Input,

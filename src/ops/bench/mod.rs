@@ -16,18 +16,19 @@ use std::path::PathBuf;
 pub use error::BenchError;
 use rounds::Subject;
 
-use super::build::{self, BuildOptions, BuildReport, Outcome};
+use super::assemble::{self, Assembled, AssembledState};
+use super::report::{NO_PASSPORT, NOT_IN_STORE};
+use super::resolve::Resolved;
 use super::runners::{Runners, Way};
 use super::samples::{self, SeededInput, Shapes};
 use super::validate;
+use super::workspace::Workspace;
 use crate::benchmark::{
     BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Benchmark, Comparison, Settings, compare_cases,
 };
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::passport::Passport;
-use crate::profile::ModelRelease;
-use crate::recipe::Recipe;
 use crate::samples::Sample;
 use crate::stats::Pairing;
 use crate::store::Store;
@@ -37,8 +38,6 @@ use crate::worker::protocol::Execution;
 /// What is measured, and how.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// As for a build, with the mode `FromStore`.
-    pub build: BuildOptions,
     /// First dimensions of inputs; the least and the usual ones of the recipe's shapes if empty.
     pub batches: Vec<u64>,
     /// Numbers of callers at a time.
@@ -109,41 +108,26 @@ pub enum BenchEvent {
 ///
 /// # Errors
 /// What makes measuring impossible as a whole. What is wrong with one profile is in its status.
-pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<BenchReport, BenchError> {
-    let BenchOptions {
-        build: build_options,
-        batches,
-        streams: _,
-        settings: _,
-        gpu: _,
-        compare,
-        nvml_library: _,
-        take_over: _,
-    } = options;
-    let text = fs_err::read_to_string(&build_options.recipe)
-        .map_err(|source| BenchError::Io { doing: "reading the recipe".into(), source })?;
-    let recipe = Recipe::parse(&text, &build_options.recipe.display().to_string())
-        .map_err(|error| build::BuildError::from(Box::new(error)))?;
-    let BuildReport { model: (name, release), profiles, .. } = build::build(build_options, &|_| ())?;
-    let graphs = build::sources::resolve(&recipe, build_options, &|_| ())?;
+pub fn bench(
+    workspace: &Workspace,
+    resolved: &Resolved,
+    options: &BenchOptions,
+    on_event: &dyn Fn(BenchEvent),
+) -> Result<BenchReport, BenchError> {
+    let BenchOptions { batches, streams: _, settings: _, gpu: _, compare, nvml_library: _, take_over: _ } =
+        options;
+    let assembled = assemble::from_store(resolved, &Store::look_at(&workspace.store))?;
     let wanted = wanted(options);
-    let mut runners = Runners::new(build_options, &wanted);
+    let mut runners = Runners::new(&resolved.backends, &wanted);
     runners.check().map_err(|reason| BenchError::Provider { reason })?;
     // The work folder is in the store.
-    let store = Store::open(&build_options.store)?;
+    let store = Store::open(&workspace.store)?;
     let folder = store.work_folder()?;
     let machine = crate::machine::look();
 
     let mut cases = Vec::new();
-    for (graph, source) in &graphs {
-        let recipe_graph = &recipe.graphs[graph];
-        let completed = samples::complete(&source.file, &recipe_graph.samples);
-        let subject = samples::Subject {
-            file: &source.file,
-            samples: &completed.samples,
-            sample_folder: validate::sample_folder(&build_options.recipe),
-            shapes: &recipe_graph.shapes,
-        };
+    for graph in resolved.graphs.keys() {
+        let subject = resolved.subject(graph);
         for shapes in shapes_of(&subject, batches)
             .map_err(|reason| BenchError::Batch { graph: graph.clone(), reason })?
         {
@@ -160,57 +144,58 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
 
     let mut document = BenchDocument {
         schema: BENCH_SCHEMA.into(),
-        model: ModelRelease { name, release },
+        model: resolved.recipe().model.clone(),
         profiles: Vec::new(),
     };
     let mut subjects = Vec::new();
-    for line in profiles {
+    for Assembled { name, state } in assembled {
         if let Some((a, b)) = compare
-            && line.name != *a
-            && line.name != *b
+            && name != *a
+            && name != *b
         {
             continue;
         }
-        let status = match line.outcome {
-            Outcome::NotSelected => continue,
-            Outcome::Built { id, .. } => match store.passport(&id)? {
-                None => BenchStatus::Skipped("its passport is not in the store: run `nimctl build`".into()),
+        let status = match state {
+            AssembledState::NotSelected => continue,
+            AssembledState::Complete(profile) => match store.passport(&profile.passport.id)? {
+                None => BenchStatus::Skipped(NO_PASSPORT.into()),
                 Some(passport) => match measurable(&passport, &store, &mut runners) {
                     Err(status) => status,
                     Ok(way) => {
+                        let id = passport.id;
                         let key =
                             key::key(&id, &way, &digests, &options.streams, &options.settings, &machine);
                         if let Some(known) = known(options, &passport, key, &store) {
-                            on_event(BenchEvent::TakenOver { name: line.name.clone() });
+                            on_event(BenchEvent::TakenOver { name: name.clone() });
                             document.profiles.push(BenchedProfile {
                                 profile_id: Some(id.to_string()),
-                                name: line.name,
+                                name,
                                 bench: BenchStatus::Measured(known),
                             });
                             continue;
                         }
-                        subjects.push(subject(&line.name, passport, way, key, &store)?);
+                        subjects.push(subject(&name, passport, way, key, &store)?);
                         BenchStatus::Skipped("measuring".into())
                     }
                 },
             },
-            Outcome::NotBuiltHere(needs) => BenchStatus::Skipped(needs),
-            _ => BenchStatus::Skipped(
-                "the store does not have it as the recipe is now: run `nimctl build`".into(),
-            ),
+            AssembledState::NotBuiltHere(needs) => BenchStatus::Skipped(needs),
+            AssembledState::NotInStore | AssembledState::Failed(_) => {
+                BenchStatus::Skipped(NOT_IN_STORE.into())
+            }
         };
-        document.profiles.push(BenchedProfile { profile_id: None, name: line.name, bench: status });
+        document.profiles.push(BenchedProfile { profile_id: None, name, bench: status });
     }
     if let Some((a, b)) = compare {
         for wanted in [a, b] {
             if !document.profiles.iter().any(|profile| profile.name == *wanted) {
-                let known = recipe.profiles.iter().map(|spec| spec.name()).collect();
+                let known = resolved.recipe().profiles.iter().map(|spec| spec.name()).collect();
                 return Err(BenchError::NoSuchProfile { name: wanted.clone(), known });
             }
         }
     }
 
-    rounds::measure(&mut subjects, &cases, options, folder.path(), on_event)?;
+    rounds::measure(workspace, &mut subjects, &cases, options, folder.path(), on_event)?;
 
     for subject in subjects {
         let Subject { name, mut passport, way: _, key, cases, samples, models: _, unwatched } = subject;
@@ -241,7 +226,7 @@ pub fn bench(options: &BenchOptions, on_event: &dyn Fn(BenchEvent)) -> Result<Be
             _ => Vec::new(),
         },
     };
-    Ok(BenchReport { document, comparisons, seeded: samples::seeded_inputs(&recipe, &graphs) })
+    Ok(BenchReport { document, comparisons, seeded: resolved.seeded_inputs() })
 }
 
 /// Compares what was measured with what an earlier run measured, by the names of profiles.

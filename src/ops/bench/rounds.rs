@@ -9,6 +9,7 @@ use super::{BenchError, BenchEvent, BenchOptions};
 use crate::benchmark::{Case, Latency, Round, Span};
 use crate::digest::Sha256;
 use crate::ops::runners::{Way, place};
+use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Limits, Worker};
@@ -43,6 +44,7 @@ pub(super) struct Inputs {
 
 /// Measures every case of every subject.
 pub(super) fn measure(
+    workspace: &Workspace,
     subjects: &mut [Subject],
     inputs: &[Inputs],
     options: &BenchOptions,
@@ -59,7 +61,7 @@ pub(super) fn measure(
                 for place in 0..subjects.len() {
                     let index = if round % 2 == 0 { place } else { subjects.len() - 1 - place };
                     let (subject, progress) = (&mut subjects[index], &mut progress[index]);
-                    if options.build.cancel.is_cancelled() {
+                    if workspace.cancel.is_cancelled() {
                         return Err(BenchError::Cancelled);
                     }
                     if progress.case.failure.is_some() {
@@ -74,7 +76,7 @@ pub(super) fn measure(
                     let case = format!("{}-{}-b{}-s{streams}", subject.name, inputs.graph, inputs.batch);
                     let cache = folder.join(format!("{case}.cache"));
                     let files = Files { samples, cache };
-                    match one_round(subject, inputs, streams, options, &files) {
+                    match one_round(workspace, subject, inputs, streams, options, &files) {
                         Ok((measured, tensor)) => {
                             if let Some(why) = &measured.unwatched {
                                 subject.unwatched.get_or_insert_with(|| why.clone());
@@ -169,6 +171,7 @@ struct Files {
 
 /// Measures in a fresh process.
 fn one_round(
+    workspace: &Workspace,
     subject: &Subject,
     inputs: &Inputs,
     streams: u32,
@@ -178,7 +181,7 @@ fn one_round(
     let settings = &options.settings;
     let Files { samples, cache } = files;
     let Way { command, execution, runtime: _, device } = &subject.way;
-    let compiles_when_loaded = subject.passport.contents.backend.compiles_when_loaded();
+    let compiles_when_loaded = subject.passport.contents.backend.facts().compiles_when_loaded;
     let (model, _) = subject
         .models
         .get(&inputs.graph)
@@ -197,12 +200,12 @@ fn one_round(
         samples: samples.clone(),
     };
     let measuring = Duration::from_millis(settings.warm_up_ms + settings.budget_ms);
-    let limits = Limits { request_timeout: options.build.job_timeout + measuring, ..Limits::default() };
+    let limits = Limits { request_timeout: workspace.job_timeout + measuring, ..Limits::default() };
     let mut first_result = None;
     let mut watch = WatchedRound::start(options.nvml_library.as_deref(), device.as_ref());
     let started = Instant::now();
     let mut worker = Worker::spawn(command, limits)?;
-    let answer = worker.bench(request, &options.build.cancel, &mut |event| {
+    let answer = worker.bench(request, &workspace.cancel, &mut |event| {
         let Event::Progress(progress) = event else { return };
         match (progress.stage.as_str(), &mut watch) {
             ("first_result", _) => _ = first_result.get_or_insert_with(|| started.elapsed()),

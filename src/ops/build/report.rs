@@ -1,78 +1,15 @@
-//! What a build tells while it runs, and what came of it.
+//! What came of a build, or would come of it.
 
 use std::path::PathBuf;
 
-use super::JobError;
-use crate::mixed_precision::MixedPrecisionReport;
+use crate::manifest::ManifestProfile;
+use crate::ops::assemble::{Assembled, AssembledProfile, AssembledState};
+use crate::ops::error::JobError;
+use crate::ops::event::{BuildEvent, OnEvent};
+use crate::ops::resolve::{PendingSearch, Resolved};
 use crate::profile::{ProfileId, ProfileSpec, Tags};
-use crate::recipe::Recipe;
-use crate::store::reason_lines;
-use crate::toolchain::Progress;
+use crate::store::{Store, reason_lines};
 use crate::worklist::{Job, JobReason, JobState};
-
-/// Something that happened during a build.
-#[derive(Clone, Debug)]
-pub enum BuildEvent {
-    /// Another process builds into the same store; we wait for it.
-    WaitingForStore,
-    /// A graph's source is being fetched.
-    Fetching {
-        /// The graph.
-        graph: String,
-        /// How far it is.
-        progress: Progress,
-    },
-    /// A graph is being made up.
-    Synthesizing {
-        /// The graph.
-        graph: String,
-    },
-    /// So many jobs must run.
-    Starting {
-        /// How many.
-        jobs: usize,
-    },
-    /// A job runs.
-    JobStarted {
-        /// What people call it.
-        title: String,
-    },
-    /// A job is at another stage.
-    JobStage {
-        /// What people call it.
-        title: String,
-        /// The worker's word for the stage.
-        stage: String,
-    },
-    /// A job is done.
-    JobFinished {
-        /// What people call it.
-        title: String,
-        /// How long it took.
-        total_ms: u64,
-        /// The size of what came out.
-        size_bytes: u64,
-    },
-    /// It was found which nodes of a graph must stay in FP32.
-    MixedPrecision {
-        /// What people call the search.
-        title: String,
-        /// What was found.
-        report: Box<MixedPrecisionReport>,
-    },
-    /// Something the user should know.
-    Warning {
-        /// What.
-        message: String,
-    },
-    /// A job failed; the others go on.
-    JobFailed {
-        /// What people call it.
-        title: String,
-        /// Why.
-        message: String,
-    },
-}
 
 /// One job of the worklist.
 #[derive(Clone, Debug)]
@@ -88,7 +25,7 @@ pub struct JobLine {
 }
 
 impl JobLine {
-    pub(super) fn new(job: &Job, state: &JobState) -> Self {
+    fn new((job, state): &(Job, JobState)) -> Self {
         let reason = match state {
             JobState::UpToDate(_) => None,
             JobState::MustRun(reason) => Some(reason.clone()),
@@ -129,8 +66,6 @@ pub enum Outcome {
         ran_now: bool,
         /// Its passport.
         passport: PathBuf,
-        /// The exact text of its `contents.json`.
-        contents_json: String,
     },
     /// It would be built (dry run), or is not there as the recipe is now.
     Planned,
@@ -162,29 +97,68 @@ pub struct BuildReport {
     pub dropped: Vec<String>,
 }
 
+/// Returns what a build of a resolved recipe would do, and warns of what only a build can find out.
+pub fn plan(resolved: &Resolved, on_event: OnEvent<'_>) -> BuildReport {
+    for PendingSearch { spec, graph, key: _ } in &resolved.searches {
+        let message = format!(
+            "{}, graph `{graph}`: which nodes stay in FP32 is found when it is built; the jobs below are without them",
+            spec.name()
+        );
+        on_event(BuildEvent::Warning { message });
+    }
+    let jobs: Vec<JobLine> = resolved.jobs.iter().map(JobLine::new).collect();
+    let outcome = |name: &str| {
+        if let Some(needs) = resolved.elsewhere.get(name) {
+            return Outcome::NotBuiltHere(needs.clone());
+        }
+        let mine: Vec<&JobLine> =
+            jobs.iter().filter(|job| job.profiles.iter().any(|user| user == name)).collect();
+        match mine.as_slice() {
+            [] => Outcome::NotSelected,
+            some if some.iter().any(|job| job.reason.is_some()) => Outcome::Planned,
+            _ => Outcome::UpToDate,
+        }
+    };
+    let names = resolved.recipe().profiles.iter().map(ProfileSpec::name);
+    let profiles = names.map(|name| ProfileLine { outcome: outcome(&name), name }).collect();
+    BuildReport::of(resolved, jobs, profiles)
+}
+
+/// Returns the entries of a manifest, one for each profile that is complete.
+pub(super) fn entries(assembled: Vec<Assembled>) -> Vec<ManifestProfile> {
+    let entry = |profile: Assembled| match profile.state {
+        AssembledState::Complete(profile) => Some(profile.entry),
+        AssembledState::Failed(_)
+        | AssembledState::NotBuiltHere(_)
+        | AssembledState::NotSelected
+        | AssembledState::NotInStore => None,
+    };
+    assembled.into_iter().filter_map(entry).collect()
+}
+
 impl BuildReport {
-    pub(super) fn dry_run(recipe: &Recipe, jobs: Vec<JobLine>, elsewhere: &[(&ProfileSpec, String)]) -> Self {
-        let outcome = |name: &str| {
-            if let Some((_, needs)) = elsewhere.iter().find(|(spec, _)| spec.name() == name) {
-                return Outcome::NotBuiltHere(needs.clone());
-            }
-            let mine: Vec<&JobLine> =
-                jobs.iter().filter(|job| job.profiles.iter().any(|user| user == name)).collect();
-            match mine.as_slice() {
-                [] => Outcome::NotSelected,
-                some if some.iter().any(|job| job.reason.is_some()) => Outcome::Planned,
-                _ => Outcome::UpToDate,
-            }
+    /// Says what came of a build.
+    pub(super) fn new(resolved: &Resolved, assembled: &[Assembled], store: &Store) -> Self {
+        let jobs: Vec<JobLine> = resolved.jobs.iter().map(JobLine::new).collect();
+        let line = |Assembled { name, state }: &Assembled| {
+            let outcome = match state {
+                AssembledState::Complete(profile) => built(profile, &jobs, store),
+                AssembledState::Failed(error) => Outcome::Failed(error.clone()),
+                AssembledState::NotBuiltHere(needs) => Outcome::NotBuiltHere(needs.clone()),
+                AssembledState::NotSelected => Outcome::NotSelected,
+                AssembledState::NotInStore => Outcome::Planned,
+            };
+            ProfileLine { name: name.clone(), outcome }
         };
-        let profiles = recipe
-            .profiles
-            .iter()
-            .map(ProfileSpec::name)
-            .map(|name| ProfileLine { outcome: outcome(&name), name })
-            .collect();
+        let profiles = assembled.iter().map(line).collect();
+        Self::of(resolved, jobs, profiles)
+    }
+
+    fn of(resolved: &Resolved, jobs: Vec<JobLine>, profiles: Vec<ProfileLine>) -> Self {
+        let model = &resolved.recipe().model;
         Self {
-            model: (recipe.model.name.clone(), recipe.model.release.clone()),
-            jobs: jobs.clone(),
+            model: (model.name.clone(), model.release.clone()),
+            jobs,
             profiles,
             manifest: None,
             manifest_changed: false,
@@ -198,5 +172,18 @@ impl BuildReport {
             Outcome::Failed(error) => Some(error),
             _ => None,
         })
+    }
+}
+
+fn built(profile: &AssembledProfile, jobs: &[JobLine], store: &Store) -> Outcome {
+    let ran = |key: String| jobs.iter().any(|line| line.reason.is_some() && line.key == key);
+    let id = profile.passport.id;
+    Outcome::Built {
+        id,
+        tags: profile.passport.tags.clone(),
+        size_bytes: profile.size_bytes(),
+        total_ms: profile.records().map(|record| record.timings.total_ms).sum(),
+        ran_now: profile.records().any(|record| ran(record.key.to_string())),
+        passport: store.passport_path(&id),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
 use crate::ops::bench::BenchError;
-use crate::ops::build::BuildError;
+use crate::ops::error::PipelineError;
 use crate::ops::validate::ValidateError;
 use crate::profile::ModelRelease;
 use crate::store::StoreError;
@@ -74,7 +74,7 @@ pub enum ReleaseError {
     },
     /// Building, as a whole.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Pipeline(#[from] PipelineError),
     /// Validating, as a whole.
     #[error(transparent)]
     Validate(#[from] ValidateError),
@@ -105,7 +105,7 @@ impl ReleaseError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::BuildFailed { kind, .. } => *kind,
-            Self::Build(source) => source.kind(),
+            Self::Pipeline(source) => source.kind(),
             Self::Validate(source) => source.kind(),
             Self::Bench(source) => source.kind(),
             Self::Store(source) => source.kind(),

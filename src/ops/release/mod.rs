@@ -17,11 +17,13 @@ use parts::Built;
 use super::bench::{BenchOptions, compare_with_baseline};
 use super::report::sort_out;
 use super::verify;
+use super::workspace::Workspace;
 use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Comparison};
 use crate::files::atomic_file;
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::passport::{Origins, Passport};
 use crate::profile::ModelRelease;
+use crate::recipe::Only;
 use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
 use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
@@ -32,11 +34,12 @@ const NO_BENCH: &str = "the release was made without measuring";
 /// What to release.
 #[derive(Debug)]
 pub struct ReleaseOptions {
-    /// What to build, validate and measure of each recipe, and whether results are taken over; the recipe in it is none of
-    /// them.
-    pub bench: BenchOptions,
     /// The recipes, all of one model and release.
     pub recipes: Vec<PathBuf>,
+    /// Only these profiles of them.
+    pub only: Option<Only>,
+    /// How profiles are measured, and whether earlier results are taken over.
+    pub bench: BenchOptions,
     /// Whether to measure at all.
     pub measure: bool,
     /// The folder to make; the tar is beside it.
@@ -81,10 +84,11 @@ pub struct Made {
 /// What makes a release impossible: the recipe, a build that failed, a destination that is there already. What the policy
 /// does not allow is in the report.
 pub fn release(
+    workspace: &Workspace,
     options: &ReleaseOptions,
     on_step: &(dyn Fn(&str) + Sync),
 ) -> Result<ReleaseReport, ReleaseError> {
-    let ReleaseOptions { bench, recipes, measure, destination, policy, baseline } = options;
+    let ReleaseOptions { recipes, only, bench, measure, destination, policy, baseline } = options;
     let tar = tar_beside(destination)?;
     for path in [destination, &tar] {
         if path.symlink_metadata().is_ok() {
@@ -92,29 +96,30 @@ pub fn release(
         }
     }
     let before = baseline.as_deref().map(read_baseline).transpose()?;
-    let (model, parts) = parts::parts(bench, recipes)?;
+    let (model, files) = parts::read(recipes, only.as_ref())?;
     let staging = staging_beside(destination)?;
+    let mut parts = parts::resolve_all(workspace, files, only.as_ref())?;
 
     on_step("building");
-    let Built { lines, entries } = parts::build_all(&parts, on_step)?;
+    let Built { profiles, entries } = parts::build_all(workspace, &mut parts, on_step)?;
     let manifest = Manifest::new(&model, entries).and_then(|manifest| manifest.to_yaml());
     let manifest = manifest.map_err(|error| ReleaseError::Manifest(error.to_string()))?;
     atomic_file::write(&staging.path().join(MANIFEST_FILE), manifest.as_bytes())
         .map_err(|source| ReleaseError::Io { doing: "writing the manifest".into(), source })?;
 
     on_step("validating");
-    parts::validate_all(&parts, on_step)?;
+    parts::validate_all(workspace, &parts, bench, on_step)?;
     let mut comparisons = Vec::new();
     if *measure {
         on_step("measuring");
-        let document = parts::measure_all(&parts, &model, on_step)?;
+        let document = parts::measure_all(workspace, &parts, bench, &model, on_step)?;
         if let Some((name, before)) = &before {
             comparisons = compare_with_baseline(&document, &document_of(name, before));
         }
     }
 
-    let store = Store::look_at(&bench.build.store);
-    let (mut profiles, not_built) = sort_out(lines, &store)?;
+    let store = Store::look_at(&workspace.store);
+    let (mut profiles, not_built) = sort_out(profiles, &store)?;
     if !measure {
         for passport in &mut profiles {
             passport.bench = BenchStatus::Skipped(NO_BENCH.into());

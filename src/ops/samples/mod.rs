@@ -14,8 +14,6 @@ pub(in crate::ops) use shapes::Shapes;
 use shapes::shape;
 
 use crate::onnx::{ElementType, OnnxFile, TensorInfo, index_bounds};
-use crate::ops::build::sources::SourceGraph;
-use crate::recipe::Recipe;
 use crate::samples::{Integers, Normal, Sample, seeded};
 use crate::shape_range::ShapeRange;
 use crate::synth::weights;
@@ -48,20 +46,6 @@ pub struct SeededInput {
     pub input: String,
     /// What it is run on in place of samples.
     pub sample: Sample,
-}
-
-/// Returns the inputs that are run on seeded values, because the recipe gives no samples for them.
-pub(in crate::ops) fn seeded_inputs(
-    recipe: &Recipe,
-    graphs: &BTreeMap<String, SourceGraph>,
-) -> Vec<SeededInput> {
-    let of_graph = |(graph, source): (&String, &SourceGraph)| {
-        let Completed { samples, seeded } = complete(&source.file, &recipe.graphs[graph].samples);
-        let one =
-            |input: String| SeededInput { graph: graph.clone(), sample: samples[&input].clone(), input };
-        seeded.into_iter().map(one).collect::<Vec<_>>()
-    };
-    graphs.iter().flat_map(of_graph).collect()
 }
 
 /// The samples of a graph, with seeded ones for the inputs that the recipe says nothing of.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
-use crate::ops::build::BuildError;
+use crate::ops::error::PipelineError;
 use crate::ops::read_manifest::ReadManifestError;
 use crate::ops::samples::SamplesError;
 use crate::store::StoreError;
@@ -20,7 +20,7 @@ const PROVIDER_HINT: &str = "name an ONNX Runtime that was built for CUDA (the P
 pub enum ValidateError {
     /// The recipe, its sources or its backends.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Pipeline(#[from] PipelineError),
     /// The samples of a graph.
     #[error("graph `{graph}`")]
     Samples {
@@ -117,7 +117,7 @@ impl ValidateError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Build(source) => source.kind(),
+            Self::Pipeline(source) => source.kind(),
             Self::Samples { source, .. } | Self::LabelledSet { source } => source.kind(),
             Self::Onnx(source) => source.kind(),
             Self::Store(source) => source.kind(),
@@ -138,7 +138,7 @@ impl ValidateError {
     /// Returns what to do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Build(source) => source.hint(),
+            Self::Pipeline(source) => source.hint(),
             Self::NoOrigin { .. } => Some("name the recipe, or run `nimctl build` with it first".into()),
             Self::Provider { .. } => Some(PROVIDER_HINT.into()),
             _ => None,

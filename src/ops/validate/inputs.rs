@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{ValidateError, sample_folder};
+use super::ValidateError;
 use crate::digest::Sha256;
 use crate::onnx::TensorInfo;
-use crate::ops::build::BuildOptions;
-use crate::ops::build::sources::SourceGraph;
-use crate::ops::samples::{self, SamplesError, Shapes, Subject};
-use crate::recipe::Recipe;
+use crate::ops::resolve::Resolved;
+use crate::ops::samples::{self, SamplesError, Shapes};
 use crate::samples::Part;
 use crate::validation::ZeroShot;
 use crate::worker::npy::Tensor;
@@ -63,21 +61,12 @@ pub(super) struct Labelled {
 
 /// Writes the inputs of every graph into `folder`.
 pub(super) fn write(
-    recipe: &Recipe,
-    graphs: &BTreeMap<String, SourceGraph>,
-    options: &BuildOptions,
+    resolved: &Resolved,
     folder: &Path,
 ) -> Result<(BTreeMap<String, GraphInputs>, Option<Labelled>), ValidateError> {
     let mut inputs = BTreeMap::new();
-    for (name, SourceGraph { file, .. }) in graphs {
-        let graph = &recipe.graphs[name];
-        let completed = samples::complete(file, &graph.samples);
-        let subject = Subject {
-            file,
-            samples: &completed.samples,
-            sample_folder: sample_folder(&options.recipe),
-            shapes: &graph.shapes,
-        };
+    for name in resolved.graphs.keys() {
+        let subject = resolved.subject(name);
         let mut of_graph = GraphInputs::default();
         for (case, shapes) in CASES.into_iter().chain([(ALONE, Shapes::UsualAlone)]) {
             let written = samples::write(&subject, shapes, &folder.join(format!("{name}-{case}")))
@@ -86,26 +75,25 @@ pub(super) fn write(
         }
         inputs.insert(name.clone(), of_graph);
     }
-    let labelled = recipe
+    let labelled = resolved
+        .recipe()
         .validation
         .zero_shot
         .as_ref()
-        .map(|zero_shot| labelled(recipe, graphs, zero_shot, options, folder, &mut inputs))
+        .map(|zero_shot| labelled(resolved, zero_shot, folder, &mut inputs))
         .transpose()?;
     Ok((inputs, labelled))
 }
 
 /// Writes the labelled set into the inputs of both graphs.
 fn labelled(
-    recipe: &Recipe,
-    graphs: &BTreeMap<String, SourceGraph>,
+    resolved: &Resolved,
     zero_shot: &ZeroShot,
-    options: &BuildOptions,
     folder: &Path,
     inputs: &mut BTreeMap<String, GraphInputs>,
 ) -> Result<Labelled, ValidateError> {
     let ZeroShot { image_input, text_input, images, classes, prompts, tokenizer, pad, most_loss } = zero_shot;
-    let samples_folder = sample_folder(&options.recipe);
+    let samples_folder = resolved.file().folder();
     let at = |source| ValidateError::LabelledSet { source };
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
     for (class, name) in classes.keys().enumerate() {
@@ -113,8 +101,8 @@ fn labelled(
         labels.extend(std::iter::repeat_n(class, found.len()));
         paths.extend(found);
     }
-    let (image_graph, image_info, image_shape) = input(recipe, graphs, image_input)?;
-    let (text_graph, text_info, text_shape) = input(recipe, graphs, text_input)?;
+    let (image_graph, image_info, image_shape) = input(resolved, image_input)?;
+    let (text_graph, text_info, text_shape) = input(resolved, text_input)?;
     let pieces = |graph: &str,
                   rows: &[usize],
                   count: usize,
@@ -152,19 +140,16 @@ fn labelled(
 }
 
 /// Finds an input by `graph/input`: it has to be the graph's only one.
-fn input(
-    recipe: &Recipe,
-    graphs: &BTreeMap<String, SourceGraph>,
-    place: &str,
-) -> Result<(String, TensorInfo, Vec<usize>), ValidateError> {
+fn input(resolved: &Resolved, place: &str) -> Result<(String, TensorInfo, Vec<usize>), ValidateError> {
     let wrong = |reason: &str| ValidateError::ZeroShot { place: place.into(), reason: reason.into() };
     let (graph, name) = place.split_once('/').ok_or_else(|| wrong("it is not `graph/input`"))?;
-    let file = &graphs.get(graph).ok_or_else(|| wrong("the recipe has no such graph"))?.file;
+    let file = &resolved.graphs.get(graph).ok_or_else(|| wrong("the recipe has no such graph"))?.file;
     let mut inputs = file.inputs();
     if inputs.len() != 1 || inputs[0].name != name {
         return Err(wrong("it has to be the only input of its graph"));
     }
-    let range = recipe.graphs[graph].shapes.get(name).ok_or_else(|| wrong("it has no shape range"))?;
+    let range =
+        resolved.recipe().graphs[graph].shapes.get(name).ok_or_else(|| wrong("it has no shape range"))?;
     let shape = range.opt.iter().map(|&length| usize::try_from(length).unwrap_or_default()).collect();
     Ok((graph.to_owned(), inputs.remove(0), shape))
 }

@@ -14,7 +14,6 @@ mod runtime;
 mod subjects;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 pub use error::ValidateError;
 use numbers::Numbers;
@@ -22,13 +21,15 @@ pub(super) use profile::wrong_files;
 pub use replay::{Place, Replay, replay};
 pub use subjects::{Subjects, find_subjects};
 
-use super::build::{self, BuildOptions, BuildReport, Outcome};
+use super::assemble::{self, Assembled, AssembledState};
+use super::report::{NO_PASSPORT, NOT_IN_STORE};
+use super::resolve::Resolved;
 use super::runners::Runners;
-use super::samples::{SeededInput, seeded_inputs};
+use super::samples::SeededInput;
+use super::workspace::Workspace;
 use crate::error_kind::ErrorKind;
 use crate::passport::{Passport, Status};
 use crate::profile::ProfileId;
-use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::worker::protocol::Execution;
 
@@ -69,8 +70,6 @@ impl ValidateReport {
 /// What is validated, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidateOptions<'a> {
-    /// As for a build, with the mode `FromStore`.
-    pub build: &'a BuildOptions,
     /// On which GPU profiles run, and so on.
     pub execution: &'a Execution,
     /// Only these profiles. One that the recipe no longer gives is among those that were not built.
@@ -86,65 +85,66 @@ pub struct ValidateOptions<'a> {
 /// What makes validating impossible as a whole: the recipe, its graphs or samples, the reference. What is wrong with
 /// one profile is in its status.
 pub fn validate(
+    workspace: &Workspace,
+    resolved: &Resolved,
     options: &ValidateOptions<'_>,
     on_profile: &dyn Fn(&ValidatedProfile),
 ) -> Result<ValidateReport, ValidateError> {
-    let ValidateOptions { build: options, execution, ids, take_over } = *options;
-    let recipe = read_recipe(&options.recipe)?;
-    let BuildReport { model, profiles, .. } = build::build(options, &|_| ())?;
-    let graphs = build::sources::resolve(&recipe, options, &|_| ())?;
-    let store = Store::look_at(&options.store);
-    let mut numbers = Numbers::start(&recipe, &graphs, options)?;
-    let mut runners = Runners::new(options, execution);
+    let ValidateOptions { execution, ids, take_over } = *options;
+    let store = Store::look_at(&workspace.store);
+    let assembled = assemble::from_store(resolved, &store)?;
+    let mut numbers = Numbers::start(workspace, resolved)?;
+    let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
+    let demands = &resolved.recipe().validation;
+    let model = &resolved.recipe().model;
     let mut report = ValidateReport {
-        model,
+        model: (model.name.clone(), model.release.clone()),
         profiles: Vec::new(),
         not_built: Vec::new(),
-        seeded: seeded_inputs(&recipe, &graphs),
+        seeded: resolved.seeded_inputs(),
     };
-    for line in profiles {
-        let id = match line.outcome {
-            Outcome::Built { id, .. } => id,
+    for Assembled { name, state } in assembled {
+        let id = match state {
+            AssembledState::Complete(profile) => profile.passport.id,
             _ if ids.is_some() => continue,
-            Outcome::NotBuiltHere(needs) => {
-                report.not_built.push((line.name, needs));
+            AssembledState::NotBuiltHere(needs) => {
+                report.not_built.push((name, needs));
                 continue;
             }
-            Outcome::NotSelected => continue,
-            _ => {
-                let why = "the store does not have it as the recipe is now: run `nimctl build`".to_owned();
-                report.not_built.push((line.name, why));
+            AssembledState::NotSelected => continue,
+            AssembledState::NotInStore | AssembledState::Failed(_) => {
+                report.not_built.push((name, NOT_IN_STORE.into()));
                 continue;
             }
         };
         if ids.is_some_and(|ids| !ids.contains(&id)) {
             continue;
         }
-        if options.cancel.is_cancelled() {
+        if workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
         let Some(mut passport) = store.passport(&id)? else {
-            report.not_built.push((line.name, "its passport is not in the store: run `nimctl build`".into()));
+            report.not_built.push((name, NO_PASSPORT.into()));
             continue;
         };
-        let digests = profile::digests(&graphs);
+        let digests = profile::digests(&resolved.digests);
         let way = runners.for_profile(&passport);
-        let key = numbers.key(&id, way.as_ref().map_err(String::as_str), &digests, &recipe.validation);
+        let key = numbers.key(&id, way.as_ref().map_err(String::as_str), &digests, demands);
         let known = (take_over && key.is_some() && passport.made_of.validation_key == key)
             .then(|| known(&passport, &store))
             .flatten();
         let taken_over = known.is_some();
         let status = match known {
             Some(status) => status,
-            None => profile::one(&passport, &digests, &store, &mut numbers, way, &recipe.validation)?,
+            None => profile::one(&passport, &digests, &store, &mut numbers, way, demands)?,
         };
         if passport.validation != status || passport.made_of.validation_key != key {
             passport.validation = status.clone();
             passport.made_of.validation_key = key;
             store.put_passport(&passport)?;
         }
-        let validated = ValidatedProfile { name: line.name, id, status, taken_over };
+        let validated = ValidatedProfile { name, id, status, taken_over };
         on_profile(&validated);
         report.profiles.push(validated);
     }
@@ -161,16 +161,4 @@ pub fn validate(
 fn known(passport: &Passport, store: &Store) -> Option<Status> {
     let passed = passport.validation.validation().is_some_and(|found| found.passed);
     (passed && wrong_files(passport, store).is_none()).then(|| passport.validation.clone())
-}
-
-fn read_recipe(path: &Path) -> Result<Recipe, ValidateError> {
-    let text = fs_err::read_to_string(path)
-        .map_err(|source| ValidateError::Io { doing: "reading the recipe".into(), source })?;
-    Ok(Recipe::parse(&text, &path.display().to_string())
-        .map_err(|error| build::BuildError::from(Box::new(error)))?)
-}
-
-/// Returns the folder that samples of a recipe are relative to.
-pub(super) fn sample_folder(recipe: &Path) -> &Path {
-    recipe.parent().unwrap_or(Path::new(""))
 }

@@ -15,12 +15,11 @@ use crate::canonical;
 use crate::digest::Sha256;
 use crate::onnx::lower::emulate;
 use crate::onnx::{GraphDigest, LoweringOptions};
-use crate::ops::build::BuildOptions;
-use crate::ops::build::sources::SourceGraph;
+use crate::ops::resolve::Resolved;
 use crate::ops::runners::{Runners, Way};
+use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
-use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::validation::{Demands, Floats};
 use crate::worker::npy::{Tensor, archive};
@@ -106,9 +105,9 @@ pub(super) struct Model {
 
 /// A worker with inputs, and what it computed so far.
 pub(super) struct Numbers<'a> {
-    graphs: &'a BTreeMap<String, SourceGraph>,
+    workspace: &'a Workspace,
+    resolved: &'a Resolved,
     store: Store,
-    options: &'a BuildOptions,
     /// ONNX Runtime on the CPU: the reference, graphs that stand for plans, and generic profiles.
     cpu: Runtime,
     /// What `cpu` is, in words.
@@ -124,28 +123,24 @@ pub(super) struct Numbers<'a> {
 
 impl<'a> Numbers<'a> {
     /// Starts the worker, and writes the inputs of every graph.
-    pub(super) fn start(
-        recipe: &'a Recipe,
-        graphs: &'a BTreeMap<String, SourceGraph>,
-        options: &'a BuildOptions,
-    ) -> Result<Self, ValidateError> {
-        let way = Runners::new(options, &Execution::default()).for_graphs()?;
+    pub(super) fn start(workspace: &'a Workspace, resolved: &'a Resolved) -> Result<Self, ValidateError> {
+        let way = Runners::new(&resolved.backends, &Execution::default()).for_graphs()?;
         // The folder of references and the work folder are made here.
-        let store = Store::open(&options.store)?;
+        let store = Store::open(&workspace.store)?;
         let folder = store.work_folder()?;
-        let (inputs, labelled) = write(recipe, graphs, options, folder.path())?;
+        let (inputs, labelled) = write(resolved, folder.path())?;
         let input_digests = inputs
             .iter()
             .map(|(graph, inputs)| Ok((graph.clone(), inputs.digests()?)))
             .collect::<std::io::Result<_>>()
             .map_err(|source| ValidateError::Io { doing: "reading the inputs".into(), source })?;
-        let mut cpu = Runtime::new(way, options, folder.path());
+        let mut cpu = Runtime::new(way, workspace, folder.path());
         let reference_runtime =
             cpu.place().map_err(|source| ValidateError::Reference { graph: "any".into(), source })?;
         Ok(Self {
-            graphs,
+            workspace,
+            resolved,
             store,
-            options,
             cpu,
             reference_runtime,
             folder,
@@ -169,11 +164,11 @@ impl<'a> Numbers<'a> {
 
     /// Returns a worker that runs a profile in its own way. What its library compiles for one run serves the others.
     pub(super) fn runtime(&self, mut way: Way, passport: &Passport) -> Runtime {
-        if passport.contents.backend.compiles_when_loaded() {
+        if passport.contents.backend.facts().compiles_when_loaded {
             let kernels = self.folder.path().join(format!("kernels-{}", passport.id));
             way.execution.runtime_cache = Some(kernels);
         }
-        Runtime::new(way, self.options, self.folder.path())
+        Runtime::new(way, self.workspace, self.folder.path())
     }
 
     /// Returns what the rows of the labelled set mean, if there is one.
@@ -213,7 +208,7 @@ impl<'a> Numbers<'a> {
 
     /// Returns where the FP32 graph is.
     pub(super) fn reference_path(&self, graph: &str) -> PathBuf {
-        let path = self.graphs[graph].file.path();
+        let path = self.resolved.graphs[graph].file.path();
         fs_err::canonicalize(path).unwrap_or_else(|_| path.into())
     }
 
@@ -237,7 +232,7 @@ impl<'a> Numbers<'a> {
 
     fn reference_key(&self, graph: &str) -> Result<Sha256, ValidateError> {
         let inputs = self.input_digests[graph].clone();
-        let graph = &self.graphs[graph].digest;
+        let graph = &self.resolved.digests[graph];
         let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runtime: &self.reference_runtime, inputs };
         canonical::digest(&key).map_err(|error| ValidateError::Io {
             doing: "naming a reference".into(),
@@ -270,7 +265,7 @@ impl<'a> Numbers<'a> {
         let folder = tempfile::tempdir_in(self.folder.path())
             .map_err(|source| ValidateError::Io { doing: "making a folder for a graph".into(), source })?;
         let path = folder.path().join("model.onnx");
-        emulate(&self.graphs[graph].file, lowering, &path)?;
+        emulate(&self.resolved.graphs[graph].file, lowering, &path)?;
         Ok(Model { path, _folder: folder })
     }
 
@@ -281,7 +276,7 @@ impl<'a> Numbers<'a> {
         path: &Path,
         worker: Option<&mut Runtime>,
     ) -> Result<Outputs, ValidateError> {
-        if self.options.cancel.is_cancelled() {
+        if self.workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
         let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));

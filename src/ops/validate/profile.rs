@@ -6,7 +6,6 @@ use super::ValidateError;
 use super::numbers::{Model, Numbers, Outputs};
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
-use crate::ops::build::sources::SourceGraph;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
 use crate::store::Store;
@@ -19,8 +18,8 @@ use crate::validation::{
 pub(super) type Digests<'a> = BTreeMap<&'a str, &'a GraphDigest>;
 
 /// Returns the digests of graphs.
-pub(super) fn digests(graphs: &BTreeMap<String, SourceGraph>) -> Digests<'_> {
-    graphs.iter().map(|(name, graph)| (name.as_str(), &graph.digest)).collect()
+pub(super) fn digests(graphs: &BTreeMap<String, GraphDigest>) -> Digests<'_> {
+    graphs.iter().map(|(name, digest)| (name.as_str(), digest)).collect()
 }
 
 /// Validates one profile, which is run in this way, or can't be for this reason.

@@ -5,12 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::ValidateError;
 use super::inputs::Files;
 use super::numbers::Numbers;
 use super::profile::{digests, gates_of, lay_out, wrong_files, wrong_origin};
-use super::{ValidateError, read_recipe};
-use crate::ops::build::{self, BuildOptions, BuildReport, Outcome};
+use crate::ops::assemble::{self, Assembled, AssembledState};
+use crate::ops::resolve::Resolved;
 use crate::ops::runners::Runners;
+use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::store::Store;
 use crate::validation::{Floats, GateResult};
@@ -65,24 +67,21 @@ pub struct Replay {
 /// # Errors
 /// As [`super::validate`]; other than exactly one profile; a row or graph that isn't there; a graph that fails on it.
 pub fn replay(
-    options: &BuildOptions,
+    workspace: &Workspace,
+    resolved: &Resolved,
     execution: &Execution,
     place: &Place,
     folder: &Path,
 ) -> Result<Replay, ValidateError> {
     let wrong = |reason: String| ValidateError::Replay { place: place.to_string(), reason };
-    let recipe = read_recipe(&options.recipe)?;
-    let BuildReport { profiles, .. } = build::build(options, &|_| ())?;
-    let graphs = build::sources::resolve(&recipe, options, &|_| ())?;
-    let store = Store::look_at(&options.store);
-    let passport =
-        only_profile(profiles.into_iter().map(|line| (line.name, line.outcome)), &store)?.map_err(&wrong)?;
+    let store = Store::look_at(&workspace.store);
+    let passport = only_profile(assemble::from_store(resolved, &store)?, &store)?.map_err(&wrong)?;
     if let Some(failure) =
-        wrong_files(&passport, &store).or_else(|| wrong_origin(&passport, &digests(&graphs)))
+        wrong_files(&passport, &store).or_else(|| wrong_origin(&passport, &digests(&resolved.digests)))
     {
         return Err(ValidateError::Profile(failure));
     }
-    let mut numbers = Numbers::start(&recipe, &graphs, options)?;
+    let mut numbers = Numbers::start(workspace, resolved)?;
     let Place { graph, shapes, row } = place;
     let files = numbers.files(graph, shapes).cloned();
     let files = files.ok_or_else(|| wrong(format!("the recipe has no graph `{graph}`")))?;
@@ -93,7 +92,7 @@ pub fn replay(
         .run_on(inputs.clone(), &reference_path)
         .map_err(|source| ValidateError::Reference { graph: graph.clone(), source })?;
     let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
-    let mut runners = Runners::new(options, execution);
+    let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let (found, ran_on) = match runners.for_profile(&passport) {
         Ok(way) => {
@@ -118,21 +117,18 @@ pub fn replay(
                 "output `{output}` of graph `{graph}` is missing, or has another shape"
             ))
         })?;
-        gates.extend(gates_of(&subject, shapes, expected, of_profile, &recipe.validation));
+        gates.extend(gates_of(&subject, shapes, expected, of_profile, &resolved.recipe().validation));
     }
     keep(&reference, &folder.join("reference")).and_then(|()| keep(&found, &folder.join("found")))?;
     Ok(Replay { name: passport.name, ran_on, gates, folder: folder.into() })
 }
 
 /// Returns the passport of the one profile that was selected, or in words why there isn't one.
-fn only_profile(
-    profiles: impl Iterator<Item = (String, Outcome)>,
-    store: &Store,
-) -> Result<Result<Passport, String>, ValidateError> {
+fn only_profile(profiles: Vec<Assembled>, store: &Store) -> Result<Result<Passport, String>, ValidateError> {
     let mut found = Vec::new();
-    for (name, outcome) in profiles {
-        if let Outcome::Built { id, .. } = outcome
-            && let Some(passport) = store.passport(&id)?
+    for Assembled { name, state } in profiles {
+        if let AssembledState::Complete(profile) = state
+            && let Some(passport) = store.passport(&profile.passport.id)?
         {
             found.push((name, passport));
         }

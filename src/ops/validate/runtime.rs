@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::{ALONE, CASES, Files, GraphInputs};
 use super::numbers::{Outputs, only_embedding};
-use crate::ops::build::BuildOptions;
 use crate::ops::runners::{Way, place};
+use crate::ops::workspace::Workspace;
 use crate::validation::Floats;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Cancel, Limits, Worker};
@@ -26,9 +26,9 @@ pub(super) struct Runtime {
 
 impl Runtime {
     /// Makes one that has not been started.
-    pub(super) fn new(way: Way, options: &BuildOptions, folder: &Path) -> Self {
-        let limits = Limits { request_timeout: options.job_timeout, ..Limits::default() };
-        let (cancel, folder) = (options.cancel.clone(), folder.to_path_buf());
+    pub(super) fn new(way: Way, workspace: &Workspace, folder: &Path) -> Self {
+        let limits = Limits { request_timeout: workspace.job_timeout, ..Limits::default() };
+        let (cancel, folder) = (workspace.cancel.clone(), folder.to_path_buf());
         Self { way, limits, cancel, worker: None, folder, ran_on: RanOn::default() }
     }
 

@@ -1,10 +1,11 @@
 //! What a user named: a recipe, a manifest, or profile ids; all come down to one recipe and some of its profiles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ValidateError;
 use crate::ops::read_manifest::read_manifest;
+use crate::ops::resolve::RecipeFile;
 use crate::profile::ProfileId;
 use crate::store::Store;
 
@@ -12,10 +13,10 @@ use crate::store::Store;
 const RECIPE_SCHEMA: &str = "nimctl.recipe/";
 
 /// What is to be validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Subjects {
     /// The recipe.
-    pub recipe: PathBuf,
+    pub recipe: RecipeFile,
     /// Which of its profiles; all if absent.
     pub ids: Option<BTreeSet<ProfileId>>,
 }
@@ -26,24 +27,27 @@ pub struct Subjects {
 /// # Errors
 /// A file that is neither, an id that this store knows no recipe for, things of several recipes.
 pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, ValidateError> {
-    let mut recipes = BTreeSet::new();
+    // With the text of those that were read already.
+    let mut recipes: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     let mut whole = false;
     for name in named {
         let path = Path::new(name);
         let found = match ProfileId::from_hex(name) {
             Ok(id) if !path.exists() => vec![id],
-            _ if is_recipe(path)? => {
-                recipes.insert(path.to_path_buf());
-                whole = true;
-                continue;
-            }
-            _ => ids_of(path)?,
+            _ => match recipe_text(path)? {
+                Some(text) => {
+                    recipes.insert(path.to_path_buf(), Some(text));
+                    whole = true;
+                    continue;
+                }
+                None => ids_of(path)?,
+            },
         };
         let mut known = 0;
         for id in &found {
             if let Some(recipe) = store.origin(id)? {
-                recipes.insert(recipe);
+                recipes.entry(recipe).or_default();
                 known += 1;
             }
         }
@@ -54,14 +58,21 @@ pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, Valida
     }
     let mut recipes = recipes.into_iter();
     match (recipes.next(), recipes.next()) {
-        (Some(recipe), None) => Ok(Subjects { recipe, ids: (!whole).then_some(ids) }),
+        (Some((path, text)), None) => {
+            let recipe = match text {
+                Some(text) => RecipeFile::of_text(&path, &text)?,
+                None => RecipeFile::read(&path)?,
+            };
+            Ok(Subjects { recipe, ids: (!whole).then_some(ids) })
+        }
         (first, second) => Err(ValidateError::SeveralRecipes {
-            recipes: first.into_iter().chain(second).chain(recipes).collect(),
+            recipes: first.into_iter().chain(second).chain(recipes).map(|(path, _)| path).collect(),
         }),
     }
 }
 
-fn is_recipe(path: &Path) -> Result<bool, ValidateError> {
+/// Returns the text of a recipe; `None` if the file is a manifest.
+fn recipe_text(path: &Path) -> Result<Option<String>, ValidateError> {
     let text = fs_err::read_to_string(path).map_err(|source| ValidateError::Io {
         doing: "reading what to validate: a recipe, a manifest, or the id of a profile".into(),
         source,
@@ -73,7 +84,7 @@ fn is_recipe(path: &Path) -> Result<bool, ValidateError> {
         && text.lines().any(|line| line.starts_with("schema_version:"));
     let names_itself = schema
         .is_some_and(|schema| schema.trim_matches(|c| matches!(c, '"' | '\'')).starts_with(RECIPE_SCHEMA));
-    Ok(names_itself || !manifest)
+    Ok((names_itself || !manifest).then_some(text))
 }
 
 fn ids_of(path: &Path) -> Result<Vec<ProfileId>, ValidateError> {

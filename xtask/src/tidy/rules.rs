@@ -5,6 +5,7 @@ use super::code::{modules_used, only_code, word};
 
 /// Pure: no disk, clock, environment, process, printing.
 const CORE: &[&str] = &[
+    "backend",
     "benchmark",
     "canonical",
     "compute_capability",

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use nimctl::compute_capability::ComputeCapability;
+use nimctl::ops::resolve::FoundBackend;
 use nimctl::profile::capability_tag;
-use nimctl::toolchain::{Tool, locate};
-use nimctl::worker::discover::{self, FoundBackend};
-use nimctl::worker::host::{BackendCommand, Limits, Worker};
+use nimctl::worker::discover;
 use nimctl::worker::protocol::{Description, Support};
 use serde::Serialize;
 
@@ -35,18 +34,13 @@ struct BackendView {
 
 pub(crate) fn run(arguments: &cli::Backend, global: &Global, output: &Output) -> Result<ExitCode, Failure> {
     let cli::Backend::List = arguments;
-    let places = environment::places(global)?;
-    let backends: Vec<BackendView> = discover::list(&environment::search_path())
+    let (places, search_path) = (environment::places(global)?, environment::search_path());
+    let backends: Vec<BackendView> = discover::list(&search_path)
         .into_iter()
-        .map(|FoundBackend { name, path, source: _ }| {
-            let mut command = BackendCommand::new(&path);
-            if let Some(located) = name.parse::<Tool>().ok().and_then(|tool| locate(tool, &places).ok()) {
-                command.environment.insert(located.tool.override_variable().into(), located.folder.into());
-            }
-            match Worker::spawn(&command, Limits::default()) {
-                Ok(worker) => {
-                    BackendView { name, path, description: Some(worker.description().clone()), error: None }
-                }
+        .map(|discover::FoundBackend { name, path, source: _ }| {
+            let found = FoundBackend::find(&name, &search_path, &places);
+            match found.and_then(|found| found.description().cloned()) {
+                Ok(description) => BackendView { name, path, description: Some(description), error: None },
                 Err(error) => BackendView { name, path, description: None, error: Some(error.to_string()) },
             }
         })

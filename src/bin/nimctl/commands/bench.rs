@@ -47,8 +47,8 @@ pub(crate) fn run(
         return Err(Failure::new(ErrorKind::Input, error));
     }
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
+    let workspace = environment::workspace(global, *timeout, cancel)?;
     let options = BenchOptions {
-        build: super::build::from_store(recipe, only.as_ref(), *timeout, global, cancel)?,
         batches: batch.iter().map(|batch| batch.get()).collect(),
         streams: streams.iter().map(|streams| streams.get()).collect(),
         settings: Settings {
@@ -69,7 +69,8 @@ pub(crate) fn run(
         nvml_library: environment::nvml_library(),
         take_over: false,
     };
-    let report = bench(&options, &|event| {
+    let resolved = super::build::resolved(&workspace, recipe, only.as_ref(), &|_| ())?;
+    let report = bench(&workspace, &resolved, &options, &|event| {
         if let BenchEvent::Round { title, round: 1, rounds } = event {
             output.talk(&format!("{title}: {rounds} rounds"));
         }

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use nimctl::manifest::MANIFEST_FILE;
-use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Mode, Outcome, ProfileLine};
+use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Outcome, ProfileLine};
+use nimctl::ops::error::PipelineError;
+use nimctl::ops::event::OnEvent;
+use nimctl::ops::resolve::{RecipeFile, Resolved, resolve};
+use nimctl::ops::workspace::Workspace;
 use nimctl::recipe::Only;
-use nimctl::toolchain::Pip;
 use nimctl::worker::host::Cancel;
 use nimctl::worklist::JobReason;
 use serde::Serialize;
@@ -25,10 +27,23 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Build };
-    let options = options(arguments, global, cancel, mode)?;
+    let cli::Build { recipe, manifest, only, dry_run, require_all, jobs, job_timeout } = arguments;
+    let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
+    if let Some(jobs) = jobs {
+        workspace.parallel_jobs = usize::from(*jobs);
+    }
+    let options = BuildOptions {
+        manifest: manifest.clone().unwrap_or_else(|| default_manifest(recipe)),
+        require_all: *require_all,
+    };
     let progress = BuildProgress::new(output);
-    let report = build::build(&options, &|event| progress.show(event));
+    let show = |event| progress.show(event);
+    let report = resolved(&workspace, recipe, only.as_ref(), &show).and_then(|mut resolved| {
+        if *dry_run {
+            return Ok(build::plan(&resolved, &show));
+        }
+        build::build(&workspace, &mut resolved, &options, &show)
+    });
     progress.finish();
     let report = report?;
     output.result(&text(&report, arguments.dry_run), &View::new(&report));
@@ -64,49 +79,14 @@ fn tell_dropped(report: &BuildReport, manifest: &Path, output: &Output) {
     }
 }
 
-/// Turns arguments into what the operation takes.
-fn options(
-    arguments: &cli::Build,
-    global: &Global,
-    cancel: &Cancel,
-    mode: Mode,
-) -> Result<BuildOptions, Failure> {
-    let cli::Build { recipe, manifest, only, dry_run: _, require_all, jobs, job_timeout } = arguments;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(BuildOptions {
-        recipe: recipe.clone(),
-        manifest: manifest.clone().unwrap_or_else(|| default_manifest(recipe)),
-        store: environment::store_folder(global)?,
-        places: environment::places(global)?,
-        pip: Pip::default(),
-        search_path: environment::search_path(),
-        only: only.clone(),
-        mode,
-        require_all: *require_all,
-        parallel_jobs: jobs.map_or(cores, usize::from),
-        job_timeout: Duration::from_secs(*job_timeout),
-        cancel: cancel.clone(),
-    })
-}
-
-/// Returns the options of a command that builds nothing, but works with what the store has of a recipe.
-pub(super) fn from_store(
+/// Reads and resolves a recipe.
+pub(super) fn resolved(
+    workspace: &Workspace,
     recipe: &Path,
     only: Option<&Only>,
-    timeout_s: u64,
-    global: &Global,
-    cancel: &Cancel,
-) -> Result<BuildOptions, Failure> {
-    let arguments = cli::Build {
-        recipe: recipe.to_path_buf(),
-        manifest: None,
-        only: only.cloned(),
-        dry_run: false,
-        require_all: false,
-        jobs: None,
-        job_timeout: timeout_s,
-    };
-    options(&arguments, global, cancel, Mode::FromStore)
+    on_event: OnEvent<'_>,
+) -> Result<Resolved, PipelineError> {
+    resolve(workspace, RecipeFile::read(recipe)?, only, on_event)
 }
 
 fn default_manifest(recipe: &Path) -> PathBuf {
@@ -167,7 +147,7 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
 
 fn row(profile: &ProfileLine) -> Option<Vec<String>> {
     match &profile.outcome {
-        Outcome::Built { id, tags: _, size_bytes, total_ms, ran_now, passport: _, contents_json: _ } => {
+        Outcome::Built { id, tags: _, size_bytes, total_ms, ran_now, passport: _ } => {
             let cached = if *ran_now { "" } else { " (earlier)" };
             Some(vec![
                 profile.name.clone(),
@@ -256,7 +236,7 @@ impl<'a> ProfileView<'a> {
             reason,
         };
         match &line.outcome {
-            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport, contents_json: _ } => Self {
+            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport } => Self {
                 id: Some(id.to_string()),
                 tags: Some(tags),
                 size_bytes: Some(*size_bytes),

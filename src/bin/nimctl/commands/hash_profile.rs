@@ -1,11 +1,10 @@
 //! `nimctl hash-profile`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
-use nimctl::ops::build::{self, Outcome};
-use nimctl::ops::hash_profile::{self, HashedProfile};
+use nimctl::ops::hash_profile::{self, HashedProfile, Named};
+use nimctl::ops::resolve::resolve;
 use nimctl::profile::Tags;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -14,6 +13,9 @@ use crate::cli::{self, Global, Scheme};
 use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
+
+/// No job runs: the time limit of jobs means nothing.
+const NO_JOB_RUNS_S: u64 = 60;
 
 pub(crate) fn run(
     arguments: &cli::HashProfile,
@@ -24,15 +26,20 @@ pub(crate) fn run(
     let cli::HashProfile { path, tags, scheme, explain } = arguments;
     let profiles = match path {
         None => vec![hash_profile::of_tags(parse_tags(tags, *scheme)?)?],
-        Some(path) if path.is_dir() => vec![hash_profile::of_folder(path)?],
-        Some(path) if hash_profile::looks_like_manifest(path) => {
-            let scheme = match scheme {
-                Scheme::Content => hash_profile::Scheme::Content,
-                Scheme::NimTags => hash_profile::Scheme::NimTags,
-            };
-            hash_profile::of_manifest(path, scheme, Some(&environment::store_folder(global)?))?
-        }
-        Some(path) => of_recipe(path, global, cancel)?,
+        Some(path) => match hash_profile::named(path)? {
+            Named::Folder => vec![hash_profile::of_folder(path)?],
+            Named::Manifest => {
+                let scheme = match scheme {
+                    Scheme::Content => hash_profile::Scheme::Content,
+                    Scheme::NimTags => hash_profile::Scheme::NimTags,
+                };
+                hash_profile::of_manifest(path, scheme, Some(&environment::store_folder(global)?))?
+            }
+            Named::Recipe(recipe) => {
+                let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
+                hash_profile::of_recipe(&workspace, &resolve(&workspace, recipe, None, &|_| ())?)?
+            }
+        },
     };
     output.result(&text(&profiles, *explain), &View::new(&profiles, *explain));
     let differs = |profile: &HashedProfile| {
@@ -64,33 +71,6 @@ fn parse_tags(pairs: &[String], scheme: Scheme) -> Result<Tags, Failure> {
         return Err(Failure::new(ErrorKind::Input, error).hint(Some("add --scheme nim-tags".into())));
     }
     Ok(tags)
-}
-
-/// Ids of a recipe's profiles, which follow from the built bytes: they must be in the store.
-fn of_recipe(recipe: &Path, global: &Global, cancel: &Cancel) -> Result<Vec<HashedProfile>, Failure> {
-    let options = super::build::from_store(recipe, None, 60, global, cancel)?;
-    let report = build::build(&options, &|_| ())?;
-    let mut profiles = Vec::new();
-    for line in report.profiles {
-        match line.outcome {
-            Outcome::Built { tags, contents_json, .. } => {
-                profiles.push(HashedProfile {
-                    contents_json: Some(contents_json),
-                    ..hash_profile::of_tags(tags)?
-                });
-            }
-            Outcome::NotBuiltHere(_) => {}
-            _ => {
-                let error = anyhow::anyhow!(
-                    "profile {} is not built as the recipe is now, and its id follows from the built bytes",
-                    line.name
-                );
-                return Err(Failure::new(ErrorKind::Input, error)
-                    .hint(Some(format!("run `nimctl build {}` first", recipe.display()))));
-            }
-        }
-    }
-    Ok(profiles)
 }
 
 fn text(profiles: &[HashedProfile], explain: bool) -> String {

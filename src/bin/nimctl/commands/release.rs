@@ -1,7 +1,7 @@
 //! `nimctl release`.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use nimctl::benchmark::{BenchStatus, Comparison, Settings};
@@ -43,11 +43,9 @@ pub(crate) fn run(
         budget_ms,
         job_timeout,
     } = arguments;
-    // Only where things are depends on it, and the store is the same for all.
-    let first = recipes.first().map_or(Path::new(""), PathBuf::as_path);
+    let workspace = environment::workspace(global, *job_timeout, cancel)?;
     let options = ReleaseOptions {
         bench: BenchOptions {
-            build: super::build::from_store(first, only.as_ref(), *job_timeout, global, cancel)?,
             batches: Vec::new(),
             streams: vec![1],
             settings: Settings {
@@ -66,12 +64,13 @@ pub(crate) fn run(
             take_over: !fresh,
         },
         recipes: recipes.clone(),
+        only: only.clone(),
         measure: !no_bench,
         destination: destination.clone(),
         policy: policy.as_deref().map_or_else(|| Ok(Policy::default()), read_policy)?,
         baseline: baseline.clone(),
     };
-    let report = release(&options, &|step| output.talk(step))?;
+    let report = release(&workspace, &options, &|step| output.talk(step))?;
     output.result(&text(&report), &View::new(&report));
     if report.made.is_some() {
         return Ok(done());

@@ -11,8 +11,12 @@ use nimctl::worker::host::Cancel;
 use serde_json::json;
 
 use crate::cli::{self, Global, ReportFormat};
+use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
+
+/// No job runs: the time limit of jobs means nothing.
+const NO_JOB_RUNS_S: u64 = 60;
 
 pub(crate) fn run(
     arguments: &cli::Report,
@@ -24,7 +28,8 @@ pub(crate) fn run(
     let Collected { model, profiles, not_built } = if source.is_dir() {
         of_release(source)?
     } else {
-        of_recipe(&super::build::from_store(source, None, 1, global, cancel)?)?
+        let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
+        of_recipe(&workspace, &super::build::resolved(&workspace, source, None, &|_| ())?)?
     };
     let report = Report::new(&model, &profiles, &not_built, &[]);
     let text = match format {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
+use nimctl::ops::resolve::resolve;
 use nimctl::ops::samples::SeededInput;
 use nimctl::ops::validate::{
     Place, Replay, Subjects, ValidateOptions, ValidateReport, ValidatedProfile, find_subjects, replay,
@@ -32,23 +33,23 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Validate { subjects, only, execution, gates, replay: place, replay_folder, timeout } = arguments;
-    let store = environment::store_folder(global)?;
-    let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&store))?;
-    let options = super::build::from_store(&recipe, only.as_ref(), *timeout, global, cancel)?;
+    let workspace = environment::workspace(global, *timeout, cancel)?;
+    let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&workspace.store))?;
+    let resolved = resolve(&workspace, recipe, only.as_ref(), &|_| ())?;
+    let execution = execution.wanted();
     if let Some(place) = place {
         let folder = replay_folder
             .clone()
             .unwrap_or_else(|| PathBuf::from(format!("replay-{}", place.to_string().replace('/', "-"))));
-        return Ok(replayed(&replay(&options, &execution.wanted(), place, &folder)?, output));
+        return Ok(replayed(&replay(&workspace, &resolved, &execution, place, &folder)?, output));
     }
-    let execution = execution.wanted();
-    let options =
-        ValidateOptions { build: &options, execution: &execution, ids: ids.as_ref(), take_over: false };
-    let report = validate(&options, &|profile| {
+    let options = ValidateOptions { execution: &execution, ids: ids.as_ref(), take_over: false };
+    let report = validate(&workspace, &resolved, &options, &|profile| {
         output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
     })?;
     output.result(&text(&report, *gates), &View::new(&report));
     if report.profiles.is_empty() {
+        let recipe = resolved.file().path.as_path();
         let error =
             anyhow::anyhow!("no profile of {} is in the store: nothing was validated", recipe.display());
         return Err(Failure::new(ErrorKind::Refused, error)

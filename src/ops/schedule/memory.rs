@@ -25,7 +25,7 @@ pub(super) fn budget_bytes() -> u64 {
 
 /// Returns how much memory a job is likely to take, in bytes.
 pub(super) fn estimate_bytes(job: &Job, context: &Context<'_>) -> u64 {
-    let graph_bytes = context.graphs.get(&job.graph).map_or(0, super::SourceGraph::size_bytes);
+    let graph_bytes = context.resolved.graphs.get(&job.graph).map_or(0, |graph| graph.size_bytes());
     match job.document.action {
         Action::Lower => LOWER_BYTES,
         Action::Compile(_) => {

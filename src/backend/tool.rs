@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::known;
+
 /// A library that we install or look for.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
@@ -28,53 +30,31 @@ impl Tool {
 
     /// Returns the name that the lock file, the command line and the install folder use.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::OnnxRuntime => "onnxruntime",
-            Self::TensorrtRtx => "tensorrt-rtx",
-            Self::Tensorrt => "tensorrt",
-            Self::Libclang => "libclang",
-        }
+        known::of_tool(self).name
     }
 
     /// Returns the environment variable that names the user's own copy; the binary reads it, this library doesn't.
     pub const fn override_variable(self) -> &'static str {
-        match self {
-            Self::OnnxRuntime => "NIMCTL_ONNXRUNTIME_LIB",
-            Self::TensorrtRtx => "NIMCTL_TENSORRT_RTX_LIB",
-            Self::Tensorrt => "NIMCTL_TENSORRT_LIB",
-            Self::Libclang => "NIMCTL_LIBCLANG_LIB",
-        }
+        known::of_tool(self).override_variable
     }
 
     /// Returns the libraries that make up the tool, the one that a worker opens first.
     pub(crate) const fn libraries(self) -> &'static [Library] {
-        match self {
-            Self::OnnxRuntime => &[
-                Library { stem: "libonnxruntime", required: true },
-                Library { stem: "libonnxruntime_providers_shared", required: false },
-                Library { stem: "libonnxruntime_providers_cuda", required: false },
-            ],
-            Self::TensorrtRtx => &[
-                Library { stem: "libtensorrt_rtx", required: true },
-                Library { stem: "libtensorrt_onnxparser_rtx", required: true },
-            ],
-            // The builder resources hold the kernels that the builder chooses from, one file a GPU generation in newer
-            // releases: they change the output as much as the library does.
-            Self::Tensorrt => &[
-                Library { stem: "libnvinfer", required: true },
-                Library { stem: "libnvonnxparser", required: true },
-                Library { stem: "libnvinfer_plugin", required: false },
-                Library { stem: "libnvinfer_builder_resource*", required: false },
-            ],
-            Self::Libclang => &[Library { stem: "libclang", required: true }],
-        }
+        known::of_tool(self).libraries
     }
+}
+
+/// What is known of a tool.
+pub(super) struct ToolFacts {
+    pub name: &'static str,
+    pub override_variable: &'static str,
+    pub libraries: &'static [Library],
 }
 
 /// One shared library of a tool: files named `<stem>.so` or `<stem>.so.<version>`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Library {
-    stem: &'static str,
+    pub(super) stem: &'static str,
     /// Whether the tool is useless without it.
     pub(crate) required: bool,
 }

@@ -1,6 +1,6 @@
 //! The profiles that an operation is about.
 
-use super::BuildError;
+use crate::ops::error::PipelineError;
 use crate::profile::ProfileSpec;
 use crate::recipe::{Only, Recipe};
 
@@ -8,11 +8,11 @@ use crate::recipe::{Only, Recipe};
 pub(in crate::ops) fn selected<'a>(
     recipe: &'a Recipe,
     only: Option<&Only>,
-) -> Result<Vec<&'a ProfileSpec>, BuildError> {
+) -> Result<Vec<&'a ProfileSpec>, PipelineError> {
     let Some(only) = only else { return Ok(recipe.profiles.iter().collect()) };
     let chosen = only.of(recipe);
     if chosen.is_empty() {
-        return Err(BuildError::NothingSelected {
+        return Err(PipelineError::NothingSelected {
             selector: only.to_string(),
             profiles: recipe.profiles.iter().map(ProfileSpec::name).collect(),
         });

@@ -1,4 +1,4 @@
-//! What can go wrong with a build.
+//! What can go wrong on the way from a recipe to profiles.
 
 use std::io;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::store::StoreError;
 use crate::toolchain::ToolchainError;
 use crate::worker::error::WorkerError;
 
-/// What makes a build impossible as a whole.
+/// What makes it impossible as a whole.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub enum PipelineError {
     /// The recipe's file can't be read.
     #[error("cannot read the recipe")]
     ReadRecipe {
@@ -113,7 +113,7 @@ pub enum BuildError {
     Cancelled,
 }
 
-impl BuildError {
+impl PipelineError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -136,7 +136,7 @@ impl BuildError {
     }
 }
 
-impl BuildError {
+impl PipelineError {
     /// Returns what the user can do, where the message doesn't say.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use super::Context;
 use crate::onnx::{GraphDigest, LoweringReport, OnnxFile, Precision, lower};
-use crate::ops::build::{BuildEvent, JobError};
+use crate::ops::error::JobError;
+use crate::ops::event::BuildEvent;
 use crate::store::StoreError;
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, OutputFile, Timings};
 
 /// Lowers a graph, or, for FP32, takes it as it is.
 pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobError> {
     let start = Instant::now();
-    let source = &context.graphs[&job.graph].file;
+    let source = &context.resolved.graphs[&job.graph].file;
     let work = context.store.work_folder()?;
     let (names, report) = if job.document.lowering.precision == Precision::Fp32 {
         (copy(source, work.path())?, None)
@@ -47,7 +48,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         peak_memory_bytes: None,
         plan: None,
         lowering: report,
-        mixed_precision: context.mixed.report(&job.graph, &job.document.lowering).cloned(),
+        mixed_precision: context.resolved.lowerings.report(&job.graph, &job.document.lowering).cloned(),
         warnings,
     })
 }

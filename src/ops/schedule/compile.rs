@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Context, backend_of};
+use crate::backend::facts_of;
 use crate::error_kind::ErrorKind;
 use crate::onnx::GraphDigest;
-use crate::ops::build::backends::BackendHere;
-use crate::ops::build::error::WrongPlan;
-use crate::ops::build::{BuildEvent, JobError};
+use crate::ops::error::{JobError, WrongPlan};
+use crate::ops::event::BuildEvent;
+use crate::ops::resolve::BackendHere;
 use crate::plan::PlanHeader;
-use crate::profile::{Backend, capability_tag};
+use crate::profile::capability_tag;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::protocol::{BuildRequest, Event};
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Timings};
@@ -36,7 +37,20 @@ pub(super) fn run(
     let work = context.store.work_folder()?;
     context.store.lay_out(&lowered.outputs, work.path())?;
     let plan = work.path().join(PLAN_FILE);
-    let BuildKeyDocument { compute_capabilities, shape_ranges, workspace_mib, .. } = job.document.clone();
+    // What a compiler is told: a field of the key that it must know is passed on here. The others are what it works on (the
+    // lowered graph), what it is (backend, toolchain) and where it runs.
+    let BuildKeyDocument {
+        schema: _,
+        action: _,
+        graph: _,
+        lowering: _,
+        lowering_version: _,
+        toolchain: _,
+        compute_capabilities,
+        tuned_on: _,
+        shape_ranges,
+        workspace_mib,
+    } = job.document.clone();
     let request = BuildRequest {
         graph: work.path().join(GraphDigest::MODEL_PATH),
         plan: plan.clone(),
@@ -46,12 +60,12 @@ pub(super) fn run(
     };
     workers.retain(|_, worker| worker.is_healthy());
     if !workers.contains_key(backend) {
-        let limits = Limits { request_timeout: context.options.job_timeout, ..Limits::default() };
+        let limits = Limits { request_timeout: context.workspace.job_timeout, ..Limits::default() };
         workers.insert(backend.to_owned(), Worker::spawn(&builder.command, limits)?);
     }
     let worker = workers.get_mut(backend).expect("a worker was just put there");
     let title = job.title();
-    let answer = worker.build(request, &context.options.cancel, &mut |event| match event {
+    let answer = worker.build(request, &context.workspace.cancel, &mut |event| match event {
         Event::Progress(progress) => {
             (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage: progress.stage });
         }
@@ -77,10 +91,10 @@ pub(super) fn run(
     })
 }
 
-/// Reads a plan's header, and for TensorRT-RTX checks that it is what was asked for.
+/// Reads a plan's header, and checks that it is what was asked for where the backend's plans have one.
 fn check_plan(job: &Job, backend: &str, plan: &std::path::Path) -> Result<Option<PlanHeader>, JobError> {
     let header = PlanHeader::read(plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
-    if backend != Backend::TENSORRT_RTX {
+    if !facts_of(backend).has_plan_header {
         return Ok(header);
     }
     let Some(header) = header else {

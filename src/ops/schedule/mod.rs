@@ -1,4 +1,5 @@
-//! Runs the jobs that must run: lowerings on threads of this process, compilations in workers.
+//! `schedule`: runs the jobs that must run: searches first, then lowerings on threads of this process, then compilations in
+//! workers.
 //!
 //! Jobs run side by side within the machine's cores and memory; compilers that use the GPU run one at a time, because
 //! they time kernels on it. A worker stays alive across jobs while it is healthy.
@@ -6,66 +7,72 @@
 mod compile;
 mod lower;
 mod memory;
+mod search;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::backends::BackendHere;
-use super::mixed_precision::MixedLowerings;
-use super::sources::SourceGraph;
-use super::{BuildError, BuildEvent, BuildOptions, JobError};
+use super::error::{JobError, PipelineError};
+use super::event::{BuildEvent, OnEvent};
+use super::resolve::{BackendHere, Resolved};
+use super::workspace::Workspace;
 use crate::error_kind::ErrorKind;
-use crate::profile::Backend;
-use crate::store::Store;
+use crate::store::{Store, WriteLock};
 use crate::worker::host::Worker;
 use crate::worklist::{Action, BuildKey, BuildRecord, Job, JobState};
 
-/// What came of each job.
-pub(super) type Finished = BTreeMap<BuildKey, Result<BuildRecord, JobError>>;
+/// What came of each job, by its key.
+pub type Records = BTreeMap<BuildKey, Result<BuildRecord, JobError>>;
 
 /// What every job needs.
-pub(super) struct Context<'a> {
-    pub graphs: &'a BTreeMap<String, SourceGraph>,
-    pub backends: &'a BTreeMap<Backend, BackendHere>,
-    pub store: &'a Store,
-    pub mixed: &'a MixedLowerings,
-    pub options: &'a BuildOptions,
-    pub on_event: &'a (dyn Fn(BuildEvent) + Sync),
+struct Context<'a> {
+    workspace: &'a Workspace,
+    resolved: &'a Resolved,
+    store: &'a Store,
+    on_event: OnEvent<'a>,
 }
 
-/// Runs the jobs that must run, lowerings before compilations.
-pub(super) fn run(
-    work: &[(Job, JobState)],
-    graphs: &BTreeMap<String, SourceGraph>,
-    backends: &BTreeMap<Backend, BackendHere>,
+/// Runs what must run of a resolved recipe, in a store that this process has locked. What was resolved is brought up to what
+/// the store has now, and to what the searches found.
+///
+/// # Errors
+/// What ends everything: a search that failed, a store that can't be written, the user. The failure of one job is in its record.
+pub fn schedule(
+    workspace: &Workspace,
+    resolved: &mut Resolved,
     store: &Store,
-    mixed: &MixedLowerings,
-    options: &BuildOptions,
-    on_event: &(dyn Fn(BuildEvent) + Sync),
-) -> Result<Finished, BuildError> {
-    let context = Context { graphs, backends, store, mixed, options, on_event };
-    for (job, _) in work.iter().filter(|(_, state)| matches!(state, JobState::UpToDate(_))) {
-        store.remember_places(job)?;
-    }
-    let mut finished = all_up_to_date(work);
-    let (lowerings, compilations): (Vec<&Job>, Vec<&Job>) = work
+    _lock: &WriteLock,
+    on_event: OnEvent<'_>,
+) -> Result<Records, PipelineError> {
+    search::run_all(workspace, resolved, store, on_event)?;
+    resolved.decide(store)?;
+    let context = Context { workspace, resolved, store, on_event };
+    let mut records = up_to_date(&resolved.jobs);
+    let must_run: Vec<&Job> = resolved
+        .jobs
         .iter()
         .filter(|(_, state)| matches!(state, JobState::MustRun(_)))
         .map(|(job, _)| job)
-        .partition(|job| job.input.is_none());
-    on_event(BuildEvent::Starting { jobs: lowerings.len() + compilations.len() });
-    run_side_by_side(lowerings, &context, &mut finished);
-    run_side_by_side(compilations, &context, &mut finished);
-    Ok(finished)
+        .collect();
+    if !must_run.is_empty() {
+        for (job, _) in resolved.jobs.iter().filter(|(_, state)| matches!(state, JobState::UpToDate(_))) {
+            store.remember_places(job)?;
+        }
+        on_event(BuildEvent::Starting { jobs: must_run.len() });
+        let (lowerings, compilations) = must_run.into_iter().partition(|job| job.input.is_none());
+        run_side_by_side(lowerings, &context, &mut records);
+        run_side_by_side(compilations, &context, &mut records);
+    }
+    if workspace.cancel.is_cancelled() { Err(PipelineError::Cancelled) } else { Ok(records) }
 }
 
 /// Collects the records of the jobs that need not run.
-pub(super) fn all_up_to_date(work: &[(Job, JobState)]) -> Finished {
+fn up_to_date(jobs: &[(Job, JobState)]) -> Records {
     let record = |(job, state): &(Job, JobState)| match state {
         JobState::UpToDate(record) => Some((job.key, Ok(record.as_ref().clone()))),
         JobState::MustRun(_) => None,
     };
-    work.iter().filter_map(record).collect()
+    jobs.iter().filter_map(record).collect()
 }
 
 /// What the threads share.
@@ -74,14 +81,14 @@ struct Shared<'a> {
     running: usize,
     running_on_gpu: bool,
     memory_bytes: u64,
-    finished: Finished,
+    finished: Records,
 }
 
-fn run_side_by_side(jobs: Vec<&Job>, context: &Context<'_>, finished: &mut Finished) {
+fn run_side_by_side(jobs: Vec<&Job>, context: &Context<'_>, finished: &mut Records) {
     if jobs.is_empty() {
         return;
     }
-    let threads = context.options.parallel_jobs.clamp(1, jobs.len());
+    let threads = context.workspace.parallel_jobs.clamp(1, jobs.len());
     let budget_bytes = memory::budget_bytes();
     let shared = Mutex::new(Shared {
         waiting: jobs.into(),
@@ -128,7 +135,7 @@ fn run_thread(shared: &Mutex<Shared<'_>>, changed: &Condvar, budget_bytes: u64, 
     }
 }
 
-/// Waits for a job that fits beside those that run; a job alone always fits. Nothing once all are taken, or when
+/// Waits for a job that fits beside those that run; a job alone always fits. `None` once all are taken, or when
 /// cancelled.
 fn take_job<'a>(
     shared: &Mutex<Shared<'a>>,
@@ -138,7 +145,7 @@ fn take_job<'a>(
 ) -> Option<(&'a Job, u64, bool)> {
     let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        if state.waiting.is_empty() || context.options.cancel.is_cancelled() {
+        if state.waiting.is_empty() || context.workspace.cancel.is_cancelled() {
             return None;
         }
         let fits = |job: &&Job| {
@@ -166,7 +173,7 @@ fn backend_of<'a>(job: &Job, context: &Context<'a>) -> Option<&'a BackendHere> {
     match &job.document.action {
         Action::Lower => None,
         Action::Compile(name) => {
-            context.backends.iter().find(|(backend, _)| backend.name() == name).map(|(_, here)| here)
+            context.resolved.builders.iter().find(|(backend, _)| backend.name() == name).map(|(_, here)| here)
         }
     }
 }

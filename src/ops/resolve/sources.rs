@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{BuildError, BuildEvent, BuildOptions};
+use super::RecipeFile;
 use crate::error_kind::ErrorKind;
 use crate::files::digest_cache::digest_of_file;
 use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile};
+use crate::ops::error::PipelineError;
+use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::synth;
-use crate::recipe::{Recipe, RecipeGraph};
+use crate::ops::workspace::Workspace;
+use crate::recipe::RecipeGraph;
 use crate::source::{self, HttpsLimits, Source, SourceError};
 use crate::toolchain::Watch;
 
@@ -23,42 +26,46 @@ pub(in crate::ops) struct SourceGraph {
 
 impl SourceGraph {
     /// Returns the size of the model with its external data.
-    pub(super) fn size_bytes(&self) -> u64 {
+    pub(in crate::ops) fn size_bytes(&self) -> u64 {
         self.digest.files.iter().map(|file| file.size_bytes).sum()
     }
 }
 
 /// Fetches what has to be fetched, opens every graph, and checks the recipe against it.
-pub(in crate::ops) fn resolve(
-    recipe: &Recipe,
-    options: &BuildOptions,
-    on_event: &(dyn Fn(BuildEvent) + Sync),
-) -> Result<BTreeMap<String, SourceGraph>, BuildError> {
+pub(super) fn resolve(
+    recipe_file: &RecipeFile,
+    workspace: &Workspace,
+    on_event: OnEvent<'_>,
+) -> Result<BTreeMap<String, SourceGraph>, PipelineError> {
+    let recipe = &recipe_file.recipe;
     let mut graphs = BTreeMap::new();
     for (name, graph) in &recipe.graphs {
-        if options.cancel.is_cancelled() {
-            return Err(BuildError::Cancelled);
+        if workspace.cancel.is_cancelled() {
+            return Err(PipelineError::Cancelled);
         }
         let RecipeGraph { source, source_line, shapes: _, shape_lines: _, samples: _ } = graph;
         let (recipe_path, line) = (recipe.path.clone(), *source_line);
-        let path = fetch(name, source, options, on_event).map_err(|error| match error {
-            FetchError::Source(source) if source.kind() == ErrorKind::Interrupted => BuildError::Cancelled,
-            FetchError::Source(source) => {
-                BuildError::Source { recipe: recipe_path.clone(), line, graph: name.clone(), source }
-            }
-            FetchError::Onnx(source) => {
-                BuildError::Onnx { recipe: recipe_path.clone(), line, graph: name.clone(), source }
-            }
-        })?;
-        let file = OnnxFile::open(&path).map_err(|source| BuildError::Onnx {
+        let path =
+            fetch(name, source, recipe_file.folder(), workspace, on_event).map_err(|error| match error {
+                FetchError::Source(source) if source.kind() == ErrorKind::Interrupted => {
+                    PipelineError::Cancelled
+                }
+                FetchError::Source(source) => {
+                    PipelineError::Source { recipe: recipe_path.clone(), line, graph: name.clone(), source }
+                }
+                FetchError::Onnx(source) => {
+                    PipelineError::Onnx { recipe: recipe_path.clone(), line, graph: name.clone(), source }
+                }
+            })?;
+        let file = OnnxFile::open(&path).map_err(|source| PipelineError::Onnx {
             recipe: recipe_path,
             line,
             graph: name.clone(),
             source,
         })?;
         recipe.check_graph(name, &file.inputs()).map_err(Box::new)?;
-        let digest = digest(&file, &options.places.data_folder.join("digest-cache.json"))
-            .map_err(|source| BuildError::Io { doing: format!("hashing graph `{name}`"), source })?;
+        let digest = digest(&file, &workspace.places.data_folder.join("digest-cache.json"))
+            .map_err(|source| PipelineError::Io { doing: format!("hashing graph `{name}`"), source })?;
         graphs.insert(name.clone(), SourceGraph { file, digest });
     }
     Ok(graphs)
@@ -85,28 +92,26 @@ impl From<OnnxError> for FetchError {
 fn fetch(
     graph: &str,
     source: &Source,
-    options: &BuildOptions,
-    on_event: &(dyn Fn(BuildEvent) + Sync),
+    folder: &Path,
+    workspace: &Workspace,
+    on_event: OnEvent<'_>,
 ) -> Result<PathBuf, FetchError> {
     let mut watch = Watch {
         progress: &mut |progress| on_event(BuildEvent::Fetching { graph: graph.to_owned(), progress }),
-        cancelled: &|| options.cancel.is_cancelled(),
+        cancelled: &|| workspace.cancel.is_cancelled(),
     };
     match source {
-        Source::Path(path) => {
-            let folder = options.recipe.parent().unwrap_or(Path::new(""));
-            Ok(folder.join(path))
-        }
+        Source::Path(path) => Ok(folder.join(path)),
         Source::Https(https) => {
-            Ok(source::fetch_https(https, &options.places, &HttpsLimits::default(), &mut watch)?)
+            Ok(source::fetch_https(https, &workspace.places, &HttpsLimits::default(), &mut watch)?)
         }
-        Source::Pip(pip) => Ok(source::fetch_pip(pip, &options.places, &options.pip, &mut watch)?),
+        Source::Pip(pip) => Ok(source::fetch_pip(pip, &workspace.places, &workspace.pip, &mut watch)?),
         Source::Synth(synth) => {
-            let path = synth::cached_path(synth, &options.places.data_folder);
+            let path = synth::cached_path(synth, &workspace.places.data_folder);
             if !path.exists() {
                 on_event(BuildEvent::Synthesizing { graph: graph.to_owned() });
             }
-            Ok(synth::cached(synth, &options.places.data_folder)?)
+            Ok(synth::cached(synth, &workspace.places.data_folder)?)
         }
     }
 }

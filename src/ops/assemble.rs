@@ -1,0 +1,265 @@
+//! `assemble`: puts build records together to profiles: contents, ids, passports and the entries of a manifest. Writes no file.
+
+use std::collections::BTreeMap;
+
+use super::error::{JobError, PipelineError};
+use super::resolve::Resolved;
+use super::schedule::Records;
+use crate::backend::Backend;
+use crate::benchmark::BenchStatus;
+use crate::digest::{Blake3, Sha256};
+use crate::manifest::{
+    ManifestError, ManifestFile, ManifestProfile, Workspace as ManifestWorkspace, store_uri,
+};
+use crate::onnx::{LOWERING_VERSION, Precision};
+use crate::passport::{GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
+use crate::profile::{
+    CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity,
+};
+use crate::store::Store;
+use crate::worklist::{BuildRecord, JobState, OutputFile};
+
+/// Why a profile that was just built is neither validated nor benchmarked.
+const NOT_RUN: &str = "the profile was built, but not run";
+
+/// One profile of a recipe.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    /// Its readable name.
+    pub name: String,
+    /// What came of it.
+    pub state: AssembledState,
+}
+
+/// What came of a profile.
+#[derive(Clone, Debug)]
+pub enum AssembledState {
+    /// All of it is there.
+    Complete(Box<AssembledProfile>),
+    /// A job of it failed.
+    Failed(JobError),
+    /// It can't be built on this machine; what it needs.
+    NotBuiltHere(String),
+    /// It was not selected.
+    NotSelected,
+    /// The store does not have it as the recipe is now.
+    NotInStore,
+}
+
+/// A profile, put together from its records.
+#[derive(Clone, Debug)]
+pub struct AssembledProfile {
+    /// Its passport, with what is known of its validation and benchmark.
+    pub passport: Passport,
+    /// The exact text of its `contents.json`.
+    pub contents_json: String,
+    /// Its other files, sorted by path.
+    pub files: Vec<OutputFile>,
+    /// What a manifest says of it.
+    pub entry: ManifestProfile,
+}
+
+impl AssembledProfile {
+    /// Returns the size of all files, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size_bytes).sum::<u64>() + self.contents_json.len() as u64
+    }
+
+    /// Returns the records of its jobs.
+    pub fn records(&self) -> impl Iterator<Item = &BuildRecord> {
+        let graphs = self.passport.graphs.values();
+        graphs.flat_map(|graph| std::iter::once(&graph.lowering).chain(&graph.compilation))
+    }
+}
+
+/// Puts together every profile of a recipe: from the records of its jobs, and those that were not selected from what earlier
+/// builds left in the store.
+///
+/// # Errors
+/// A store that can't be read.
+pub fn assemble(
+    resolved: &Resolved,
+    records: &Records,
+    store: &Store,
+) -> Result<Vec<Assembled>, PipelineError> {
+    let one = |spec: &ProfileSpec| {
+        Ok(match assembled(spec, resolved, records, store)? {
+            AssembledState::NotInStore if !resolved.is_selected(&spec.name()) => AssembledState::NotSelected,
+            state => state,
+        })
+    };
+    each(resolved, one)
+}
+
+/// Puts together the selected profiles of a recipe that the store has as the recipe is now.
+///
+/// # Errors
+/// A store that can't be read.
+pub fn from_store(resolved: &Resolved, store: &Store) -> Result<Vec<Assembled>, PipelineError> {
+    let one = |spec: &ProfileSpec| {
+        if resolved.is_selected(&spec.name()) {
+            assembled(spec, resolved, &Records::new(), store)
+        } else {
+            Ok(AssembledState::NotSelected)
+        }
+    };
+    each(resolved, one)
+}
+
+fn each(
+    resolved: &Resolved,
+    one: impl Fn(&ProfileSpec) -> Result<AssembledState, PipelineError>,
+) -> Result<Vec<Assembled>, PipelineError> {
+    let profiles = resolved.recipe().profiles.iter();
+    profiles.map(|spec| Ok(Assembled { name: spec.name(), state: one(spec)? })).collect()
+}
+
+fn assembled(
+    spec: &ProfileSpec,
+    resolved: &Resolved,
+    records: &Records,
+    store: &Store,
+) -> Result<AssembledState, PipelineError> {
+    if let Some(needs) = resolved.elsewhere.get(&spec.name()) {
+        return Ok(AssembledState::NotBuiltHere(needs.clone()));
+    }
+    Ok(match records_of(spec, resolved, records, store)? {
+        Found::Complete(graphs) => {
+            AssembledState::Complete(Box::new(put_together(spec, graphs, resolved, store)?))
+        }
+        Found::Failed(error) => AssembledState::Failed(error),
+        Found::Absent => AssembledState::NotInStore,
+    })
+}
+
+/// The records of one profile's jobs, by graph: its lowering and, with a plan, its compilation.
+type GraphRecords = BTreeMap<String, GraphPassport>;
+
+enum Found {
+    Complete(GraphRecords),
+    Failed(JobError),
+    Absent,
+}
+
+/// Finds the records of a profile: among those that are given, else in the store.
+fn records_of(
+    spec: &ProfileSpec,
+    resolved: &Resolved,
+    given: &Records,
+    store: &Store,
+) -> Result<Found, PipelineError> {
+    if !spec.backend.ships_onnx() && !resolved.toolchains.contains_key(&spec.backend) {
+        return Ok(Found::Absent);
+    }
+    let mut lowerings = BTreeMap::new();
+    let mut compilations = BTreeMap::new();
+    for job in resolved.jobs_of(&[spec])? {
+        let record = match given.get(&job.key) {
+            Some(Ok(record)) => record.clone(),
+            Some(Err(error)) => return Ok(Found::Failed(error.clone())),
+            None => match store.job_state(&job)? {
+                JobState::UpToDate(record) => *record,
+                JobState::MustRun(_) => return Ok(Found::Absent),
+            },
+        };
+        // Two graphs of one model may have the same bytes, and share a job.
+        let records = if job.input.is_none() { &mut lowerings } else { &mut compilations };
+        records.extend(job.users.into_iter().map(|user| (user.graph, record.clone())));
+    }
+    let graphs = lowerings.into_iter().map(|(graph, lowering)| {
+        let compilation = compilations.remove(&graph);
+        (graph, GraphPassport { lowering, compilation })
+    });
+    Ok(Found::Complete(graphs.collect()))
+}
+
+fn put_together(
+    spec: &ProfileSpec,
+    graphs: GraphRecords,
+    resolved: &Resolved,
+    store: &Store,
+) -> Result<AssembledProfile, PipelineError> {
+    let mut files: Vec<OutputFile> = graphs
+        .iter()
+        .flat_map(|(graph, records)| {
+            let outputs = records.shipped().outputs.iter();
+            outputs
+                .map(move |output| OutputFile { path: format!("{graph}/{}", output.path), ..output.clone() })
+        })
+        .collect();
+    // By path, not by graph: `text-2/…` comes before `text/…`.
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let recipe = resolved.recipe();
+    let contents = Contents {
+        schema: CONTENTS_SCHEMA.into(),
+        model: recipe.model.clone(),
+        graphs: resolved.digests.clone(),
+        backend: spec.backend.clone(),
+        toolchain: toolchain_of(spec, &resolved.toolchains),
+        target: spec.target.clone(),
+        precision: spec.precision(),
+        shape_ranges: recipe.shape_ranges(),
+        files: files
+            .iter()
+            .map(|file| ContentsFile {
+                path: file.path.clone(),
+                sha256: file.sha256,
+                size_bytes: file.size_bytes,
+            })
+            .collect(),
+    };
+    let contents_json = contents.to_canonical_json()?;
+    let tags = contents.tags(&Sha256::of(contents_json.as_bytes()));
+    let id = ProfileId::of_tags(&tags).map_err(ManifestError::from)?;
+    // Equal ids are equal bytes: what was found of them holds.
+    let (validation, bench, made_of) = match store.passport(&id)? {
+        Some(known) => (known.validation, known.bench, known.made_of),
+        None => {
+            let skipped = || NOT_RUN.to_owned();
+            (Status::Skipped(skipped()), BenchStatus::Skipped(skipped()), Origins::default())
+        }
+    };
+    let entry = ManifestProfile {
+        id: id.to_string(),
+        tags: tags.clone(),
+        workspace: ManifestWorkspace { files: manifest_files(&files, &contents_json) },
+    };
+    let passport = Passport {
+        schema: PASSPORT_SCHEMA.into(),
+        id,
+        name: spec.name(),
+        tags,
+        contents,
+        graphs,
+        validation,
+        bench,
+        made_of,
+    };
+    Ok(AssembledProfile { passport, contents_json, files, entry })
+}
+
+fn manifest_files(files: &[OutputFile], contents_json: &str) -> BTreeMap<String, ManifestFile> {
+    let entry = |sha256: &Sha256, blake3: &Blake3| ManifestFile {
+        uri: Some(store_uri(sha256)),
+        checksum: Some(blake3.to_string()),
+    };
+    let contents = contents_json.as_bytes();
+    files
+        .iter()
+        .map(|file| (file.path.clone(), entry(&file.sha256, &file.blake3)))
+        .chain([(CONTENTS_FILE.into(), entry(&Sha256::of(contents), &Blake3::of(contents)))])
+        .collect()
+}
+
+/// Returns what built a profile: the backend's libraries, and our own lowering where it took part.
+fn toolchain_of(
+    spec: &ProfileSpec,
+    toolchains: &BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+) -> BTreeMap<String, ToolIdentity> {
+    let mut tools = toolchains.get(&spec.backend).cloned().unwrap_or_default();
+    if spec.precision() != Precision::Fp32 {
+        let lowering = ToolIdentity { version: LOWERING_VERSION.to_string(), libraries: BTreeMap::new() };
+        tools.insert("nimctl-lowering".into(), lowering);
+    }
+    tools
+}

@@ -1,0 +1,71 @@
+//! What happens on the way from a recipe to profiles, for whoever watches.
+
+use crate::mixed_precision::MixedPrecisionReport;
+use crate::toolchain::Progress;
+
+/// Something that happened while a recipe was resolved or its jobs ran.
+#[derive(Clone, Debug)]
+pub enum BuildEvent {
+    /// Another process builds into the same store; we wait for it.
+    WaitingForStore,
+    /// A graph's source is being fetched.
+    Fetching {
+        /// The graph.
+        graph: String,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// A graph's weights are being generated.
+    Synthesizing {
+        /// The graph.
+        graph: String,
+    },
+    /// This many jobs must run.
+    Starting {
+        /// How many.
+        jobs: usize,
+    },
+    /// A job runs.
+    JobStarted {
+        /// The job's title.
+        title: String,
+    },
+    /// A job is at another stage.
+    JobStage {
+        /// The job's title.
+        title: String,
+        /// The worker's word for the stage.
+        stage: String,
+    },
+    /// A job is done.
+    JobFinished {
+        /// The job's title.
+        title: String,
+        /// How long it took.
+        total_ms: u64,
+        /// The size of what came out.
+        size_bytes: u64,
+    },
+    /// It was found which nodes of a graph must stay in FP32.
+    MixedPrecision {
+        /// The title of the search.
+        title: String,
+        /// What was found.
+        report: Box<MixedPrecisionReport>,
+    },
+    /// Something the user should know.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// A job failed; the others go on.
+    JobFailed {
+        /// The job's title.
+        title: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// Gets every event, from several threads.
+pub type OnEvent<'a> = &'a (dyn Fn(BuildEvent) + Sync);

@@ -1,0 +1,112 @@
+//! Which nodes stay in FP32 because the recipe asked for calibration or search: what the store knows of it, and what is still
+//! to be found. Finding it runs graphs, which is a matter of [`schedule`](crate::ops::schedule).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Resolved;
+use crate::canonical;
+use crate::digest::Sha256;
+use crate::mixed_precision::MixedPrecisionReport;
+use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
+use crate::ops::error::PipelineError;
+use crate::ops::samples::describe;
+use crate::profile::ProfileSpec;
+use crate::store::Store;
+
+/// The schema of the key.
+const KEY_SCHEMA: &str = "nimctl.mixed-precision/1";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(in crate::ops) struct MixedLowerings {
+    /// How a profile's graph is lowered, by profile and graph.
+    pub lowerings: BTreeMap<(String, String), LoweringOptions>,
+    /// What was found, by graph and by the options that came of it.
+    reports: BTreeMap<(String, LoweringOptions), MixedPrecisionReport>,
+}
+
+/// Something that is to be found before a profile's jobs are final.
+#[derive(Clone, Debug)]
+pub(in crate::ops) struct PendingSearch {
+    /// The profile.
+    pub spec: ProfileSpec,
+    /// Its graph.
+    pub graph: String,
+    /// Where the store keeps what is found.
+    pub key: Sha256,
+}
+
+impl MixedLowerings {
+    /// Returns what led to these options.
+    pub(in crate::ops) fn report(
+        &self,
+        graph: &str,
+        options: &LoweringOptions,
+    ) -> Option<&MixedPrecisionReport> {
+        self.reports.get(&(graph.to_owned(), options.clone()))
+    }
+
+    /// Keeps the nodes that were found.
+    pub(in crate::ops) fn add(&mut self, spec: &ProfileSpec, graph: &str, report: MixedPrecisionReport) {
+        let mut lowering = spec.lowering.clone();
+        lowering.keep_nodes.extend(report.kept.iter().map(|kept| kept.node.clone()));
+        self.lowerings.insert((spec.name(), graph.to_owned()), lowering.clone());
+        self.reports.insert((graph.to_owned(), lowering), report);
+    }
+}
+
+/// Everything that decides what is found. Numbers that are not whole are texts.
+#[derive(Serialize)]
+struct Key<'a> {
+    schema: &'static str,
+    graph: &'a GraphDigest,
+    lowering: &'a LoweringOptions,
+    lowering_version: u32,
+    asked: String,
+    samples: BTreeMap<String, String>,
+    runtime: String,
+}
+
+/// Looks up the nodes to keep for every profile that asks for it. What is not known is returned as a search if its profile
+/// is built here.
+pub(super) fn look_up(
+    resolved: &Resolved,
+    store: &Store,
+) -> Result<(MixedLowerings, Vec<PendingSearch>), PipelineError> {
+    let (mut known, mut pending) = (MixedLowerings::default(), Vec::new());
+    let recipe = resolved.recipe();
+    let asking: Vec<&ProfileSpec> =
+        recipe.profiles.iter().filter(|spec| !spec.mixed_precision.is_empty()).collect();
+    if asking.is_empty() {
+        return Ok((known, pending));
+    }
+    let (_, runtime) = resolved.backends.reference()?;
+    let here = resolved.here();
+    for spec in asking {
+        let built_here = here.iter().any(|other| other.name() == spec.name());
+        for (graph, digest) in &resolved.digests {
+            let samples = describe(&resolved.subject_as_given(graph)).map_err(|source| {
+                PipelineError::MixedPrecision { graph: graph.clone(), source: source.into() }
+            })?;
+            let key = canonical::digest(&Key {
+                schema: KEY_SCHEMA,
+                graph: digest,
+                lowering: &spec.lowering,
+                lowering_version: LOWERING_VERSION,
+                asked: format!("{:?}", spec.mixed_precision),
+                samples,
+                runtime: runtime.clone(),
+            })?;
+            match store.mixed_precision(&key)? {
+                Some(report) => known.add(spec, graph, report),
+                None if built_here => {
+                    pending.push(PendingSearch { spec: spec.clone(), graph: graph.clone(), key });
+                }
+                None => {}
+            }
+        }
+    }
+    Ok((known, pending))
+}

@@ -1,0 +1,190 @@
+//! `resolve`: everything that is to be known before a job runs: recipe, graphs, backends, and the jobs with their state.
+//!
+//! Nothing runs and nothing is written here, but for sources that are fetched into the data folder. A command resolves a
+//! recipe once; whatever it does then takes the [`Resolved`]: nothing is read, fetched or asked twice, so that an edit in
+//! between can't mix two recipes.
+
+mod backends;
+mod mixed_precision;
+mod only;
+mod recipe_file;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+pub use backends::{BackendHere, Backends, FoundBackend};
+pub use recipe_file::RecipeFile;
+
+pub(super) use mixed_precision::{MixedLowerings, PendingSearch};
+pub(super) use only::selected;
+pub(super) use sources::SourceGraph;
+
+use super::error::PipelineError;
+use super::event::OnEvent;
+use super::samples::{Completed, SeededInput, Subject, complete};
+use super::workspace::Workspace;
+use crate::backend::Backend;
+use crate::canonical::NotCanonical;
+use crate::onnx::GraphDigest;
+use crate::profile::{ProfileSpec, ToolIdentity};
+use crate::recipe::{Only, Recipe};
+use crate::store::{Store, StoreError};
+use crate::worklist::{Inputs, Job, JobState, jobs as jobs_of};
+
+/// A recipe with everything that its profiles depend on, as it was when a command began.
+#[derive(Debug)]
+pub struct Resolved {
+    file: RecipeFile,
+    /// Names of the selected profiles.
+    selected: BTreeSet<String>,
+    pub(super) graphs: BTreeMap<String, SourceGraph>,
+    pub(super) digests: BTreeMap<String, GraphDigest>,
+    /// The samples of each graph, with seeded ones for what the recipe says nothing of; made when something is run on them.
+    samples: OnceLock<BTreeMap<String, Completed>>,
+    /// The backends of this machine: each is found and asked once.
+    pub(super) backends: Backends,
+    /// What can be built here, by backend. A backend whose profiles were not selected may be missing.
+    pub(super) builders: BTreeMap<Backend, BackendHere>,
+    /// What goes into build keys, for each backend that builds here.
+    pub(super) toolchains: BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+    /// What the selected profiles that can't be built here need, by name.
+    pub(super) elsewhere: BTreeMap<String, String>,
+    pub(super) lowerings: MixedLowerings,
+    /// What must be found by running graphs before the jobs are final.
+    pub(super) searches: Vec<PendingSearch>,
+    /// The jobs of the selected profiles that can be built here.
+    pub(super) jobs: Vec<(Job, JobState)>,
+}
+
+/// Resolves a recipe; `only` selects some of its profiles.
+///
+/// # Errors
+/// A recipe, source or backend that can't be used.
+pub fn resolve(
+    workspace: &Workspace,
+    file: RecipeFile,
+    only: Option<&Only>,
+    on_event: OnEvent<'_>,
+) -> Result<Resolved, PipelineError> {
+    let recipe = &file.recipe;
+    let selected: Vec<&ProfileSpec> = selected(recipe, only)?;
+    let graphs = sources::resolve(&file, workspace, on_event)?;
+    let backends = Backends::new(workspace);
+    let builders = backends.builders(recipe, &selected)?;
+    let elsewhere = backends::elsewhere(&selected, &builders);
+    let mut resolved = Resolved {
+        selected: selected.iter().map(|spec| spec.name()).collect(),
+        digests: graphs.iter().map(|(name, graph)| (name.clone(), graph.digest.clone())).collect(),
+        toolchains: backends::identities(&builders),
+        graphs,
+        samples: OnceLock::new(),
+        backends,
+        builders,
+        elsewhere,
+        lowerings: MixedLowerings::default(),
+        searches: Vec::new(),
+        jobs: Vec::new(),
+        file,
+    };
+    let store = Store::look_at(&workspace.store);
+    (resolved.lowerings, resolved.searches) = mixed_precision::look_up(&resolved, &store)?;
+    resolved.decide(&store)?;
+    Ok(resolved)
+}
+
+impl Resolved {
+    /// Returns the recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.file.recipe
+    }
+
+    /// Returns the recipe with its file.
+    pub fn file(&self) -> &RecipeFile {
+        &self.file
+    }
+
+    /// Returns whether a profile was selected.
+    pub fn is_selected(&self, name: &str) -> bool {
+        self.selected.contains(name)
+    }
+
+    /// Returns whether every profile of the recipe was selected.
+    pub fn selects_all(&self) -> bool {
+        self.recipe().profiles.len() == self.selected.len()
+    }
+
+    /// Returns the selected profiles that can be built here, in the recipe's order.
+    pub fn here(&self) -> Vec<&ProfileSpec> {
+        let is_here = |spec: &&ProfileSpec| {
+            self.is_selected(&spec.name()) && !self.elsewhere.contains_key(&spec.name())
+        };
+        self.recipe().profiles.iter().filter(is_here).collect()
+    }
+
+    /// Returns the selected profiles that can't be built here with what each needs, in the recipe's order.
+    pub fn not_here(&self) -> Vec<(String, String)> {
+        let needs = |spec: &ProfileSpec| Some((spec.name(), self.elsewhere.get(&spec.name())?.clone()));
+        self.recipe().profiles.iter().filter_map(needs).collect()
+    }
+
+    /// Returns a graph with what it is run on: the recipe's samples, and seeded ones for the other inputs.
+    pub(super) fn subject(&self, graph: &str) -> Subject<'_> {
+        Subject { samples: &self.samples()[graph].samples, ..self.subject_as_given(graph) }
+    }
+
+    /// Returns a graph with the recipe's own samples alone, for what must not be decided on made-up values.
+    pub(super) fn subject_as_given(&self, graph: &str) -> Subject<'_> {
+        let of_recipe = &self.recipe().graphs[graph];
+        Subject {
+            file: &self.graphs[graph].file,
+            samples: &of_recipe.samples,
+            sample_folder: self.file.folder(),
+            shapes: &of_recipe.shapes,
+        }
+    }
+
+    /// Returns the inputs that are run on seeded values.
+    pub(super) fn seeded_inputs(&self) -> Vec<SeededInput> {
+        let of_graph = |(graph, Completed { samples, seeded }): (&String, &Completed)| {
+            let one = |input: &String| SeededInput {
+                graph: graph.clone(),
+                sample: samples[input].clone(),
+                input: input.clone(),
+            };
+            seeded.iter().map(one).collect::<Vec<_>>()
+        };
+        self.samples().iter().flat_map(of_graph).collect()
+    }
+
+    fn samples(&self) -> &BTreeMap<String, Completed> {
+        self.samples.get_or_init(|| {
+            let given = &self.recipe().graphs;
+            let of_graph = |(name, graph): (&String, &SourceGraph)| {
+                (name.clone(), complete(&graph.file, &given[name].samples))
+            };
+            self.graphs.iter().map(of_graph).collect()
+        })
+    }
+
+    /// Returns the jobs of some profiles.
+    pub(super) fn jobs_of(&self, profiles: &[&ProfileSpec]) -> Result<Vec<Job>, NotCanonical> {
+        let shape_ranges = self.recipe().shape_ranges();
+        let inputs = Inputs {
+            model: &self.recipe().model.name,
+            graphs: &self.digests,
+            shape_ranges: &shape_ranges,
+            lowerings: &self.lowerings.lowerings,
+            toolchains: &self.toolchains,
+        };
+        jobs_of(profiles, &inputs)
+    }
+
+    /// Decides which jobs must run, by what a store has now.
+    pub(super) fn decide(&mut self, store: &Store) -> Result<(), PipelineError> {
+        let jobs = self.jobs_of(&self.here())?.into_iter();
+        let decided = jobs.map(|job| store.job_state(&job).map(|state| (job, state)));
+        self.jobs = decided.collect::<Result<_, StoreError>>()?;
+        Ok(())
+    }
+}

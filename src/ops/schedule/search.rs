@@ -1,0 +1,68 @@
+//! Finds which nodes must stay in FP32, where a recipe asks for it and the store doesn't know: by running graphs.
+
+use crate::mixed_precision::MixedPrecisionReport;
+use crate::ops::error::PipelineError;
+use crate::ops::event::{BuildEvent, OnEvent};
+use crate::ops::mixed_precision::{Runner, find};
+use crate::ops::resolve::{PendingSearch, Resolved};
+use crate::ops::workspace::Workspace;
+use crate::store::Store;
+
+/// Runs every search of a recipe, and keeps in the store what is found.
+pub(super) fn run_all(
+    workspace: &Workspace,
+    resolved: &mut Resolved,
+    store: &Store,
+    on_event: OnEvent<'_>,
+) -> Result<(), PipelineError> {
+    for search in std::mem::take(&mut resolved.searches) {
+        // Another process may have found it while we waited for the store.
+        let report = match store.mixed_precision(&search.key)? {
+            Some(known) => known,
+            None => {
+                let found = run(workspace, resolved, &search, store, on_event)?;
+                store.put_mixed_precision(&search.key, &found)?;
+                found
+            }
+        };
+        resolved.lowerings.add(&search.spec, &search.graph, report);
+    }
+    Ok(())
+}
+
+fn run(
+    workspace: &Workspace,
+    resolved: &Resolved,
+    search: &PendingSearch,
+    store: &Store,
+    on_event: OnEvent<'_>,
+) -> Result<MixedPrecisionReport, PipelineError> {
+    let PendingSearch { spec, graph, key } = search;
+    let title = format!("{graph}: nodes that {} needs in FP32", spec.precision());
+    on_event(BuildEvent::JobStarted { title: title.clone() });
+    let (command, _) = resolved.backends.reference()?;
+    let work = store.work_folder()?;
+    let runner = Runner {
+        command,
+        work_folder: work.path().into(),
+        journal: store.mixed_precision_journal(key),
+        timeout: workspace.job_timeout,
+        cancel: workspace.cancel.clone(),
+    };
+    let subject = resolved.subject_as_given(graph);
+    let found = find(&subject, &spec.lowering, spec.mixed_precision, &runner, &|progress| {
+        let stage = format!(
+            "graph {} of at most {}: {} kept, least cosine {:.5}",
+            progress.evaluations, progress.most, progress.kept, progress.row_cosine
+        );
+        on_event(BuildEvent::JobStage { title: title.clone(), stage });
+    });
+    let report = found.map_err(|source| {
+        if workspace.cancel.is_cancelled() {
+            return PipelineError::Cancelled;
+        }
+        PipelineError::MixedPrecision { graph: graph.clone(), source }
+    })?;
+    on_event(BuildEvent::MixedPrecision { title, report: Box::new(report.clone()) });
+    Ok(report)
+}
