@@ -12,8 +12,10 @@ use xshell::{Cmd, Shell};
 pub(crate) struct Project {
     /// Runs commands in the root.
     pub(crate) shell: Shell,
-    /// Where cargo puts the executables of the dev profile.
+    /// Where cargo puts the executables of the profile in use.
     pub(crate) executables: PathBuf,
+    /// What selects that profile: `--release`, or nothing for the dev profile.
+    pub(crate) profile: &'static [&'static str],
 }
 
 impl Project {
@@ -32,7 +34,16 @@ impl Project {
         let this = std::env::current_exe().context("this task's own executable has no path")?;
         let profiles =
             this.parent().and_then(Path::parent).context("this executable is in no build folder")?;
-        Ok(Self { executables: profiles.join("debug"), shell })
+        Ok(Self { executables: profiles.join("debug"), profile: &[], shell })
+    }
+
+    /// Returns the same repository, built in the release profile.
+    pub(crate) fn in_release(&self) -> Self {
+        Self {
+            shell: self.shell.clone(),
+            executables: self.executables.with_file_name("release"),
+            profile: &["--release"],
+        }
     }
 
     /// Returns the repository's root.

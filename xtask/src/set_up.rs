@@ -25,11 +25,12 @@ pub(crate) struct SetUp {
 pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
     let libraries = libraries(project)?;
     let libclang = libclang::variables(project)?;
+    let profile = project.profile;
     for flavour in TENSORRT_FLAVOURS {
         let worker = format!("nimctl-backend-{flavour}");
         run(cmd!(
             project.shell,
-            "cargo build --package nimctl-backend-tensorrt --features {flavour} --bin {worker}"
+            "cargo build {profile...} --package nimctl-backend-tensorrt --features {flavour} --bin {worker}"
         )
         .envs(libclang.iter().map(|(name, value)| (name, value))))?;
     }
@@ -40,7 +41,8 @@ pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
 pub(crate) fn libraries(project: &Project) -> Result<Variables> {
     check_prerequisites(project)?;
     // The whole workspace, as the tests build it: other selections of packages can mean other features of a dependency.
-    run(cmd!(project.shell, "cargo build --workspace"))?;
+    let profile = project.profile;
+    run(cmd!(project.shell, "cargo build {profile...} --workspace"))?;
 
     let wanted: Vec<&str> =
         LIBRARIES.iter().filter(|(_, variable)| !project.is_set(variable)).map(|(name, _)| *name).collect();

@@ -40,7 +40,8 @@ impl Content {
 /// Builds and installs what a kit holds. Files that every step needs come first; TensorRT for RTX, which does nothing for a
 /// GPU that it does not support, comes last.
 pub(super) fn gather(project: &Project) -> Result<Vec<Content>> {
-    let built = executables(project)?;
+    set_up(project)?;
+    let built = &project.executables;
     let mut contents = Vec::new();
     for name in EXECUTABLES {
         contents.push(stripped(project, &built.join(name), name)?);
@@ -58,16 +59,11 @@ pub(super) fn gather(project: &Project) -> Result<Vec<Content>> {
     Ok(contents)
 }
 
-/// Builds `nimctl` and all workers, and returns their folder.
-fn executables(project: &Project) -> Result<PathBuf> {
-    set_up(project)?;
-    Ok(project.executables.clone())
-}
-
 /// Builds the tests that need a GPU, and returns the executable.
 fn gpu_tests(project: &Project) -> Result<PathBuf> {
-    let shell = &project.shell;
-    let printed = read(cmd!(shell, "cargo test --test gpu --no-run --quiet --message-format json"))?;
+    let (shell, profile) = (&project.shell, project.profile);
+    let printed =
+        read(cmd!(shell, "cargo test {profile...} --test gpu --no-run --quiet --message-format json"))?;
     printed
         .lines()
         .filter_map(|line| executable_in(line, "gpu"))

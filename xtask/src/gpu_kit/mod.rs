@@ -39,7 +39,7 @@ enum Order {
 /// Makes a kit, or tries one that was made.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     match parse(arguments)? {
-        Order::Make(kit) => make(project, &kit),
+        Order::Make(kit) => make(&project.in_release(), &kit),
         Order::Try(kit) => bare_root::run(project, &kit),
     }
 }
