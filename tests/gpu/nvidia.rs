@@ -16,7 +16,7 @@ use crate::support::{real, start};
 /// There is none: these tests were asked for.
 #[track_caller]
 pub(crate) fn first_gpu() -> WorkerDevice {
-    let worker = start(&real("tensorrt-rtx").expect("the tests on a GPU need the real workers"));
+    let worker = start(&real("tensorrt-rtx"));
     let description = worker.description();
     description.devices.first().cloned().unwrap_or_else(|| {
         panic!("the tests on a GPU were asked for, and there is no GPU: {:?}", description.run)

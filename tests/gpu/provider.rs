@@ -18,7 +18,7 @@ fn the_cuda_provider_gives_the_numbers_of_the_cpu_and_says_what_it_ran() {
     }
     let library = std::env::var_os("NIMCTL_ONNXRUNTIME_CUDA_LIB")
         .expect("NIMCTL_ONNXRUNTIME_CUDA_LIB names no ONNX Runtime for CUDA");
-    let mut command = real("onnxruntime").expect("the tests on a GPU need the real workers");
+    let mut command = real("onnxruntime");
     command.environment.insert("NIMCTL_ONNXRUNTIME_LIB".into(), library);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("graph.onnx");

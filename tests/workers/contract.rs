@@ -8,10 +8,10 @@ use nimctl::worker::protocol::{
 };
 use serde_json::Value;
 
-use crate::support::{example, exchange, fake, real, start};
+use crate::support::{exchange, fake, start};
 
 /// Runs the whole suite over one worker.
-fn check_all(command: &BackendCommand) {
+pub(crate) fn check_all(command: &BackendCommand) {
     let mut worker = start(command);
     describes_itself(&mut worker, &command.name());
     survives_files_that_are_not_there(&mut worker);
@@ -90,24 +90,4 @@ fn ends_with_its_input(command: &BackendCommand) {
 #[test]
 fn fake_worker() {
     check_all(&fake(""));
-}
-
-#[test]
-fn example_of_the_kit() {
-    example("echo").iter().for_each(check_all);
-}
-
-#[test]
-fn onnxruntime_worker() {
-    real("onnxruntime").iter().for_each(check_all);
-}
-
-#[test]
-fn tensorrt_rtx_worker() {
-    real("tensorrt-rtx").iter().for_each(check_all);
-}
-
-#[test]
-fn tensorrt_worker() {
-    real("tensorrt").iter().for_each(check_all);
 }

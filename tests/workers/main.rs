@@ -1,22 +1,16 @@
 //! Workers: the host against one that misbehaves, and one contract for every worker, the real ones included.
 //!
-//! Real workers are looked for in the folder that `NIMCTL_TEST_BACKENDS` names, and their libraries by the usual
-//! `NIMCTL_ONNXRUNTIME_LIB` and `NIMCTL_TENSORRT_RTX_LIB`; `cargo xtask test` sets all three. Without them the tests
-//! of real workers fail, unless `NIMCTL_TEST_SKIP_REAL_BACKENDS=1`.
+//! What needs real workers is in `real`, and only there; see its documentation for how it is chosen.
 
-mod bench;
 mod contract;
-mod executed_plans;
-mod gpu_stand_in;
+mod gpu_watch;
 mod graph;
+#[path = "../home/mod.rs"]
+#[expect(dead_code, reason = "the tests of the command line use more of it")]
+mod home;
 mod misbehaviour;
-mod mixed_precision;
-mod onnxruntime;
-mod plans_on_a_gpu;
-mod release;
+#[path = "../nvml/stand_in.rs"]
+mod nvml_stand_in;
+mod real;
 mod report;
 mod support;
-mod tensorrt;
-mod tensorrt_rtx;
-mod validation;
-mod validation_inputs;

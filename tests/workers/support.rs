@@ -18,52 +18,44 @@ pub(crate) fn fake(behaviour: &str) -> BackendCommand {
     command
 }
 
-/// Returns a real worker; `None` if the user said that there is none to test.
-pub(crate) fn real(name: &str) -> Option<BackendCommand> {
-    built(&format!("nimctl-backend-{name}"), name)
+/// Returns a real worker.
+///
+/// # Panics
+/// The folder of real workers is not known: the tests that need them are chosen by name, not left out here.
+pub(crate) fn real(name: &str) -> BackendCommand {
+    built(&format!("nimctl-backend-{name}"))
 }
 
 /// Returns an example of the kit, which is built where the real workers are.
-pub(crate) fn example(name: &str) -> Option<BackendCommand> {
-    built(&format!("examples/nimctl-backend-{name}"), name)
+///
+/// # Panics
+/// As for a real one.
+pub(crate) fn example(name: &str) -> BackendCommand {
+    built(&format!("examples/nimctl-backend-{name}"))
 }
 
-fn built(file: &str, name: &str) -> Option<BackendCommand> {
-    let Some(folder) = std::env::var_os("NIMCTL_TEST_BACKENDS") else {
-        assert!(
-            std::env::var_os("NIMCTL_TEST_SKIP_REAL_BACKENDS").is_some_and(|value| value == "1"),
-            "NIMCTL_TEST_BACKENDS names no folder of worker executables: run `cargo xtask test`, or set \
-             NIMCTL_TEST_SKIP_REAL_BACKENDS=1 to test without them"
-        );
-        // Not a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: the {name} worker, because NIMCTL_TEST_SKIP_REAL_BACKENDS=1"
-        );
-        return None;
-    };
-    let path = PathBuf::from(folder).join(file);
+fn built(file: &str) -> BackendCommand {
+    let path = real_folder().join(file);
     assert!(path.is_file(), "{} is missing: build it, or run `cargo xtask test`", path.display());
-    Some(BackendCommand::new(path))
+    BackendCommand::new(path)
+}
+
+/// Returns the folder of real workers.
+///
+/// # Panics
+/// It is not known.
+pub(crate) fn real_folder() -> PathBuf {
+    let folder = std::env::var_os("NIMCTL_TEST_BACKENDS").expect(
+        "NIMCTL_TEST_BACKENDS does not name the folder of the backend executables: run `cargo xtask test`, which builds \
+         them, or test without them (`cargo nextest run`, or `cargo test -- --skip real::`)",
+    );
+    folder.into()
 }
 
 /// Starts a worker that has two minutes a request.
 pub(crate) fn start(command: &BackendCommand) -> Worker {
     let limits = Limits { request_timeout: Duration::from_secs(120), ..Limits::default() };
     Worker::spawn(command, limits).unwrap_or_else(|error| panic!("{error}: {:?}", error.stderr_tail()))
-}
-
-/// Runs a command; fails unless the exit code is this one and what it printed has these pieces. Returns what it printed.
-#[track_caller]
-pub(crate) fn check(command: &mut Command, code: i32, pieces: &[&str]) -> String {
-    let output = command.output().unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for piece in pieces {
-        assert!(text.contains(piece), "expected {piece:?} in\n{text}");
-    }
-    text
 }
 
 /// Sends lines as they are, each after the end of the one before, then closes the input. Returns the events that

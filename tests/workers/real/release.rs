@@ -5,65 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nimctl::ops::verify::verify;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{check, real};
+use super::towers::{FP16, TEXT, recipe};
+use crate::home::{Home, scripted_backends};
+use crate::support::real;
 
-/// A home with a recipe of one profile, and one that can't be built here.
-struct Home {
-    folder: tempfile::TempDir,
-    workers: PathBuf,
-}
-
-impl Home {
-    fn new() -> Option<Self> {
-        let workers = real("onnxruntime")?.path.parent().unwrap().to_path_buf();
-        let home = Self { folder: tempfile::tempdir().unwrap(), workers };
-        let text = "schema: nimctl.recipe/1\nmodel: { name: m, release: 1.0.0 }\ngraphs:\n  text:\n    source: { synth: { \
-                    model: nvclip, size: tiny, tower: text, seed: 20 } }\n    shapes:\n      TEXT: { min: [1, 77], opt: \
-                    [4, 77], max: [8, 77] }\n    samples: { TEXT: { integers: { low: 0, high: 1024 } } }\nprofiles:\n  - \
-                    { backend: onnxruntime, precisions: [fp16], targets: generic }\n";
-        home.write("r.yaml", text);
-        // Away from the workers that were built beside it, so that a test can give it others.
-        let (built, nimctl) = (env!("CARGO_BIN_EXE_nimctl"), home.path("nimctl"));
-        fs_err::hard_link(built, &nimctl).or_else(|_| fs_err::copy(built, &nimctl).map(drop)).unwrap();
-        Some(home)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs_err::write(self.path(name), text).unwrap();
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.path("nimctl"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("NIMCTL_DATA_DIR", self.path("data"))
-            .env("NIMCTL_BACKENDS", &self.workers);
-        command
-    }
-
-    /// Runs nimctl; fails unless the exit code is this one and the output has these pieces.
-    #[track_caller]
-    fn run(&self, arguments: &[&str], code: i32, pieces: &[&str]) -> String {
-        check(&mut self.command(arguments), code, pieces)
-    }
-
-    /// Fails unless nothing but these is in the home: no release, and nothing half made.
-    #[track_caller]
-    fn assert_only(&self, expected: &[&str]) {
-        let mut names: Vec<String> = fs_err::read_dir(self.folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, expected);
-    }
+/// A home with a recipe of one graph for ONNX Runtime.
+fn home() -> Home {
+    let home = super::home();
+    home.write("r.yaml", recipe(&[TEXT], FP16));
+    home
 }
 
 const QUICK: [&str; 4] = ["--rounds", "8", "--budget-ms", "100"];
@@ -76,9 +28,15 @@ fn files(root: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_release_is_complete_and_checks_out() {
-    let Some(home) = Home::new() else { return };
+    let home = home();
     let arguments: Vec<&str> = ["release", "r.yaml", "-o", "out/r1"].into_iter().chain(QUICK).collect();
-    home.run(&arguments, 0, &["onnx-fp16", "executed", "passed", "measured", "packed in out/r1.tar"]);
+    home.set_up(&arguments).exits(0).has(&[
+        "onnx-fp16",
+        "executed",
+        "passed",
+        "measured",
+        "packed in out/r1.tar",
+    ]);
     let release = home.path("out/r1");
     let names: Vec<String> = files(&release)
         .iter()
@@ -96,45 +54,39 @@ fn a_release_is_complete_and_checks_out() {
         "report.html",
     ];
     assert_eq!(names, expected);
-    check(
-        Command::new("sha256sum")
-            .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
-            .current_dir(&release),
-        0,
-        &[],
-    );
-    home.run(&["verify", "out/r1"], 0, &["1 profiles, 8 files", "everything is as it says"]);
-    home.run(&["verify", "out/r1.tar"], 0, &["1 profiles, 8 files", "everything is as it says"]);
+    let mut check = Command::new("sha256sum");
+    check.args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(&release);
+    home.output(&mut check).exits(0);
+    home.run(&["verify", "out/r1"]).exits(0);
+    home.run(&["verify", "out/r1.tar"]).exits(0);
     // Its folder of a profile is one that others check, too.
     let id = fs_err::read_dir(release.join("profiles")).unwrap().next().unwrap().unwrap().file_name();
     let id = id.to_str().unwrap();
-    home.run(&["hash-profile", &format!("out/r1/profiles/{id}")], 0, &[id]);
+    home.set_up(&["hash-profile", &format!("out/r1/profiles/{id}")]).exits(0).has(&[id]);
 
-    home.run(&["release", "r.yaml", "-o", "out/r1"], 1, &["out/r1 is there already"]);
+    home.run(&["release", "r.yaml", "-o", "out/r1"]).exits(1);
 
     // The next one, compared with it.
     let next: Vec<&str> =
         ["release", "r.yaml", "-o", "out/r2", "--baseline", "out/r1"].into_iter().chain(QUICK).collect();
-    home.run(&next, 0, &[]);
+    home.set_up(&next).exits(0);
     let notes = fs_err::read_to_string(home.path("out/r2/release-notes.md")).unwrap();
     assert!(
         notes.contains("## Since 1.0.0") && notes.contains("1 of 1 profiles are the same bytes"),
         "{notes}"
     );
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn without_measuring_two_homes_give_the_same_bytes() {
-    let tars: Vec<Vec<u8>> = (0..2)
-        .filter_map(|_| {
-            let home = Home::new()?;
-            home.run(&["release", "r.yaml", "-o", "r", "--no-bench"], 0, &["not measured"]);
-            Some(fs_err::read(home.path("r.tar")).unwrap())
-        })
-        .collect();
-    if let [a, b] = tars.as_slice() {
-        assert!(a == b, "{} and {} bytes", a.len(), b.len());
-    }
+    let tar = || {
+        let home = home();
+        home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]).exits(0).has(&["not measured"]);
+        fs_err::read(home.path("r.tar")).unwrap()
+    };
+    let (a, b) = (tar(), tar());
+    assert!(a == b, "{} and {} bytes", a.len(), b.len());
 }
 
 /// Draws numbers for the test below.
@@ -148,9 +100,9 @@ fn split_mix(state: &mut u64) -> u64 {
 
 #[test]
 fn every_flipped_bit_is_found_and_its_file_named() {
-    let Some(home) = Home::new() else { return };
+    let home = home();
     let arguments: Vec<&str> = ["release", "r.yaml", "-o", "r"].into_iter().chain(QUICK).collect();
-    home.run(&arguments, 0, &[]);
+    home.set_up(&arguments).exits(0);
     let root = home.path("r");
     let files = files(&root);
     let sizes: Vec<u64> = files.iter().map(|path| fs_err::metadata(path).unwrap().len()).collect();
@@ -190,70 +142,59 @@ fn every_flipped_bit_is_found_and_its_file_named() {
 
 #[test]
 fn files_that_are_gone_or_too_many_are_found() {
-    let Some(home) = Home::new() else { return };
-    home.run(&["release", "r.yaml", "-o", "r", "--no-bench"], 0, &[]);
+    let home = home();
+    home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]).exits(0);
     home.write("r/profiles/stranger", "x");
-    home.run(
-        &["verify", "r"],
-        3,
-        &["profiles/stranger: no profile of the manifest has it", "SHA256SUMS does not list it"],
-    );
+    home.run(&["verify", "r"]).exits(3);
     fs_err::remove_file(home.path("r/profiles/stranger")).unwrap();
     fs_err::remove_file(home.path("r/release-notes.md")).unwrap();
-    home.run(&["verify", "r"], 3, &["release-notes.md: SHA256SUMS lists it, and it is missing"]);
-    home.run(&["verify", "nowhere"], 1, &["cannot read the release nowhere"]);
-    home.run(&["verify", "r.yaml"], 1, &["cannot read the release r.yaml"]);
+    home.run(&["verify", "r"]).exits(3);
+    home.run(&["verify", "nowhere"]).exits(1);
+    home.run(&["verify", "r.yaml"]).exits(1);
     // Whoever changes a file and its sum is found out by the profile's id.
     let tampered = files(&home.path("r")).into_iter().find(|path| path.ends_with("model.onnx")).unwrap();
     let mut bytes = fs_err::read(&tampered).unwrap();
     bytes[100] ^= 1;
     fs_err::write(&tampered, bytes).unwrap();
-    let sums = check(
-        Command::new("sh")
-            .args(["-c", "find * -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum"])
-            .current_dir(home.path("r")),
-        0,
-        &[],
-    );
-    home.write("r/SHA256SUMS", &sums);
-    home.run(
-        &["verify", "r"],
-        3,
-        &["it is not the file that contents.json lists", "model_manifest.yaml says blake3:"],
-    );
+    let mut sum = Command::new("sh");
+    sum.args(["-c", "find * -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum"])
+        .current_dir(home.path("r"));
+    let sums = home.output(&mut sum).exits(0).stdout.clone();
+    home.write("r/SHA256SUMS", sums);
+    home.run(&["verify", "r"]).exits(3);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_policy_that_says_no_leaves_nothing_behind() {
-    let Some(home) = Home::new() else { return };
-    let policy = |text: &str| home.write("p.yaml", &format!("schema: nimctl.release-policy/1\n{text}"));
+    let home = home();
+    let policy = |text: &str| home.write("p.yaml", format!("schema: nimctl.release-policy/1\n{text}"));
     let release = ["release", "r.yaml", "-o", "r", "--no-bench", "--policy", "p.yaml"];
     policy("required: ['tensorrt-*']\n");
-    home.run(
-        &release,
-        3,
-        &[
-            "the required profile `tensorrt-*` was not built",
-            "build it on a host that can",
-            "no release was made",
-        ],
-    );
-    home.assert_only(&["data", "nimctl", "p.yaml", "r.yaml"]);
+    home.set_up(&release).exits(3).has(&[
+        "the required profile `tensorrt-*` was not built",
+        "build it on a host that can",
+        "no release was made",
+    ]);
+    assert_eq!(home.names(), ["data", "p.yaml", "r.yaml"], "a release, or half of one, was left");
     policy("accept: [static]\n");
-    home.run(&release, 3, &["onnx-fp16 was validated as `executed`, and the policy accepts `static`"]);
+    home.set_up(&release)
+        .exits(3)
+        .has(&["onnx-fp16 was validated as `executed`, and the policy accepts `static`"]);
     policy("fail_if: [slow]\n");
-    home.run(&release, 1, &["p.yaml: `slow` is no gate"]);
-    home.assert_only(&["data", "nimctl", "p.yaml", "r.yaml"]);
+    home.run(&release).exits(1);
+    assert_eq!(home.names(), ["data", "p.yaml", "r.yaml"], "a release, or half of one, was left");
     // What was refused goes on from what is in the store.
     policy("required: ['onnx-*']\naccept: [executed]\n");
-    home.run(&release, 0, &["onnx-fp16"]);
+    home.set_up(&release).exits(0).has(&["onnx-fp16"]);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_gate_that_fails_refuses_the_release() {
-    let Some(mut home) = Home::new() else { return };
-    home.misbehave();
-    let view = home.proxied(&["release", "r.yaml", "-o", "r", "--no-bench"], "not-finite", 3);
+    let mut home = home();
+    misbehave(&mut home);
+    let view = proxied(&home, &["release", "r.yaml", "-o", "r", "--no-bench"], "not-finite", 3);
     let reason = view["refusals"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("onnx-fp16 failed validation: finite of text/LOGITS_PER_TEXT"), "{reason}");
     assert_eq!((&view["folder"], home.path("r").exists()), (&Value::Null, false));
@@ -261,16 +202,16 @@ fn a_gate_that_fails_refuses_the_release() {
 
 #[test]
 fn a_slow_down_beyond_the_allowed_refuses_the_release() {
-    let Some(mut home) = Home::new() else { return };
+    let mut home = home();
     let first: Vec<&str> = ["release", "r.yaml", "-o", "r1"].into_iter().chain(QUICK).collect();
-    home.run(&first, 0, &[]);
+    home.set_up(&first).exits(0);
     home.write("p.yaml", "schema: nimctl.release-policy/1\nfail_if: ['p50 > +50%']\n");
     let next: Vec<&str> = ["release", "r.yaml", "-o", "r2", "--baseline", "r1", "--policy", "p.yaml"]
         .into_iter()
         .chain(QUICK)
         .collect();
-    home.misbehave();
-    let view = home.proxied(&next, "slow", 3);
+    misbehave(&mut home);
+    let view = proxied(&home, &next, "slow", 3);
     let reason = view["refusals"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("p50 > +50%: p50 of onnx-fp16 text at batch 1 is +"), "{reason}");
     assert!(view["refusals"][0]["remedy"].as_str().unwrap().contains("measure again on a quiet machine"));
@@ -286,7 +227,7 @@ const NEVER: &str = "schema: nimctl.release-policy/1\nrequired: [never]\n";
 
 #[test]
 fn a_release_that_was_killed_goes_on_where_it_was() {
-    let Some(home) = Home::new() else { return };
+    let home = home();
     let long = ["release", "r.yaml", "-o", "r", "--rounds", "50", "--budget-ms", "5000"];
     let mut child = home.command(&long).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -295,20 +236,23 @@ fn a_release_that_was_killed_goes_on_where_it_was() {
     child.wait().unwrap();
     assert!(!home.path("r").exists() && !home.path("r.tar").exists());
     let again: Vec<&str> = ["release", "r.yaml", "-o", "r"].into_iter().chain(QUICK).collect();
-    let text = home.run(&again, 0, &[VALIDATED_BEFORE]);
-    assert!(!text.contains(MEASURED_BEFORE), "it was not finished: {text}");
-    home.run(&["verify", "r"], 0, &["everything is as it says"]);
+    let printed = home.set_up(&again);
+    printed.exits(0).has(&[VALIDATED_BEFORE]);
+    assert!(!printed.stderr.contains(MEASURED_BEFORE), "it was not finished: {printed}");
+    home.run(&["verify", "r"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn what_was_found_is_taken_over_until_something_changes() {
-    let Some(home) = Home::new() else { return };
+    let home = home();
     home.write("p.yaml", NEVER);
     let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
     let release = |more: &[&str]| {
         let refused = ["release", "r.yaml", "-o", "r", "--policy", "p.yaml"];
-        let text = home.run(&[&refused[..], &QUICK, more].concat(), 3, &["`never` was not built"]);
-        (text.contains(VALIDATED_BEFORE), text.contains(MEASURED_BEFORE))
+        let printed = home.set_up(&[&refused[..], &QUICK, more].concat());
+        printed.exits(3).has(&["`never` was not built"]);
+        (printed.stderr.contains(VALIDATED_BEFORE), printed.stderr.contains(MEASURED_BEFORE))
     };
     assert_eq!(release(&[]), (false, false));
     assert_eq!(release(&[]), (true, true));
@@ -316,9 +260,9 @@ fn what_was_found_is_taken_over_until_something_changes() {
     assert_eq!(release(&[]), (true, true));
     // Another way to measure, another bound, other samples.
     assert_eq!(release(&["--threads", "1"]), (true, false));
-    home.write("r.yaml", &format!("{recipe}validation: {{ thresholds: {{ row_cosine: 0.99 }} }}\n"));
+    home.write("r.yaml", format!("{recipe}validation: {{ thresholds: {{ row_cosine: 0.99 }} }}\n"));
     assert_eq!(release(&["--threads", "1"]), (false, true));
-    home.write("r.yaml", &recipe.replace("high: 1024", "high: 1000"));
+    home.write("r.yaml", recipe.replace("high: 1024", "high: 1000"));
     assert_eq!(release(&["--threads", "1"]), (false, false));
     assert_eq!(release(&["--threads", "1"]), (true, true));
     // Samples that are no longer what was measured.
@@ -333,18 +277,19 @@ fn what_was_found_is_taken_over_until_something_changes() {
     let mut bytes = fs_err::read(&model).unwrap();
     bytes[1000] ^= 1;
     fs_err::write(&model, bytes).unwrap();
-    let text =
-        home.run(&["release", "r.yaml", "-o", "r", "--no-bench"], 3, &["is not what the profile's id names"]);
-    assert!(!text.contains(VALIDATED_BEFORE), "{text}");
+    let printed = home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]);
+    printed.exits(3).has(&["is not what the profile's id names"]);
+    assert!(!printed.stderr.contains(VALIDATED_BEFORE), "{printed}");
 }
 
 #[test]
 fn the_next_release_does_all_anew() {
-    let Some(home) = Home::new() else { return };
+    let home = home();
     for folder in ["r1", "r2"] {
         let release: Vec<&str> = ["release", "r.yaml", "-o", folder].into_iter().chain(QUICK).collect();
-        let text = home.run(&release, 0, &[]);
-        assert!(!text.contains("nothing has changed"), "{text}");
+        let printed = home.set_up(&release);
+        printed.exits(0);
+        assert!(!printed.stderr.contains("nothing has changed"), "{printed}");
     }
     let passport = files(&home.path("r1")).into_iter().find(|path| path.ends_with("passport.json")).unwrap();
     let text = fs_err::read_to_string(passport).unwrap();
@@ -353,60 +298,45 @@ fn the_next_release_does_all_anew() {
 
 #[test]
 fn several_recipes_of_one_model_give_one_release() {
-    let Some(home) = Home::new() else { return };
+    let home = home();
     let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
-    home.write("fp32.yaml", &recipe.replace("[fp16]", "[fp32]"));
-    home.write("both.yaml", &recipe.replace("[fp16]", "[fp16, fp32]"));
-    home.run(
-        &["release", "r.yaml", "fp32.yaml", "both.yaml", "-o", "r", "--no-bench"],
-        0,
-        &["onnx-fp16", "onnx-fp32"],
-    );
-    home.run(&["verify", "r"], 0, &["2 profiles", "everything is as it says"]);
+    home.write("fp32.yaml", recipe.replace("[fp16]", "[fp32]"));
+    home.write("both.yaml", recipe.replace("[fp16]", "[fp16, fp32]"));
+    home.set_up(&["release", "r.yaml", "fp32.yaml", "both.yaml", "-o", "r", "--no-bench"])
+        .exits(0)
+        .has(&["onnx-fp16", "onnx-fp32"]);
+    home.run(&["verify", "r"]).exits(0);
     // What is in the store, and was not asked for, is not in the release.
-    home.run(&["release", "both.yaml", "-o", "one", "--no-bench", "--only", "onnx-fp32"], 0, &[]);
-    home.run(&["verify", "one"], 0, &["1 profiles"]);
+    home.set_up(&["release", "both.yaml", "-o", "one", "--no-bench", "--only", "onnx-fp32"]).exits(0);
+    home.run(&["verify", "one"]).exits(0);
     // One of the recipes may have nothing of what was asked for; not all of them.
     let only = ["release", "r.yaml", "fp32.yaml", "--no-bench", "-o"];
-    home.run(&[&only[..], &["two", "--only", "onnx-fp32"]].concat(), 0, &[]);
-    home.run(&["verify", "two"], 0, &["1 profiles"]);
-    home.run(&[&only[..], &["three", "--only", "onnx-bf16"]].concat(), 1, &["onnx-bf16"]);
+    home.set_up(&[&only[..], &["two", "--only", "onnx-fp32"]].concat()).exits(0);
+    home.run(&["verify", "two"]).exits(0);
+    home.run(&[&only[..], &["three", "--only", "onnx-bf16"]].concat()).exits(1);
 
-    home.write("other.yaml", &recipe.replace("release: 1.0.0", "release: 1.1.0"));
-    home.run(
-        &["release", "r.yaml", "other.yaml", "-o", "x", "--no-bench"],
-        1,
-        &["r.yaml is of m 1.0.0, other.yaml of m 1.1.0: a release is of one"],
-    );
-    home.write("seed.yaml", &recipe.replace("seed: 20", "seed: 21"));
-    home.run(
-        &["release", "r.yaml", "seed.yaml", "-o", "x", "--no-bench"],
-        1,
-        &["r.yaml and seed.yaml give different profiles of the name `onnx-fp16`"],
-    );
+    home.write("other.yaml", recipe.replace("release: 1.0.0", "release: 1.1.0"));
+    home.run(&["release", "r.yaml", "other.yaml", "-o", "x", "--no-bench"]).exits(1);
+    home.write("seed.yaml", recipe.replace("seed: 20", "seed: 21"));
+    home.run(&["release", "r.yaml", "seed.yaml", "-o", "x", "--no-bench"]).exits(1);
     assert!(!home.path("x").exists() && !home.path("x.tar").exists() && !home.path("three").exists());
+    insta::assert_snapshot!(home.transcript());
 }
 
-impl Home {
-    /// Puts the misbehaving proxy in the place of the worker.
-    fn misbehave(&mut self) {
-        let folder = self.path("workers");
-        fs_err::create_dir_all(&folder).unwrap();
-        let proxy = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workers/misbehaving_proxy.py");
-        fs_err::os::unix::fs::symlink(proxy, folder.join("nimctl-backend-onnxruntime")).unwrap();
-        self.workers = folder;
-    }
+/// Puts the misbehaving proxy in the place of the worker.
+fn misbehave(home: &mut Home) {
+    let folder = home.path("workers");
+    fs_err::create_dir_all(&folder).unwrap();
+    let proxy = scripted_backends().join("misbehaving_proxy.py");
+    fs_err::os::unix::fs::symlink(proxy, folder.join("nimctl-backend-onnxruntime")).unwrap();
+    home.set("NIMCTL_BACKENDS", folder);
+    home.set("PROXY_WORKER", real("onnxruntime").path);
+    home.set("PROXY_BELOW_BYTES", "2200000");
+}
 
-    /// Runs nimctl with a worker that does this with the small graphs of `onnx-fp16`.
-    fn proxied(&self, arguments: &[&str], fault: &str, code: i32) -> Value {
-        let worker = real("onnxruntime").unwrap().path;
-        let mut command = self.command(arguments);
-        command
-            .args(["--output", "json", "--quiet"])
-            .env("PROXY_WORKER", worker)
-            .env("PROXY_BELOW_BYTES", "2200000")
-            .env("PROXY_FAULT", fault);
-        let text = check(&mut command, code, &[]);
-        serde_json::Deserializer::from_str(&text).into_iter().next().unwrap_or(Ok(json!(null))).unwrap()
-    }
+/// Runs nimctl with a worker that does this with the small graphs of `onnx-fp16`.
+#[track_caller]
+fn proxied(home: &Home, arguments: &[&str], fault: &str, code: i32) -> Value {
+    let json = [arguments, &["--output", "json", "--quiet"]].concat();
+    home.run_with(&[("PROXY_FAULT", fault)], &json).exits(code).json()
 }

@@ -37,7 +37,7 @@ impl Files {
 
 #[test]
 fn it_runs_a_graph_and_gives_the_right_numbers() {
-    let Some(command) = real("onnxruntime") else { return };
+    let command = real("onnxruntime");
     let folder = tempfile::tempdir().unwrap();
     let mut worker = start(&command);
     let library = worker.description().library.clone().unwrap();
@@ -95,7 +95,7 @@ fn it_runs_a_graph_and_gives_the_right_numbers() {
 /// Microsoft's builds report what is run, and leave a number for the device, unless they are told not to.
 #[test]
 fn it_leaves_nothing_behind_and_opens_no_socket() {
-    let Some(mut command) = real("onnxruntime") else { return };
+    let mut command = real("onnxruntime");
     let files = Files::new();
     let homes = tempfile::tempdir().unwrap();
     for variable in ["HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "TMPDIR"]
@@ -125,7 +125,7 @@ fn it_leaves_nothing_behind_and_opens_no_socket() {
 
 #[test]
 fn it_says_which_input_is_wrong() {
-    let Some(command) = real("onnxruntime") else { return };
+    let command = real("onnxruntime");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("graph.onnx");
     graph::write(&path, Precision::Float32);
@@ -134,7 +134,8 @@ fn it_says_which_input_is_wrong() {
     let long = folder.path().join("long.npy");
     Tensor::new(&[1, 8], &X).unwrap().write(&long).unwrap();
     let mut worker = start(&command);
-    let mut check = |inputs: &[(&str, &PathBuf)], code: ErrorCode, expected: &str| {
+    let mut messages = Vec::new();
+    let mut check = |inputs: &[(&str, &PathBuf)], code: ErrorCode| {
         let inputs = inputs.iter().map(|(name, path)| ((*name).to_owned(), (*path).clone())).collect();
         let request = RunRequest {
             path: path.clone(),
@@ -144,22 +145,20 @@ fn it_says_which_input_is_wrong() {
         };
         let result = worker.run(request, &Cancel::new(), &mut |_| {});
         let problem = problem(&worker, result);
-        assert_eq!((&problem.code, problem.message.contains(expected)), (&code, true), "{}", problem.message);
+        assert_eq!(problem.code, code, "{}", problem.message);
+        messages.push(problem.message.replace(folder.path().to_str().unwrap(), "~"));
     };
-    check(&[], ErrorCode::InvalidRequest, "no tensor for input `x`");
-    check(
-        &[("x", &right), ("z", &right)],
-        ErrorCode::InvalidRequest,
-        "no input `z`; the graph's inputs are x",
-    );
-    check(&[("x", &long)], ErrorCode::InvalidRequest, "input `x` takes float32 of shape [-1, 4]");
-    check(&[("x", &path)], ErrorCode::InvalidRequest, "not a tensor file");
-    check(&[("x", &folder.path().join("absent.npy"))], ErrorCode::Io, "absent.npy");
+    check(&[], ErrorCode::InvalidRequest);
+    check(&[("x", &right), ("z", &right)], ErrorCode::InvalidRequest);
+    check(&[("x", &long)], ErrorCode::InvalidRequest);
+    check(&[("x", &path)], ErrorCode::InvalidRequest);
+    check(&[("x", &folder.path().join("absent.npy"))], ErrorCode::Io);
+    insta::assert_snapshot!(messages.join("\n"));
 }
 
 #[test]
 fn it_runs_as_it_is_asked_to_and_says_what_ran_the_nodes() {
-    let Some(command) = real("onnxruntime") else { return };
+    let command = real("onnxruntime");
     let files = Files::new();
     let mut worker = start(&command);
     let mut run = |execution: Execution| {
@@ -190,7 +189,7 @@ fn it_runs_as_it_is_asked_to_and_says_what_ran_the_nodes() {
 
 #[test]
 fn it_refuses_ways_to_run_that_it_does_not_have() {
-    let Some(command) = real("onnxruntime") else { return };
+    let command = real("onnxruntime");
     let files = Files::new();
     let mut worker = start(&command);
     let mut check = |execution: Execution, expected: &str| {
@@ -229,7 +228,7 @@ fn it_refuses_ways_to_run_that_it_does_not_have() {
 
 #[test]
 fn it_refuses_what_it_cannot_do() {
-    let Some(command) = real("onnxruntime") else { return };
+    let command = real("onnxruntime");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("graph.onnx");
     fs_err::write(&path, "not a graph").unwrap();
@@ -249,7 +248,7 @@ fn it_refuses_what_it_cannot_do() {
 
 #[test]
 fn a_missing_library_is_an_error_that_says_what_to_do() {
-    let Some(mut command) = real("onnxruntime") else { return };
+    let mut command = real("onnxruntime");
     let folder = tempfile::tempdir().unwrap();
     let not_a_library = folder.path().join("libonnxruntime.so");
     for value in [folder.path().join("absent.so"), folder.path().into(), not_a_library.clone()] {

@@ -12,7 +12,7 @@ use nimctl::worker::protocol::{
 };
 use serde_json::Value;
 
-use crate::gpu_stand_in::{Flavour, worker};
+use super::gpu_stand_in::{Flavour, worker};
 use crate::support::{problem, start};
 
 /// y[i][j] is the sum of x[i], plus j.
@@ -27,14 +27,14 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(flavour: Flavour) -> Option<Self> {
+    fn new(flavour: Flavour) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = worker(flavour)?;
+        let mut command = worker(flavour);
         command.environment.insert("STAND_IN_REPORT".into(), folder.path().join("report.json").into());
         let scene = Self { folder, command };
         scene.write("plan", PLAN);
         scene.input("x", &[2, 4], &X);
-        Some(scene)
+        scene
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -105,7 +105,7 @@ fn refused(worker: &mut Worker, request: RunRequest) -> Problem {
 }
 
 fn scenes() -> impl Iterator<Item = (Flavour, Scene)> {
-    Flavour::ALL.into_iter().filter_map(|flavour| Some((flavour, Scene::new(flavour)?)))
+    Flavour::ALL.into_iter().map(|flavour| (flavour, Scene::new(flavour)))
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn compiled_kernels_are_kept_where_the_library_compiles_them() {
         if flavour == Flavour::Plain {
             let problem = refused(&mut worker, request);
             assert_eq!(problem.code, ErrorCode::UnsupportedRequest);
-            assert_eq!(problem.message, "the tensorrt worker compiles nothing when it loads a plan");
+            insta::assert_snapshot!(problem.message);
             continue;
         }
         for expected in [RuntimeCacheUse::Cold, RuntimeCacheUse::Warm] {
@@ -238,14 +238,14 @@ fn a_plan_is_measured_in_several_streams() {
 
 #[test]
 fn requests_that_fit_no_plan_are_refused_in_words() {
-    for (flavour, scene) in scenes() {
+    let mut messages = Vec::new();
+    for (_, scene) in scenes() {
         let mut worker = start(&scene.command);
         let with = |change: &dyn Fn(&mut RunRequest)| {
             let mut request = scene.run_request();
             change(&mut request);
             request
         };
-        let name = flavour.name();
         let execution = |execution: Execution| with(&|request| request.execution = execution.clone());
         let default = Execution::default;
         let text = scene.write("graph.onnx", "no plan");
@@ -255,75 +255,34 @@ fn requests_that_fit_no_plan_are_refused_in_words() {
         let odd = scene.write("odd", "vtrt toy\ninput x float32 -1,4\noutput y float32 -1,-1\n");
         let wide = scene.input("wide", &[2, 5], &[0.0; 10]);
         let many = scene.input("many", &[9, 4], &[0.0; 36]);
-        let cases: Vec<(RunRequest, ErrorCode, String)> = vec![
+        let cases: Vec<(RunRequest, ErrorCode)> = vec![
             (
                 execution(Execution { provider: Some(Provider::Cpu), ..default() }),
                 ErrorCode::UnsupportedRequest,
-                format!("the {name} worker runs plans on a GPU, not on the CPU"),
             ),
-            (
-                execution(Execution { threads: Some(2), ..default() }),
-                ErrorCode::UnsupportedRequest,
-                format!("the {name} worker has no threads inside of a run"),
-            ),
+            (execution(Execution { threads: Some(2), ..default() }), ErrorCode::UnsupportedRequest),
             (
                 execution(Execution { graph_optimization: Some(GraphOptimization::Off), ..default() }),
                 ErrorCode::UnsupportedRequest,
-                format!("the {name} worker runs plans, which were optimized when they were built"),
             ),
-            (
-                execution(Execution { device: Some(2), ..default() }),
-                ErrorCode::InvalidRequest,
-                "there is no GPU 2: this machine has 2".into(),
-            ),
-            (
-                with(&|request| request.path = text.clone()),
-                ErrorCode::InvalidRequest,
-                format!("{} is no plan; the {name} worker runs nothing else", text.display()),
-            ),
-            (
-                with(&|request| request.path = broken.clone()),
-                ErrorCode::RunFailed,
-                format!(
-                    "could not load the plan {}: the serialized engine was made for another version",
-                    broken.display()
-                ),
-            ),
-            (
-                with(&|request| request.path = on_host.clone()),
-                ErrorCode::RunFailed,
-                "`shape` lies in host memory: its values decide shapes, which is not done".into(),
-            ),
-            (
-                with(&|request| request.path = odd.clone()),
-                ErrorCode::RunFailed,
-                "output `y` has a shape that depends on values, which is not done".into(),
-            ),
-            (
-                with(&|request| request.inputs.clear()),
-                ErrorCode::InvalidRequest,
-                "no tensor for input `x`; the graph's inputs are x".into(),
-            ),
-            (
-                with(&|request| _ = request.inputs.insert("x".into(), wide.clone())),
-                ErrorCode::InvalidRequest,
-                "input `x` takes float32 of shape [-1, 4], the tensor is float32 of shape [2, 5]".into(),
-            ),
-            (
-                with(&|request| _ = request.inputs.insert("x".into(), many.clone())),
-                ErrorCode::InvalidRequest,
-                "could not take input `x` of shape [9, 4]: the shape of x is outside of the optimization profile"
-                    .into(),
-            ),
+            (execution(Execution { device: Some(2), ..default() }), ErrorCode::InvalidRequest),
+            (with(&|request| request.path = text.clone()), ErrorCode::InvalidRequest),
+            (with(&|request| request.path = broken.clone()), ErrorCode::RunFailed),
+            (with(&|request| request.path = on_host.clone()), ErrorCode::RunFailed),
+            (with(&|request| request.path = odd.clone()), ErrorCode::RunFailed),
+            (with(&|request| request.inputs.clear()), ErrorCode::InvalidRequest),
+            (with(&|request| _ = request.inputs.insert("x".into(), wide.clone())), ErrorCode::InvalidRequest),
+            (with(&|request| _ = request.inputs.insert("x".into(), many.clone())), ErrorCode::InvalidRequest),
         ];
-        for (request, code, message) in cases {
+        for (request, code) in cases {
             let found = refused(&mut worker, request);
             assert_eq!(found.code, code, "{}", found.message);
-            assert!(found.message.ends_with(&message), "expected {message:?} in {:?}", found.message);
+            messages.push(found.message.replace(scene.folder.path().to_str().unwrap(), "~"));
         }
         check_numbers(&run(&mut worker, scene.run_request()));
         assert_eq!(scene.report(worker)["left"], 0);
     }
+    insta::assert_snapshot!(messages.join("\n"));
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn build(worker: &mut Worker, request: &BuildRequest) -> Result<Answer<BuildResu
 #[test]
 #[expect(clippy::print_stderr, reason = "the digests are worth a look")]
 fn equal_requests_give_equal_plans_in_one_process_and_in_two() {
-    let Some(command) = real("tensorrt-rtx") else { return };
+    let command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let graph = tiny(&folder, Precision::Float16);
     let mut one = start(&command);
@@ -87,7 +87,7 @@ fn equal_requests_give_equal_plans_in_one_process_and_in_two() {
 
 #[test]
 fn a_graph_with_external_data_builds_to_the_same_plan() {
-    let Some(command) = real("tensorrt-rtx") else { return };
+    let command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let mut worker = start(&command);
     let path = folder.path().join("graph.onnx");
@@ -102,7 +102,7 @@ fn a_graph_with_external_data_builds_to_the_same_plan() {
 
 #[test]
 fn it_inspects_graphs() {
-    let Some(command) = real("tensorrt-rtx") else { return };
+    let command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let path = tiny(&folder, Precision::Float16);
     let mut worker = start(&command);
@@ -118,17 +118,16 @@ fn it_inspects_graphs() {
 
 #[test]
 fn it_says_what_is_wrong_with_a_request() {
-    let Some(command) = real("tensorrt-rtx") else { return };
+    let command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let graph = tiny(&folder, Precision::Float16);
     let mut worker = start(&command);
-    let mut check = |request: BuildRequest, code: ErrorCode, expected: &[&str]| {
+    let mut messages = Vec::new();
+    let mut check = |request: BuildRequest, code: ErrorCode| {
         let result = build(&mut worker, &request);
         let problem = problem(&worker, result);
         assert_eq!(problem.code, code, "{}", problem.message);
-        for part in expected {
-            assert!(problem.message.contains(part), "{}", problem.message);
-        }
+        messages.push(problem.message.replace(folder.path().to_str().unwrap(), "~"));
     };
     let range = |min: &[i64], opt: &[i64], max: &[i64]| ShapeRange {
         min: min.into(),
@@ -140,35 +139,33 @@ fn it_says_what_is_wrong_with_a_request() {
         request.shape_ranges.insert(name.into(), range);
         request
     };
-    check(
-        request(&graph, &[SM89, SM90]),
-        ErrorCode::UnsupportedTarget,
-        &["for compute capability 9.0", "7.5, 8.0, 8.6, 8.9, 12.0, 12.1", "tensorrt backend"],
-    );
+    check(request(&graph, &[SM89, SM90]), ErrorCode::UnsupportedTarget);
     let mut open = request(&graph, &[SM89]);
     open.shape_ranges.clear();
-    check(open, ErrorCode::InvalidRequest, &["input `x`", "no shape range"]);
-    check(with("z", range(&[1], &[1], &[1])), ErrorCode::InvalidRequest, &["`z`", "inputs are `x`"]);
-    check(with("x", range(&[1], &[1], &[1])), ErrorCode::InvalidRequest, &["1 dimensions"]);
-    check(with("x", range(&[2, 4], &[1, 4], &[4, 4])), ErrorCode::InvalidRequest, &["dimension 0"]);
-    check(with("x", range(&[1, 4], &[1, 4], &[1, 5])), ErrorCode::InvalidRequest, &["fixed at 4"]);
+    check(open, ErrorCode::InvalidRequest);
+    check(with("z", range(&[1], &[1], &[1])), ErrorCode::InvalidRequest);
+    check(with("x", range(&[1], &[1], &[1])), ErrorCode::InvalidRequest);
+    check(with("x", range(&[2, 4], &[1, 4], &[4, 4])), ErrorCode::InvalidRequest);
+    check(with("x", range(&[1, 4], &[1, 4], &[1, 5])), ErrorCode::InvalidRequest);
     let mut large = request(&graph, &[SM89]);
     large.workspace_mib = Some(u64::MAX);
-    check(large, ErrorCode::InvalidRequest, &["workspace"]);
-    check(request(&folder.path().join("absent"), &[SM89]), ErrorCode::Io, &["absent"]);
+    check(large, ErrorCode::InvalidRequest);
+    check(request(&folder.path().join("absent"), &[SM89]), ErrorCode::Io);
     let mut nowhere = request(&graph, &[SM89]);
     nowhere.plan = folder.path().join("absent/plan");
-    check(nowhere, ErrorCode::Io, &["absent/plan"]);
+    check(nowhere, ErrorCode::Io);
     let garbage = folder.path().join("garbage.onnx");
     fs_err::write(&garbage, "not a graph").unwrap();
-    check(request(&garbage, &[SM89]), ErrorCode::InvalidGraph, &["garbage.onnx"]);
+    check(request(&garbage, &[SM89]), ErrorCode::InvalidGraph);
     let wide = tiny(&folder, Precision::Float32);
-    check(request(&wide, &[SM75]), ErrorCode::BuildFailed, &["TensorRT for RTX 1.", "graph.onnx"]);
+    check(request(&wide, &[SM75]), ErrorCode::BuildFailed);
+    let version = worker.description().library.clone().unwrap().version;
+    insta::assert_snapshot!(messages.join("\n").replace(&version, "<version>"));
 }
 
 #[test]
 fn without_a_driver_plans_are_refused_and_the_worker_lives() {
-    let Some(command) = real("tensorrt-rtx") else { return };
+    let command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let graph = tiny(&folder, Precision::Float16);
     let mut worker = start(&command);
@@ -195,7 +192,7 @@ fn without_a_driver_plans_are_refused_and_the_worker_lives() {
 
 #[test]
 fn a_missing_library_is_an_error_that_says_what_to_do() {
-    let Some(mut command) = real("tensorrt-rtx") else { return };
+    let mut command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let graph = tiny(&folder, Precision::Float16);
     command.environment.insert("NIMCTL_TENSORRT_RTX_LIB".into(), folder.path().into());
@@ -208,7 +205,7 @@ fn a_missing_library_is_an_error_that_says_what_to_do() {
 
 #[test]
 fn a_builder_does_not_outlive_its_host() {
-    let Some(command) = real("tensorrt-rtx") else { return };
+    let command = real("tensorrt-rtx");
     let folder = tempfile::tempdir().unwrap();
     let graph = folder.path().join("graph.onnx");
     graph::write_slow(&graph, 1024, 200);

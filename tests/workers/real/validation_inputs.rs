@@ -2,17 +2,12 @@
 //! labelled set; manifests and ids; one row again.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use nimctl::worker::npy::{Tensor, archive};
 use serde_json::{Value, json};
 
-use crate::support::{check, real};
-
-/// Both towers of the demo's model for ONNX Runtime.
-struct Home {
-    folder: tempfile::TempDir,
-}
+use super::towers::{FP16, TEXT, Tower, VISION, recipe};
+use crate::home::Home;
 
 const TOKENIZER: &str = r#"{
     "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -21,60 +16,36 @@ const TOKENIZER: &str = r#"{
               "vocab": {"?": 1, "a": 3, "photo": 4, "of": 5, "cat": 6, "dog": 7, "drawing": 8}}
 }"#;
 
-impl Home {
-    fn new(samples: [&str; 2], validation: &str) -> Option<Self> {
-        real("onnxruntime")?;
-        let home = Self { folder: tempfile::tempdir().unwrap() };
-        home.write_recipe(samples, validation);
-        fs_err::write(home.path("tokenizer.json"), TOKENIZER).unwrap();
-        fs_err::write(home.path("texts.txt"), "a photo of a cat\n\na drawing\n").unwrap();
-        for (index, class) in ["cat", "dog"].into_iter().enumerate() {
-            let folder = home.path("images").join(class);
-            fs_err::create_dir_all(&folder).unwrap();
-            for number in 0..3 {
-                let colour = [80 * index as u8, 40 * number, 200];
-                let picture = image::RgbImage::from_fn(300, 250, |x, y| {
-                    image::Rgb([colour[0] ^ (x as u8), colour[1].wrapping_add(y as u8), colour[2]])
-                });
-                picture.save(folder.join(format!("{number}.png"))).unwrap();
-            }
+/// A home with both towers of the demo's model for ONNX Runtime, built, and files to run them on.
+fn built(samples: [&str; 2], validation: &str) -> Home {
+    let home = super::home();
+    write_recipe(&home, samples, validation);
+    home.write("tokenizer.json", TOKENIZER);
+    home.write("texts.txt", "a photo of a cat\n\na drawing\n");
+    for (index, class) in ["cat", "dog"].into_iter().enumerate() {
+        let folder = home.path("images").join(class);
+        fs_err::create_dir_all(&folder).unwrap();
+        for number in 0..3 {
+            let colour = [80 * index as u8, 40 * number, 200];
+            let picture = image::RgbImage::from_fn(300, 250, |x, y| {
+                image::Rgb([colour[0] ^ (x as u8), colour[1].wrapping_add(y as u8), colour[2]])
+            });
+            picture.save(folder.join(format!("{number}.png"))).unwrap();
         }
-        home.run(&["build", "r.yaml"], 0, &[]);
-        Some(home)
     }
+    home.set_up(&["build", "r.yaml"]).exits(0);
+    home
+}
 
-    fn write_recipe(&self, [image, text]: [&str; 2], validation: &str) {
-        let text = format!(
-            "schema: nimctl.recipe/1\nmodel: {{ name: m, release: 1.0.0 }}\ngraphs:\n  vision:\n    source: {{ synth: \
-             {{ model: nvclip, size: tiny, tower: vision, seed: 20 }} }}\n    shapes:\n      IMAGE: {{ min: [1, 3, 224, \
-             224], opt: [4, 3, 224, 224], max: [5, 3, 224, 224] }}\n    samples: {{ IMAGE: {image} }}\n  text:\n    \
-             source: {{ synth: {{ model: nvclip, size: tiny, tower: text, seed: 20 }} }}\n    shapes:\n      TEXT: {{ \
-             min: [1, 77], opt: [4, 77], max: [5, 77] }}\n    samples: {{ TEXT: {text} }}\nprofiles:\n  - {{ backend: \
-             onnxruntime, precisions: [fp16], targets: generic }}\n{validation}"
-        );
-        fs_err::write(self.path("r.yaml"), text).unwrap();
-    }
+fn write_recipe(home: &Home, [image, text]: [&str; 2], validation: &str) {
+    let towers =
+        [Tower { samples: image, max_batch: 5, ..VISION }, Tower { samples: text, max_batch: 5, ..TEXT }];
+    home.write("r.yaml", recipe(&towers, &format!("{FP16}{validation}")));
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str], code: i32, pieces: &[&str]) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("NIMCTL_DATA_DIR", self.path("data"))
-            .env("NIMCTL_BACKENDS", std::env::var_os("NIMCTL_TEST_BACKENDS").unwrap());
-        check(&mut command, code, pieces)
-    }
-
-    fn gates(&self) -> Vec<Value> {
-        let text = self.run(&["validate", "r.yaml", "--output", "json", "--quiet"], 0, &[]);
-        let view: Value = serde_json::from_str(&text).unwrap();
-        view["profiles"][0]["status"]["executed"]["gates"].as_array().unwrap().clone()
-    }
+fn gates(home: &Home) -> Vec<Value> {
+    let view = home.set_up(&["validate", "r.yaml", "--output", "json", "--quiet"]).exits(0).json();
+    view["profiles"][0]["status"]["executed"]["gates"].as_array().unwrap().clone()
 }
 
 const SEEDED: [&str; 2] = ["{ normal: {} }", "{ integers: { low: 0, high: 1024 } }"];
@@ -86,8 +57,8 @@ const LABELLED: &str = "validation:\n  zero_shot:\n    image_input: vision/IMAGE
 
 #[test]
 fn images_texts_and_a_labelled_set() {
-    let Some(home) = Home::new(FILES, LABELLED) else { return };
-    let gates = home.gates();
+    let home = built(FILES, LABELLED);
+    let gates = gates(&home);
     let zero_shot = gates.iter().find(|gate| gate["gate"] == "zero_shot").unwrap();
     assert_eq!(zero_shot["subject"], "vision × text");
     // Six images, made-up weights: what counts is that both graphs agree.
@@ -110,16 +81,17 @@ fn images_texts_and_a_labelled_set() {
 
     // What is wrong with a file is said with its name.
     fs_err::write(home.path("images/dog/0.png"), "no image").unwrap();
-    home.run(&["validate", "r.yaml"], 1, &["`validation.zero_shot`: images/dog/0.png", "cannot be used"]);
+    home.run(&["validate", "r.yaml"]).exits(1);
     fs_err::remove_file(home.path("tokenizer.json")).unwrap();
-    home.run(&["validate", "r.yaml"], 1, &["tokenizer.json"]);
+    home.run(&["validate", "r.yaml"]).exits(1);
+    insta::assert_snapshot!(home.transcript());
 }
 
 /// A reference that was computed before is not computed again, and one that is damaged is.
 #[test]
 fn the_reference_is_computed_once() {
-    let Some(home) = Home::new(SEEDED, "") else { return };
-    home.gates();
+    let home = built(SEEDED, "");
+    gates(&home);
     let folder = home.path("data/store/nimctl/references");
     let files: Vec<PathBuf> = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 2);
@@ -131,15 +103,15 @@ fn the_reference_is_computed_once() {
         *tensor = Tensor::new(tensor.shape(), &values).unwrap();
     }
     fs_err::write(&files[0], archive::write(&tensors).unwrap()).unwrap();
-    home.run(&["validate", "r.yaml"], 3, &["row_cosine", "--only onnx-fp16 --replay "]);
+    home.set_up(&["validate", "r.yaml"]).exits(3).has(&["row_cosine", "--only onnx-fp16 --replay "]);
     fs_err::write(&files[0], &whole[..whole.len() / 2]).unwrap();
-    home.gates();
+    gates(&home);
     assert_eq!(archive::read_all(&fs_err::read(&files[0]).unwrap()), archive::read_all(&whole));
 }
 
 #[test]
 fn arrays_of_the_user_and_bounds_of_the_recipe() {
-    let Some(home) = Home::new(SEEDED, "") else { return };
+    let home = built(SEEDED, "");
     let images: Vec<f32> =
         (0..3 * 3 * 224 * 224).map(|index| ((index * 37 % 1000) as f32) / 500.0 - 1.0).collect();
     let texts: Vec<i64> = (0..2 * 77).map(|index| index * 13 % 1024).collect();
@@ -155,9 +127,9 @@ fn arrays_of_the_user_and_bounds_of_the_recipe() {
              absolute: {absolute} }}\n"
         )
     };
-    home.write_recipe(from_npz, &tolerances(0.5));
-    home.run(&["build", "r.yaml"], 0, &[]);
-    let gates = home.gates();
+    write_recipe(&home, from_npz, &tolerances(0.5));
+    home.set_up(&["build", "r.yaml"]).exits(0);
+    let gates = gates(&home);
     let of = |name: &str| -> Vec<&Value> {
         let named = |gate: &&Value| gate["gate"] == name;
         gates.iter().filter(named).collect()
@@ -168,19 +140,20 @@ fn arrays_of_the_user_and_bounds_of_the_recipe() {
     // The rows of the file are fewer than those of the shapes; ranks are those of three images and two texts.
     assert!(of("row_cosine").iter().all(|gate| gate["worst_row"].as_u64().unwrap() < 2));
 
-    home.write_recipe(from_npz, &tolerances(1e-9));
-    home.run(&["validate", "r.yaml"], 3, &["tolerance", "FAILED", "--replay vision/"]);
-    home.write_recipe([from_npz[0], "{ npz: { file: in.npz, array: words } }"], "");
-    home.run(&["validate", "r.yaml"], 1, &["it has no array `words`, only TEXT, pictures"]);
-    home.write_recipe(SEEDED, "validation: { thresholds: { row_cosine: 2 } }\n");
-    home.run(&["validate", "r.yaml"], 1, &["r.yaml:16:", "`row_cosine` is 2: give a number from 0 to 1"]);
+    write_recipe(&home, from_npz, &tolerances(1e-9));
+    home.set_up(&["validate", "r.yaml"]).exits(3).has(&["tolerance", "FAILED", "--replay vision/"]);
+    write_recipe(&home, [from_npz[0], "{ npz: { file: in.npz, array: words } }"], "");
+    home.run(&["validate", "r.yaml"]).exits(1);
+    write_recipe(&home, SEEDED, "validation: { thresholds: { row_cosine: 2 } }\n");
+    home.run(&["validate", "r.yaml"]).exits(1);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_manifest_or_an_id_leads_to_the_recipe() {
-    let Some(home) = Home::new(SEEDED, "") else { return };
+    let home = built(SEEDED, "");
     let manifest = "manifests/r/model_manifest.yaml";
-    home.run(&["validate", manifest], 0, &["executed  passed", "26 of 26"]);
+    home.set_up(&["validate", manifest]).exits(0).has(&["executed  passed", "26 of 26"]);
     let text = fs_err::read_to_string(home.path(manifest)).unwrap();
     let id = text
         .lines()
@@ -191,31 +164,33 @@ fn a_manifest_or_an_id_leads_to_the_recipe() {
         };
         fs_err::read_dir(home.path("data/store/nimctl/passports")).unwrap().map(stem).next().unwrap()
     });
-    home.run(&["validate", &id], 0, &["executed  passed"]);
+    home.set_up(&["validate", &id]).exits(0).has(&["executed  passed"]);
 
     let unknown = "0".repeat(64);
-    home.run(&["validate", &unknown], 1, &["does not know its recipe", "name the recipe"]);
-    home.run(&["validate", "absent.yaml"], 1, &["absent.yaml", "a recipe, a manifest, or the id"]);
+    home.run(&["validate", &unknown]).exits(1);
+    home.run(&["validate", "absent.yaml"]).exits(1);
     // The recipe has moved on: the id is not one of its profiles any more.
     let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
     fs_err::write(home.path("r.yaml"), recipe.replace("release: 1.0.0", "release: 1.0.1")).unwrap();
-    home.run(&["build", "r.yaml"], 0, &[]);
-    home.run(&["validate", &id], 3, &["the recipe gives it no longer", "nothing was validated"]);
+    home.set_up(&["build", "r.yaml"]).exits(0);
+    home.set_up(&["validate", &id]).exits(3).has(&["the recipe gives it no longer", "nothing was validated"]);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn one_row_again() {
-    let Some(home) = Home::new(SEEDED, "") else { return };
-    let replayed =
-        home.run(&["validate", "r.yaml", "--replay", "text/max/4"], 0, &["replay-text-max-4", "norm_ratio"]);
-    assert!(!replayed.contains("FAILED"), "{replayed}");
+    let home = built(SEEDED, "");
+    let replayed = home.set_up(&["validate", "r.yaml", "--replay", "text/max/4"]);
+    replayed.exits(0).has(&["replay-text-max-4", "norm_ratio"]);
+    assert!(!replayed.stdout.contains("FAILED"), "{replayed}");
     let shape = |name: &str| {
         let tensor = Tensor::read(&home.path("replay-text-max-4").join(name)).unwrap();
         tensor.shape().to_vec()
     };
     assert_eq!(shape("inputs/0-TEXT.npy"), [1, 77]);
     assert_eq!(shape("found/0-LOGITS_PER_TEXT.npy"), shape("reference/0-LOGITS_PER_TEXT.npy"));
-    home.run(&["validate", "r.yaml", "--replay", "text/max/5"], 1, &["has rows 0 to 4"]);
-    home.run(&["validate", "r.yaml", "--replay", "audio/max/0"], 1, &["no graph `audio`"]);
-    home.run(&["validate", "r.yaml", "--replay", "text/5"], 2, &["expected GRAPH/SHAPES/ROW"]);
+    home.run(&["validate", "r.yaml", "--replay", "text/max/5"]).exits(1);
+    home.run(&["validate", "r.yaml", "--replay", "audio/max/0"]).exits(1);
+    home.run(&["validate", "r.yaml", "--replay", "text/5"]).exits(2);
+    insta::assert_snapshot!(home.transcript());
 }

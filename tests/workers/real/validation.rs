@@ -2,7 +2,6 @@
 //! by the gate that is for it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bytes::Bytes;
 use nimctl::digest::{Blake3, Sha256};
@@ -10,56 +9,29 @@ use nimctl::onnx::proto::ModelProto;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::support::{check, real};
+use super::towers::{FP16, TEXT, Tower, VISION, recipe};
+use crate::home::Home;
 
-/// A home with a built profile: both towers of the demo's model, in FP16, for ONNX Runtime.
-struct Home {
-    folder: tempfile::TempDir,
+/// A built profile: both towers of the demo's model, in FP16, for ONNX Runtime.
+struct Built {
+    home: Home,
 }
 
-impl Home {
-    /// Builds the profile; nothing if the user has no workers to test.
-    fn new() -> Option<Self> {
-        real("onnxruntime")?;
-        let home = Self { folder: tempfile::tempdir().unwrap() };
-        home.write_recipe(20);
-        home.run(&["build", "r.yaml"], 0, &[]);
-        Some(home)
+impl Built {
+    fn new() -> Self {
+        let built = Self { home: super::home() };
+        built.write_recipe(20);
+        built.home.set_up(&["build", "r.yaml"]).exits(0);
+        built
     }
 
     fn write_recipe(&self, text_seed: u32) {
-        let text = format!(
-            "schema: nimctl.recipe/1\nmodel: {{ name: m, release: 1.0.0 }}\ngraphs:\n  vision:\n    source: {{ synth: \
-             {{ model: nvclip, size: tiny, tower: vision, seed: 20 }} }}\n    shapes:\n      IMAGE: {{ min: [1, 3, 224, \
-             224], opt: [4, 3, 224, 224], max: [8, 3, 224, 224] }}\n    samples: {{ IMAGE: {{ normal: {{}} }} }}\n  \
-             text:\n    source: {{ synth: {{ model: nvclip, size: tiny, tower: text, seed: {text_seed} }} }}\n    \
-             shapes:\n      TEXT: {{ min: [1, 77], opt: [4, 77], max: [8, 77] }}\n    samples: {{ TEXT: {{ integers: {{ \
-             low: 0, high: 1024 }} }} }}\nprofiles:\n  - {{ backend: onnxruntime, precisions: [fp16], targets: \
-             generic }}\n"
-        );
-        fs_err::write(self.path("r.yaml"), text).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Runs nimctl; fails unless the exit code is this one and the output has these pieces.
-    #[track_caller]
-    fn run(&self, arguments: &[&str], code: i32, pieces: &[&str]) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("NIMCTL_DATA_DIR", self.path("data"))
-            .env("NIMCTL_BACKENDS", std::env::var_os("NIMCTL_TEST_BACKENDS").unwrap());
-        check(&mut command, code, pieces)
+        self.home.write("r.yaml", recipe(&[VISION, Tower { seed: text_seed, ..TEXT }], FP16));
     }
 
     /// Returns the names of the gates that don't hold.
     fn failed_gates(&self) -> Vec<String> {
-        let text = self.run(&["validate", "r.yaml", "--output", "json", "--quiet"], 3, &[]);
-        let view: Value = serde_json::from_str(&text).unwrap();
+        let view = self.home.set_up(&["validate", "r.yaml", "--output", "json", "--quiet"]).exits(3).json();
         let gates = view["profiles"][0]["status"]["executed"]["gates"].as_array().unwrap().clone();
         let failed = gates.iter().filter(|gate| gate["passed"] == json!(false));
         let mut names: Vec<String> = failed
@@ -71,13 +43,13 @@ impl Home {
     }
 
     fn blob(&self, sha256: &str) -> PathBuf {
-        self.path("data/store/blobs/sha256").join(sha256.trim_start_matches("sha256:"))
+        self.home.path("data/store/blobs/sha256").join(sha256.trim_start_matches("sha256:"))
     }
 
     /// Returns the build record of a graph's lowering: its file, and what is in it.
     fn lowering(&self, graph: &str) -> (PathBuf, Value) {
-        let last = self.path("data/store/nimctl/last/m").join(graph);
-        let builds = self.path("data/store/nimctl/builds");
+        let last = self.home.path("data/store/nimctl/last/m").join(graph);
+        let builds = self.home.path("data/store/nimctl/builds");
         let document: Value = serde_json::from_slice(&fs_err::read(only_file(&last)).unwrap()).unwrap();
         fs_err::read_dir(builds)
             .unwrap()
@@ -104,7 +76,7 @@ impl Home {
         output["blake3"] = json!(Blake3::of(&bytes).to_string());
         output["size_bytes"] = json!(bytes.len());
         fs_err::write(path, serde_json::to_vec(&record).unwrap()).unwrap();
-        self.run(&["build", "r.yaml"], 0, &[]);
+        self.home.set_up(&["build", "r.yaml"]).exits(0);
     }
 }
 
@@ -115,12 +87,14 @@ fn only_file(folder: &Path) -> PathBuf {
 
 #[test]
 fn a_sound_profile_passes_and_selection_knows() {
-    let Some(home) = Home::new() else { return };
-    home.run(
-        &["validate", "r.yaml", "--gates"],
-        0,
-        &["executed  passed", "cross_modal", "26 of 26", "onnx-fp16: passed"],
-    );
+    let built = Built::new();
+    let home = &built.home;
+    home.set_up(&["validate", "r.yaml", "--gates"]).exits(0).has(&[
+        "executed  passed",
+        "cross_modal",
+        "26 of 26",
+        "onnx-fp16: passed",
+    ]);
     let passport = only_file(&home.path("data/store/nimctl/passports"));
     let passed = |path: &Path| -> Value {
         let passport: Value = serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap();
@@ -128,15 +102,16 @@ fn a_sound_profile_passes_and_selection_knows() {
     };
     assert_eq!(passed(&passport), json!(true));
     // Built again it is the same profile: what was found of it stays.
-    home.run(&["build", "r.yaml"], 0, &[]);
+    home.set_up(&["build", "r.yaml"]).exits(0);
     assert_eq!(passed(&passport), json!(true));
 }
 
 #[test]
 fn a_flipped_byte_is_found_before_anything_is_loaded() {
-    let Some(home) = Home::new() else { return };
-    let (_, record) = home.lowering("text");
-    let path = home.blob(record["outputs"][0]["sha256"].as_str().unwrap());
+    let built = Built::new();
+    let home = &built.home;
+    let (_, record) = built.lowering("text");
+    let path = built.blob(record["outputs"][0]["sha256"].as_str().unwrap());
     let mut bytes = fs_err::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -145,19 +120,18 @@ fn a_flipped_byte_is_found_before_anything_is_loaded() {
     permissions.set_readonly(false);
     fs_err::set_permissions(&path, permissions).unwrap();
     fs_err::write(&path, bytes).unwrap();
-    home.run(
-        &["validate", "r.yaml"],
-        3,
-        &["text/model.onnx is not what the profile's id names", "it was not loaded"],
-    );
+    home.set_up(&["validate", "r.yaml"])
+        .exits(3)
+        .has(&["text/model.onnx is not what the profile's id names", "it was not loaded"]);
     let manifest = "manifests/r/model_manifest.yaml";
-    home.run(&["select", "-m", manifest, "--device", "none"], 4, &["it didn't pass its validation"]);
+    home.run(&["select", "-m", manifest, "--device", "none"]).exits(4);
+    insta::assert_snapshot!(home.transcript());
 }
 
 #[test]
 fn a_weight_of_zeros() {
-    let Some(home) = Home::new() else { return };
-    home.replace_model("vision", |bytes| {
+    let built = Built::new();
+    built.replace_model("vision", |bytes| {
         let mut model = ModelProto::decode(Bytes::from(bytes)).unwrap();
         let weights = &mut model.graph.as_mut().unwrap().initializer;
         let size = |data: &Option<Bytes>| data.as_ref().map_or(0, Bytes::len);
@@ -165,15 +139,16 @@ fn a_weight_of_zeros() {
         largest.raw_data = Some(Bytes::from(vec![0; size(&largest.raw_data)]));
         model.encode_to_vec()
     });
-    let failed = home.failed_gates();
+    let failed = built.failed_gates();
     assert!(failed.contains(&"vision/LOGITS_PER_IMAGE row_cosine".to_owned()), "{failed:?}");
     assert!(!failed.iter().any(|gate| gate.starts_with("text/")), "{failed:?}");
 }
 
 #[test]
 fn one_value_that_is_no_number() {
-    let Some(home) = Home::new() else { return };
-    home.replace_model("vision", |bytes| {
+    let built = Built::new();
+    let home = &built.home;
+    built.replace_model("vision", |bytes| {
         let mut model = ModelProto::decode(Bytes::from(bytes)).unwrap();
         let weights = &mut model.graph.as_mut().unwrap().initializer;
         let half =
@@ -183,45 +158,50 @@ fn one_value_that_is_no_number() {
         half.raw_data = Some(Bytes::from(data));
         model.encode_to_vec()
     });
-    let failed = home.failed_gates();
+    let failed = built.failed_gates();
     assert!(failed.contains(&"vision/LOGITS_PER_IMAGE finite".to_owned()), "{failed:?}");
-    home.run(&["validate", "r.yaml"], 3, &["not a number", "FAILED"]);
+    home.set_up(&["validate", "r.yaml"]).exits(3).has(&["not a number", "FAILED"]);
 }
 
 /// The model of another seed under this one's name.
 #[test]
 fn another_model_under_this_name() {
-    let Some(home) = Home::new() else { return };
-    let right = home.lowering("text");
-    home.write_recipe(21);
-    home.run(&["build", "r.yaml"], 0, &[]);
-    let (_, other) = home.lowering("text");
+    let built = Built::new();
+    let home = &built.home;
+    let right = built.lowering("text");
+    built.write_recipe(21);
+    home.set_up(&["build", "r.yaml"]).exits(0);
+    let (_, other) = built.lowering("text");
     assert_ne!(right.1["outputs"][0]["sha256"], other["outputs"][0]["sha256"]);
-    let other = fs_err::read(home.blob(other["outputs"][0]["sha256"].as_str().unwrap())).unwrap();
-    home.write_recipe(20);
-    home.replace_output(right, |_| other);
-    let failed = home.failed_gates();
+    let other = fs_err::read(built.blob(other["outputs"][0]["sha256"].as_str().unwrap())).unwrap();
+    built.write_recipe(20);
+    built.replace_output(right, |_| other);
+    let failed = built.failed_gates();
     assert!(failed.contains(&"text/LOGITS_PER_TEXT row_cosine".to_owned()), "{failed:?}");
     assert!(failed.iter().any(|gate| gate.ends_with("cross_modal")), "{failed:?}");
 }
 
 #[test]
 fn a_model_that_cannot_be_loaded_fails_alone() {
-    let Some(home) = Home::new() else { return };
-    home.replace_model("vision", |_| b"not a model".to_vec());
-    home.run(&["validate", "r.yaml"], 3, &["onnx-fp16: failed", "graph `vision`:", "could not load"]);
+    let built = Built::new();
+    let home = &built.home;
+    built.replace_model("vision", |_| b"not a model".to_vec());
+    home.set_up(&["validate", "r.yaml"]).exits(3).has(&[
+        "onnx-fp16: failed",
+        "graph `vision`:",
+        "could not load",
+    ]);
 }
 
 #[test]
 fn inputs_without_samples_are_seeded() {
-    let Some(home) = Home::new() else { return };
+    let built = Built::new();
+    let home = &built.home;
     let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
     let without = recipe.replace("    samples: { IMAGE: { normal: {} } }\n", "");
     assert_ne!(recipe, without);
     fs_err::write(home.path("r.yaml"), without).unwrap();
-    home.run(
-        &["validate", "r.yaml"],
-        0,
-        &["because the recipe has no `samples` for them:", "vision/IMAGE: { normal: {} }"],
-    );
+    home.set_up(&["validate", "r.yaml"])
+        .exits(0)
+        .has(&["because the recipe has no `samples` for them:", "vision/IMAGE: { normal: {} }"]);
 }

@@ -33,10 +33,9 @@ impl Flavour {
     }
 }
 
-/// Returns the real worker of a flavour on a machine whose driver and TensorRT are played; `None` if the user said that there
-/// is no worker to test.
-pub(crate) fn worker(flavour: Flavour) -> Option<BackendCommand> {
-    let mut command = real(flavour.name())?;
+/// Returns the real worker of a flavour on a machine whose driver and TensorRT are played.
+pub(crate) fn worker(flavour: Flavour) -> BackendCommand {
+    let mut command = real(flavour.name());
     let folder = libraries(flavour);
     let variable = match flavour {
         Flavour::Rtx => "NIMCTL_TENSORRT_RTX_LIB",
@@ -44,20 +43,7 @@ pub(crate) fn worker(flavour: Flavour) -> Option<BackendCommand> {
     };
     command.environment.insert(variable.into(), folder.clone().into());
     command.environment.insert("LD_LIBRARY_PATH".into(), folder.into());
-    Some(command)
-}
-
-/// Makes an NVML that plays a host (`tests/nvml/stand_in.c`).
-pub(crate) fn nvml(folder: &Path, host: &str) -> PathBuf {
-    let library = folder.join("libnvidia-ml.so.1");
-    compile(
-        Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvml/stand_in.c"))
-            .arg(format!("-DHOST_{host}")),
-    );
-    library
+    command
 }
 
 /// Returns the folder of a flavour's libraries.
