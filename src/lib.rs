@@ -120,6 +120,8 @@ pub mod canonical;
 pub mod device;
 pub mod digest;
 pub mod error_kind;
+#[cfg(test)]
+mod every_field;
 pub mod files;
 pub mod glob;
 pub mod gpu;

@@ -12,3 +12,6 @@ pub use id::{InvalidTag, ProfileId, Tags, hashed_text};
 pub use spec::{ProfileSpec, largest_batch};
 pub use tag_selector::{InvalidTagSelector, TagSelector};
 pub use target::{Target, capability_tag};
+
+#[cfg(test)]
+mod fields_of_an_id;

@@ -208,4 +208,6 @@ fn compile_document(
 }
 
 #[cfg(test)]
+mod fields_of_a_key;
+#[cfg(test)]
 mod tests;
