@@ -98,7 +98,7 @@ record() {
         printf '}'
     } >>"$work/steps.new"
     cat "$work/steps.new" >>"$work/steps.json" && rm "$work/steps.new"
-    printf '%-9s %7s s  %-22s %s\n' "$status" "$seconds" "$name" "${reason:0:120}"
+    printf '%-9s %7s s  %-22s %s\n' "$status" "$seconds" "$name" "${reason:0:260}"
     {
         printf '\n=== %s: %s after %s s %s\n$ %s\n' "$name" "$status" "$seconds" "$reason" "$command"
         cat "$name.out" "$name.err" 2>/dev/null
@@ -315,7 +315,7 @@ find_cuda_libraries() {
 
 # Whether this host built the same plans as the machine that made the manifest: the ids are digests of the files.
 compare_manifests() {
-    local committed=$files/manifests/nvclip-demo/model_manifest.yaml status=passed reason='' line
+    local status=passed reason='' line
     after same-plans build-demo || return
     while IFS= read -r line; do
         # A host with TensorRT builds more than was committed; nothing committed may be missing.
@@ -380,12 +380,17 @@ step nimctl 20 0 with-cuda nimctl --version || exit 0
 step doctor 30 0 with-cuda nimctl doctor --output json
 step backends 60 0 with-cuda nimctl backend list --output json
 
-step build-demo 100 0 with-cpu nimctl build recipes/nvclip-demo.yaml --manifest model_manifest.yaml --output json --quiet
-compare_manifests
-after select build-demo &&
-    step select 20 0 with-cpu nimctl select --manifest model_manifest.yaml --explain --output json
-after profiles build-demo &&
-    step profiles 20 0 with-cpu nimctl list-model-profiles --manifest model_manifest.yaml --explain --output json
+committed=$files/manifests/nvclip-demo/model_manifest.yaml
+step select 20 0 with-cpu nimctl select --manifest "$committed" --explain --output json
+step profiles 20 0 with-cpu nimctl list-model-profiles --manifest "$committed" --explain --output json
+built=(recipes/nvclip-demo.yaml --manifest model_manifest.yaml --output json --quiet)
+if [[ -e $files/lib/tensorrt-rtx/libtensorrt_rtx.so.1 ]]; then
+    step build-demo 100 0 with-cpu nimctl build "${built[@]}"
+    compare_manifests
+else
+    step build-demo 100 0 with-cpu nimctl build "${built[@]}" --only 'onnx-*'
+    skip same-plans 'TensorRT for RTX was not carried'
+fi
 after validate-demo build-demo &&
     step validate-demo 60 0 with-cuda nimctl validate recipes/nvclip-demo.yaml --only 'onnx-*' --provider cuda --output json --quiet
 

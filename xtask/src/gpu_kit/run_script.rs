@@ -29,6 +29,7 @@ fn make_kit(shell: &Shell, kit: &Path) {
     for (path, text) in [
         ("bin/nimctl", NIMCTL),
         ("bin/gpu-tests", "#!/usr/bin/env bash\nexit 0\n"),
+        ("lib/tensorrt-rtx/libtensorrt_rtx.so.1", "elf"),
         ("recipes/x.yaml", "x"),
         ("manifests/nvclip-demo/model_manifest.yaml", "- id: abc\n- id: def\n"),
     ] {
@@ -43,7 +44,7 @@ fn make_kit(shell: &Shell, kit: &Path) {
         let digest = digest.split_whitespace().next().unwrap();
         list.push_str(&format!("{digest} 755 {path} part-1/{file}.xz.00 part-1/{file}.xz.01\n"));
     }
-    list.push_str("00 644 lib/tensorrt-rtx/libtensorrt_rtx.so.1 part-2/lib.xz.00\n");
+    list.push_str("00 644 lib/onnxruntime-cuda/libonnxruntime.so.1 part-2/lib.xz.00\n");
     shell.write_file(part.join("files.txt"), list).unwrap();
 }
 
@@ -69,7 +70,7 @@ fn the_script_goes_on_after_failures_ends_in_time_and_writes_its_json() {
         let found = step["reason"].as_str().unwrap_or_default();
         assert!(found.contains(reason), "expected {reason:?} in {found:?}");
     };
-    check("join", "failed", "lib/tensorrt-rtx/libtensorrt_rtx.so.1: part-2 is not here");
+    check("join", "failed", "lib/onnxruntime-cuda/libonnxruntime.so.1: part-2 is not here");
     check("nimctl", "passed", "");
     check("doctor", "passed", "");
     assert_eq!(step("doctor")["result"]["schema"], "nimctl.devices/1");
