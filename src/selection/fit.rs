@@ -1,7 +1,7 @@
 //! One profile against one kind of GPU.
 
 use super::rejection::gibibytes;
-use super::requirement::{Requirement, pattern_name};
+use super::tag_meaning::{Requirement, pattern_name};
 use super::{Facts, Group, Rank, Rejection, Verdict};
 use crate::backend::Builds;
 use crate::device::{Host, Slot};

@@ -23,7 +23,7 @@ mod fit;
 mod order;
 mod pin;
 mod rejection;
-mod requirement;
+mod tag_meaning;
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub use fit::is_in_use;
 pub use order::Reason;
 pub use pin::{PinError, find_pinned};
 pub use rejection::Rejection;
-pub use requirement::{SelectorProblem, selector_problems};
+pub use tag_meaning::{SelectorProblem, selector_problems};
 
 /// What is known of a profile beside its tags, from what was built or fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub fn select<'a>(
 ) -> Vec<Answer<'a>> {
     let nothing = Facts::default();
     let facts_of = |profile: &ManifestProfile| facts.get(&profile.id).unwrap_or(&nothing);
-    let requirements: Vec<_> = profiles.iter().map(|profile| requirement::of_tags(&profile.tags)).collect();
+    let requirements: Vec<_> = profiles.iter().map(|profile| tag_meaning::of_tags(&profile.tags)).collect();
     let answer = |group: Group<'a>| {
         let mut answer =
             Answer { group, fitting: Vec::new(), short_of_memory: Vec::new(), rejected: Vec::new() };

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::requirement::runtime_of;
+use super::tag_meaning::runtime_of;
 use super::{Facts, Rank};
 use crate::manifest::ManifestProfile;
 

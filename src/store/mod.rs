@@ -32,7 +32,7 @@ use crate::mixed_precision::MixedPrecisionReport;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::worklist::{BUILD_RECORD_SCHEMA, Job};
-use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobReason, JobState, OutputFile, state};
+use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobState, OutputFile, state};
 
 /// A store on disk.
 #[derive(Clone, Debug)]
@@ -399,15 +399,6 @@ impl Store {
 #[derive(Serialize, Deserialize)]
 struct Origin {
     recipe: PathBuf,
-}
-
-/// Returns the reason in words, a line for each change.
-pub fn reason_lines(reason: &JobReason) -> Vec<String> {
-    match reason {
-        JobReason::New => vec!["new".into()],
-        JobReason::Changed(changes) => changes.iter().map(ToString::to_string).collect(),
-        JobReason::OutputMissing(sha256) => vec![format!("its output {sha256} is not in the store any more")],
-    }
 }
 
 #[cfg(test)]

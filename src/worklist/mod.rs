@@ -4,13 +4,13 @@
 //! built here. Profiles that need the same plan share one job (eight GPUs of one compute capability, say).
 
 mod build_key;
+mod rebuild_reason;
 mod record;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 pub use build_key::{Action, BuildKey, BuildKeyDocument, FieldChange, changes};
+pub use rebuild_reason::JobReason;
 pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, OutputFile, Timings};
 
 use crate::backend::{Backend, Builds};
@@ -53,18 +53,6 @@ pub enum JobState {
     UpToDate(Box<BuildRecord>),
     /// It must run.
     MustRun(JobReason),
-}
-
-/// Why a job must run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobReason {
-    /// Nothing was built here before.
-    New,
-    /// Something that goes in has changed.
-    Changed(Vec<FieldChange>),
-    /// It was built, but the store no longer has the output.
-    OutputMissing(Sha256),
 }
 
 /// What jobs are made from.

@@ -8,7 +8,7 @@ use crate::ops::error::JobError;
 use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::resolve::{PendingSearch, Resolved};
 use crate::profile::{ProfileId, ProfileSpec, Tags};
-use crate::store::{Store, reason_lines};
+use crate::store::Store;
 use crate::worklist::{Job, JobReason, JobState};
 
 /// One job of the worklist.
@@ -36,7 +36,7 @@ impl JobLine {
 
     /// Returns the reason in words, a line for each change; empty if the job need not run.
     pub fn reason_lines(&self) -> Vec<String> {
-        self.reason.as_ref().map(reason_lines).unwrap_or_default()
+        self.reason.as_ref().map(JobReason::lines).unwrap_or_default()
     }
 }
 

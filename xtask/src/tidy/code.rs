@@ -86,11 +86,16 @@ pub(super) fn word(line: &str, word: &str) -> Option<usize> {
         .find(|at| !line[..*at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
 }
 
-/// Returns the modules of this crate that code names by `crate::` or `super::`, groups included, with the path below
-/// each and the line it is in.
-pub(super) fn modules_used(code: &str) -> Vec<(usize, String, String)> {
+/// Returns code up to the tests at its end.
+pub(super) fn without_tests(code: &str) -> &str {
+    code.split_once("#[cfg(test)]\nmod tests").map_or(code, |(before, _)| before)
+}
+
+/// Returns the modules of this crate that code names below these roots, `crate::` or `super::`, groups included, with the
+/// path below each and the line it is in.
+pub(super) fn modules_used(code: &str, roots: &[&str]) -> Vec<(usize, String, String)> {
     let mut used = Vec::new();
-    for root in ["crate::", "super::"] {
+    for root in roots {
         for (at, _) in code.match_indices(root) {
             if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
                 continue;
@@ -157,7 +162,7 @@ mod tests {
     fn groups_name_several_modules() {
         let code =
             "use crate::digest::Sha256;\nuse crate::{\n    ops::{build, hash},\n    store,\n};\nsuper::x::Y";
-        let found = modules_used(code);
+        let found = modules_used(code, &["crate::", "super::"]);
         let found: Vec<_> = found.iter().map(|(line, module, _)| (*line, module.as_str())).collect();
         assert_eq!(found, [(1, "digest"), (2, "ops"), (2, "store"), (6, "x")]);
     }

@@ -1,5 +1,6 @@
 //! `tidy`: rules that no compiler checks.
 
+mod circles;
 mod code;
 mod rules;
 
@@ -23,6 +24,7 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     // Those too that are about to be committed.
     let listed = read(cmd!(shell, "git ls-files --cached --others --exclude-standard"))?;
     let mut findings = Vec::new();
+    let mut uses = circles::Uses::default();
     let mut count = 0;
     let mut paths: Vec<&str> = listed.lines().filter(|path| project.root().join(path).is_file()).collect();
     paths.sort_unstable();
@@ -30,9 +32,11 @@ pub(crate) fn run(project: &Project) -> Result<()> {
         // What is no text has no rules.
         if let Ok(text) = String::from_utf8(shell.read_binary_file(path)?) {
             findings.extend(rules::check(path, &text));
+            uses.add(path, &text);
             count += 1;
         }
     }
+    findings.extend(uses.circles());
     for path in &paths {
         let verb: &[&str] = match path.split_once('/') {
             Some(("recipes", rest)) if rest.ends_with(".yaml") => &["recipe", "check"],

@@ -1,7 +1,7 @@
 //! The rules, each over the text of one file.
 
 use super::Finding;
-use super::code::{modules_used, only_code, word};
+use super::code::{modules_used, only_code, without_tests, word};
 
 /// Pure: no disk, clock, environment, process, printing.
 const CORE: &[&str] = &[
@@ -38,6 +38,21 @@ const CORE: &[&str] = &[
 const EFFECTS: &[&str] = &["files", "machine", "nvml", "registry", "source", "store", "toolchain", "worker"];
 /// What a user asks for, one verb a module.
 const OPERATIONS: &str = "ops";
+
+/// What the core leaves to the layers above it.
+const WORLD: &[(&str, &str)] = &[
+    ("fs_err", "the disk"),
+    ("std::fs", "the disk"),
+    ("Instant::now", "the clock"),
+    ("SystemTime::now", "the clock"),
+    ("std::env", "the environment"),
+    ("std::process", "processes"),
+    ("Command::new", "processes"),
+    ("std::net", "the network"),
+];
+/// The files of the core that read or write the disk, each told its path: those that src/lib.rs lists.
+const CORE_ON_DISK: &[&str] =
+    &["digest.rs", "onnx/external_data.rs", "onnx/mapped_file.rs", "onnx/write.rs", "plan/mod.rs"];
 
 /// Most lines of a Rust file.
 const MOST_LINES: usize = 500;
@@ -139,7 +154,15 @@ fn library(path: &str, code: &str, found: &mut impl FnMut(usize, String)) {
     if !is_core && !EFFECTS.contains(&module) {
         found(1, format!("module `{module}` is in no layer: add it to one in xtask/src/tidy/rules.rs"));
     }
-    for (line, used, below) in modules_used(code) {
+    if is_core {
+        core_is_pure(path, code, found);
+    }
+    for (line, used, below) in modules_used(code, &["crate::", "super::"]) {
+        if path.starts_with("onnx/analysis/")
+            && (used == "lower" || used == "onnx" && below.starts_with("lower"))
+        {
+            found(line, "`onnx/analysis` must not use `onnx/lower`, which stands on it".into());
+        }
         let upwards = used == OPERATIONS || is_core && EFFECTS.contains(&used.as_str());
         // A recipe says where its graphs come from.
         let is_source = module == "recipe" && used == "source" && below == "Source";
@@ -152,6 +175,21 @@ fn library(path: &str, code: &str, found: &mut impl FnMut(usize, String)) {
                 line,
                 format!("`{module}` must not use `{used}`: bin → ops → effects → core, never upwards"),
             );
+        }
+    }
+}
+
+/// The core returns what it made of its arguments; `path` is below `src/`. Its tests may use the disk.
+fn core_is_pure(path: &str, code: &str, found: &mut impl FnMut(usize, String)) {
+    if path.ends_with("tests.rs") {
+        return;
+    }
+    for (line, code) in (1..).zip(without_tests(code).lines()) {
+        for (name, what) in WORLD {
+            let is_listed = *what == "the disk" && CORE_ON_DISK.contains(&path);
+            if word(code, name).is_some() && !is_listed {
+                found(line, format!("`{name}`: the core leaves {what} to the layers above it"));
+            }
         }
     }
 }
@@ -172,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn the_core_is_pure() {
+        breaks("src/gpu/mod.rs", "fn f() { fs_err::read(p) }", &[(1, "`fs_err`: the core leaves the disk")]);
+        breaks("src/digest.rs", "fn f() { fs_err::read(p); std::env::var(x) }", &[(1, "the environment")]);
+        breaks("src/stats/mod.rs", "let t = std::time::Instant::now();", &[(1, "the clock")]);
+        breaks("src/gpu/mod.rs", "x\n#[cfg(test)]\nmod tests { fn f() { fs_err::read(p) } }", &[]);
+        breaks("src/gpu/tests.rs", "fs_err::read(p)", &[]);
+        breaks("src/store/mod.rs", "fs_err::read(p)", &[]);
+    }
+
+    #[test]
     fn layers() {
         breaks("src/plan/mod.rs", "use crate::store::Store;", &[(1, "`plan` must not use `store`")]);
         breaks(
@@ -186,6 +234,11 @@ mod tests {
         breaks("src/plan/mod.rs", "// use crate::store::Store;", &[]);
         breaks("src/recipe/mod.rs", "use crate::source::Source;", &[]);
         breaks("src/recipe/mod.rs", "use crate::source::fetch;", &[(1, "`source`")]);
+        breaks(
+            "src/onnx/analysis/scope.rs",
+            "use super::super::lower::x;\nuse crate::onnx::{lower, proto};",
+            &[(1, "`onnx/lower`"), (2, "`onnx/lower`")],
+        );
         breaks("src/onnx/write.rs", "use crate::files::atomic_file;", &[]);
         breaks("src/onnx/write.rs", "use crate::files::direct_file;", &[(1, "`files`")]);
         breaks("src/plan/mod.rs", "use crate::files::atomic_file;", &[(1, "`files`")]);

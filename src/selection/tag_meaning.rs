@@ -1,4 +1,4 @@
-//! What a profile's tags ask of a GPU.
+//! What tags mean: what a profile's tags ask of a GPU.
 
 use fancy_regex::{Regex, RegexBuilder};
 
