@@ -38,7 +38,7 @@
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
 //! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`files`], [`machine`], [`nvml`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | effects | [`files`], [`machine`], [`nvml`], [`process`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | the kit | [`nimctl_backend_kit`], in `backends/kit` | what a worker is written with; knows nothing of this library, which re-exports what both need ([`compute_capability`], [`execution`], [`shape_range`], some of [`files`] and [`worker`]) |
@@ -134,6 +134,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passport;
 pub mod plan;
+pub mod process;
 pub mod profile;
 pub mod recipe;
 pub mod release;

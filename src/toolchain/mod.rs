@@ -26,7 +26,6 @@
 //! Not here on purpose: reading the environment (the binary fills in [`Places`] and [`Pip`]), printing, and loading a
 //! library (only workers do).
 
-mod child_process;
 mod error;
 mod install;
 mod library_file;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::child_process::{self, Ended};
 use super::work_folder::largest_file_bytes;
 use super::{LockedWheel, Stage, ToolchainError, Watch};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
+use crate::process::{self, Ended};
 
 /// Starts pip without the current folder on Python's module path, where `-m pip` would put it: a `pip.py` that lies
 /// where nimctl is run must not be what runs.
@@ -180,7 +180,7 @@ fn run_python(
         let mut command = Command::new(python);
         // pip downloads to TMPDIR: beside the destination there is space, and it is ours to watch and to remove.
         command.args(arguments).envs(pip.environment.iter().cloned()).env("TMPDIR", temporary);
-        match child_process::run(command, pip.time_limit, &mut keep_going) {
+        match process::run(command, pip.time_limit, &mut keep_going) {
             Ok(ended) => return Ok((python.display().to_string(), ended)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {

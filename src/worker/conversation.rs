@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::WorkerError;
-use super::host::{Answer, Cancel};
 use super::lines::{Line, excerpt};
 use super::process::WorkerProcess;
 use super::protocol::{Event, MAX_LINE_BYTES, PROTOCOL_VERSION, Problem, Request, RequestLine, Response};
 use crate::machine::memory;
+use crate::process::Cancel;
 
 /// How often cancelling and the worker's health are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -18,6 +18,15 @@ const TICK: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_millis(200);
 /// How long a worker that closed its output may take to end.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
+
+/// What a request gave, and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// The result.
+    pub result: T,
+    /// The largest resident memory of the worker during the request; `None` where the system doesn't tell.
+    pub peak_memory_bytes: Option<u64>,
+}
 
 pub(crate) struct Conversation {
     pub(crate) process: WorkerProcess,

@@ -4,42 +4,18 @@
 //! whether it can go on. One that crashed, hung or broke the protocol is gone with its whole process group by the
 //! time the error is returned.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use super::command::BackendCommand;
+pub use super::conversation::Answer;
 use super::conversation::Conversation;
-use super::discover;
 use super::error::WorkerError;
 use super::process::WorkerProcess;
 use super::protocol::{
     BenchRequest, BenchResult, BuildRequest, BuildResult, DescribeRequest, Description, Event,
     InspectRequest, Inspection, PROTOCOL_VERSION, Request, Response, RunRequest, RunResult,
 };
-
-/// How to start a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackendCommand {
-    /// The executable, named `nimctl-backend-<name>`.
-    pub path: PathBuf,
-    /// What is added to the environment that the worker inherits.
-    pub environment: BTreeMap<String, OsString>,
-}
-
-impl BackendCommand {
-    /// Makes a command that adds nothing to the environment.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), environment: BTreeMap::new() }
-    }
-
-    /// Returns the name of the backend, from the executable's.
-    pub fn name(&self) -> String {
-        discover::backend_name(&self.path)
-    }
-}
+pub use crate::process::Cancel;
 
 /// How long a worker may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,36 +36,6 @@ impl Default for Limits {
             drop_grace: Duration::from_millis(500),
         }
     }
-}
-
-/// A flag that ends a request, shared by all its clones.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Makes a flag that is not set.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the flag, for good.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the flag is set.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What a request gave, and what it cost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer<T> {
-    /// The result.
-    pub result: T,
-    /// The largest resident memory of the worker during the request; `None` where the system doesn't tell.
-    pub peak_memory_bytes: Option<u64>,
 }
 
 /// A running worker. Dropping it closes its input, waits a moment, and kills its process group.

@@ -7,6 +7,7 @@
 //! * [`host`]: starts a worker, sends it requests, survives whatever it does. [`error`] says what it did.
 //! * [`npy`]: tensors as files.
 
+mod command;
 mod conversation;
 pub mod discover;
 pub mod error;

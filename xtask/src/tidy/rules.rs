@@ -35,7 +35,8 @@ const CORE: &[&str] = &[
     "yaml",
 ];
 /// What touches the world.
-const EFFECTS: &[&str] = &["files", "machine", "nvml", "registry", "source", "store", "toolchain", "worker"];
+const EFFECTS: &[&str] =
+    &["files", "machine", "nvml", "process", "registry", "source", "store", "toolchain", "worker"];
 /// What a user asks for, one verb a module.
 const OPERATIONS: &str = "ops";
 
