@@ -8,6 +8,7 @@ mod error;
 mod inputs;
 mod key;
 mod numbers;
+mod outputs;
 mod profile;
 mod replay;
 mod runtime;
@@ -128,16 +129,15 @@ pub fn validate(
             report.not_built.push((name, NO_PASSPORT.into()));
             continue;
         };
-        let digests = profile::digests(&resolved.digests);
         let way = runners.for_profile(&passport);
-        let key = numbers.key(&id, way.as_ref().map_err(String::as_str), &digests, demands);
+        let key = numbers.key(&id, way.as_ref().map_err(String::as_str), demands);
         let known = (take_over && key.is_some() && passport.made_of.validation_key == key)
             .then(|| known(&passport, &store))
             .flatten();
         let taken_over = known.is_some();
         let status = match known {
             Some(status) => status,
-            None => profile::one(&passport, &digests, &store, &mut numbers, way, demands)?,
+            None => profile::one(&passport, &resolved.digests, &store, &mut numbers, way, demands)?,
         };
         if passport.validation != status || passport.made_of.validation_key != key {
             passport.validation = status.clone();

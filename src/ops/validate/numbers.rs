@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::ValidateError;
-use super::inputs::{ALONE, CASES, Files, GraphInputs, Labelled, write};
+use super::inputs::{Files, GraphInputs, Labelled, write};
 use super::key;
-use super::profile::Digests;
+use super::outputs::Outputs;
 use super::runtime::Runtime;
 use crate::canonical;
 use crate::digest::Sha256;
@@ -21,15 +21,11 @@ use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::store::Store;
-use crate::validation::{Demands, Floats};
-use crate::worker::npy::{Tensor, archive};
+use crate::validation::Demands;
 use crate::worker::protocol::Execution;
 
 /// The schema of a reference's key.
 const REFERENCE_SCHEMA: &str = "nimctl.reference/1";
-/// What the labelled set is called in a reference's archive.
-const LABELLED: &str = "labelled";
-
 /// Everything that decides what the FP32 graph gives.
 #[derive(Serialize)]
 struct ReferenceKey<'a> {
@@ -37,63 +33,6 @@ struct ReferenceKey<'a> {
     graph: &'a GraphDigest,
     runtime: &'a str,
     inputs: BTreeMap<String, Sha256>,
-}
-
-/// What a graph made of the samples.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outputs {
-    /// Outputs of floats by shapes and name.
-    pub cases: BTreeMap<&'static str, BTreeMap<String, Floats>>,
-    /// The outputs of the first rows of the usual shapes, run alone.
-    pub alone: BTreeMap<String, Floats>,
-    /// The embeddings of the labelled set, if the graph has one.
-    pub labelled: Option<Floats>,
-}
-
-impl Outputs {
-    /// Returns the one embedding that the graph gives; nothing if it gives none or several.
-    pub(super) fn embedding(&self, case: &str) -> Option<&Floats> {
-        only_embedding(self.cases.get(case)?)
-    }
-
-    fn to_npz(&self) -> Option<Vec<u8>> {
-        let mut tensors = BTreeMap::new();
-        let tensor = |floats: &Floats| Tensor::new(&floats.shape, &floats.values).ok();
-        let cases = self.cases.iter().map(|(case, outputs)| (*case, outputs));
-        for (case, outputs) in cases.chain([(ALONE, &self.alone)]) {
-            for (name, floats) in outputs {
-                tensors.insert(format!("{case}/{name}"), tensor(floats)?);
-            }
-        }
-        if let Some(floats) = &self.labelled {
-            tensors.insert(LABELLED.into(), tensor(floats)?);
-        }
-        archive::write(&tensors).ok()
-    }
-
-    /// Returns nothing if the bytes aren't what [`Self::to_npz`] wrote: then it is computed again.
-    fn of_npz(bytes: &[u8]) -> Option<Self> {
-        let mut outputs = Self::default();
-        for (name, tensor) in archive::read_all(bytes).ok()? {
-            let floats = Floats { values: tensor.elements::<f32>()?, shape: tensor.shape().to_vec() };
-            match name.split_once('/') {
-                None if name == LABELLED => outputs.labelled = Some(floats),
-                Some((ALONE, output)) => _ = outputs.alone.insert(output.into(), floats),
-                Some((case, output)) => {
-                    let (case, _) = CASES.into_iter().find(|known| known.0 == case)?;
-                    outputs.cases.entry(case).or_default().insert(output.into(), floats);
-                }
-                None => return None,
-            }
-        }
-        (outputs.cases.len() == CASES.len()).then_some(outputs)
-    }
-}
-
-/// Returns the one embedding among outputs; nothing if there is none or several.
-pub(super) fn only_embedding(outputs: &BTreeMap<String, Floats>) -> Option<&Floats> {
-    let mut found = outputs.values().filter(|floats| floats.is_embedding());
-    found.next().filter(|_| found.next().is_none())
 }
 
 /// A model that lies in a folder of its own, gone when dropped.
@@ -217,11 +156,11 @@ impl<'a> Numbers<'a> {
         &self,
         profile: &ProfileId,
         way: Result<&Way, &str>,
-        graphs: &Digests<'_>,
         demands: &Demands,
     ) -> Option<Sha256> {
+        let graphs = self.resolved.digests.iter().map(|(name, digest)| (name.as_str(), digest)).collect();
         let given = key::Given {
-            graphs,
+            graphs: &graphs,
             inputs: &self.input_digests,
             demands,
             labelled: self.labelled.as_ref(),

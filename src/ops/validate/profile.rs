@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::ValidateError;
-use super::numbers::{Model, Numbers, Outputs};
+use super::numbers::{Model, Numbers};
+use super::outputs::Outputs;
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
 use crate::ops::runners::Way;
@@ -14,18 +15,10 @@ use crate::validation::{
     output_gates, tolerance_gates, zero_shot_gate,
 };
 
-/// The recipe's graphs as they are now.
-pub(super) type Digests<'a> = BTreeMap<&'a str, &'a GraphDigest>;
-
-/// Returns the digests of graphs.
-pub(super) fn digests(graphs: &BTreeMap<String, GraphDigest>) -> Digests<'_> {
-    graphs.iter().map(|(name, digest)| (name.as_str(), digest)).collect()
-}
-
 /// Validates one profile, which is run in this way, or can't be for this reason.
 pub(super) fn one(
     passport: &Passport,
-    graphs: &Digests<'_>,
+    graphs: &BTreeMap<String, GraphDigest>,
     store: &Store,
     numbers: &mut Numbers<'_>,
     way: Result<Way, String>,
@@ -68,14 +61,14 @@ pub(in crate::ops) fn wrong_files(passport: &Passport, store: &Store) -> Option<
 }
 
 /// Checks that a profile was made from these graphs, and its plans for its target.
-pub(super) fn wrong_origin(passport: &Passport, graphs: &Digests<'_>) -> Option<String> {
+pub(super) fn wrong_origin(passport: &Passport, graphs: &BTreeMap<String, GraphDigest>) -> Option<String> {
     for (name, digest) in graphs {
-        let Some(graph) = passport.graphs.get(*name) else {
+        let Some(graph) = passport.graphs.get(name) else {
             return Some(format!("it has no graph `{name}`"));
         };
         let records = std::iter::once(&graph.lowering).chain(&graph.compilation);
         for record in records {
-            if record.document.graph != **digest {
+            if record.document.graph != *digest {
                 return Some(format!(
                     "its graph `{name}` was built from another model than the recipe names"
                 ));
@@ -97,7 +90,7 @@ pub(super) fn wrong_origin(passport: &Passport, graphs: &Digests<'_>) -> Option<
 /// Returns every gate, and what ran the profile.
 fn gates(
     passport: &Passport,
-    graphs: &Digests<'_>,
+    graphs: &BTreeMap<String, GraphDigest>,
     store: &Store,
     numbers: &mut Numbers<'_>,
     way: Option<Way>,
@@ -113,7 +106,7 @@ fn gates(
                 let model = lay_out(passport, name, store)?;
                 numbers.of_file(name, &model.path, Some(worker))?
             }
-            None => numbers.emulated(name, &passport.graphs[*name].lowering.document.lowering)?,
+            None => numbers.emulated(name, &passport.graphs[name].lowering.document.lowering)?,
         };
         let reference = numbers.reference(name)?;
         check_shapes(name, &reference, &outputs)?;
@@ -130,7 +123,7 @@ fn gates(
                 &demands.thresholds,
             ));
         }
-        towers.push((*name, reference, outputs));
+        towers.push((name.as_str(), reference, outputs));
     }
     gates.extend(gates_of_both(&towers, numbers, demands));
     let ran_on = match &mut worker {

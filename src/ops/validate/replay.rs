@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::ValidateError;
 use super::inputs::Files;
 use super::numbers::Numbers;
-use super::profile::{digests, gates_of, lay_out, wrong_files, wrong_origin};
+use super::profile::{gates_of, lay_out, wrong_files, wrong_origin};
 use crate::ops::assemble::{self, Assembled, AssembledState};
 use crate::ops::resolve::Resolved;
 use crate::ops::runners::Runners;
@@ -77,7 +77,7 @@ pub fn replay(
     let store = Store::look_at(&workspace.store);
     let passport = only_profile(assemble::from_store(resolved, &store)?, &store)?.map_err(&wrong)?;
     if let Some(failure) =
-        wrong_files(&passport, &store).or_else(|| wrong_origin(&passport, &digests(&resolved.digests)))
+        wrong_files(&passport, &store).or_else(|| wrong_origin(&passport, &resolved.digests))
     {
         return Err(ValidateError::Profile(failure));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::inputs::{ALONE, CASES, Files, GraphInputs};
-use super::numbers::{Outputs, only_embedding};
+use super::outputs::{Outputs, only_embedding};
 use crate::ops::runners::{Way, place};
 use crate::ops::workspace::Workspace;
 use crate::validation::Floats;
