@@ -51,6 +51,7 @@ impl Watch {
         let readings = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = channel();
         let (end, ended) = channel();
+        #[expect(clippy::disallowed_methods, reason = "readings have times")]
         let began = Instant::now();
         let (shared, library, address) =
             (Arc::clone(&readings), library.map(Path::to_path_buf), pci_address.to_owned());

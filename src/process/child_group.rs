@@ -1,5 +1,7 @@
 //! A child process and the group that it leads.
 
+#![expect(clippy::disallowed_methods, reason = "a grace period has an end")]
+
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};

@@ -35,6 +35,7 @@ pub(crate) fn run(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut group = ChildGroup::spawn(command)?;
     let tail = LogTail::of(group.take_stderr()?, TAIL_BYTES)?;
+    #[expect(clippy::disallowed_methods, reason = "a run has a time limit")]
     let start = Instant::now();
     let mut nap = Duration::from_millis(2);
     loop {

@@ -1,5 +1,7 @@
 //! A file on a web server, hashed as it arrives.
 
+#![expect(clippy::disallowed_methods, reason = "progress is reported a few times a second")]
+
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};

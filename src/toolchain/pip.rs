@@ -177,6 +177,7 @@ fn run_python(
         None => vec!["python3".into(), "python".into()],
     };
     for python in &candidates {
+        #[expect(clippy::disallowed_methods, reason = "process::run runs it")]
         let mut command = Command::new(python);
         // pip downloads to TMPDIR: beside the destination there is space, and it is ours to watch and to remove.
         command.args(arguments).envs(pip.environment.iter().cloned()).env("TMPDIR", temporary);

@@ -53,6 +53,7 @@ impl Conversation {
         self.last_id = id;
         memory::reset_peak(self.process.id());
         self.process.send(line);
+        #[expect(clippy::disallowed_methods, reason = "a request has a time limit")]
         let started = Instant::now();
         loop {
             if cancel.is_cancelled() {

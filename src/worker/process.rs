@@ -27,6 +27,7 @@ pub(crate) struct WorkerProcess {
 
 impl WorkerProcess {
     pub(crate) fn spawn(command: &BackendCommand) -> io::Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "a ChildGroup starts it")]
         let mut program = Command::new(&command.path);
         program.envs(&command.environment);
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

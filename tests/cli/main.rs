@@ -4,6 +4,11 @@
 //! whole, as snapshots. Compilers are played by the scripted worker of `tests/workers`, where real ones are tested; the GPUs' driver
 //! by `tests/nvml/stand_in.c`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, wait for them and are told where things are"
+)]
+
 mod builds;
 mod doctor;
 #[path = "../workers/graph.rs"]

@@ -9,6 +9,11 @@
 //!
 //! TensorRT for RTX knows no GPU of compute capability 9.0 or 10.0: on one of those its tests check that it is refused.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, wait for them and are told where things are"
+)]
+
 #[path = "../workers/graph.rs"]
 #[expect(dead_code, reason = "shared with the tests of workers")]
 mod graph;

@@ -2,6 +2,11 @@
 //!
 //! What needs real workers is in `real`, and only there; see its documentation for how it is chosen.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, wait for them and are told where things are"
+)]
+
 mod contract;
 mod gpu_watch;
 mod graph;

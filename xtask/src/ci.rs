@@ -44,6 +44,7 @@ fn steps(project: &Project, times: &Times) -> Result<()> {
 
 fn step<T>(times: &Times, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("\n=== {name}");
+    #[expect(clippy::disallowed_methods, reason = "steps are timed")]
     let start = Instant::now();
     let result = work();
     times.borrow_mut().push((name, start.elapsed()));

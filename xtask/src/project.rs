@@ -80,6 +80,10 @@ pub(crate) enum Stdout {
 /// see it too, and would build everything anew whenever `cargo` and `cargo xtask` take turns.
 fn as_from_a_shell(command: Cmd<'_>) -> Command {
     let mut command = Command::from(command);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what a task starts must not inherit cargo's own variables"
+    )]
     for (name, _) in std::env::vars_os() {
         let is_ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
             .iter()

@@ -97,6 +97,7 @@ where
     R: FnMut() -> Result<(), Problem> + Send,
 {
     let shared = Mutex::new(Shared::default());
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of a benchmark")]
     let began = Instant::now();
     std::thread::scope(|scope| {
         for (run, stream) in streams.iter_mut().zip(0..) {

@@ -90,6 +90,7 @@ pub(crate) fn bench(
     }
     let device = provider::device(execution)?;
     events.progress("load", None, None);
+    #[expect(clippy::disallowed_methods, reason = "the load is timed")]
     let started = Instant::now();
     let mut first = Stream::new(environment, request)?;
     let load_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

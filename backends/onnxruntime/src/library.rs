@@ -28,6 +28,7 @@ impl Loaded {
 
 /// Loads the library that the environment names, else the loader's.
 pub(crate) fn load() -> Result<Loaded, Problem> {
+    #[expect(clippy::disallowed_methods, reason = "a worker is told its library by a variable")]
     let named = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let candidates = match named {
         Some(folder) if folder.is_dir() => vec![in_folder(&folder)?],

@@ -1,5 +1,7 @@
 //! What the environment says, read in one place.
 
+#![expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

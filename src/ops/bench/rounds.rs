@@ -203,6 +203,7 @@ fn one_round(
     let limits = Limits { request_timeout: workspace.job_timeout + measuring, ..Limits::default() };
     let mut first_result = None;
     let mut watch = WatchedRound::start(options.nvml_library.as_deref(), device.as_ref());
+    #[expect(clippy::disallowed_methods, reason = "the first result is timed")]
     let started = Instant::now();
     let mut worker = Worker::spawn(command, limits)?;
     let answer = worker.bench(request, &workspace.cancel, &mut |event| {

@@ -27,6 +27,7 @@ pub(super) fn run(
     workers: &mut BTreeMap<String, Worker>,
     context: &Context<'_>,
 ) -> Result<BuildRecord, JobError> {
+    #[expect(clippy::disallowed_methods, reason = "a job is timed")]
     let start = Instant::now();
     let Some(BackendHere::Ready(builder)) = backend_of(job, context) else {
         return Err(JobError::new(

@@ -12,6 +12,7 @@ use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, OutputFile, Timings
 
 /// Lowers a graph, or, for FP32, takes it as it is.
 pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobError> {
+    #[expect(clippy::disallowed_methods, reason = "a job is timed")]
     let start = Instant::now();
     let source = &context.resolved.graphs[&job.graph].file;
     let work = context.store.work_folder()?;

@@ -23,6 +23,7 @@ pub(super) fn timed(shell: &Shell, command: Cmd<'_>) -> Result<Run> {
     let text = command.to_string();
     let mut command = Command::from(command);
     command.stdin(Stdio::null()).stdout(std::io::stderr());
+    #[expect(clippy::disallowed_methods, reason = "the command is timed")]
     let start = Instant::now();
     let mut child = command.spawn().with_context(|| format!("`{text}` can't be started"))?;
     let mut peaks = BTreeMap::new();

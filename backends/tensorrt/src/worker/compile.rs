@@ -4,6 +4,8 @@
 //! optimization profile belongs to its builder although `trtx` gives it a destructor. Nothing is set that depends on timing
 //! or on the machine, so that equal requests give equal plans.
 
+#![expect(clippy::disallowed_methods, reason = "the steps of a build are timed")]
+
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Instant;

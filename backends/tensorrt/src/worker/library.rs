@@ -1,5 +1,7 @@
 //! Finds TensorRT's shared libraries and asks for their version.
 
+#![expect(clippy::disallowed_methods, reason = "a worker is told its library by a variable")]
+
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 

@@ -78,6 +78,7 @@ impl Log {
         if state.last_progress.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
             return;
         }
+        #[expect(clippy::disallowed_methods, reason = "progress is reported a few times a second")]
         state.last_progress = Some(Instant::now());
         let total = state.phases.iter().rev().find(|(name, _)| name == phase).map(|(_, steps)| *steps);
         if let Some(events) = &state.events {
