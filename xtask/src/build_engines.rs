@@ -12,8 +12,11 @@ pub(crate) const DEMO_RECIPE: &str = "recipes/nvclip-demo.yaml";
 
 /// Sets everything up, then has `nimctl` build recipes; its exit code is this task's.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<ExitCode> {
+    let (is_release, arguments) = take_release(arguments);
+    let release = project.in_release();
+    let project = if is_release { &release } else { project };
     set_up(project)?;
-    let (recipes, options) = recipes_and_options(arguments);
+    let (recipes, options) = recipes_and_options(&arguments);
     for recipe in recipes {
         let command = project.nimctl().args(["build", recipe]).args(options);
         let status = status(command, Stdout::Passed)?;
@@ -23,6 +26,12 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns whether `--release` is among the arguments, and the others, which are for `nimctl`.
+pub(crate) fn take_release(arguments: &[String]) -> (bool, Vec<String>) {
+    let others: Vec<String> = arguments.iter().filter(|argument| *argument != "--release").cloned().collect();
+    (others.len() < arguments.len(), others)
 }
 
 /// Recipes come first; what follows the first option belongs to the options.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use xshell::cmd;
 
 use crate::project::{Project, output, run as execute, say};
-use crate::set_up::{SetUp, TENSORRT_FLAVOURS, set_up};
+use crate::set_up::{SetUp, TENSORRT_FLAVOURS, build, build_flavour, set_up};
 use crate::{codegen, test, test_gpu, tidy};
 
 /// Runs every step, up to the first that fails.
@@ -36,6 +36,7 @@ fn steps(project: &Project, times: &Times) -> Result<()> {
         step(times, name, || clippy(project, &set_up, flavour))?;
     }
     step(times, "test", || test::test(project, &set_up, &[]))?;
+    step(times, "second build", || second_build(project, &set_up))?;
     step(times, "test-gpu", || test_gpu::check(project, &set_up))?;
     step(times, "codegen --check", || codegen::run(project, &["--check".into()]))?;
     step(times, "tidy", || tidy::run(project))?;
@@ -55,10 +56,29 @@ fn clippy(project: &Project, set_up: &SetUp, flavour: &str) -> Result<()> {
     execute(
         cmd!(
             project.shell,
-            "cargo clippy --package nimctl-backend-tensorrt --all-targets --features {flavour} -- -D warnings"
+            "cargo clippy --workspace --all-targets --features nimctl-backend-tensorrt/{flavour} -- -D warnings"
         )
         .envs(set_up.libclang.iter().map(|(name, value)| (name, value))),
     )
+}
+
+/// Checks that a build of what is built compiles nothing, whichever worker is built with it.
+fn second_build(project: &Project, set_up: &SetUp) -> Result<()> {
+    let flavours = TENSORRT_FLAVOURS.map(|flavour| build_flavour(project, flavour, &set_up.libclang));
+    for command in [build(project)].into_iter().chain(flavours) {
+        let text = command.to_string();
+        let built = output(command)?;
+        let messages = String::from_utf8_lossy(&built.stderr);
+        ensure!(built.status.success(), "`{text}` failed:\n{messages}");
+        let again: Vec<&str> = messages.lines().filter(|line| line.contains("Compiling")).collect();
+        ensure!(
+            again.is_empty(),
+            "`{text}` compiles what is built already; a dependency has other features there (see \
+             backends/tensorrt/Cargo.toml):\n{}",
+            again.join("\n")
+        );
+    }
+    Ok(())
 }
 
 /// Checks licences, bans and sources; advisories too, where their database can be fetched.

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person who runs them")]
 
 mod bench;
+mod bindings;
 mod build_engines;
 mod ci;
 mod codegen;
@@ -25,17 +26,18 @@ Usage: cargo xtask <task> [arguments]
 
 Tasks:
   build-engines [RECIPE...] [OPTIONS]  set everything up, then build the profiles of recipes
-                                       [default: recipes/nvclip-demo.yaml]; OPTIONS are those of `nimctl build`
+                                       [default: recipes/nvclip-demo.yaml]; OPTIONS are those of `nimctl build`, and
+                                       --release, which compiles nimctl and its workers in the release profile
   release [RECIPE...] [OPTIONS]        set everything up, then make a release [default: the demo's]; OPTIONS are those of
-                                       `nimctl release`
+                                       `nimctl release`, and --release as above
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
   gpu-kit -o DIR                       make a folder, in parts of at most 60 MB, that tries everything on a GPU host
   gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a stand-in driver
   test-gpu [ARGS...]                   set everything up, then run the tests that need a GPU; without one they fail
 
-Paths are relative to the repository's root. Everything is built in the dev profile; CARGO_TARGET_DIR and
-NIMCTL_DATA_DIR are respected.";
+Paths are relative to the repository's root. Without --release, executables are those of the dev profile;
+CARGO_TARGET_DIR and NIMCTL_DATA_DIR are respected.";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

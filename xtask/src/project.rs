@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use xshell::{Cmd, Shell};
@@ -105,6 +105,15 @@ pub(crate) fn status(command: Cmd<'_>, stdout: Stdout) -> Result<ExitStatus> {
         command.stdout(io::stderr());
     }
     command.status().with_context(|| format!("`{text}` can't be started"))
+}
+
+/// Says what is run, and starts it; its stdout is talk.
+pub(crate) fn start(command: Cmd<'_>) -> Result<Child> {
+    eprintln!("$ {command}");
+    let text = command.to_string();
+    let mut command = as_from_a_shell(command);
+    command.stdin(Stdio::null()).stdout(io::stderr());
+    command.spawn().with_context(|| format!("`{text}` can't be started"))
 }
 
 /// Says what is run, runs it, and fails if it fails.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::build_engines::DEMO_RECIPE;
+use crate::build_engines::{DEMO_RECIPE, take_release};
 use crate::project::{Project, Stdout, status};
 use crate::set_up::set_up;
 
@@ -13,6 +13,9 @@ const DEMO_RELEASE: &str = "target/release-of-nvclip-demo";
 
 /// Sets everything up, then has `nimctl` make a release; its exit code is this task's.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<ExitCode> {
+    let (is_release, arguments) = take_release(arguments);
+    let release = project.in_release();
+    let project = if is_release { &release } else { project };
     set_up(project)?;
     let mut command = vec!["release".to_owned()];
     if arguments.first().is_none_or(|first| first.starts_with('-')) {

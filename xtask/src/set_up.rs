@@ -1,12 +1,14 @@
 //! What a fresh machine needs before engines can be built and tests can run: executables and compiler libraries.
 
-use anyhow::{Result, bail, ensure};
-use xshell::cmd;
+use std::process::Child;
 
-use crate::libclang;
-use crate::project::{Project, Variables, output, read, run, say};
+use anyhow::{Context as _, Result, bail, ensure};
+use xshell::{Cmd, cmd};
 
-/// The workers that are built with other features than `nimctl`, one build each.
+use crate::project::{Project, Variables, output, read, run, say, start};
+use crate::{bindings, libclang};
+
+/// The workers of one package that exclude each other, so that each is built for itself.
 pub(crate) const TENSORRT_FLAVOURS: [&str; 2] = ["tensorrt-rtx", "tensorrt"];
 
 /// The libraries that workers load, with the variable by which a user brings their own.
@@ -23,32 +25,60 @@ pub(crate) struct SetUp {
 
 /// Builds `nimctl` and all workers, and installs the libraries that they need. Whatever is there already is kept.
 pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
-    let libraries = libraries(project)?;
+    check_prerequisites(project)?;
+    run(build(project))?;
+    // While the machine compiles, the network is free.
+    let installing = start_installing(project)?;
     let libclang = libclang::variables(project)?;
-    let profile = project.profile;
     for flavour in TENSORRT_FLAVOURS {
-        let worker = format!("nimctl-backend-{flavour}");
-        run(cmd!(
-            project.shell,
-            "cargo build {profile...} --package nimctl-backend-tensorrt --features {flavour} --bin {worker}"
-        )
-        .envs(libclang.iter().map(|(name, value)| (name, value))))?;
+        run(build_flavour(project, flavour, &libclang))?;
+        bindings::settle(project)?;
     }
-    Ok(SetUp { libclang, libraries })
+    finish_installing(installing)?;
+    Ok(SetUp { libclang, libraries: library_folders(project)? })
 }
 
 /// Builds what needs no bindings of TensorRT, and installs the libraries that workers load; returns where each is.
 pub(crate) fn libraries(project: &Project) -> Result<Variables> {
     check_prerequisites(project)?;
-    // The whole workspace, as the tests build it: other selections of packages can mean other features of a dependency.
-    let profile = project.profile;
-    run(cmd!(project.shell, "cargo build {profile...} --workspace"))?;
+    run(build(project))?;
+    finish_installing(start_installing(project)?)?;
+    library_folders(project)
+}
 
+/// Returns the command that builds everything but the TensorRT workers. It names the whole workspace, as every command that
+/// compiles must: cargo gives dependencies the features that the selected packages ask for, and compiles one again that
+/// has others.
+pub(crate) fn build(project: &Project) -> Cmd<'_> {
+    let profile = project.profile;
+    cmd!(project.shell, "cargo build --workspace {profile...}")
+}
+
+/// Returns the command that builds everything with one of the TensorRT workers.
+pub(crate) fn build_flavour<'a>(project: &'a Project, flavour: &str, libclang: &Variables) -> Cmd<'a> {
+    build(project)
+        .args(["--features", &format!("nimctl-backend-tensorrt/{flavour}")])
+        .envs(libclang.iter().map(|(name, value)| (name, value)))
+}
+
+/// Starts to install what the user doesn't bring.
+fn start_installing(project: &Project) -> Result<Option<Child>> {
     let wanted: Vec<&str> =
         LIBRARIES.iter().filter(|(_, variable)| !project.is_set(variable)).map(|(name, _)| *name).collect();
-    if !wanted.is_empty() {
-        run(project.nimctl().args(["toolchain", "install"]).args(wanted))?;
+    if wanted.is_empty() {
+        return Ok(None);
     }
+    start(project.nimctl().args(["toolchain", "install"]).args(wanted)).map(Some)
+}
+
+fn finish_installing(installing: Option<Child>) -> Result<()> {
+    let Some(mut installing) = installing else { return Ok(()) };
+    let status = installing.wait().context("`nimctl toolchain install` cannot be waited for")?;
+    ensure!(status.success(), "`nimctl toolchain install` failed ({status}); its message is above");
+    Ok(())
+}
+
+fn library_folders(project: &Project) -> Result<Variables> {
     LIBRARIES
         .into_iter()
         .map(|(name, variable)| {

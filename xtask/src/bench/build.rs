@@ -13,7 +13,7 @@ use super::{
 };
 use crate::libclang;
 use crate::project::{Project, read, run as execute, say};
-use crate::set_up::libraries;
+use crate::set_up::{build_flavour, libraries};
 
 /// One target: at most so many times the peer's wall time.
 const MOST_RATIO: f64 = 1.10;
@@ -74,14 +74,7 @@ fn prepare<'a>(project: &'a Project, size: &str, work: &Path) -> Result<Bench<'a
     libraries(project)?;
     let libclang = libclang::variables(project)?;
     let nimctl = release_nimctl(project)?;
-    execute(
-        cmd!(
-            shell,
-            "cargo build --release --package nimctl-backend-tensorrt --features tensorrt-rtx
-             --bin nimctl-backend-tensorrt-rtx"
-        )
-        .envs(libclang.iter().map(|(name, value)| (name, value))),
-    )?;
+    execute(build_flavour(&project.in_release(), "tensorrt-rtx", &libclang))?;
     let (package, version) = pinned(&shell.read_file("toolchain.lock.yaml")?)?;
     let bindings = package.replace("-libs", "-bindings");
     let requirements = [package, bindings].map(|package| format!("{package}=={version}"));

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::project::{Project, read, run as execute};
+use crate::set_up::build;
 use timed::Run;
 
 /// The size that bounds are for.
@@ -55,8 +56,9 @@ fn parse(arguments: &[String]) -> Result<Options> {
 
 /// Builds `nimctl` as users have it, and returns where it is.
 fn release_nimctl(project: &Project) -> Result<PathBuf> {
-    execute(cmd!(project.shell, "cargo build --release --package nimctl"))?;
-    Ok(build_folder(project)?.join("release/nimctl"))
+    let release = project.in_release();
+    execute(build(&release))?;
+    Ok(release.executables.join("nimctl"))
 }
 
 /// Returns where models and packages are kept from run to run.
