@@ -1,3 +1,5 @@
 //! Does nothing: cargo looks at build-dependencies only where there is a build script.
 
-fn main() {}
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+}
