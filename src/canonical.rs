@@ -1,17 +1,18 @@
 //! Canonical JSON (RFC 8785): one text for one value, so that it can be hashed.
 //!
 //! Numbers are integers of at most 53 bits: every document we hash is made of them, and a float has no business in
-//! an identity (section 3.2.2.3 of the RFC is therefore not needed here).
+//! an identity (section 3.2.2.3 of the RFC is therefore not needed here). A float that decides something, in a key, is an
+//! [`ExactFloat`]: the one text form that floats have in keys.
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::digest::Sha256;
 
 /// The largest integer that every JSON reader keeps exactly.
-const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// A value that has no canonical form here.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,19 @@ pub enum NotCanonical {
     /// The value can't be expressed as JSON at all.
     #[error("the value cannot be expressed as JSON")]
     Json(#[source] serde_json::Error),
+}
+
+/// A float in a key: a string with the 16 hex digits of its IEEE 754 double, so that no formatter has a say in it.
+///
+/// Equal texts mean equal bits. 0 and -0 differ, which costs at most a result that is computed once more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExactFloat(pub f64);
+
+impl Serialize for ExactFloat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(value) = self;
+        serializer.collect_str(&format_args!("{:016x}", value.to_bits()))
+    }
 }
 
 /// Returns the canonical text of a value.
@@ -48,7 +62,7 @@ fn write_value(out: &mut String, value: &Value) -> Result<(), NotCanonical> {
         Value::Null => out.push_str("null"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
         Value::Number(number) => match number.as_i64() {
-            Some(integer) if integer.abs() <= MAX_SAFE_INTEGER => {
+            Some(integer) if integer.unsigned_abs() <= MAX_SAFE_INTEGER => {
                 let _ = write!(out, "{integer}");
             }
             _ => return Err(NotCanonical::Number(number.clone())),
@@ -106,6 +120,7 @@ fn write_string(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn check(value: Value, expected: &str) {
@@ -128,5 +143,75 @@ mod tests {
         assert!(to_string(&json!(1.5)).is_err());
         assert!(to_string(&json!(9_007_199_254_740_992_i64)).is_err());
         check(json!(9_007_199_254_740_991_i64), "9007199254740991");
+        check(json!(-9_007_199_254_740_991_i64), "-9007199254740991");
+        for beyond in [i64::MIN, i64::MIN + 1, i64::MAX, -9_007_199_254_740_992] {
+            assert!(to_string(&json!(beyond)).is_err(), "{beyond}");
+        }
+        assert!(to_string(&json!(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn floats_in_keys_are_their_bits() {
+        for (value, expected) in [
+            (0.999, "\"3feff7ced916872b\""),
+            (1.0, "\"3ff0000000000000\""),
+            (-0.0, "\"8000000000000000\""),
+            (f64::INFINITY, "\"7ff0000000000000\""),
+        ] {
+            assert_eq!(to_string(&ExactFloat(value)).unwrap(), expected, "{value}");
+        }
+    }
+
+    /// Any JSON, with every kind of number.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..8)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn is_exact(value: &Value) -> bool {
+        match value {
+            Value::Number(number) => number
+                .as_i64()
+                .is_some_and(|integer| (-9_007_199_254_740_991..=9_007_199_254_740_991).contains(&integer)),
+            Value::Array(items) => items.iter().all(is_exact),
+            Value::Object(members) => members.values().all(is_exact),
+            Value::Null | Value::Bool(_) | Value::String(_) => true,
+        }
+    }
+
+    proptest! {
+        /// A value has a canonical text exactly if all its numbers are safe integers; the text means the value, and is its
+        /// own canonical text.
+        #[test]
+        fn one_text_for_one_value(value in any_json()) {
+            match to_string(&value) {
+                Ok(text) => {
+                    prop_assert!(is_exact(&value));
+                    let again: Value = serde_json::from_str(&text).unwrap();
+                    prop_assert_eq!(&again, &value);
+                    prop_assert_eq!(to_string(&again).unwrap(), text);
+                }
+                Err(_) => prop_assert!(!is_exact(&value)),
+            }
+        }
+
+        #[test]
+        fn exact_floats_come_back(bits: u64) {
+            let text = to_string(&ExactFloat(f64::from_bits(bits))).unwrap();
+            prop_assert_eq!(u64::from_str_radix(text.trim_matches('"'), 16).unwrap(), bits);
+        }
     }
 }

@@ -37,7 +37,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`files`], [`machine`], [`nvml`], [`process`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -80,8 +80,9 @@
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
 //! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
-//! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/1` | [`ops::validate`] | both |
-//! | `<store>/nimctl/origins/<id>.json` | – | [`store`] | both |
+//! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/2` | [`ops::validate`] | both |
+//! | `<store>/nimctl/origins/<id>.json` | `nimctl.origin/1`, which the first ones lack | [`store`] | both |
+//! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
 //! | samples: `.npy`, `.npz`, `.jpg`, `.png`, text, `tokenizer.json` | – | [`ops::samples`] | read |
 //! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
@@ -99,6 +100,9 @@
 //! | `/proc/self/maps` | – | [`worker::serve`], of its own process | read |
 //!
 //! `--output json` prints one object whose `schema` is `nimctl.<what>/1`; those views belong to `src/bin/nimctl/commands`.
+//!
+//! Each is read by the rule of [`stored_format`]: it is whole, damaged, or of a newer nimctl, which is refused and never
+//! overwritten. `tests/fixtures/formats` has a golden file of every format.
 //!
 //! A file of ours is written beside its place, synced, and renamed ([`files::atomic_file`]): a reader, or a kill at any instant,
 //! sees the old file or the new one.
@@ -144,6 +148,7 @@ pub mod selection;
 pub mod source;
 pub mod stats;
 pub mod store;
+pub mod stored_format;
 pub mod synth;
 pub mod toolchain;
 pub mod validation;

@@ -23,6 +23,7 @@ pub use metric::Metric;
 use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
 use crate::profile::ModelRelease;
 use crate::stats::{Interval, quantile, quantile_intervals};
+use crate::stored_format::{self, Unreadable};
 
 /// The schema name of [`BenchDocument`].
 pub const BENCH_SCHEMA: &str = "nimctl.bench/1";
@@ -42,6 +43,16 @@ pub struct BenchDocument {
     pub model: ModelRelease,
     /// Every profile of the recipe.
     pub profiles: Vec<BenchedProfile>,
+}
+
+impl BenchDocument {
+    /// Reads a document; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// A document of a newer nimctl, or something else.
+    pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        stored_format::from_json(bytes, BENCH_SCHEMA, path)
+    }
 }
 
 /// One profile and its measurements.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{DEVICES_SCHEMA, Host};
+use crate::stored_format::{self, Newer};
 
 /// A file that should hold devices and doesn't.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum InvalidDeviceFile {
         /// What is wrong there.
         message: String,
     },
+    /// A newer nimctl wrote it.
+    #[error(transparent)]
+    Newer(#[from] Newer),
     /// It is something else.
     #[error("{path} is {}, not {DEVICES_SCHEMA}", .found.as_deref().map_or("JSON without a schema".into(), |found| format!("of schema {found:?}")))]
     Schema {
@@ -48,6 +52,11 @@ impl Host {
             InvalidDeviceFile::Json { path: path.into(), line, column, message }
         };
         let Head { schema } = serde_json::from_str(text).map_err(invalid)?;
+        if let Some(found) = &schema
+            && stored_format::is_newer(found, DEVICES_SCHEMA)
+        {
+            return Err(Newer::new(path, found, DEVICES_SCHEMA).into());
+        }
         if schema.as_deref() != Some(DEVICES_SCHEMA) {
             return Err(InvalidDeviceFile::Schema { path: path.into(), found: schema });
         }
@@ -73,6 +82,10 @@ mod tests {
             ("{\n  \"schema\": nothing", "f:2:14: expected ident"),
             ("{}", "f is JSON without a schema, not nimctl.devices/1"),
             ("{\"schema\": \"nimctl.error/1\"}", "f is of schema \"nimctl.error/1\", not nimctl.devices/1"),
+            (
+                "{\"schema\": \"nimctl.devices/2\", \"hosts\": []}",
+                "f: written by a newer nimctl (schema nimctl.devices/2, this nimctl reads nimctl.devices/1): upgrade nimctl",
+            ),
             (
                 "{\"schema\": \"nimctl.devices/1\",\n \"origin\": \"stated\"}",
                 "f:2:20: missing field `devices`",

@@ -1,6 +1,7 @@
 //! Digests of large files that users bring, remembered by path and file status.
 //!
-//! Only a cache: one that can't be read or written costs time, nothing else.
+//! Only a cache: one that can't be read or written costs time, nothing else. One of a newer nimctl is not used, and left as it
+//! is.
 
 #![expect(clippy::disallowed_methods, reason = "the age of a file is measured")]
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
 use crate::files::atomic_file;
+use crate::stored_format::{self, Unreadable};
 
 const SCHEMA: &str = "nimctl.digest-cache/1";
 /// A file changed so recently may change again within the file system's clock tick, and look the same.
@@ -71,7 +73,7 @@ impl Status {
 pub(crate) fn digest_of_file(path: &Path, cache_path: &Path) -> io::Result<(Sha256, u64)> {
     let status = Status::of(path)?;
     let key = path.to_str();
-    if let Some(known) = key.and_then(|key| read(cache_path).files.remove(key))
+    if let Some(known) = key.and_then(|key| read(cache_path)?.files.remove(key))
         && known.status == status
     {
         return Ok((known.sha256, status.size_bytes));
@@ -80,9 +82,9 @@ pub(crate) fn digest_of_file(path: &Path, cache_path: &Path) -> io::Result<(Sha2
     if let Some(key) = key
         && Status::of(path)? == status
         && status.is_settled(SystemTime::now())
-    {
         // Read again: another process may have added to it while this one hashed.
-        let mut cache = read(cache_path);
+        && let Some(mut cache) = read(cache_path)
+    {
         cache.schema = SCHEMA.into();
         cache.files.retain(|path, _| Path::new(path).exists());
         cache.files.insert(key.into(), Entry { status, sha256 });
@@ -93,12 +95,14 @@ pub(crate) fn digest_of_file(path: &Path, cache_path: &Path) -> io::Result<(Sha2
     Ok((sha256, size_bytes))
 }
 
-fn read(path: &Path) -> Cache {
-    fs_err::read(path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Cache>(&bytes).ok())
-        .filter(|cache| cache.schema == SCHEMA)
-        .unwrap_or_default()
+/// Returns the cache, an empty one if there is none that can be read; nothing if it is of a newer nimctl.
+fn read(path: &Path) -> Option<Cache> {
+    let Ok(bytes) = fs_err::read(path) else { return Some(Cache::default()) };
+    match stored_format::from_json(&bytes, SCHEMA, path.display()) {
+        Ok(cache) => Some(cache),
+        Err(Unreadable::Damaged { path: _, problem: _ }) => Some(Cache::default()),
+        Err(Unreadable::Newer(_)) => None,
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +141,27 @@ mod tests {
         assert_eq!(digest_of_file(&file, &cache).unwrap().0, Sha256::of(b"one"));
         atomic_file::write(&cache, b"{ not json").unwrap();
         assert_eq!(digest_of_file(&file, &cache).unwrap().0, Sha256::of(b"one"));
+    }
+
+    /// The file of an earlier nimctl, which has to be read for ever.
+    #[test]
+    fn the_golden_file_is_read() {
+        let golden = include_bytes!("../../tests/fixtures/formats/digest-cache.json");
+        let cache: Cache = stored_format::from_json(golden, SCHEMA, "golden").unwrap();
+        assert_eq!(cache.files["/libraries/libx.so"].sha256, Sha256::of(b"one"));
+    }
+
+    #[test]
+    fn a_newer_cache_is_neither_used_nor_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, cache) = (folder.path().join("lib.so"), folder.path().join("cache.json"));
+        atomic_file::write(&file, b"one").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(60);
+        fs_err::File::options().write(true).open(&file).unwrap().into_parts().0.set_modified(old).unwrap();
+        let newer = br#"{"schema": "nimctl.digest-cache/2", "entries": []}"#;
+        atomic_file::write(&cache, newer).unwrap();
+        assert_eq!(digest_of_file(&file, &cache).unwrap(), (Sha256::of(b"one"), 3));
+        assert_eq!(fs_err::read(&cache).unwrap(), newer);
+        assert!(read(&cache).is_none());
     }
 }

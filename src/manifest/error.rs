@@ -1,6 +1,7 @@
 //! What can be wrong with a manifest.
 
 use crate::profile::InvalidTag;
+use crate::stored_format::Newer;
 use crate::yaml::Position;
 
 /// A manifest that can't be used.
@@ -16,6 +17,9 @@ pub enum ManifestError {
         /// What is wrong, and what was expected.
         message: String,
     },
+    /// A later schema version.
+    #[error(transparent)]
+    Newer(#[from] Newer),
     /// Another schema version.
     #[error("{path} has schema version {found}; this nimctl reads 2.0, and the form of 2024 that has none")]
     Version {

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use super::{Form, Manifest, ManifestError, ManifestFile, ManifestProfile, SCHEMA_VERSION, Workspace};
 use crate::profile::Tags;
+use crate::stored_format::{self, Newer};
 use crate::yaml::{Node, Position};
 
 /// Most characters of an id.
@@ -28,6 +29,9 @@ pub(super) fn known(tree: &Node, path: &str) -> Result<Known, ManifestError> {
             Some("2.0" | "2.0.0") => reader.schema2(tree),
             Some("1.0") if tree.get("simple").is_some() => {
                 Err(ManifestError::ProfilesFile { path: path.into() })
+            }
+            Some(found) if stored_format::is_later(found, SCHEMA_VERSION) => {
+                Err(Newer::new(path, found, SCHEMA_VERSION).into())
             }
             found => Err(ManifestError::Version {
                 path: path.into(),

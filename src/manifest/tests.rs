@@ -54,7 +54,7 @@ fn equal_tags_are_refused() {
 fn other_versions_are_named() {
     let error =
         Manifest::parse("schema_version: '3.0'\nprofile_selection_criteria: auto\nprofiles: []\n", "m.yaml");
-    insta::assert_snapshot!(error.unwrap_err(), @"m.yaml has schema version 3.0; this nimctl reads 2.0, and the form of 2024 that has none");
+    insta::assert_snapshot!(error.unwrap_err(), @"m.yaml: written by a newer nimctl (schema 3.0, this nimctl reads 2.0): upgrade nimctl");
 }
 
 fn document(text: &str) -> ManifestDocument {

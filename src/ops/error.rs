@@ -8,6 +8,7 @@ use crate::error_kind::ErrorKind;
 use crate::manifest::ManifestError;
 use crate::onnx::OnnxError;
 use crate::ops::mixed_precision::MixedPrecisionError;
+use crate::ops::read_manifest::ReadManifestError;
 use crate::recipe::{GraphMismatch, RecipeError};
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -97,6 +98,9 @@ pub enum PipelineError {
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The manifest that is there.
+    #[error(transparent)]
+    ReadManifest(#[from] ReadManifestError),
     /// A value that can't be hashed.
     #[error(transparent)]
     NotCanonical(#[from] NotCanonical),
@@ -130,6 +134,7 @@ impl PipelineError {
             Self::MixedPrecision { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
             Self::Manifest(_) => ErrorKind::Input,
+            Self::ReadManifest(source) => source.kind(),
             Self::NotCanonical(_) => ErrorKind::Bug,
             Self::Cancelled => ErrorKind::Interrupted,
         }

@@ -15,6 +15,7 @@ use crate::error_kind::ErrorKind;
 use crate::manifest::{IdKind, MANIFEST_FILE, ManifestProfile, store_digest};
 use crate::profile::{CONTENTS_FILE, Contents, InvalidTag, ProfileId, Tags, hashed_text};
 use crate::store::Store;
+use crate::stored_format::{Newer, Unreadable};
 
 /// Which rule an id is computed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,9 @@ pub enum HashError {
         /// The folder.
         path: String,
     },
+    /// `contents.json` is of a newer nimctl.
+    #[error(transparent)]
+    Newer(#[from] Newer),
     /// `contents.json` isn't what it should be.
     #[error("{path} is not the canonical JSON of nimctl.contents/1: {problem}")]
     Contents {
@@ -122,6 +126,7 @@ impl HashError {
             | Self::Tag(_)
             | Self::NotAProfile { .. }
             | Self::NotBuilt { .. }
+            | Self::Newer(_)
             | Self::Contents { .. }
             | Self::NoContent { .. } => ErrorKind::Input,
         }
@@ -194,7 +199,11 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
         Err(source) => return Err(HashError::Read { source }),
     };
     let problem = |problem: String| HashError::Contents { path: path.display().to_string(), problem };
-    let contents: Contents = serde_json::from_str(&json).map_err(|error| problem(error.to_string()))?;
+    let contents =
+        Contents::parse(json.as_bytes(), &path.display().to_string()).map_err(|error| match error {
+            Unreadable::Newer(newer) => newer.into(),
+            Unreadable::Damaged { path: _, problem: why } => problem(why),
+        })?;
     let canonical = contents.to_canonical_json().map_err(|error| problem(error.to_string()))?;
     if canonical != json {
         return Err(problem("its bytes are not the canonical form (RFC 8785)".into()));

@@ -45,6 +45,17 @@ pub fn read_manifest(path: &Path) -> Result<ManifestDocument, ReadManifestError>
     Ok(ManifestDocument::parse(&text, &path.display().to_string())?)
 }
 
+/// Fails if a manifest that is about to be overwritten is of a newer nimctl. Anything else may be overwritten.
+///
+/// # Errors
+/// A later schema version.
+pub fn refuse_newer_manifest(path: &Path) -> Result<(), ReadManifestError> {
+    match read_manifest(path) {
+        Err(ReadManifestError::Manifest(error @ ManifestError::Newer(_))) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file, but not much more than a manifest may have: the reader then says that it is too much.
 pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let most = Limits::default().text_bytes as u64 + 1;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::assemble::{self, Assembled, AssembledState};
 use super::error::PipelineError;
 use super::resolve::Resolved;
-use super::verify;
+use super::verify::{self, ReadReleaseError};
 use super::workspace::Workspace;
 use crate::error_kind::ErrorKind;
 use crate::passport::Passport;
@@ -38,12 +38,12 @@ pub enum ReportError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A release folder.
-    #[error("{path} is no release")]
+    #[error("cannot read the release {path}")]
     NoRelease {
         /// The folder.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: ReadReleaseError,
     },
     /// A release without profiles.
     #[error("{0} has no profiles: there is nothing to report")]

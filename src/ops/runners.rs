@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::PipelineError;
+use super::not_run_here::NotRunHere;
 use super::resolve::{Backends, FoundBackend};
+use super::run_identity::RuntimeIdentity;
 use crate::backend::Backend;
 use crate::gpu;
 use crate::passport::Passport;
-use crate::profile::{Target, capability_tag};
+use crate::profile::Target;
 use crate::worker::host::BackendCommand;
 use crate::worker::protocol::{Description, Execution, Library, Provider, RanOn, Support, WorkerDevice};
 
@@ -19,8 +21,8 @@ pub(super) struct Way {
     pub command: BackendCommand,
     /// What it is asked for.
     pub execution: Execution,
-    /// The library and its version, and what else identifies the worker.
-    pub runtime: String,
+    /// What identifies the worker and its library.
+    pub runtime: RuntimeIdentity,
     /// The GPU, for a worker that tells of any.
     pub device: Option<WorkerDevice>,
 }
@@ -31,7 +33,7 @@ pub(super) struct Runners<'a> {
     backends: &'a Backends,
     /// What the user asked for; each backend gets the part that means something to it.
     wanted: &'a Execution,
-    known: BTreeMap<Backend, Result<Arc<FoundBackend>, String>>,
+    known: BTreeMap<Backend, Result<Arc<FoundBackend>, NotRunHere>>,
 }
 
 impl<'a> Runners<'a> {
@@ -46,7 +48,7 @@ impl<'a> Runners<'a> {
         }
         let backend = Backend::reference();
         let number = self.wanted.device.unwrap_or(0);
-        let description = self.description(&backend)?;
+        let description = self.description(&backend).map_err(|reason| reason.to_string())?;
         let count = description.devices.len();
         if count == 0 {
             return Err("the onnxruntime worker sees no GPU: it needs an ONNX Runtime that was built for CUDA, and an NVIDIA driver".into());
@@ -57,11 +59,11 @@ impl<'a> Runners<'a> {
         Ok(())
     }
 
-    /// Returns how a profile is run here, or in words why it can't be.
-    pub(super) fn for_profile(&mut self, passport: &Passport) -> Result<Way, String> {
+    /// Returns how a profile is run here, or why it can't be.
+    pub(super) fn for_profile(&mut self, passport: &Passport) -> Result<Way, NotRunHere> {
         let backend = &passport.contents.backend;
         if backend.ships_onnx() {
-            let way = self.for_graphs().map_err(|error| error.to_string())?;
+            let way = self.for_graphs().map_err(|error| no_worker(backend, &error))?;
             if way.execution.provider != Some(Provider::Cuda) {
                 return Ok(way);
             }
@@ -72,8 +74,7 @@ impl<'a> Runners<'a> {
         let wanted = self.wanted;
         let command = self.worker(backend)?.command.clone();
         let description = self.description(backend)?;
-        let device = device_for(&description.devices, &passport.contents.target, wanted.device)
-            .map_err(|why| format!("{backend} cannot run it here: {why}"))?;
+        let device = device_for(backend, &description.devices, &passport.contents.target, wanted.device)?;
         // What ONNX Runtime alone knows is left out.
         let Execution {
             provider: _,
@@ -87,7 +88,7 @@ impl<'a> Runners<'a> {
         Ok(Way {
             command,
             execution: Execution { device: number, cuda_graph: *cuda_graph, ..Execution::default() },
-            runtime: runtime_of(description),
+            runtime: RuntimeIdentity::of_worker(description),
             device: device.map(|number| description.devices[number].clone()),
         })
     }
@@ -106,32 +107,29 @@ impl<'a> Runners<'a> {
         Ok(Way { command, execution, runtime, device: None })
     }
 
-    /// Returns what the worker of a backend says of itself, or in words why it can't run profiles here.
-    fn description(&mut self, backend: &Backend) -> Result<&Description, String> {
-        let cannot = |why: String| format!("{backend} cannot run it here: {why}");
-        self.worker(backend)?.description().map_err(|error| cannot(error.to_string()))
+    /// Returns what the worker of a backend says of itself, or why it can't run profiles here.
+    fn description(&mut self, backend: &Backend) -> Result<&Description, NotRunHere> {
+        self.worker(backend)?.description().map_err(|error| no_worker(backend, &error))
     }
 
-    fn worker(&mut self, backend: &Backend) -> Result<&FoundBackend, String> {
+    fn worker(&mut self, backend: &Backend) -> Result<&FoundBackend, NotRunHere> {
         let backends = self.backends;
         let known = self.known.entry(backend.clone()).or_insert_with(|| {
-            let cannot = |why: String| format!("{backend} cannot run it here: {why}");
-            let found = backends.find(backend).map_err(|error| cannot(error.to_string()))?;
-            let description = found.description().map_err(|error| cannot(error.to_string()))?;
+            let found = backends.find(backend).map_err(|error| no_worker(backend, &error))?;
+            let description = found.description().map_err(|error| no_worker(backend, &error))?;
             match &description.run {
                 Support::Available => Ok(found),
-                Support::Unavailable(problem) => Err(cannot(problem.message.clone())),
+                Support::Unavailable(problem) => {
+                    Err(NotRunHere::Unavailable { backend: backend.clone(), problem: problem.clone() })
+                }
             }
         });
         known.as_deref().map_err(Clone::clone)
     }
 }
 
-/// Identifies a worker by what it says of itself.
-fn runtime_of(description: &Description) -> String {
-    let Description { backend, worker_version, library, .. } = description;
-    let library = library.as_ref().map_or_else(String::new, |l| format!(" {} {}", l.name, l.version));
-    format!("{backend} {worker_version}{library}")
+fn no_worker(backend: &Backend, error: &impl std::error::Error) -> NotRunHere {
+    NotRunHere::NoWorker { backend: backend.clone(), why: error.to_string() }
 }
 
 /// Names what ran something: `ONNX Runtime 1.32.0 on the CPU`, `TensorRT 11.4.0.1 on NVIDIA L4 (8.9)`.
@@ -146,10 +144,11 @@ pub(super) fn place(backend: &str, library: Option<&Library>, ran_on: &RanOn) ->
 /// Returns the number of the GPU that a profile for a target runs on: the one that was asked for, else one of the very
 /// product, else one of its compute capability. Nothing for a worker that tells of no devices: it runs where it likes.
 fn device_for(
+    backend: &Backend,
     devices: &[WorkerDevice],
     target: &Target,
     wanted: Option<u32>,
-) -> Result<Option<usize>, String> {
+) -> Result<Option<usize>, NotRunHere> {
     if devices.is_empty() {
         return Ok(None);
     }
@@ -161,26 +160,26 @@ fn device_for(
         }
         Target::ComputeCapabilities(_) | Target::Generic => false,
     };
-    let here = |devices: &[WorkerDevice]| {
-        let names = devices.iter().map(|device| format!("{} is {}", device.name, device.compute_capability));
-        names.collect::<Vec<_>>().join(", ")
+    let none_fits = |devices: &[WorkerDevice]| NotRunHere::NoGpuFits {
+        backend: backend.clone(),
+        needs: capabilities.clone(),
+        devices: devices.to_vec(),
     };
-    let needs = capability_tag(&capabilities).replace('+', " or ");
-    if let Some(wanted) = wanted {
-        let number = wanted as usize;
-        let device = devices
-            .get(number)
-            .ok_or_else(|| format!("there is no GPU {number}: the worker sees {}", devices.len()))?;
-        if fits(device) {
-            return Ok(Some(number));
-        }
-        return Err(format!("it needs compute capability {needs}, and {}", here(&devices[number..=number])));
+    if let Some(number) = wanted {
+        let place = number as usize;
+        let count = devices.len();
+        let device = devices.get(place).ok_or_else(|| NotRunHere::NoSuchGpu {
+            backend: backend.clone(),
+            number,
+            count,
+        })?;
+        return if fits(device) { Ok(Some(place)) } else { Err(none_fits(&devices[place..=place])) };
     }
     let of =
         |test: &dyn Fn(&WorkerDevice) -> bool| devices.iter().position(|device| fits(device) && test(device));
     match of(&is_product).or_else(|| of(&|_| true)) {
         Some(number) => Ok(Some(number)),
-        None => Err(format!("it needs compute capability {needs}, and {}", here(devices))),
+        None => Err(none_fits(devices)),
     }
 }
 
@@ -210,7 +209,10 @@ mod tests {
 
     #[track_caller]
     fn check(target: &Target, wanted: Option<u32>, expected: Result<Option<usize>, &str>) {
-        assert_eq!(device_for(&devices(), target, wanted), expected.map_err(str::to_owned));
+        let backend = Backend::new("tensorrt").unwrap();
+        let found = device_for(&backend, &devices(), target, wanted).map_err(|reason| reason.to_string());
+        let expected = expected.map_err(|words| format!("tensorrt cannot run it here: {words}"));
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -218,7 +220,8 @@ mod tests {
         check(&gpu("l4"), None, Ok(Some(1)));
         check(&gpu("rtx-4090"), None, Ok(Some(0)));
         check(&Target::ComputeCapabilities(vec![A100]), None, Ok(Some(2)));
-        assert_eq!(device_for(&[], &gpu("l4"), None), Ok(None));
+        let backend = Backend::new("tensorrt").unwrap();
+        assert_eq!(device_for(&backend, &[], &gpu("l4"), None), Ok(None));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::passport::{Passport, Status};
 use crate::profile::TagSelector;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
 use crate::selection::{self, Answer, Facts, PinError, find_pinned};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+use crate::stored_format::{Newer, Unreadable};
 
 /// Most bytes of a `contents.json` or passport that are read to learn a profile's size.
 const MOST_DOCUMENT_BYTES: u64 = 16 << 20;
@@ -52,6 +53,9 @@ pub enum SelectError {
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ReadManifestError),
+    /// What a newer nimctl wrote into the store.
+    #[error(transparent)]
+    Newer(#[from] Newer),
     /// The name that the user gave.
     #[error("{pinned_by}: {source}")]
     Pin {
@@ -87,7 +91,7 @@ impl SelectError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Manifest(error) => error.kind(),
-            Self::Pin { .. } => ErrorKind::Input,
+            Self::Newer(_) | Self::Pin { .. } => ErrorKind::Input,
             Self::PinnedDoesNotFit { .. } | Self::NoProfileFits { .. } => ErrorKind::NoProfile,
         }
     }
@@ -100,7 +104,7 @@ impl SelectError {
                     .into(),
             ),
             Self::Pin { .. } => Some("`nimctl list-model-profiles` lists ids and names".into()),
-            Self::Manifest(_) | Self::NoProfileFits { .. } => None,
+            Self::Manifest(_) | Self::Newer(_) | Self::NoProfileFits { .. } => None,
         }
     }
 }
@@ -183,41 +187,65 @@ pub fn select<'a>(options: &SelectOptions<'_>, host: &'a Host) -> Result<SelectR
         }
     };
     let store = options.store.filter(|root| root.is_dir()).map(Store::look_at);
-    let facts = profiles
-        .iter()
-        .filter_map(|profile| Some((profile.id.clone(), facts_of(profile, store.as_ref()?)?)))
-        .collect();
+    let mut facts = BTreeMap::new();
+    if let Some(store) = &store {
+        for profile in profiles {
+            if let Some(known) = facts_of(profile, store)? {
+                facts.insert(profile.id.clone(), known);
+            }
+        }
+    }
     let answers = selection::select(profiles, &facts, &options.selector, host);
     Ok(SelectReport { facts, answers, pinned, allow_unsafe: options.allow_unsafe, document })
 }
 
 /// Returns what the store knows of a profile that names its contents; nothing if it is not there, or not what it should
 /// be. Its digest is checked: a size that somebody changed must not decide.
-fn facts_of(profile: &ManifestProfile, store: &Store) -> Option<Facts> {
-    let uri = profile.workspace.files.get(CONTENTS_FILE)?.uri.as_deref()?;
-    let path = store.blob_path(&store_digest(uri)?);
-    if fs_err::metadata(&path).ok()?.len() > MOST_DOCUMENT_BYTES {
-        return None;
-    }
-    let json = store.get(&store_digest(uri)?).ok()?;
-    let contents: Contents = serde_json::from_slice(&json).ok()?;
-    let passport = passport(profile, store);
+fn facts_of(profile: &ManifestProfile, store: &Store) -> Result<Option<Facts>, Newer> {
+    let Some(contents) = contents(profile, store)? else { return Ok(None) };
+    let passport = passport(profile, store)?;
     let capabilities = contents.target.compute_capabilities();
     let from_target = (!capabilities.is_empty()).then_some(capabilities);
-    Some(Facts {
-        files_size_bytes: Some(contents.files.iter().map(|file| file.size_bytes).sum()),
+    Ok(Some(Facts {
+        files_size_bytes: Some(
+            contents.files.iter().fold(0, |sum, file| file.size_bytes.saturating_add(sum)),
+        ),
         plan_capabilities: passport.as_ref().and_then(plan_capabilities).or(from_target),
         validated: passport.as_ref().and_then(validated),
-    })
+    }))
+}
+
+/// Returns a profile's contents, if they are there and of a sensible size.
+fn contents(profile: &ManifestProfile, store: &Store) -> Result<Option<Contents>, Newer> {
+    let file = profile.workspace.files.get(CONTENTS_FILE);
+    let Some(sha256) = file.and_then(|file| store_digest(file.uri.as_deref()?)) else { return Ok(None) };
+    let path = store.blob_path(&sha256);
+    if !is_sensible(&path) {
+        return Ok(None);
+    }
+    let Ok(json) = store.get(&sha256) else { return Ok(None) };
+    match Contents::parse(&json, &path.display().to_string()) {
+        Ok(contents) => Ok(Some(contents)),
+        Err(Unreadable::Damaged { path: _, problem: _ }) => Ok(None),
+        Err(Unreadable::Newer(newer)) => Err(newer),
+    }
 }
 
 /// Returns a profile's passport, if it is there and of a sensible size.
-fn passport(profile: &ManifestProfile, store: &Store) -> Option<Passport> {
-    let id = ProfileId::from_hex(&profile.id).ok()?;
-    if fs_err::metadata(store.passport_path(&id)).ok()?.len() > MOST_DOCUMENT_BYTES {
-        return None;
+fn passport(profile: &ManifestProfile, store: &Store) -> Result<Option<Passport>, Newer> {
+    let Ok(id) = ProfileId::from_hex(&profile.id) else { return Ok(None) };
+    if !is_sensible(&store.passport_path(&id)) {
+        return Ok(None);
     }
-    store.passport(&id).ok()?
+    match store.passport(&id) {
+        Ok(passport) => Ok(passport),
+        Err(StoreError::Newer(newer)) => Err(newer),
+        Err(_) => Ok(None),
+    }
+}
+
+fn is_sensible(path: &Path) -> bool {
+    fs_err::metadata(path).is_ok_and(|metadata| metadata.len() <= MOST_DOCUMENT_BYTES)
 }
 
 /// Returns what all plans of a profile have code for.

@@ -5,10 +5,11 @@ use std::io::{self, Read};
 use std::path::{Component, Path};
 
 use crate::digest::{Blake3, Sha256, both_of_chunks};
-use crate::manifest::{MANIFEST_FILE, Manifest};
-use crate::passport::Passport;
-use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError};
+use crate::passport::{PASSPORT_SCHEMA, Passport};
+use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums};
+use crate::stored_format::{Newer, Unreadable};
 
 /// Files of these names are kept in memory while they are read; none may be larger.
 const TEXTS: [&str; 4] = [MANIFEST_FILE, CONTENTS_FILE, PASSPORT_FILE, SUMS_FILE];
@@ -240,9 +241,9 @@ impl Check<'_> {
         if content != Some(sha256.as_str()) {
             self.found(&path, format!("its SHA-256 is {sha256}, and the tag `content` says otherwise"));
         }
-        let contents: Contents = match serde_json::from_str(&text) {
+        let contents = match Contents::parse(text.as_bytes(), &path) {
             Ok(contents) => contents,
-            Err(error) => return self.found(&path, format!("not nimctl.contents/1: {error}")),
+            Err(error) => return self.unreadable(error, CONTENTS_SCHEMA),
         };
         for file in &contents.files {
             let path = format!("{folder}/{}", file.path);
@@ -256,33 +257,46 @@ impl Check<'_> {
     fn passport(&mut self, folder: &str, id: &str) {
         let path = format!("{folder}/{PASSPORT_FILE}");
         let Some(text) = self.text(&path) else { return };
-        match serde_json::from_str::<PassportHead>(&text) {
-            Ok(head) if head.id.to_string() == id => {}
-            Ok(head) => self.found(&path, format!("it is that of profile {}", head.id)),
-            Err(error) => self.found(&path, format!("not nimctl.passport/1: {error}")),
+        match Passport::parse(text.as_bytes(), &path) {
+            Ok(passport) if passport.id.to_string() == id => {}
+            Ok(passport) => self.found(&path, format!("it is that of profile {}", passport.id)),
+            Err(error) => self.unreadable(error, PASSPORT_SCHEMA),
+        }
+    }
+
+    fn unreadable(&mut self, error: Unreadable, schema: &str) {
+        match error {
+            Unreadable::Newer(Newer { path, schema }) => self.found(path, schema.to_string()),
+            Unreadable::Damaged { path, problem } => self.found(path, format!("not {schema}: {problem}")),
         }
     }
 }
 
-/// What a passport has to say; times of the build are not in a release.
-#[derive(serde::Deserialize)]
-struct PassportHead {
-    id: ProfileId,
+/// A release folder that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadReleaseError {
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A passport.
+    #[error(transparent)]
+    Passport(#[from] Unreadable),
 }
 
 /// Reads the passports of a release folder, in the order of its manifest: to compare a new one with it.
 ///
 /// # Errors
 /// A folder that is no release.
-pub fn passports(folder: &Path) -> io::Result<Vec<Passport>> {
-    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
+pub fn passports(folder: &Path) -> Result<Vec<Passport>, ReadReleaseError> {
     let path = folder.join(MANIFEST_FILE);
     let text = fs_err::read_to_string(&path)?;
-    let manifest = Manifest::parse(&text, &path.display().to_string()).map_err(|e| invalid(e.to_string()))?;
+    let manifest = Manifest::parse(&text, &path.display().to_string())?;
     let of = |id: &String| {
         let path = folder.join(PROFILES_FOLDER).join(id).join(PASSPORT_FILE);
-        serde_json::from_slice(&fs_err::read(&path)?)
-            .map_err(|error| invalid(format!("{}: {error}", path.display())))
+        Ok(Passport::parse(&fs_err::read(&path)?, &path.display().to_string())?)
     };
     manifest.profiles.iter().map(|profile| of(&profile.id)).collect()
 }

@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::benchmark::BenchStatus;
 use crate::digest::Sha256;
-use crate::profile::{Contents, ProfileId, Tags};
+use crate::profile::{CONTENTS_SCHEMA, Contents, ProfileId, Tags};
+use crate::stored_format::{self, Unreadable};
 use crate::validation::Validation;
 use crate::worklist::BuildRecord;
 
-/// The schema name inside a passport.
+/// The schema name inside a passport. A new version of what is in it is a new version of it.
 pub const PASSPORT_SCHEMA: &str = "nimctl.passport/1";
 
 /// The record of one profile.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Passport {
     /// [`PASSPORT_SCHEMA`].
     pub schema: String,
@@ -61,7 +62,7 @@ impl Origins {
 }
 
 /// How one graph of a profile was built.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GraphPassport {
     /// The lowering.
     pub lowering: BuildRecord,
@@ -70,6 +71,15 @@ pub struct GraphPassport {
 }
 
 impl GraphPassport {
+    /// Returns how the graph was built, less what that took.
+    fn without_measurements(&self) -> Self {
+        let Self { lowering, compilation } = self;
+        Self {
+            lowering: lowering.without_measurements(),
+            compilation: compilation.as_ref().map(BuildRecord::without_measurements),
+        }
+    }
+
     /// Returns what made the files that the profile ships of this graph: its plan, or the lowered graph.
     pub fn shipped(&self) -> &BuildRecord {
         self.compilation.as_ref().unwrap_or(&self.lowering)
@@ -108,37 +118,35 @@ impl Status {
 }
 
 impl Passport {
-    /// Returns the passport less what may differ between two builds of the same bytes: times and peak memory.
-    pub fn without_measurements(&self) -> serde_json::Value {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
-        remove_measurements(&mut value);
-        value
-    }
-}
-
-impl Passport {
-    /// Returns the text of the passport in a release: less the times and memory of its build, which no two builds share, and
-    /// less what only its store can use.
-    pub fn for_release(&self) -> Vec<u8> {
-        let released = Self { made_of: Origins::default(), ..self.clone() };
-        let mut value = serde_json::to_value(&released).unwrap_or_default();
-        if let Some(graphs) = value.get_mut("graphs") {
-            remove_measurements(graphs);
+    /// Reads a passport; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// A passport of a newer nimctl, or a damaged one.
+    pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        let passport: Self = stored_format::from_json(bytes, PASSPORT_SCHEMA, path)?;
+        stored_format::check(&passport.contents.schema, CONTENTS_SCHEMA, path)?;
+        for GraphPassport { lowering, compilation } in passport.graphs.values() {
+            lowering.check_schemas(path)?;
+            compilation.as_ref().map_or(Ok(()), |record| record.check_schemas(path))?;
         }
-        let mut text = serde_json::to_vec_pretty(&value).unwrap_or_default();
+        Ok(passport)
+    }
+
+    /// Returns the passport less what its build took, which no two builds of the same bytes share.
+    #[must_use]
+    pub fn without_measurements(&self) -> Self {
+        let graphs = self.graphs.iter().map(|(name, graph)| (name.clone(), graph.without_measurements()));
+        Self { graphs: graphs.collect(), ..self.clone() }
+    }
+
+    /// Returns the text of the passport in a release: less what its build took, and less what only its store can use.
+    pub fn for_release(&self) -> Vec<u8> {
+        let released = Self { made_of: Origins::default(), ..self.without_measurements() };
+        let mut text = serde_json::to_vec_pretty(&released).unwrap_or_default();
         text.push(b'\n');
         text
     }
 }
 
-fn remove_measurements(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(members) => {
-            members.remove("timings");
-            members.remove("peak_memory_bytes");
-            members.values_mut().for_each(remove_measurements);
-        }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(remove_measurements),
-        _ => {}
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
 use crate::onnx::Precision;
 use crate::shape_range::ShapeRange;
+use crate::stored_format::{self, Unreadable};
 
 /// The schema name inside `contents.json`.
 pub const CONTENTS_SCHEMA: &str = "nimctl.contents/1";
@@ -95,6 +96,14 @@ pub struct ContentsFile {
 }
 
 impl Contents {
+    /// Reads the text of a `contents.json`; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// Contents of a newer nimctl, or damaged ones. Whether the text is the canonical one is for the caller to say.
+    pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        stored_format::from_json(bytes, CONTENTS_SCHEMA, path)
+    }
+
     /// Returns the profile's tags, which follow from the contents; `content` is the digest of the exact bytes of
     /// `contents.json`.
     pub fn tags(&self, content: &Sha256) -> Tags {
@@ -123,5 +132,60 @@ impl Contents {
     /// A size beyond 2^53 - 1.
     pub fn to_canonical_json(&self) -> Result<String, canonical::NotCanonical> {
         canonical::to_string(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The file of an earlier nimctl, which has to be read for ever.
+    const GOLDEN: &str = include_str!("../../tests/fixtures/formats/contents.json");
+
+    #[test]
+    fn the_golden_file_is_read_and_written_as_it_was() {
+        let contents = Contents::parse(GOLDEN.as_bytes(), "c").unwrap();
+        assert_eq!(contents.to_canonical_json().unwrap(), GOLDEN);
+    }
+
+    #[test]
+    fn newer_contents_are_refused() {
+        let newer = GOLDEN.replace("nimctl.contents/1", "nimctl.contents/2");
+        let error = Contents::parse(newer.as_bytes(), "c").unwrap_err().to_string();
+        assert!(error.starts_with("c: written by a newer nimctl (schema nimctl.contents/2"), "{error}");
+    }
+
+    fn safe(number: i64) -> bool {
+        number.unsigned_abs() < 1 << 53
+    }
+
+    proptest! {
+        /// A stranger's numbers have a canonical form or are refused; nothing overflows on the way to an id.
+        #[test]
+        fn any_numbers(
+            shape in prop::collection::vec(any::<i64>(), 0..4),
+            size_bytes in any::<u64>(),
+            path in ".{0,12}",
+        ) {
+            let mut contents = Contents::parse(GOLDEN.as_bytes(), "c").unwrap();
+            let range = ShapeRange { min: shape.clone(), opt: Vec::new(), max: shape.clone() };
+            contents.shape_ranges = BTreeMap::from([("g".into(), BTreeMap::from([("x".into(), range)]))]);
+            contents.files[0].size_bytes = size_bytes;
+            contents.files[0].path = path;
+            let text = serde_json::to_string(&contents).unwrap();
+            let read = Contents::parse(text.as_bytes(), "c").unwrap();
+            prop_assert_eq!(&read, &contents);
+            let is_safe = shape.iter().copied().all(safe) && size_bytes < 1 << 53;
+            prop_assert_eq!(read.to_canonical_json().is_ok(), is_safe);
+            let tags = read.tags(&Sha256::of(text.as_bytes()));
+            prop_assert!(super::super::id::ProfileId::of_tags(&tags).is_ok());
+        }
+
+        #[test]
+        fn any_bytes_are_no_contents(bytes: Vec<u8>) {
+            prop_assert!(Contents::parse(&bytes, "c").is_err());
+        }
     }
 }

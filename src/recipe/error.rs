@@ -7,6 +7,7 @@ use serde_saphyr::{Location, Spanned};
 use crate::backend::Backend;
 use crate::gpu::UnknownGpu;
 use crate::onnx::Precision;
+use crate::stored_format::NewerSchema;
 
 /// A recipe that can't be used, and where it says so.
 #[derive(Debug)]
@@ -25,13 +26,16 @@ pub enum RecipeProblem {
     /// It isn't the YAML that the schema describes; the text has a snippet of the file.
     #[error("{0}")]
     Syntax(String),
+    /// A later version of the schema.
+    #[error(transparent)]
+    Newer(#[from] NewerSchema),
     /// Another schema.
-    #[error("the schema is `{found}`, but this nimctl reads `nimctl.recipe/1`; {}", if *.newer { "upgrade nimctl" } else { "write `schema: nimctl.recipe/1`" })]
+    #[error(
+        "the schema is `{found}`, but this nimctl reads `nimctl.recipe/1`; write `schema: nimctl.recipe/1`"
+    )]
     Schema {
         /// What the file says.
         found: String,
-        /// Whether it is a later version of ours.
-        newer: bool,
     },
     /// A name that can't be part of a path or a tag.
     #[error(

@@ -25,6 +25,7 @@ use crate::profile::{ModelRelease, ProfileSpec, Target, capability_tag, largest_
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
+use crate::stored_format::{self, NewerSchema};
 use crate::validation::Demands;
 
 /// A checked recipe.
@@ -63,14 +64,11 @@ impl Recipe {
     /// # Errors
     /// The first problem, with its line and column in `path` (which is only named, not read).
     pub fn parse(text: &str, path: &str) -> Result<Self, RecipeError> {
+        refuse_newer(text, path)?;
         let raw: schema::Recipe = serde_saphyr::from_str(text).map_err(|error| syntax_error(&error, path))?;
         let schema::Recipe { schema, model, graphs, profiles, validation } = raw;
         if schema.value != schema::RECIPE_SCHEMA {
-            let newer = schema
-                .value
-                .strip_prefix("nimctl.recipe/")
-                .is_some_and(|version| version.parse().is_ok_and(|v: u32| v > 1));
-            return Err(RecipeProblem::Schema { found: schema.value.clone(), newer }.at_value(path, &schema));
+            return Err(RecipeProblem::Schema { found: schema.value.clone() }.at_value(path, &schema));
         }
         let schema::Model { name, release } = model;
         check_name(path, "model name", &name)?;
@@ -121,6 +119,19 @@ impl Recipe {
     /// Returns the largest batch: the value of the tag `batch_size`.
     pub fn batch_size(&self) -> Option<i64> {
         largest_batch(&self.shape_ranges())
+    }
+}
+
+/// Looks at the schema before anything else: of a newer recipe, the rest may be anything. What is no YAML, the reader says.
+fn refuse_newer(text: &str, path: &str) -> Result<(), RecipeError> {
+    match serde_saphyr::from_str(text) {
+        Ok(schema::Head { schema: Some(schema) })
+            if stored_format::is_newer(&schema.value, schema::RECIPE_SCHEMA) =>
+        {
+            let newer = NewerSchema { found: schema.value.clone(), known: schema::RECIPE_SCHEMA.into() };
+            Err(RecipeProblem::from(newer).at_value(path, &schema))
+        }
+        _ => Ok(()),
     }
 }
 

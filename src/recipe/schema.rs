@@ -19,6 +19,13 @@ use crate::validation::Demands;
 /// The schema name that a recipe starts with.
 pub(super) const RECIPE_SCHEMA: &str = "nimctl.recipe/1";
 
+/// What a recipe of any version has.
+#[derive(Debug, Deserialize)]
+pub(super) struct Head {
+    #[serde(default)]
+    pub schema: Option<Spanned<String>>,
+}
+
 /// A model and the profiles wanted of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::benchmark::{BenchStatus, Comparison, Gate};
 use crate::glob;
 use crate::passport::Passport;
+use crate::stored_format::{self, Newer};
 
 /// The schema name inside a policy.
 pub const RELEASE_POLICY_SCHEMA: &str = "nimctl.release-policy/1";
@@ -74,7 +75,10 @@ pub enum PolicyError {
         /// What is wrong, and where.
         problem: String,
     },
-    /// Its version.
+    /// A newer nimctl's.
+    #[error(transparent)]
+    Newer(#[from] Newer),
+    /// Another schema.
     #[error("{path}: its schema is `{found}`, and `{RELEASE_POLICY_SCHEMA}` is what this nimctl reads")]
     Schema {
         /// The file.
@@ -106,6 +110,7 @@ impl Policy {
     /// A text that is no policy, or one of another version.
     pub fn parse(text: &str, path: &str) -> Result<Self, PolicyError> {
         let syntax = |problem: String| PolicyError::Syntax { path: path.into(), problem };
+        stored_format::refuse_newer_yaml(text, RELEASE_POLICY_SCHEMA, path)?;
         let policy: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
         if policy.schema != RELEASE_POLICY_SCHEMA {
             return Err(PolicyError::Schema { path: path.into(), found: policy.schema });
@@ -224,7 +229,11 @@ mod tests {
         assert_eq!(policy.accept, [Accepted::Executed]);
         assert_eq!(Policy::parse("schema: nimctl.release-policy/1\n", "p").unwrap(), Policy::default());
         for (text, problem) in [
-            ("schema: nimctl.release-policy/2\n", "its schema is `nimctl.release-policy/2`"),
+            (
+                "schema: nimctl.release-policy/2\nmust: []\n",
+                "written by a newer nimctl (schema nimctl.release-policy/2",
+            ),
+            ("schema: nimctl.recipe/1\n", "its schema is `nimctl.recipe/1`"),
             ("schema: nimctl.release-policy/1\nrequire: []\n", "unknown field `require`"),
             ("schema: nimctl.release-policy/1\nfail_if: [slow]\n", "`slow` is no gate"),
             ("schema: nimctl.release-policy/1\naccept: [skipped]\n", "unknown variant `skipped`"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
+use crate::stored_format::Newer;
 
 /// A store that doesn't do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum StoreError {
         /// What its bytes give.
         found: Sha256,
     },
+    /// A file of the store that a newer nimctl wrote.
+    #[error(transparent)]
+    Newer(#[from] Newer),
     /// The user or a signal said stop.
     #[error("interrupted while waiting for the store")]
     Cancelled,
@@ -44,7 +48,7 @@ impl StoreError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unwritable { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::Unwritable { .. } | Self::Io { .. } | Self::Newer(_) => ErrorKind::Input,
             Self::Damaged { .. } => ErrorKind::Refused,
             Self::Cancelled => ErrorKind::Interrupted,
         }

@@ -6,6 +6,7 @@
 //! nimctl/last/<place>.json                        the key last built at a place, to say what changed
 //! nimctl/passports/<id>.json                      one passport a profile
 //! nimctl/bench/<id>.npz                           every sample of its last benchmark
+//! nimctl/origins/<id>.json                        the recipe that a profile was built from
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
 //! tmp/                                            files in the making; emptied when a builder takes the lock
 //! lock                                            held by the one process that writes
@@ -13,26 +14,36 @@
 //!
 //! A blob is whole or absent: it is written in `tmp/`, synced and renamed. A process that is killed at any instant
 //! leaves at most files in `tmp/`, which the next writer removes. Reading needs no lock.
+//!
+//! Files of `nimctl/` follow the rule of [`crate::stored_format`]: one that is damaged counts as absent, since it can be made
+//! again; one of a newer nimctl is refused, and never overwritten.
 
 mod error;
+mod found;
 mod oci;
+mod origin;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use found::{Found, MIXED_PRECISION_SCHEMA};
+use origin::{ORIGIN_SCHEMA, Origin};
+use serde::Serialize;
 
 use crate::digest::{Sha256, both_of_chunks};
 use crate::files::atomic_file;
 use crate::files::direct_file;
 use crate::files::file_lock::FileLock;
 use crate::mixed_precision::MixedPrecisionReport;
-use crate::passport::Passport;
+use crate::passport::{PASSPORT_SCHEMA, Passport};
 use crate::profile::ProfileId;
-use crate::worklist::{BUILD_RECORD_SCHEMA, Job};
+use crate::stored_format::{self, Unreadable};
+use crate::worklist::{BUILD_KEY_SCHEMA, BUILD_RECORD_SCHEMA, Job};
 use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobState, OutputFile, state};
+
+/// How the bytes of a file are read; the path is only named in errors.
+type Parse<T> = fn(&[u8], &str) -> Result<T, Unreadable>;
 
 /// A store on disk.
 #[derive(Clone, Debug)]
@@ -193,23 +204,22 @@ impl Store {
     /// Decides whether a job must run, from what the store has.
     ///
     /// # Errors
-    /// A record that can't be read; one that is damaged counts as absent.
+    /// A record that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
     pub fn job_state(&self, job: &Job) -> Result<JobState, StoreError> {
-        let record: Option<BuildRecord> =
-            self.read_json(&self.record_path(&job.key))?.filter(|record: &BuildRecord| {
-                record.schema == BUILD_RECORD_SCHEMA && record.document == job.document
-            });
+        let record = self
+            .read(&self.record_path(&job.key), BuildRecord::parse)?
+            .filter(|record: &BuildRecord| record.document == job.document);
         let missing = record
             .iter()
             .flat_map(|record| &record.outputs)
             .find(|output| !self.has_blob(&output.sha256, output.size_bytes))
             .map(|output| output.sha256);
-        let last = match &record {
-            Some(_) => None,
-            None => {
-                job.users.iter().find_map(|user| self.read_json(&self.last_path(&user.place)).ok().flatten())
+        let mut last = None;
+        if record.is_none() {
+            for user in &job.users {
+                last = last.or(self.read(&self.last_path(&user.place), BuildKeyDocument::parse)?);
             }
-        };
+        }
         Ok(state(job, record, missing, last.as_ref()))
     }
 
@@ -218,7 +228,7 @@ impl Store {
     /// # Errors
     /// A store that can't be written.
     pub fn remember(&self, job: &Job, record: &BuildRecord) -> Result<(), StoreError> {
-        self.write_json(&self.record_path(&job.key), record)?;
+        self.write(&self.record_path(&job.key), BUILD_RECORD_SCHEMA, record)?;
         self.remember_places(job)
     }
 
@@ -229,9 +239,9 @@ impl Store {
     pub fn remember_places(&self, job: &Job) -> Result<(), StoreError> {
         for user in &job.users {
             let path = self.last_path(&user.place);
-            let known: Option<BuildKeyDocument> = self.read_json(&path)?;
+            let known = self.read(&path, BuildKeyDocument::parse)?;
             if known.as_ref() != Some(&job.document) {
-                self.write_json(&path, &job.document)?;
+                self.write(&path, BUILD_KEY_SCHEMA, &job.document)?;
             }
         }
         Ok(())
@@ -248,9 +258,9 @@ impl Store {
         files: &[OutputFile],
     ) -> Result<PathBuf, StoreError> {
         let path = self.passport_path(&passport.id);
-        let known: Option<Passport> = self.read_json(&path)?;
+        let known = self.read(&path, Passport::parse)?;
         if known.as_ref().map(Passport::without_measurements) != Some(passport.without_measurements()) {
-            self.write_json(&path, passport)?;
+            self.write(&path, PASSPORT_SCHEMA, passport)?;
         }
         let config = self.put(contents_json.as_bytes())?;
         oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)?;
@@ -260,9 +270,9 @@ impl Store {
     /// Returns a profile's passport, if it is there.
     ///
     /// # Errors
-    /// A file that can't be read; one that is damaged counts as absent.
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
     pub fn passport(&self, id: &ProfileId) -> Result<Option<Passport>, StoreError> {
-        self.read_json(&self.passport_path(id))
+        self.read(&self.passport_path(id), Passport::parse)
     }
 
     /// Replaces a profile's passport.
@@ -270,7 +280,7 @@ impl Store {
     /// # Errors
     /// A store that can't be written.
     pub fn put_passport(&self, passport: &Passport) -> Result<(), StoreError> {
-        self.write_json(&self.passport_path(&passport.id), passport)
+        self.write(&self.passport_path(&passport.id), PASSPORT_SCHEMA, passport)
     }
 
     /// Keeps every sample of a profile's benchmark; returns where.
@@ -293,11 +303,7 @@ impl Store {
     /// # Errors
     /// A file that can't be read.
     pub fn reference(&self, key: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
-        match fs_err::read(self.reference_path(key)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Io { doing: "reading the store".into(), source }),
-        }
+        self.bytes(&self.reference_path(key))
     }
 
     /// Remembers the outputs of a reference.
@@ -315,10 +321,10 @@ impl Store {
     /// Returns the recipe that a profile was built from on this machine, if that is known.
     ///
     /// # Errors
-    /// A file that can't be read.
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
     pub fn origin(&self, id: &ProfileId) -> Result<Option<PathBuf>, StoreError> {
-        let origin: Option<Origin> = self.read_json(&self.origin_path(id))?;
-        Ok(origin.map(|Origin { recipe }| recipe))
+        let origin = self.read(&self.origin_path(id), Origin::parse)?;
+        Ok(origin.map(|Origin { schema: _, recipe }| recipe))
     }
 
     /// Remembers which recipe a profile was built from: to go by its id later.
@@ -329,7 +335,8 @@ impl Store {
         if self.origin(id)?.as_deref() == Some(recipe) {
             return Ok(());
         }
-        self.write_json(&self.origin_path(id), &Origin { recipe: recipe.into() })
+        let origin = Origin { schema: ORIGIN_SCHEMA.into(), recipe: recipe.into() };
+        self.write(&self.origin_path(id), ORIGIN_SCHEMA, &origin)
     }
 
     fn origin_path(&self, id: &ProfileId) -> PathBuf {
@@ -339,9 +346,10 @@ impl Store {
     /// Returns which nodes of a graph were found to need FP32, if that is known.
     ///
     /// # Errors
-    /// A file that can't be read; one that is damaged counts as absent.
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
     pub fn mixed_precision(&self, key: &Sha256) -> Result<Option<MixedPrecisionReport>, StoreError> {
-        self.read_json(&self.root.join("nimctl/mixed-precision").join(format!("{}.json", key.to_hex())))
+        let found = self.read(&self.mixed_precision_path(key), Found::parse)?;
+        Ok(found.map(|Found { schema: _, report }| report))
     }
 
     /// Remembers which nodes of a graph were found to need FP32; the journal of the search has had its day.
@@ -349,12 +357,16 @@ impl Store {
     /// # Errors
     /// A store that can't be written.
     pub fn put_mixed_precision(&self, key: &Sha256, report: &MixedPrecisionReport) -> Result<(), StoreError> {
-        let path = self.root.join("nimctl/mixed-precision").join(format!("{}.json", key.to_hex()));
-        self.write_json(&path, report)?;
+        let found = Found { schema: MIXED_PRECISION_SCHEMA.into(), report: report.clone() };
+        self.write(&self.mixed_precision_path(key), MIXED_PRECISION_SCHEMA, &found)?;
         match fs_err::remove_file(self.mixed_precision_journal(key)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(error)),
             _ => Ok(()),
         }
+    }
+
+    fn mixed_precision_path(&self, key: &Sha256) -> PathBuf {
+        self.root.join("nimctl/mixed-precision").join(format!("{}.json", key.to_hex()))
     }
 
     /// Returns where a search for these nodes keeps its journal.
@@ -375,30 +387,37 @@ impl Store {
         self.root.join("nimctl/last").join(format!("{place}.json"))
     }
 
-    /// Reads a JSON file of ours; one that is absent or isn't what it should be is nothing, since it can be made again.
-    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
-        match fs_err::read(path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Io { doing: "reading the store".into(), source }),
+    /// Reads a file of the store. One that is damaged counts as absent, since it can be made again.
+    fn read<T>(&self, path: &Path, parse: Parse<T>) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.bytes(path)? else { return Ok(None) };
+        match parse(&bytes, &path.display().to_string()) {
+            Ok(value) => Ok(Some(value)),
+            Err(Unreadable::Damaged { path: _, problem: _ }) => Ok(None),
+            Err(Unreadable::Newer(newer)) => Err(newer.into()),
         }
     }
 
-    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
+    /// Writes a file of the store, unless a newer nimctl wrote what is there.
+    fn write(&self, path: &Path, schema: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        if let Some(bytes) = self.bytes(path)? {
+            stored_format::refuse_newer_json(&bytes, schema, path.display())?;
+        }
         let text =
             serde_json::to_string_pretty(value).map_err(|error| self.unwritable(io::Error::other(error)))?;
         atomic_file::write(path, text.as_bytes()).map_err(|source| self.unwritable(source))
     }
 
+    fn bytes(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        match fs_err::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { doing: "reading the store".into(), source }),
+        }
+    }
+
     fn unwritable(&self, source: io::Error) -> StoreError {
         StoreError::Unwritable { root: self.root.clone(), source }
     }
-}
-
-/// Where a profile came from on this machine. Not in its passport: it says nothing about the profile elsewhere.
-#[derive(Serialize, Deserialize)]
-struct Origin {
-    recipe: PathBuf,
 }
 
 #[cfg(test)]

@@ -12,9 +12,12 @@ use super::{Store, StoreError};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::profile::ProfileId;
+use crate::stored_format::Newer;
 use crate::worklist::OutputFile;
 
 const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+/// The version of `index.json` and of image manifests.
+const INDEX_VERSION: u64 = 2;
 const ARTIFACT_TYPE: &str = "application/vnd.nimctl.profile.v1";
 const CONTENTS_TYPE: &str = "application/vnd.nimctl.contents.v1+json";
 const FILE_TYPE: &str = "application/octet-stream";
@@ -53,7 +56,7 @@ pub(super) fn add_profile(
         })
         .collect();
     let manifest = json!({
-        "schemaVersion": 2,
+        "schemaVersion": INDEX_VERSION,
         "mediaType": MANIFEST_TYPE,
         "artifactType": ARTIFACT_TYPE,
         "config": { "mediaType": CONTENTS_TYPE, "digest": config, "size": config_size_bytes },
@@ -73,7 +76,12 @@ pub(super) fn add_profile(
 
 fn list(store: &Store, id: &ProfileId, descriptor: Value) -> Result<(), StoreError> {
     let path = store.root.join("index.json");
-    let mut index: Value = store.read_json(&path)?.unwrap_or_else(empty_index);
+    let known = store.bytes(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut index: Value = known.unwrap_or_else(empty_index);
+    if let Some(version) = index["schemaVersion"].as_u64().filter(|version| *version > INDEX_VERSION) {
+        let (found, known) = (format!("OCI index {version}"), format!("OCI index {INDEX_VERSION}"));
+        return Err(Newer::new(path.display(), &found, &known).into());
+    }
     let known = match index.get_mut("manifests").and_then(Value::as_array_mut) {
         Some(known) => known,
         None => {
@@ -92,5 +100,5 @@ fn list(store: &Store, id: &ProfileId, descriptor: Value) -> Result<(), StoreErr
 }
 
 fn empty_index() -> Value {
-    json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [] })
+    json!({ "schemaVersion": INDEX_VERSION, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [] })
 }

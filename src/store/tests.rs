@@ -3,6 +3,11 @@
 use super::*;
 use crate::digest::Blake3;
 
+/// Golden files of the store that no other module reads.
+const ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin.json");
+const FIRST_ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin-first.json");
+const MIXED_PRECISION: &[u8] = include_bytes!("../../tests/fixtures/formats/mixed-precision.json");
+
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store")).unwrap();
@@ -64,4 +69,76 @@ fn a_store_that_cannot_be_written_says_so() {
     let error = Store::open(&file.join("store")).unwrap_err();
     assert_eq!(error.kind(), crate::error_kind::ErrorKind::Input);
     assert!(error.to_string().contains("--store"));
+}
+
+/// Files of an earlier nimctl, which have to be read for ever; those of the first one have no schema.
+#[test]
+fn golden_files_are_read() {
+    let (_folder, store) = store();
+    let id = ProfileId::from_hex(&"a".repeat(64)).unwrap();
+    for golden in [ORIGIN, FIRST_ORIGIN] {
+        atomic_file::write(&store.origin_path(&id), golden).unwrap();
+        assert_eq!(store.origin(&id).unwrap().as_deref(), Some(Path::new("/models/r.yaml")));
+    }
+    let key = Sha256::of(b"key");
+    atomic_file::write(&store.mixed_precision_path(&key), MIXED_PRECISION).unwrap();
+    let report = store.mixed_precision(&key).unwrap().unwrap();
+    assert_eq!(report.min_row_cosine, Some(0.999));
+    store.put_mixed_precision(&key, &report).unwrap();
+    assert_eq!(store.mixed_precision(&key).unwrap(), Some(report));
+}
+
+#[test]
+fn what_is_damaged_counts_as_absent_and_is_written_again() {
+    let (_folder, store) = store();
+    let id = ProfileId::from_hex(&"a".repeat(64)).unwrap();
+    for damaged in ["", "{ not json", "[]", "{\"schema\": \"nimctl.origin/1\"}", "{\"schema\": 1}"] {
+        atomic_file::write(&store.origin_path(&id), damaged.as_bytes()).unwrap();
+        assert_eq!(store.origin(&id).unwrap(), None, "{damaged}");
+        store.put_origin(&id, Path::new("r.yaml")).unwrap();
+        assert_eq!(store.origin(&id).unwrap().as_deref(), Some(Path::new("r.yaml")));
+    }
+}
+
+#[test]
+fn what_a_newer_nimctl_wrote_is_refused_and_stays() {
+    let (_folder, store) = store();
+    let id = ProfileId::from_hex(&"a".repeat(64)).unwrap();
+    let key = Sha256::of(b"key");
+    let newer = |result: Result<(), StoreError>| {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(": written by a newer nimctl (schema nimctl."), "{error}");
+        assert_eq!(error.kind(), crate::error_kind::ErrorKind::Input);
+    };
+    let report = serde_json::from_slice::<Found>(MIXED_PRECISION).unwrap().report;
+    let check =
+        |path: &Path, schema: &str, read: &dyn Fn() -> Result<(), StoreError>, write: &dyn Fn() -> _| {
+            let text = format!("{{\"schema\": \"{schema}/2\", \"else\": [1]}}");
+            atomic_file::write(path, text.as_bytes()).unwrap();
+            newer(read());
+            newer(write());
+            assert_eq!(fs_err::read(path).unwrap(), text.as_bytes());
+        };
+    check(&store.origin_path(&id), "nimctl.origin", &|| store.origin(&id).map(drop), &|| {
+        store.put_origin(&id, Path::new("r.yaml"))
+    });
+    check(
+        &store.mixed_precision_path(&key),
+        "nimctl.mixed-precision",
+        &|| store.mixed_precision(&key).map(drop),
+        &|| store.put_mixed_precision(&key, &report),
+    );
+    let passport = include_bytes!("../../tests/fixtures/formats/passport.json");
+    let passport = Passport::parse(passport, "p").unwrap();
+    let id = passport.id;
+    check(&store.passport_path(&id), "nimctl.passport", &|| store.passport(&id).map(drop), &|| {
+        store.put_passport(&passport)?;
+        store.put_profile(&passport, "{}", &[]).map(drop)
+    });
+    let index = store.root().join("index.json");
+    atomic_file::write(&index, b"{\"schemaVersion\": 3}").unwrap();
+    fs_err::remove_file(store.passport_path(&id)).unwrap();
+    let error = store.put_profile(&passport, "{}", &[]).unwrap_err().to_string();
+    assert!(error.contains("index.json: written by a newer nimctl (schema OCI index 3"), "{error}");
+    assert_eq!(fs_err::read(&index).unwrap(), b"{\"schemaVersion\": 3}");
 }

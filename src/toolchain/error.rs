@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Tool;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
+use crate::stored_format::Newer;
 
 /// A failure around toolchains and wheels.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +18,8 @@ pub enum ToolchainError {
     ReadLock { path: PathBuf, source: io::Error },
     #[error("{name} is not a toolchain lock: {reason}")]
     InvalidLock { name: String, reason: String },
-    #[error("{name} has schema `{schema}`; this nimctl reads `{expected}`")]
-    OtherLockSchema { name: String, schema: String, expected: &'static str },
+    #[error(transparent)]
+    Newer(#[from] Newer),
     #[error("no wheel holds {tool}: it is never installed, only found where you put it")]
     NoWheel { tool: Tool },
     #[error("no wheel of {tool} is pinned for {host}, only for {supported}")]
@@ -104,7 +105,7 @@ impl ToolchainError {
         match self {
             Self::ReadLock { .. }
             | Self::InvalidLock { .. }
-            | Self::OtherLockSchema { .. }
+            | Self::Newer(_)
             | Self::NotInWheel { .. }
             | Self::BadRequirement { .. }
             | Self::DiskFull { .. }
@@ -132,9 +133,7 @@ impl ToolchainError {
     /// Returns what to do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::OtherLockSchema { .. } => {
-                "upgrade nimctl, or use the lock file that came with this version".into()
-            }
+            Self::Newer(_) => "or use the files that came with this version".into(),
             Self::NoWheel { tool } | Self::NotFound { tool, .. } => format!(
                 "name the library or its folder with --{tool}-lib or {}, or put it on the loader path",
                 tool.override_variable()

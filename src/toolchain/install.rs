@@ -11,6 +11,7 @@ use super::{LibraryFile, Pip, Places, Requirement, Tool, ToolchainError, Watch, 
 use super::{download, remove_leftovers, work_folder};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
+use crate::stored_format::{self, Newer, Unreadable};
 
 const RECORD_SCHEMA: &str = "nimctl.installed-tool/1";
 
@@ -83,7 +84,11 @@ impl Record {
 pub(super) enum Found {
     Whole(Vec<LibraryFile>),
     Nothing,
-    Damaged { reason: String },
+    Damaged {
+        reason: String,
+    },
+    /// A newer nimctl put it there.
+    Newer(Newer),
 }
 
 /// Installs the pinned version of a tool; where it is already, only looks at its files' sizes.
@@ -115,6 +120,7 @@ pub fn install(
         Found::Whole(files) => return Ok(installed(files, InstallOutcome::AlreadyInstalled)),
         Found::Nothing => InstallOutcome::Installed,
         Found::Damaged { reason } => InstallOutcome::Repaired { reason },
+        Found::Newer(newer) => return Err(newer.into()),
     };
     let parent = places.tool_folder(tool);
     let writing = |error| ToolchainError::writing(format!("install {tool}"), &parent, error);
@@ -139,21 +145,26 @@ pub fn install(
         Found::Whole(files) => Ok(installed(files, outcome)),
         Found::Nothing => Err(ToolchainError::NotInstalled { tool }),
         Found::Damaged { reason } => Err(ToolchainError::Damaged { tool, folder: folder.clone(), reason }),
+        Found::Newer(newer) => Err(newer.into()),
     }
 }
 
 /// Compares an install with its pin; file contents are not read, for that would take longer than what follows.
 pub(super) fn look(tool: Tool, pin: &Pin<'_>, folder: &Path) -> Found {
     let damaged = |reason: String| Found::Damaged { reason };
-    let text = match fs_err::read(folder.join(RECORD_NAME)) {
+    let record_path = folder.join(RECORD_NAME);
+    let text = match fs_err::read(&record_path) {
         Ok(text) => text,
         Err(_) if !folder.exists() => return Found::Nothing,
         Err(error) => return damaged(error.to_string()),
     };
-    match serde_json::from_slice::<Record>(&text) {
+    match stored_format::from_json::<Record>(&text, RECORD_SCHEMA, record_path.display()) {
         Ok(record) if record == Record::of_pin(tool, pin) => {}
         Ok(_) => return damaged(format!("{RECORD_NAME} does not match the lock")),
-        Err(error) => return damaged(format!("{RECORD_NAME} cannot be read: {error}")),
+        Err(Unreadable::Newer(newer)) => return Found::Newer(newer),
+        Err(Unreadable::Damaged { path: _, problem }) => {
+            return damaged(format!("{RECORD_NAME} cannot be read: {problem}"));
+        }
     }
     let mut files = Vec::new();
     for file in pin.files {
@@ -205,4 +216,17 @@ fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path, tool: Tool
     // Renamed away: there is nothing left for the guard to remove.
     let _ = new.keep();
     fs_err::File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file of an earlier nimctl, which has to be read for ever.
+    #[test]
+    fn the_golden_record_is_read() {
+        let golden = include_bytes!("../../tests/fixtures/formats/installed-tool.json");
+        let record: Record = stored_format::from_json(golden, RECORD_SCHEMA, "golden").unwrap();
+        assert_eq!((record.name, record.files.len()), (Tool::OnnxRuntime, 1));
+    }
 }

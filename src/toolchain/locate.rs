@@ -87,6 +87,7 @@ pub(super) fn whereabouts(tool: Tool, places: &Places) -> Result<Whereabouts, To
         Found::Whole(files) => Ok(Whereabouts::Installed { version: pin.version.into(), folder, files }),
         Found::Nothing => Err(ToolchainError::NotInstalled { tool }),
         Found::Damaged { reason } => Err(ToolchainError::Damaged { tool, folder, reason }),
+        Found::Newer(newer) => Err(newer.into()),
     }
 }
 

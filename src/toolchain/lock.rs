@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tool, ToolchainError};
 use crate::digest::Sha256;
+use crate::stored_format;
 
 const SCHEMA: &str = "nimctl.toolchain-lock/1";
 /// The record that an install carries; no file of a wheel may have its name.
@@ -98,20 +99,15 @@ impl Lock {
     /// # Errors
     /// The text isn't a lock file, or is one of a newer nimctl.
     pub fn parse(text: &str, name: &str) -> Result<Self, ToolchainError> {
-        #[derive(Deserialize)]
-        struct Header {
-            schema: String,
-        }
         let invalid = |reason: String| ToolchainError::InvalidLock { name: name.into(), reason };
-        let header: Header = serde_saphyr::from_str(text).map_err(|error| invalid(error.to_string()))?;
-        if header.schema != SCHEMA {
-            return Err(ToolchainError::OtherLockSchema {
-                name: name.into(),
-                schema: header.schema,
-                expected: SCHEMA,
-            });
-        }
+        stored_format::refuse_newer_yaml(text, SCHEMA, name)?;
         let lock: Self = serde_saphyr::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if lock.schema != SCHEMA {
+            return Err(invalid(format!(
+                "its schema is `{}`, and this nimctl reads `{SCHEMA}`",
+                lock.schema
+            )));
+        }
         lock.check().map_err(invalid)?;
         Ok(lock)
     }
@@ -222,7 +218,7 @@ mod tests {
 
     #[test]
     fn bad_locks_are_refused() {
-        check("lock/1", "lock/2", "my.yaml has schema `nimctl.toolchain-lock/2`");
+        check("lock/1", "lock/2", "my.yaml: written by a newer nimctl (schema nimctl.toolchain-lock/2");
         check("package: onnxruntime", "package: \"a\\n--index-url=x\"", "onnxruntime: package `a");
         check("package: onnxruntime", "package: -rx", "onnxruntime: package `-rx`");
         check("name: libclang.so", "name: ../libclang.so", "libclang: file name `../libclang.so`");

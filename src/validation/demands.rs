@@ -113,7 +113,17 @@ impl Demands {
                 return Err(format!("the tolerance of `{name}` is negative or no number"));
             }
         }
-        let Some(ZeroShot { image_input, text_input, classes, prompts, most_loss, .. }) = zero_shot else {
+        let Some(ZeroShot {
+            image_input,
+            text_input,
+            images: _,
+            classes,
+            prompts,
+            tokenizer: _,
+            pad: _,
+            most_loss,
+        }) = zero_shot
+        else {
             return Ok(());
         };
         place("`image_input`", image_input)?;

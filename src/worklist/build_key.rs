@@ -17,9 +17,10 @@ use crate::digest::Sha256;
 use crate::onnx::{GraphDigest, LoweringOptions};
 use crate::profile::ToolIdentity;
 use crate::shape_range::ShapeRange;
+use crate::stored_format::{self, Unreadable};
 
 /// The schema of the document; a new one makes every job run again.
-const BUILD_KEY_SCHEMA: &str = "nimctl.build-key/1";
+pub const BUILD_KEY_SCHEMA: &str = "nimctl.build-key/1";
 
 /// The digest of a [`BuildKeyDocument`]: decides whether to build, names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +29,7 @@ pub struct BuildKey(Sha256);
 /// Everything that goes into one job. Destructured wherever it is used, so that a new field can't be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildKeyDocument {
-    /// The schema of the document.
+    /// [`BUILD_KEY_SCHEMA`].
     pub schema: String,
     /// What the job does: `lower`, or `compile` with its backend.
     pub action: Action,
@@ -88,6 +89,14 @@ impl BuildKeyDocument {
             shape_ranges: BTreeMap::new(),
             workspace_mib: None,
         }
+    }
+
+    /// Reads a document; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// A document of a newer nimctl, or a damaged one.
+    pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        stored_format::from_json(bytes, BUILD_KEY_SCHEMA, path)
     }
 
     /// Returns the key.

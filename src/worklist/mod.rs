@@ -9,9 +9,9 @@ mod record;
 
 use std::collections::BTreeMap;
 
-pub use build_key::{Action, BuildKey, BuildKeyDocument, FieldChange, changes};
+pub use build_key::{Action, BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument, FieldChange, changes};
 pub use rebuild_reason::JobReason;
-pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, OutputFile, Timings};
+pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, Measurements, OutputFile, Timings};
 
 use crate::backend::{Backend, Builds};
 use crate::canonical::NotCanonical;
@@ -73,7 +73,19 @@ pub struct Inputs<'a> {
 impl Job {
     /// Returns what a person calls it: `vision: tensorrt-rtx for 8.9, fp16`.
     pub fn title(&self) -> String {
-        let BuildKeyDocument { action, lowering, compute_capabilities, .. } = &self.document;
+        // A title is short: what the document has beside is in the reason why the job runs.
+        let BuildKeyDocument {
+            schema: _,
+            action,
+            graph: _,
+            lowering,
+            lowering_version: _,
+            toolchain: _,
+            compute_capabilities,
+            tuned_on: _,
+            shape_ranges: _,
+            workspace_mib: _,
+        } = &self.document;
         let precision = lowering.precision;
         match action {
             Action::Lower => format!("{}: lower to {precision}{}", self.graph, in_fp32(lowering)),
@@ -197,5 +209,7 @@ fn compile_document(
 
 #[cfg(test)]
 mod fields_of_a_key;
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

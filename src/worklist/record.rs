@@ -3,17 +3,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::build_key::{BuildKey, BuildKeyDocument};
+use super::build_key::{BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument};
 use crate::digest::{Blake3, Sha256};
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::onnx::LoweringReport;
 use crate::plan::PlanHeader;
+use crate::stored_format::{self, Unreadable};
 
-/// The schema name inside a record.
+/// The schema name inside a record. A new version of what is in it is a new version of it.
 pub const BUILD_RECORD_SCHEMA: &str = "nimctl.build/1";
 
-/// A finished job: what went in, what came out, what it took.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// A finished job: what went in, what came out, what it took. The order of the fields is that of released passports, which
+/// are the same bytes for the same release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildRecord {
     /// [`BUILD_RECORD_SCHEMA`].
     pub schema: String,
@@ -23,20 +25,47 @@ pub struct BuildRecord {
     pub document: BuildKeyDocument,
     /// The files that came out, sorted by path; the first is the plan or the model.
     pub outputs: Vec<OutputFile>,
-    /// How long it took; absent in a release.
+    /// What it took; absent in a release.
+    #[serde(flatten)]
+    pub measurements: Option<Measurements>,
+    /// What the compiler warned of.
+    pub warnings: Vec<String>,
+    /// Which nodes were found to need FP32 by running the graph, for a lowering that asked for it.
     #[serde(default)]
-    pub timings: Timings,
-    /// Peak resident memory of the worker process during the job, in bytes, where the system tells.
-    pub peak_memory_bytes: Option<u64>,
+    pub mixed_precision: Option<MixedPrecisionReport>,
     /// What the plan's header says, for a plan with a header that we can read.
     pub plan: Option<PlanHeader>,
     /// What lowering did, for a lowering.
     pub lowering: Option<LoweringReport>,
-    /// Which nodes were found to need FP32 by running the graph, for a lowering that asked for it.
-    #[serde(default)]
-    pub mixed_precision: Option<MixedPrecisionReport>,
-    /// What the compiler warned of.
-    pub warnings: Vec<String>,
+}
+
+impl BuildRecord {
+    /// Reads a record; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// A record of a newer nimctl, or a damaged one.
+    pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        let record: Self = stored_format::from_json(bytes, BUILD_RECORD_SCHEMA, path)?;
+        record.check_schemas(path)?;
+        Ok(record)
+    }
+
+    /// Checks the schemas of the record and of the document in it.
+    pub(crate) fn check_schemas(&self, path: &str) -> Result<(), Unreadable> {
+        stored_format::check(&self.schema, BUILD_RECORD_SCHEMA, path)?;
+        stored_format::check(&self.document.schema, BUILD_KEY_SCHEMA, path)
+    }
+
+    /// Returns how long the job took, in milliseconds; 0 where that is not told.
+    pub fn total_ms(&self) -> u64 {
+        self.measurements.as_ref().map_or(0, |measurements| measurements.timings.total_ms)
+    }
+
+    /// Returns the record less what no two builds share.
+    #[must_use]
+    pub fn without_measurements(&self) -> Self {
+        Self { measurements: None, ..self.clone() }
+    }
 }
 
 /// One file that came out of a job.
@@ -50,6 +79,15 @@ pub struct OutputFile {
     pub blake3: Blake3,
     /// Its size in bytes.
     pub size_bytes: u64,
+}
+
+/// What a job took: no two builds of the same bytes share it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Measurements {
+    /// How long it took.
+    pub timings: Timings,
+    /// Peak resident memory of the worker process during the job, in bytes, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// How long a job took, by the wall clock.

@@ -11,6 +11,7 @@
 
 mod builds;
 mod doctor;
+mod formats;
 #[path = "../workers/graph.rs"]
 #[expect(dead_code, reason = "the tests of workers use more of it")]
 mod graph;

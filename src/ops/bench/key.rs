@@ -10,12 +10,12 @@ use super::rounds::Inputs;
 use crate::benchmark::{Machine, Settings};
 use crate::canonical;
 use crate::digest::Sha256;
+use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::Way;
 use crate::profile::ProfileId;
-use crate::worker::protocol::Execution;
 
 /// The schema of the key, with the version of how samples are summed up.
-const SCHEMA: &str = "nimctl.bench-key/1";
+const SCHEMA: &str = "nimctl.bench-key/2";
 
 #[derive(Serialize)]
 struct BenchKey<'a> {
@@ -25,10 +25,9 @@ struct BenchKey<'a> {
     profile: &'a ProfileId,
     cases: &'a BTreeMap<String, Sha256>,
     streams: &'a [u32],
+    /// Has no float: one would need an exact text form.
     settings: &'a Settings,
-    runtime: &'a str,
-    device: Option<&'a str>,
-    execution: &'a Execution,
+    runs: RunIdentity,
     cpu: Option<&'a str>,
     logical_cores: u64,
 }
@@ -54,7 +53,6 @@ pub(super) fn key(
     settings: &Settings,
     machine: &Machine,
 ) -> Option<Sha256> {
-    let Way { command: _, execution, runtime, device } = way;
     // How busy the machine was, and what it has beside, decides nothing of what was measured.
     let Machine { cpu, logical_cores, governor: _, load_average_1_min: _, memory_bytes: _ } = machine;
     canonical::digest(&BenchKey {
@@ -64,9 +62,7 @@ pub(super) fn key(
         cases,
         streams,
         settings,
-        runtime,
-        device: device.as_ref().map(|device| device.name.as_str()),
-        execution,
+        runs: RunIdentity::of(way),
         cpu: cpu.as_deref(),
         logical_cores: *logical_cores as u64,
     })

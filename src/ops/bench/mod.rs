@@ -252,13 +252,22 @@ fn measured<'a>(document: &'a BenchDocument, name: &str) -> Option<&'a Benchmark
 
 /// Returns why a profile can't be measured here, if it can't; its files are checked before anything loads them.
 fn measurable(passport: &Passport, store: &Store, runners: &mut Runners<'_>) -> Result<Way, BenchStatus> {
-    let way = runners.for_profile(passport).map_err(BenchStatus::Skipped)?;
+    let way = runners.for_profile(passport).map_err(|reason| BenchStatus::Skipped(reason.to_string()))?;
     validate::wrong_files(passport, store).map_or(Ok(way), |failure| Err(BenchStatus::Failed(failure)))
 }
 
 /// Returns what is asked of every worker.
 fn wanted(options: &BenchOptions) -> Execution {
-    let Settings { threads, provider, graph_optimization, cuda_graph, .. } = &options.settings;
+    let Settings {
+        rounds: _,
+        warm_up_ms: _,
+        window_ms: _,
+        budget_ms: _,
+        threads,
+        provider,
+        graph_optimization,
+        cuda_graph,
+    } = &options.settings;
     Execution {
         provider: *provider,
         device: options.gpu,

@@ -13,6 +13,7 @@ pub use report::{BuildReport, JobLine, Outcome, ProfileLine, plan};
 use super::assemble::assemble;
 use super::error::PipelineError;
 use super::event::{BuildEvent, OnEvent};
+use super::read_manifest::refuse_newer_manifest;
 use super::resolve::Resolved;
 use super::schedule::schedule;
 use super::workspace::Workspace;
@@ -38,6 +39,7 @@ pub fn build(
     options: &BuildOptions,
     on_event: OnEvent<'_>,
 ) -> Result<BuildReport, PipelineError> {
+    refuse_newer_manifest(&options.manifest)?;
     if options.require_all && !resolved.elsewhere.is_empty() {
         return Err(PipelineError::NotAllHere { profiles: resolved.not_here() });
     }

@@ -9,6 +9,7 @@ use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::resolve::{PendingSearch, Resolved};
 use crate::profile::{ProfileId, ProfileSpec, Tags};
 use crate::store::Store;
+use crate::worklist::BuildRecord;
 use crate::worklist::{Job, JobReason, JobState};
 
 /// One job of the worklist.
@@ -182,7 +183,7 @@ fn built(profile: &AssembledProfile, jobs: &[JobLine], store: &Store) -> Outcome
         id,
         tags: profile.passport.tags.clone(),
         size_bytes: profile.size_bytes(),
-        total_ms: profile.records().map(|record| record.timings.total_ms).sum(),
+        total_ms: profile.records().map(BuildRecord::total_ms).sum(),
         ran_now: profile.records().any(|record| ran(record.key.to_string())),
         passport: store.passport_path(&id),
     }

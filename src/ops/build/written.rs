@@ -7,6 +7,7 @@ use crate::files::atomic_file;
 use crate::manifest::{Manifest, ManifestProfile};
 use crate::ops::assemble::{Assembled, AssembledProfile, AssembledState};
 use crate::ops::error::PipelineError;
+use crate::ops::read_manifest::refuse_newer_manifest;
 use crate::ops::resolve::Resolved;
 use crate::profile::Tags;
 use crate::store::Store;
@@ -65,6 +66,8 @@ fn dropped(new: &Manifest, path: &Path) -> Vec<String> {
 /// Returns whether the file's bytes changed.
 fn write(manifest: &Manifest, path: &Path) -> Result<bool, PipelineError> {
     let text = manifest.to_yaml()?;
+    // Once more: a build takes long, and another may have written meanwhile.
+    refuse_newer_manifest(path)?;
     if fs_err::read(path).is_ok_and(|known| known == text.as_bytes()) {
         return Ok(false);
     }

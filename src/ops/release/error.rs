@@ -7,6 +7,7 @@ use crate::error_kind::ErrorKind;
 use crate::ops::bench::BenchError;
 use crate::ops::error::PipelineError;
 use crate::ops::validate::ValidateError;
+use crate::ops::verify::ReadReleaseError;
 use crate::profile::ModelRelease;
 use crate::store::StoreError;
 
@@ -57,12 +58,12 @@ pub enum ReleaseError {
         second: PathBuf,
     },
     /// The baseline can't be read.
-    #[error("{} is no release to compare with", path.display())]
+    #[error("cannot read the baseline {}", path.display())]
     Baseline {
         /// The folder.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        source: ReadReleaseError,
     },
     /// A job of the build failed.
     #[error("the build failed: {message}")]

@@ -12,6 +12,7 @@ use crate::compute_capability::ComputeCapability;
 use crate::files::digest_cache::digest_of_file;
 use crate::gpu;
 use crate::ops::error::PipelineError;
+use crate::ops::run_identity::RuntimeIdentity;
 use crate::ops::workspace::Workspace;
 use crate::profile::{ProfileSpec, Target, ToolIdentity, capability_tag};
 use crate::recipe::Recipe;
@@ -145,13 +146,11 @@ impl Backends {
     }
 
     /// Returns how ONNX graphs are run, and what identifies the library that runs them.
-    pub(in crate::ops) fn reference(&self) -> Result<(BackendCommand, String), PipelineError> {
+    pub(in crate::ops) fn reference(&self) -> Result<(BackendCommand, RuntimeIdentity), PipelineError> {
         let backend = Backend::reference();
         let found = self.find(&backend).map_err(worker_error(&backend))?;
         let library = self.required_library(&backend, &found)?;
-        let libraries: Vec<String> =
-            library.files.iter().map(|file| format!("{} {}", file.name, file.sha256)).collect();
-        Ok((found.command.clone(), libraries.join(", ")))
+        Ok((found.command.clone(), RuntimeIdentity::of_library(backend.name(), library)))
     }
 
     /// Finds out about every backend that the selected profiles need, and, as far as that works, about the others of the

@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Resolved;
-use crate::canonical;
+use crate::canonical::{self, ExactFloat};
 use crate::digest::Sha256;
-use crate::mixed_precision::MixedPrecisionReport;
+use crate::mixed_precision::{Calibrate, MixedPrecision, MixedPrecisionReport, Search};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
 use crate::ops::error::PipelineError;
-use crate::ops::samples::describe;
+use crate::ops::run_identity::RuntimeIdentity;
+use crate::ops::samples::{SampleIdentity, identify};
 use crate::profile::ProfileSpec;
 use crate::store::Store;
 
 /// The schema of the key.
-const KEY_SCHEMA: &str = "nimctl.mixed-precision/1";
+const KEY_SCHEMA: &str = "nimctl.mixed-precision-key/2";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -57,16 +58,42 @@ impl MixedLowerings {
     }
 }
 
-/// Everything that decides what is found. Numbers that are not whole are texts.
+/// Everything that decides what is found.
 #[derive(Serialize)]
 struct Key<'a> {
     schema: &'static str,
     graph: &'a GraphDigest,
     lowering: &'a LoweringOptions,
     lowering_version: u32,
-    asked: String,
-    samples: BTreeMap<String, String>,
-    runtime: String,
+    calibrate: Option<CalibrateKey>,
+    search: Option<SearchKey>,
+    samples: BTreeMap<String, SampleIdentity>,
+    runtime: &'a RuntimeIdentity,
+}
+
+#[derive(Serialize)]
+struct CalibrateKey {
+    headroom: ExactFloat,
+}
+
+impl CalibrateKey {
+    fn of(calibrate: Calibrate) -> Self {
+        let Calibrate { headroom } = calibrate;
+        Self { headroom: ExactFloat(headroom) }
+    }
+}
+
+#[derive(Serialize)]
+struct SearchKey {
+    min_row_cosine: ExactFloat,
+    evaluations: u32,
+}
+
+impl SearchKey {
+    fn of(search: Search) -> Self {
+        let Search { min_row_cosine, evaluations } = search;
+        Self { min_row_cosine: ExactFloat(min_row_cosine), evaluations }
+    }
 }
 
 /// Looks up the nodes to keep for every profile that asks for it. What is not known is returned as a search if its profile
@@ -87,17 +114,19 @@ pub(super) fn look_up(
     for spec in asking {
         let built_here = here.iter().any(|other| other.name() == spec.name());
         for (graph, digest) in &resolved.digests {
-            let samples = describe(&resolved.subject_as_given(graph)).map_err(|source| {
+            let samples = identify(&resolved.subject_as_given(graph)).map_err(|source| {
                 PipelineError::MixedPrecision { graph: graph.clone(), source: source.into() }
             })?;
+            let MixedPrecision { calibrate, search } = spec.mixed_precision;
             let key = canonical::digest(&Key {
                 schema: KEY_SCHEMA,
                 graph: digest,
                 lowering: &spec.lowering,
                 lowering_version: LOWERING_VERSION,
-                asked: format!("{:?}", spec.mixed_precision),
+                calibrate: calibrate.map(CalibrateKey::of),
+                search: search.map(SearchKey::of),
                 samples,
-                runtime: runtime.clone(),
+                runtime: &runtime,
             })?;
             match store.mixed_precision(&key)? {
                 Some(report) => known.add(spec, graph, report),

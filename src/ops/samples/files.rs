@@ -12,21 +12,20 @@ use crate::worker::npy::Tensor;
 /// What image files are called.
 const IMAGE_EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// Returns the digests of all files of a sample, in order; nothing if it has none.
-pub(super) fn digests(sample: &Sample, folder: &Path) -> Result<Option<String>, SamplesError> {
+/// Returns the digests of all files of a sample, in order.
+pub(super) fn digests(sample: &Sample, folder: &Path) -> Result<Vec<Sha256>, SamplesError> {
     let paths = match sample {
         Sample::Npy(path) => vec![folder.join(path)],
         Sample::Npz(npz) => vec![folder.join(&npz.file)],
         Sample::Images(images) => image_files(&folder.join(&images.folder))?,
         Sample::Texts(texts) => vec![folder.join(&texts.file), folder.join(&texts.tokenizer)],
-        Sample::Normal(_) | Sample::Integers(_) => return Ok(None),
+        Sample::Normal(_) | Sample::Integers(_) => Vec::new(),
     };
-    let digests = paths
+    paths
         .iter()
-        .map(|path| Sha256::of_file(path).map(|(digest, _)| digest.to_string()))
+        .map(|path| Sha256::of_file(path).map(|(digest, _)| digest))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| SamplesError::Read { source })?;
-    Ok(Some(digests.join(" ")))
+        .map_err(|source| SamplesError::Read { source })
 }
 
 /// Returns the images of a folder, by name; a folder without any is an error.

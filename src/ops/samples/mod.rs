@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod identity;
 mod shapes;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::SamplesError;
 pub(in crate::ops) use files::{image_files, images_of, texts_of};
+pub use identity::{SampleIdentity, identify};
 pub(in crate::ops) use shapes::Shapes;
 use shapes::shape;
 
@@ -75,32 +77,6 @@ pub(in crate::ops) fn complete(file: &OnnxFile, given: &BTreeMap<String, Sample>
         }
     }
     completed
-}
-
-/// Describes each sample so that equal texts mean equal values in the usual shapes: for keys.
-///
-/// # Errors
-/// A file that can't be read; a sample that doesn't fit its input.
-pub fn describe(subject: &Subject<'_>) -> Result<BTreeMap<String, String>, SamplesError> {
-    let mut described = BTreeMap::new();
-    for (info, sample) in pairs(subject)? {
-        let text = if let Some(files) = files::digests(sample, subject.sample_folder)? {
-            // A file with the whole input was described by its digest alone before there were other forms.
-            match sample {
-                Sample::Npy(_) => files,
-                _ => format!("{sample:?} {:?} {files}", shape(subject, Shapes::Usual, &info)?),
-            }
-        } else {
-            let shape = shape(subject, Shapes::Usual, &info)?;
-            match sample {
-                Sample::Normal(normal) => format!("{normal:?} {shape:?} seed {SEED}"),
-                Sample::Integers(integers) => format!("{integers:?} {shape:?} seed {SEED}"),
-                other => format!("{other:?} {shape:?}"),
-            }
-        };
-        described.insert(info.name, text);
-    }
-    Ok(described)
 }
 
 /// Writes a tensor file for every input into `folder`.

@@ -14,7 +14,7 @@ use crate::plan::PlanHeader;
 use crate::profile::capability_tag;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::protocol::{BuildRequest, Event};
-use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Timings};
+use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Measurements, Timings};
 
 /// The name of a plan inside its graph's folder of a profile.
 const PLAN_FILE: &str = "model.plan";
@@ -79,12 +79,14 @@ pub(super) fn run(
         key: job.key,
         document: job.document.clone(),
         outputs: vec![output],
-        timings: Timings {
-            total_ms: start.elapsed().as_millis() as u64,
-            parse_ms: Some(answer.result.parse_ms),
-            build_ms: Some(answer.result.build_ms),
-        },
-        peak_memory_bytes: answer.peak_memory_bytes,
+        measurements: Some(Measurements {
+            timings: Timings {
+                total_ms: start.elapsed().as_millis() as u64,
+                parse_ms: Some(answer.result.parse_ms),
+                build_ms: Some(answer.result.build_ms),
+            },
+            peak_memory_bytes: answer.peak_memory_bytes,
+        }),
         plan: header,
         lowering: None,
         mixed_precision: None,
@@ -101,14 +103,16 @@ fn check_plan(job: &Job, backend: &str, plan: &std::path::Path) -> Result<Option
     let Some(header) = header else {
         return Err(JobError::new(ErrorKind::Refused, WrongPlan::NoHeader));
     };
+    // What has no name is no capability that could be asked for.
+    let PlanHeader { builder_version, compute_capabilities, unknown_target_bits: _ } = &header;
     let asked = &job.document.compute_capabilities;
     let version = job.document.toolchain.get(backend).map_or("", |tool| &tool.version);
-    if header.compute_capabilities != *asked || header.builder_version != version {
+    if compute_capabilities != asked || builder_version != version {
         return Err(JobError::new(
             ErrorKind::Refused,
             WrongPlan::Header {
-                found_version: header.builder_version,
-                found: capability_tag(&header.compute_capabilities),
+                found_version: builder_version.clone(),
+                found: capability_tag(compute_capabilities),
                 version: version.to_owned(),
                 asked: capability_tag(asked),
             },

@@ -8,7 +8,7 @@ use crate::onnx::{GraphDigest, LoweringReport, OnnxFile, Precision, lower};
 use crate::ops::error::JobError;
 use crate::ops::event::BuildEvent;
 use crate::store::StoreError;
-use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, OutputFile, Timings};
+use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, Measurements, OutputFile, Timings};
 
 /// Lowers a graph, or, for FP32, takes it as it is.
 pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobError> {
@@ -45,8 +45,10 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         key: job.key,
         document: job.document.clone(),
         outputs,
-        timings: Timings { total_ms: start.elapsed().as_millis() as u64, parse_ms: None, build_ms: None },
-        peak_memory_bytes: None,
+        measurements: Some(Measurements {
+            timings: Timings { total_ms: start.elapsed().as_millis() as u64, parse_ms: None, build_ms: None },
+            peak_memory_bytes: None,
+        }),
         plan: None,
         lowering: report,
         mixed_precision: context.resolved.lowerings.report(&job.graph, &job.document.lowering).cloned(),

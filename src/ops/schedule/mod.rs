@@ -118,7 +118,7 @@ fn run_thread(shared: &Mutex<Shared<'_>>, changed: &Condvar, budget_bytes: u64, 
         match &result {
             Ok(record) => (context.on_event)(BuildEvent::JobFinished {
                 title: job.title(),
-                total_ms: record.timings.total_ms,
+                total_ms: record.total_ms(),
                 size_bytes: record.outputs.iter().map(|output| output.size_bytes).sum(),
             }),
             Err(error) => (context.on_event)(BuildEvent::JobFailed {

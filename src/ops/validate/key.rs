@@ -1,22 +1,23 @@
 //! The validation key: everything that decides what validating a profile gives. Equal keys, equal results.
 //!
-//! It is no part of any id. Numbers that are not whole are in texts, since canonical JSON takes none.
+//! It is no part of any id. There are no words for people in it: rewording a message makes no result out of date.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::inputs::Labelled;
-use crate::canonical;
+use crate::canonical::{self, ExactFloat};
 use crate::digest::Sha256;
 use crate::onnx::{GraphDigest, LOWERING_VERSION};
+use crate::ops::not_run_here::NotRunHere;
+use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::Way;
 use crate::profile::ProfileId;
-use crate::validation::Demands;
-use crate::worker::protocol::Execution;
+use crate::validation::{Demands, Thresholds, Tolerance};
 
 /// The schema of the key, with the version of the gates: one that computes otherwise raises it.
-const SCHEMA: &str = "nimctl.validation-key/1";
+const SCHEMA: &str = "nimctl.validation-key/2";
 
 #[derive(Serialize)]
 struct ValidationKey<'a> {
@@ -26,18 +27,70 @@ struct ValidationKey<'a> {
     profile: &'a ProfileId,
     graphs: BTreeMap<&'a str, &'a GraphDigest>,
     inputs: &'a BTreeMap<String, BTreeMap<String, Sha256>>,
-    demands: String,
-    labelled: String,
-    reference_runtime: &'a str,
-    runs: Runs<'a>,
+    demands: DemandsKey<'a>,
+    labelled: Option<LabelledKey<'a>>,
+    reference: &'a RunIdentity,
+    runs: Runs,
 }
 
 /// How the profile is run.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Runs<'a> {
-    Itself { runtime: &'a str, device: Option<&'a str>, execution: &'a Execution },
-    EmulatedSince { reason: &'a str, lowering_version: u32 },
+enum Runs {
+    Itself(RunIdentity),
+    /// Its lowered graph is, for the reason that has this tag.
+    Emulated {
+        because: &'static str,
+        lowering_version: u32,
+    },
+}
+
+#[derive(Serialize)]
+struct DemandsKey<'a> {
+    row_cosine: ExactFloat,
+    norm_ratio: ExactFloat,
+    cross_modal: ExactFloat,
+    top_1: ExactFloat,
+    top_10: ExactFloat,
+    batch_invariance: ExactFloat,
+    /// Absolute and relative.
+    tolerances: BTreeMap<&'a str, (ExactFloat, ExactFloat)>,
+}
+
+impl<'a> DemandsKey<'a> {
+    fn of(demands: &'a Demands) -> Self {
+        // What the labelled set is made of is in `inputs` and in `labelled`.
+        let Demands { thresholds, tolerances, zero_shot: _ } = demands;
+        let Thresholds { row_cosine, norm_ratio, cross_modal, top_1, top_10, batch_invariance } = thresholds;
+        let tolerances = tolerances.iter().map(|(output, Tolerance { absolute, relative })| {
+            (output.as_str(), (ExactFloat(*absolute), ExactFloat(*relative)))
+        });
+        Self {
+            row_cosine: ExactFloat(*row_cosine),
+            norm_ratio: ExactFloat(*norm_ratio),
+            cross_modal: ExactFloat(*cross_modal),
+            top_1: ExactFloat(*top_1),
+            top_10: ExactFloat(*top_10),
+            batch_invariance: ExactFloat(*batch_invariance),
+            tolerances: tolerances.collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LabelledKey<'a> {
+    image_graph: &'a str,
+    text_graph: &'a str,
+    prompts: usize,
+    labels: &'a [usize],
+    most_loss: ExactFloat,
+}
+
+impl<'a> LabelledKey<'a> {
+    fn of(labelled: &'a Labelled) -> Self {
+        let Labelled { image_graph, text_graph, prompts, labels, most_loss } = labelled;
+        Self { image_graph, text_graph, prompts: *prompts, labels, most_loss: ExactFloat(*most_loss) }
+    }
 }
 
 /// Everything in a key but the profile.
@@ -46,28 +99,24 @@ pub(super) struct Given<'a> {
     pub inputs: &'a BTreeMap<String, BTreeMap<String, Sha256>>,
     pub demands: &'a Demands,
     pub labelled: Option<&'a Labelled>,
-    pub reference_runtime: &'a str,
+    pub reference: &'a RunIdentity,
 }
 
 /// Returns the key of a profile that is run in this way, or emulated for this reason.
-pub(super) fn key(profile: &ProfileId, way: Result<&Way, &str>, given: &Given<'_>) -> Option<Sha256> {
-    let Given { graphs, inputs, demands, labelled, reference_runtime } = given;
+pub(super) fn key(profile: &ProfileId, way: Result<&Way, &NotRunHere>, given: &Given<'_>) -> Option<Sha256> {
+    let Given { graphs, inputs, demands, labelled, reference } = given;
     canonical::digest(&ValidationKey {
         schema: SCHEMA,
         nimctl: env!("CARGO_PKG_VERSION"),
         profile,
         graphs: (*graphs).clone(),
         inputs,
-        demands: format!("{demands:?}"),
-        labelled: format!("{labelled:?}"),
-        reference_runtime,
+        demands: DemandsKey::of(demands),
+        labelled: labelled.map(LabelledKey::of),
+        reference,
         runs: match way {
-            Ok(Way { command: _, execution, runtime, device }) => Runs::Itself {
-                runtime,
-                device: device.as_ref().map(|device| device.name.as_str()),
-                execution,
-            },
-            Err(reason) => Runs::EmulatedSince { reason, lowering_version: LOWERING_VERSION },
+            Ok(way) => Runs::Itself(RunIdentity::of(way)),
+            Err(reason) => Runs::Emulated { because: reason.tag(), lowering_version: LOWERING_VERSION },
         },
     })
     .ok()

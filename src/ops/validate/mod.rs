@@ -23,6 +23,7 @@ pub use replay::{Place, Replay, replay};
 pub use subjects::{Subjects, find_subjects};
 
 use super::assemble::{self, Assembled, AssembledState};
+use super::not_run_here::NotRunHere;
 use super::report::{NO_PASSPORT, NOT_IN_STORE};
 use super::resolve::Resolved;
 use super::runners::Runners;
@@ -130,9 +131,9 @@ pub fn validate(
             continue;
         };
         let way = runners.for_profile(&passport);
-        let key = numbers.key(&id, way.as_ref().map_err(String::as_str), demands);
+        let key = numbers.key(&id, way.as_ref(), demands);
         let known = (take_over && key.is_some() && passport.made_of.validation_key == key)
-            .then(|| known(&passport, &store))
+            .then(|| known(&passport, &store, way.as_ref().err()))
             .flatten();
         let taken_over = known.is_some();
         let status = match known {
@@ -158,7 +159,13 @@ pub fn validate(
 }
 
 /// Returns what was found of a profile before, if it passed: what failed is tried again. Files are checked again in any case.
-fn known(passport: &Passport, store: &Store) -> Option<Status> {
+/// Why it is emulated is told in today's words.
+fn known(passport: &Passport, store: &Store, reason: Option<&NotRunHere>) -> Option<Status> {
     let passed = passport.validation.validation().is_some_and(|found| found.passed);
-    (passed && wrong_files(passport, store).is_none()).then(|| passport.validation.clone())
+    let mut status =
+        (passed && wrong_files(passport, store).is_none()).then(|| passport.validation.clone())?;
+    if let Status::Executed(validation) | Status::Static(validation) = &mut status {
+        validation.not_executed_because = reason.map(ToString::to_string);
+    }
+    Some(status)
 }

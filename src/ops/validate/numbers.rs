@@ -15,7 +15,9 @@ use crate::canonical;
 use crate::digest::Sha256;
 use crate::onnx::lower::emulate;
 use crate::onnx::{GraphDigest, LoweringOptions};
+use crate::ops::not_run_here::NotRunHere;
 use crate::ops::resolve::Resolved;
+use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::{Runners, Way};
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
@@ -25,13 +27,13 @@ use crate::validation::Demands;
 use crate::worker::protocol::Execution;
 
 /// The schema of a reference's key.
-const REFERENCE_SCHEMA: &str = "nimctl.reference/1";
+const REFERENCE_SCHEMA: &str = "nimctl.reference/2";
 /// Everything that decides what the FP32 graph gives.
 #[derive(Serialize)]
 struct ReferenceKey<'a> {
     schema: &'static str,
     graph: &'a GraphDigest,
-    runtime: &'a str,
+    runs: &'a RunIdentity,
     inputs: BTreeMap<String, Sha256>,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Numbers<'a> {
     cpu: Runtime,
     /// What `cpu` is, in words.
     reference_runtime: String,
+    /// What `cpu` is, for keys.
+    reference_identity: RunIdentity,
     folder: tempfile::TempDir,
     inputs: BTreeMap<String, GraphInputs>,
     /// The digest of every file of `inputs`, by graph.
@@ -64,6 +68,7 @@ impl<'a> Numbers<'a> {
     /// Starts the worker, and writes the inputs of every graph.
     pub(super) fn start(workspace: &'a Workspace, resolved: &'a Resolved) -> Result<Self, ValidateError> {
         let way = Runners::new(&resolved.backends, &Execution::default()).for_graphs()?;
+        let reference_identity = RunIdentity::of(&way);
         // The folder of references and the work folder are made here.
         let store = Store::open(&workspace.store)?;
         let folder = store.work_folder()?;
@@ -82,6 +87,7 @@ impl<'a> Numbers<'a> {
             store,
             cpu,
             reference_runtime,
+            reference_identity,
             folder,
             inputs,
             input_digests,
@@ -155,7 +161,7 @@ impl<'a> Numbers<'a> {
     pub(super) fn key(
         &self,
         profile: &ProfileId,
-        way: Result<&Way, &str>,
+        way: Result<&Way, &NotRunHere>,
         demands: &Demands,
     ) -> Option<Sha256> {
         let graphs = self.resolved.digests.iter().map(|(name, digest)| (name.as_str(), digest)).collect();
@@ -164,7 +170,7 @@ impl<'a> Numbers<'a> {
             inputs: &self.input_digests,
             demands,
             labelled: self.labelled.as_ref(),
-            reference_runtime: &self.reference_runtime,
+            reference: &self.reference_identity,
         };
         key::key(profile, way, &given)
     }
@@ -172,7 +178,7 @@ impl<'a> Numbers<'a> {
     fn reference_key(&self, graph: &str) -> Result<Sha256, ValidateError> {
         let inputs = self.input_digests[graph].clone();
         let graph = &self.resolved.digests[graph];
-        let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runtime: &self.reference_runtime, inputs };
+        let key = ReferenceKey { schema: REFERENCE_SCHEMA, graph, runs: &self.reference_identity, inputs };
         canonical::digest(&key).map_err(|error| ValidateError::Io {
             doing: "naming a reference".into(),
             source: std::io::Error::other(error),

@@ -7,6 +7,7 @@ use super::numbers::{Model, Numbers};
 use super::outputs::Outputs;
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
+use crate::ops::not_run_here::NotRunHere;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
 use crate::store::Store;
@@ -21,14 +22,14 @@ pub(super) fn one(
     graphs: &BTreeMap<String, GraphDigest>,
     store: &Store,
     numbers: &mut Numbers<'_>,
-    way: Result<Way, String>,
+    way: Result<Way, NotRunHere>,
     demands: &Demands,
 ) -> Result<Status, ValidateError> {
     let executes = way.is_ok();
     let mut validation = Validation {
         passed: false,
         ran_on: numbers.reference_runtime().to_owned(),
-        not_executed_because: way.as_ref().err().cloned(),
+        not_executed_because: way.as_ref().err().map(ToString::to_string),
         failure: None,
         gates: Vec::new(),
     };

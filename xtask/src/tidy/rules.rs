@@ -29,6 +29,7 @@ const CORE: &[&str] = &[
     "selection",
     "shape_range",
     "stats",
+    "stored_format",
     "synth",
     "validation",
     "worklist",
@@ -61,6 +62,21 @@ const MOST_LINES: usize = 500;
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "common", "misc"];
 /// Where `unsafe` may be: the workers, and the one line that maps a file.
 const UNSAFE_PLACES: &[&str] = &["backends/", "src/onnx/mapped_file.rs"];
+/// Where keys, ids and what is compatible with what are decided: no field may be left out unseen, and no formatter of the
+/// compiler's may have a say.
+const KEY_FILES: &[&str] = &[
+    "src/ops/bench/key.rs",
+    "src/ops/run_identity.rs",
+    "src/ops/samples/identity.rs",
+    "src/ops/validate/key.rs",
+    "src/passport/mod.rs",
+    "src/profile/contents.rs",
+    "src/profile/id.rs",
+    "src/profile/spec.rs",
+    "src/worklist/build_key.rs",
+    "src/worklist/mod.rs",
+    "src/worklist/record.rs",
+];
 /// Registries are reached through their clients, as the user has set them up; in two parts each, so that this file
 /// passes.
 const REGISTRY_HOSTS: &[(&str, &str)] = &[
@@ -101,6 +117,9 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
             found(line, "an ignored test tests nothing".into());
         }
     }
+    if KEY_FILES.contains(&path) {
+        key_file(text, &code, &mut found);
+    }
     if let Some(inner) = path.strip_prefix("src/").filter(|inner| !inner.starts_with("bin/")) {
         library(inner, &code, &mut found);
     }
@@ -129,6 +148,20 @@ fn anywhere(text: &str, found: &mut impl FnMut(usize, String)) {
             if word(line, marker).is_some() {
                 found(number, format!("{marker}: do it, or open an issue"));
             }
+        }
+    }
+}
+
+/// The rules of files that make keys; tests are free.
+fn key_file(text: &str, code: &str, found: &mut impl FnMut(usize, String)) {
+    let lines = text.lines().zip(code.lines()).take_while(|(line, _)| line.trim() != "#[cfg(test)]");
+    for (number, (line, code)) in (1..).zip(lines) {
+        let code = code.trim();
+        if code == ".." || code.contains(".. }") || code.contains("..}") {
+            found(number, "`..` could leave a field out of a key: name every field".into());
+        }
+        if line.contains(":?}") {
+            found(number, "`Debug` output is no part of a key: it has no fixed form".into());
         }
     }
 }
@@ -264,6 +297,17 @@ mod tests {
         breaks("tests/x.rs", "#[test]\n#[ignore = \"slow\"]", &[(2, "ignored")]);
         breaks("README.md", concat!("x\nTO", "DO: y"), &[(2, "open an issue")]);
         breaks("a.py", concat!("# FIX", "ME"), &[(1, "open an issue")]);
+    }
+
+    #[test]
+    fn keys() {
+        let key = "src/ops/bench/key.rs";
+        breaks(key, "let X { a, .. } = x;", &[(1, "name every field")]);
+        breaks(key, "let X {\n    a,\n    ..\n} = x;", &[(3, "name every field")]);
+        breaks(key, "format!(\"{x:?}\")", &[(1, "`Debug`")]);
+        breaks(key, "for i in 0..9 { Y { a, ..y } }", &[]);
+        breaks(key, "#[cfg(test)]\nmod tests { format!(\"{x:?}\") }", &[]);
+        breaks("src/ops/bench/mod.rs", "let X { a, .. } = x;", &[]);
     }
 
     #[test]

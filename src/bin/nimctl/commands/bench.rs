@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{
-    BENCH_SCHEMA, BenchDocument, BenchStatus, Benchmark, Case, Comparison, Gate, Settings,
-};
+use nimctl::benchmark::{BenchDocument, BenchStatus, Benchmark, Case, Comparison, Gate, Settings};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchEvent, BenchOptions, bench, compare_with_baseline};
+use nimctl::stored_format::Unreadable;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
@@ -98,17 +97,16 @@ pub(crate) fn run(
 }
 
 fn read_baseline(path: &Path) -> Result<BenchDocument, Failure> {
-    let wrong = |reason: String| {
-        Failure::new(ErrorKind::Input, anyhow::anyhow!("{}: {reason}", path.display()))
-            .hint(Some("write one with `nimctl bench RECIPE --output json > FILE`".into()))
-    };
-    let text = fs_err::read_to_string(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
-    let document: BenchDocument = serde_json::from_str(&text)
-        .map_err(|error| wrong(format!("not a measurement of `nimctl bench`: {error}")))?;
-    if document.schema != BENCH_SCHEMA {
-        return Err(wrong(format!("its schema is `{}`, not `{BENCH_SCHEMA}`", document.schema)));
-    }
-    Ok(document)
+    let bytes = fs_err::read(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    BenchDocument::parse(&bytes, &path.display().to_string()).map_err(|error| {
+        let hint = match &error {
+            Unreadable::Newer(_) => None,
+            Unreadable::Damaged { path: _, problem: _ } => {
+                Some("write one with `nimctl bench RECIPE --output json > FILE`".into())
+            }
+        };
+        Failure::new(ErrorKind::Input, error).hint(hint)
+    })
 }
 
 /// Returns a sentence for every comparison that fails a gate.

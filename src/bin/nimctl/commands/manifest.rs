@@ -9,7 +9,7 @@ use nimctl::files::atomic_file;
 use nimctl::manifest::{self, Changed, FileChange, Form, ManifestDiff, ManifestDocument};
 use nimctl::manifest_lint::{self, Finding, Severity};
 use nimctl::ops::import_manifest::import_manifest;
-use nimctl::ops::read_manifest::read_manifest;
+use nimctl::ops::read_manifest::{read_manifest, refuse_newer_manifest};
 use serde::Serialize;
 
 use crate::cli::Manifest;
@@ -61,6 +61,7 @@ fn write(
     match destination {
         None => output.data(&text),
         Some(path) => {
+            refuse_newer_manifest(path)?;
             atomic_file::write(path, text.as_bytes())
                 .map_err(|error| Failure::new(ErrorKind::Input, error))?;
             output.talk(&format!("wrote {}", path.display()));
