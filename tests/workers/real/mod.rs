@@ -13,6 +13,7 @@ mod contract;
 mod executed_plans;
 mod gpu_stand_in;
 mod mixed_precision;
+mod once;
 mod onnxruntime;
 mod plans_on_a_gpu;
 mod release;
