@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::worklist::{BuildRecord, JobState, OutputFile};
 
 /// Why a profile that was just built is neither validated nor benchmarked.
-const NOT_RUN: &str = "the profile was built, but not run";
+const NOT_RUN: &str = "built, not run";
 
 /// One profile of a recipe.
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ pub enum PipelineError {
         profiles: Vec<String>,
     },
     /// `--require-all`, and some can't be built on this machine.
-    #[error("{} of the profiles cannot be built on this machine:\n{}", .profiles.len(), .profiles.iter().map(|(name, needs)| format!("  {name}: {needs}")).collect::<Vec<_>>().join("\n"))]
+    #[error("{} profiles cannot be built on this machine:\n{}", .profiles.len(), .profiles.iter().map(|(name, needs)| format!("  {name}: {needs}")).collect::<Vec<_>>().join("\n"))]
     NotAllHere {
         /// Name and need of each.
         profiles: Vec<(String, String)>,
@@ -113,7 +113,7 @@ pub enum PipelineError {
         source: io::Error,
     },
     /// The user or a signal said stop.
-    #[error("interrupted; what was finished is kept, and the next build goes on from there")]
+    #[error("interrupted; finished jobs are kept, and the next build resumes from there")]
     Cancelled,
 }
 
@@ -147,7 +147,7 @@ impl PipelineError {
         match self {
             Self::Toolchain { source, .. } => source.hint(),
             Self::Source { source, .. } => source.hint(),
-            Self::NotAllHere { .. } => Some("leave --require-all out to build the others".into()),
+            Self::NotAllHere { .. } => Some("omit --require-all to build the other profiles".into()),
             _ => None,
         }
     }
@@ -199,10 +199,12 @@ impl From<WorkerError> for JobError {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WrongPlan {
     /// The header is missing.
-    #[error("the tensorrt-rtx worker wrote a file that is no TensorRT-RTX plan")]
+    #[error("the tensorrt-rtx worker wrote a file that is not a TensorRT-RTX plan")]
     NoHeader,
     /// It is for another target or by another version.
-    #[error("the plan says it was built by {found_version} for {found}; asked for was {version} for {asked}")]
+    #[error(
+        "the plan's header says version {found_version} for {found}; expected version {version} for {asked}"
+    )]
     Header {
         /// The version in the header.
         found_version: String,

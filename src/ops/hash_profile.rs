@@ -59,7 +59,7 @@ pub enum HashError {
     #[error(transparent)]
     Tag(#[from] InvalidTag),
     /// A folder without what makes it a profile.
-    #[error("{path} is no profile folder: it has no {CONTENTS_FILE}")]
+    #[error("{path} is not a profile folder: {CONTENTS_FILE} is missing")]
     NotAProfile {
         /// The folder.
         path: String,
@@ -76,7 +76,7 @@ pub enum HashError {
         problem: String,
     },
     /// A file of the folder differs from what `contents.json` says.
-    #[error("{path} is not the file that {CONTENTS_FILE} lists: expected {expected}, found {found}")]
+    #[error("{path} does not match {CONTENTS_FILE}: expected {expected}, found {found}")]
     FileDiffers {
         /// The file.
         path: String,
@@ -86,7 +86,7 @@ pub enum HashError {
         found: Sha256,
     },
     /// A profile of a recipe that is not in the store.
-    #[error("profile {name} is not built as the recipe is now, and its id follows from the built bytes")]
+    #[error("profile {name} is not built for the current recipe, and its id depends on the built files")]
     NotBuilt {
         /// The profile.
         name: String,
@@ -98,7 +98,7 @@ pub enum HashError {
     Pipeline(#[from] PipelineError),
     /// A profile without the tag `content`, under the scheme that needs it.
     #[error(
-        "profile {id} has no tag `content`, so its id says nothing about its files; for manifests that others wrote use --scheme nim-tags"
+        "profile {id} has no tag `content`, so its id does not cover its files; for manifests written by other tools, use --scheme nim-tags"
     )]
     NoContent {
         /// The profile.
@@ -206,13 +206,13 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
         })?;
     let canonical = contents.to_canonical_json().map_err(|error| problem(error.to_string()))?;
     if canonical != json {
-        return Err(problem("its bytes are not the canonical form (RFC 8785)".into()));
+        return Err(problem("it is not in canonical form (RFC 8785)".into()));
     }
     for file in &contents.files {
         let inside =
             Path::new(&file.path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if !inside {
-            return Err(problem(format!("it lists `{}`, which is no path inside the profile", file.path)));
+            return Err(problem(format!("it lists `{}`, which is not a path inside the profile", file.path)));
         }
         let path = folder.join(&file.path);
         let (found, size_bytes) = Sha256::of_file(&path).map_err(|source| HashError::Read { source })?;
@@ -226,7 +226,7 @@ pub fn of_folder(folder: &Path) -> Result<HashedProfile, HashError> {
         if size_bytes != file.size_bytes {
             let listed = file.size_bytes;
             return Err(problem(format!(
-                "it says that `{}` has {listed} bytes, and it has {size_bytes}",
+                "it lists `{}` with {listed} bytes, but the file has {size_bytes}",
                 file.path
             )));
         }

@@ -41,7 +41,7 @@ impl<'a> Runners<'a> {
         Self { backends, wanted, known: BTreeMap::new() }
     }
 
-    /// Says in words why what the user asked for can't be had here at all: that is no failure of a profile.
+    /// Says in words why what the user asked for is not available on this machine at all: that is no failure of a profile.
     pub(super) fn check(&mut self) -> Result<(), String> {
         if self.wanted.provider != Some(Provider::Cuda) {
             return Ok(());
@@ -51,10 +51,10 @@ impl<'a> Runners<'a> {
         let description = self.description(&backend).map_err(|reason| reason.to_string())?;
         let count = description.devices.len();
         if count == 0 {
-            return Err("the onnxruntime worker sees no GPU: it needs an ONNX Runtime that was built for CUDA, and an NVIDIA driver".into());
+            return Err("the onnxruntime worker finds no GPU: it needs ONNX Runtime built with CUDA, and an NVIDIA driver".into());
         }
         if number as usize >= count {
-            return Err(format!("there is no GPU {number}: the onnxruntime worker sees {count}"));
+            return Err(format!("GPU {number} does not exist: the onnxruntime worker finds {count}"));
         }
         Ok(())
     }
@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn the_gpu_that_was_asked_for_is_taken_or_refused() {
         check(&gpu("l4"), Some(0), Ok(Some(0)));
-        check(&gpu("l4"), Some(2), Err("it needs compute capability 8.9, and NVIDIA A100-SXM4-80GB is 8.0"));
-        check(&gpu("l4"), Some(3), Err("there is no GPU 3: the worker sees 3"));
+        check(&gpu("l4"), Some(2), Err("it needs compute capability 8.9, but NVIDIA A100-SXM4-80GB is 8.0"));
+        check(&gpu("l4"), Some(3), Err("GPU 3 does not exist: the worker finds 3"));
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
             &gpu("h100-sxm"),
             None,
             Err(
-                "it needs compute capability 9.0, and NVIDIA L40S is 8.9, NVIDIA L4 is 8.9, NVIDIA A100-SXM4-80GB is 8.0",
+                "it needs compute capability 9.0, but NVIDIA L40S is 8.9, NVIDIA L4 is 8.9, NVIDIA A100-SXM4-80GB is 8.0",
             ),
         );
     }

@@ -34,7 +34,7 @@ pub(crate) fn data_folder(global: &Global) -> Result<PathBuf, Failure> {
             .ok_or_else(|| {
                 Failure::new(
                     ErrorKind::Input,
-                    anyhow::anyhow!("no home folder: name a folder with --data-dir or NIMCTL_DATA_DIR"),
+                    anyhow::anyhow!("there is no home folder: set --data-dir or NIMCTL_DATA_DIR"),
                 )
             }),
     }
@@ -122,7 +122,7 @@ pub(crate) fn manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(path) = tried.iter().find(|path| path.is_file()) {
         return Ok(path.clone());
     }
-    let hint = "name one with --manifest or NIMCTL_MANIFEST".to_owned();
+    let hint = "set its path with --manifest or NIMCTL_MANIFEST".to_owned();
     Err(Failure::from(ReadManifestError::NotFound { tried }).hint(Some(hint)))
 }
 

@@ -87,7 +87,7 @@ impl Output {
         if failure.kind == nimctl::error_kind::ErrorKind::Bug {
             let _ = writeln!(
                 anstream::stderr().lock(),
-                "this is a bug of nimctl: please report it with the command and the recipe"
+                "this is a bug in nimctl: please report it together with the command and the recipe"
             );
         }
         ExitCode::from(code)

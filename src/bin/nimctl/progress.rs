@@ -30,7 +30,7 @@ impl BuildProgress {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             BuildEvent::WaitingForStore => {
-                self.output.talk("waiting for another nimctl that writes to this store")
+                self.output.talk("waiting for another nimctl process that is writing to this store")
             }
             BuildEvent::Fetching { graph, progress } => {
                 self.fetch(&mut running, &format!("{graph}: fetch"), progress)
@@ -100,14 +100,18 @@ impl BuildProgress {
 /// Words what a search found: the nodes, and what each one costs.
 fn mixed_precision_text(title: &str, report: &MixedPrecisionReport) -> String {
     let cosine = |cosine: Option<f64>| cosine.map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
-    let mut text = format!("{title}: {} of them", report.kept.len());
+    let mut text = format!("{title}: {}", report.kept.len());
     if report.min_row_cosine.is_some() {
         text.push_str(&format!(
-            "; least row cosine {} without them, {} with them, after {} graphs{}",
+            "; min row cosine {} without them, {} with them, after {} evaluations{}",
             cosine(report.row_cosine_before),
             cosine(report.row_cosine_after),
             report.evaluations,
-            if report.complete { "" } else { "; fewer might do, but the evaluations were used up" }
+            if report.complete {
+                ""
+            } else {
+                "; a smaller set may exist, but the search used all its evaluations"
+            }
         ));
     }
     if !report.kept.is_empty() {

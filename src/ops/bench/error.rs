@@ -49,13 +49,13 @@ pub enum BenchError {
         source: io::Error,
     },
     /// The provider that was asked for.
-    #[error("the provider `cuda` can't be had here: {reason}")]
+    #[error("the provider `cuda` is not available on this machine: {reason}")]
     Provider {
         /// Why not.
         reason: String,
     },
     /// The user asked to stop.
-    #[error("interrupted; nothing of this measurement was kept")]
+    #[error("interrupted; this measurement was discarded")]
     Cancelled,
 }
 

@@ -60,7 +60,7 @@ impl WatchedRound {
             let reasons = gpu.iter().flat_map(|gpu| gpu.throttle.keys()).filter(|reason| reason.spoils());
             let reasons: Vec<&str> = reasons.map(|reason| reason.words()).collect();
             return Err(format!(
-                "the GPU was slowed down by {}, and {left} of {} samples are left: see to its cooling and power, and measure again",
+                "the GPU was throttled ({}), which left {left} of {} samples: check its cooling and power, then run the benchmark again",
                 reasons.join(", "),
                 samples.len()
             ));

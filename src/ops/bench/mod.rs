@@ -96,7 +96,7 @@ pub enum BenchEvent {
         /// Of how many.
         rounds: usize,
     },
-    /// A profile was measured before, and nothing has changed.
+    /// A profile was measured in an earlier run; nothing has changed.
     TakenOver {
         /// The profile.
         name: String,
@@ -347,7 +347,7 @@ fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shap
             });
             match outside {
                 Some((input, range)) => Err(format!(
-                    "batch {batch} is not in the shapes of input `{input}`, {:?} to {:?}",
+                    "batch {batch} is outside the shape range of input `{input}`, {:?} to {:?}",
                     range.min, range.max
                 )),
                 None => Ok(Shapes::Batch(batch)),

@@ -241,7 +241,7 @@ fn one_round(
         ))
     })?;
     let spans: Option<Vec<Span>> = rows.as_chunks::<COLUMNS>().0.iter().map(span_of).collect();
-    let spans = spans.ok_or_else(|| broken("a run took no time, or less".into()))?;
+    let spans = spans.ok_or_else(|| broken("a run has a duration of zero or less".into()))?;
     let elapsed = Duration::from_nanos(elapsed_ns);
     let seen = match watch {
         None => Seen { counts: vec![true; spans.len()], ..Seen::default() },
@@ -251,8 +251,8 @@ fn one_round(
     let counted = spans.iter().zip(&counts).filter(|(_, counts)| **counts);
     let latencies_ns: Vec<u64> = counted.map(|((from, to), _)| nanoseconds(*to - *from)).collect();
     let round = Round::new(&latencies_ns, inputs.batch, nanoseconds(elapsed.saturating_sub(spoiled)))
-        .ok_or_else(|| broken("it measured nothing".into()))?;
-    let first_result = first_result.ok_or_else(|| broken("it never told of a first result".into()))?;
+        .ok_or_else(|| broken("it reported no samples".into()))?;
+    let first_result = first_result.ok_or_else(|| broken("it did not report a first result".into()))?;
     let description = worker.description();
     let round = Round {
         settled,

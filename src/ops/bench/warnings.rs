@@ -15,18 +15,18 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
     if let Some(load) = machine.load_average_1_min.filter(|load| *load > BUSY * machine.logical_cores as f64)
     {
         warnings.push(format!(
-            "the machine was busy when measuring began (load {load} on {} cores): stop other work, and measure again",
+            "the machine was busy when the benchmark started (load average {load} on {} cores): stop other processes and run it again",
             machine.logical_cores
         ));
     }
     if let Some(governor) = machine.governor.as_deref().filter(|governor| *governor != "performance") {
         warnings.push(format!(
-            "the processor's clocks are chosen by `{governor}`: set the governor `performance` for steadier numbers"
+            "the CPU frequency governor is `{governor}`: set it to `performance` for steadier results"
         ));
     }
     if settings.rounds < LEAST_ROUNDS {
         warnings.push(format!(
-            "{} rounds say nothing of how one process differs from the next: measure {LEAST_ROUNDS} or more",
+            "{} rounds cannot show how much processes differ: use at least {LEAST_ROUNDS} rounds",
             settings.rounds
         ));
     }
@@ -34,7 +34,7 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
     let unsettled = all().filter(|round| !round.settled).count();
     if unsettled > 0 {
         warnings.push(format!(
-            "{unsettled} of {} rounds did not settle in {} ms: give --budget-ms more, or quiet the machine",
+            "{unsettled} of {} rounds did not become stable within {} ms: raise --budget-ms, or reduce the load on the machine",
             all().count(),
             settings.budget_ms
         ));
@@ -51,7 +51,7 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
         ));
     }
     if let Some(why) = unwatched {
-        warnings.push(format!("nothing is known of the GPU's clocks, power and slow-downs: {why}"));
+        warnings.push(format!("the GPU's clocks, power and throttling were not recorded: {why}"));
     }
     warnings
 }
@@ -72,7 +72,7 @@ fn of_gpu(gpus: &[&GpuRound]) -> Vec<String> {
     let capped = gpus.iter().filter(|gpu| gpu.throttle.contains_key(&Throttle::PowerCap)).count();
     if capped > 0 {
         warnings.push(format!(
-            "the limit of its power held the GPU back in {capped} of {} rounds: compare with runs under the same limit alone",
+            "the GPU's power limit was active in {capped} of {} rounds: compare only with runs under the same limit",
             gpus.len()
         ));
     }

@@ -102,7 +102,7 @@ pub struct BuildReport {
 pub fn plan(resolved: &Resolved, on_event: OnEvent<'_>) -> BuildReport {
     for PendingSearch { spec, graph, key: _ } in &resolved.searches {
         let message = format!(
-            "{}, graph `{graph}`: which nodes stay in FP32 is found when it is built; the jobs below are without them",
+            "{}, graph `{graph}`: the nodes that stay in FP32 are determined during the build; the jobs below do not include them",
             spec.name()
         );
         on_event(BuildEvent::Warning { message });

@@ -15,23 +15,23 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// The destination, or its tar, exists.
-    #[error("{} is there already: name another folder, or remove it", path.display())]
+    #[error("{} already exists: choose another folder, or remove it", path.display())]
     AlreadyThere {
         /// What is there.
         path: PathBuf,
     },
     /// The destination has no name.
-    #[error("{} can't be the folder of a release: give it a name", path.display())]
+    #[error("{} cannot be a release folder: choose a path that ends in a name", path.display())]
     NoName {
         /// What was asked for.
         path: PathBuf,
     },
     /// No recipe was named.
-    #[error("there is no recipe to make a release of")]
+    #[error("no recipe was given to release")]
     NoRecipe,
     /// Recipes of different models or releases.
     #[error(
-        "{} is of {} {}, {} of {} {}: a release is of one",
+        "{} is for {} {}, but {} is for {} {}: a release holds one model and release",
         first_path.display(), first.name, first.release, second_path.display(), second.name, second.release
     )]
     DifferentModels {
@@ -46,7 +46,7 @@ pub enum ReleaseError {
     },
     /// Two recipes give different profiles of one name.
     #[error(
-        "{} and {} give different profiles of the name `{name}`: leave one out, with --only or in its recipe",
+        "{} and {} define different profiles named `{name}`: exclude one with --only, or remove it from its recipe",
         first.display(), second.display()
     )]
     NameTwice {
@@ -86,10 +86,10 @@ pub enum ReleaseError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The manifest that was just built.
-    #[error("the manifest: {0}")]
+    #[error("cannot write the manifest: {0}")]
     Manifest(String),
     /// The report.
-    #[error("the report's template")]
+    #[error("cannot render the report")]
     Report(#[from] minijinja::Error),
     /// A file or folder.
     #[error("{doing}")]

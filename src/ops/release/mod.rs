@@ -29,7 +29,7 @@ use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
 
 /// What is in a passport where nothing was measured on purpose.
-const NO_BENCH: &str = "the release was made without measuring";
+const NO_BENCH: &str = "not benchmarked: the release was made with --no-bench";
 
 /// What to release.
 #[derive(Debug)]

@@ -158,7 +158,7 @@ pub(super) fn validate_all(
         let options = ValidateOptions { execution: &execution, ids: None, take_over: options.take_over };
         validate(workspace, part, &options, &|profile| {
             let word = profile.status.word();
-            let before = if profile.taken_over { " before, and nothing has changed" } else { "" };
+            let before = if profile.taken_over { " in an earlier run; nothing has changed" } else { "" };
             on_step(&format!("validating: {} was {word}{before}", profile.name));
         })?;
     }
@@ -179,7 +179,7 @@ pub(super) fn measure_all(
             BenchEvent::Round { title, round: 1, rounds: _ } => on_step(&format!("measuring: {title}")),
             BenchEvent::Round { .. } => {}
             BenchEvent::TakenOver { name } => {
-                on_step(&format!("measuring: {name} was measured before, and nothing has changed"));
+                on_step(&format!("measuring: {name} was measured in an earlier run; nothing has changed"));
             }
         })?;
         let BenchReport { document, comparisons: _, seeded: _ } = measured;

@@ -37,7 +37,7 @@ pub(super) fn finish(
         let entry = entry.map_err(|error| io("listing the release")(error.into()))?;
         if entry.file_type().is_file() {
             let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            let (sha256, _) = Sha256::of_file(entry.path()).map_err(io("summing up the release"))?;
+            let (sha256, _) = Sha256::of_file(entry.path()).map_err(io("hashing the release"))?;
             sums.0.insert(relative.to_string_lossy().into_owned(), sha256);
         }
     }
@@ -75,7 +75,9 @@ fn files_of_profiles(root: &Path, store: &Store) -> Result<(), ReleaseError> {
             fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
             let (found, _) = Sha256::of_file(&place).map_err(io("reading a file back"))?;
             if found != sha256 {
-                return Err(wrong(&format!("the store has {found} in place of {sha256}: build it again")));
+                return Err(wrong(&format!(
+                    "the store holds {found} instead of {sha256}: rebuild it with `nimctl build`"
+                )));
             }
         }
     }

@@ -213,7 +213,7 @@ impl Backends {
             (Support::Available, None) => {
                 let variable = backend.facts().tool.map(Tool::override_variable).unwrap_or_default();
                 Ok(BackendHere::NotHere(format!(
-                    "its library is not where nimctl looks; name it with --{backend}-lib or {variable}"
+                    "its library was not found; set its path with --{backend}-lib or {variable}"
                 )))
             }
             (Support::Available, Some(library)) => {

@@ -28,7 +28,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         .flat_map(|report: &LoweringReport| &report.unmatched_keeps)
         .map(|keep| {
             format!(
-                "graph `{}` has no node or operator `{keep}`, which `lowering` says to keep in FP32",
+                "graph `{}` has no node or operator `{keep}`, which the recipe's `lowering` keeps in FP32",
                 job.graph
             )
         })

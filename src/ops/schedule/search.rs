@@ -38,7 +38,7 @@ fn run(
     on_event: OnEvent<'_>,
 ) -> Result<MixedPrecisionReport, PipelineError> {
     let PendingSearch { spec, graph, key } = search;
-    let title = format!("{graph}: nodes that {} needs in FP32", spec.precision());
+    let title = format!("{graph}: nodes that must stay in FP32 for {}", spec.precision());
     on_event(BuildEvent::JobStarted { title: title.clone() });
     let (command, _) = resolved.backends.reference()?;
     let work = store.work_folder()?;
@@ -52,7 +52,7 @@ fn run(
     let subject = resolved.subject_as_given(graph);
     let found = find(&subject, &spec.lowering, spec.mixed_precision, &runner, &|progress| {
         let stage = format!(
-            "graph {} of at most {}: {} kept, least cosine {:.5}",
+            "graph {} of at most {}: {} kept, min cosine {:.5}",
             progress.evaluations, progress.most, progress.kept, progress.row_cosine
         );
         on_event(BuildEvent::JobStage { title: title.clone(), stage });

@@ -55,7 +55,7 @@ pub enum ValidateError {
     #[error(transparent)]
     Manifest(#[from] ReadManifestError),
     /// A manifest whose ids are of another kind.
-    #[error("{}: profile id `{id}` is none of nimctl's", path.display())]
+    #[error("{}: profile id `{id}` was not created by nimctl", path.display())]
     ForeignId {
         /// The manifest.
         path: PathBuf,
@@ -63,14 +63,14 @@ pub enum ValidateError {
         id: String,
     },
     /// A manifest or an id that nothing is known of.
-    #[error("{name} names no profile that was built on this machine: nimctl does not know its recipe")]
+    #[error("{name} does not match a profile that was built on this machine, so its recipe is not known")]
     NoOrigin {
         /// What the user named.
         name: String,
     },
     /// Things of several recipes.
     #[error(
-        "these are profiles of several recipes ({}): validate one recipe at a time",
+        "the profiles come from several recipes ({}): validate one recipe at a time",
         .recipes.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     SeveralRecipes {
@@ -103,13 +103,13 @@ pub enum ValidateError {
     #[error("{0}")]
     Profile(String),
     /// The provider that was asked for.
-    #[error("the provider `cuda` can't be had here: {reason}")]
+    #[error("the provider `cuda` is not available on this machine: {reason}")]
     Provider {
         /// Why not.
         reason: String,
     },
     /// The user asked to stop.
-    #[error("interrupted; profiles that were done keep their results")]
+    #[error("interrupted; finished profiles keep their results")]
     Cancelled,
 }
 
@@ -139,7 +139,9 @@ impl ValidateError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Pipeline(source) => source.hint(),
-            Self::NoOrigin { .. } => Some("name the recipe, or run `nimctl build` with it first".into()),
+            Self::NoOrigin { .. } => {
+                Some("name its recipe instead, or run `nimctl build` on that recipe first".into())
+            }
             Self::Provider { .. } => Some(PROVIDER_HINT.into()),
             _ => None,
         }

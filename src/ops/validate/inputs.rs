@@ -142,14 +142,17 @@ fn labelled(
 /// Finds an input by `graph/input`: it has to be the graph's only one.
 fn input(resolved: &Resolved, place: &str) -> Result<(String, TensorInfo, Vec<usize>), ValidateError> {
     let wrong = |reason: &str| ValidateError::ZeroShot { place: place.into(), reason: reason.into() };
-    let (graph, name) = place.split_once('/').ok_or_else(|| wrong("it is not `graph/input`"))?;
-    let file = &resolved.graphs.get(graph).ok_or_else(|| wrong("the recipe has no such graph"))?.file;
+    let (graph, name) = place.split_once('/').ok_or_else(|| wrong("expected `graph/input`"))?;
+    let file =
+        &resolved.graphs.get(graph).ok_or_else(|| wrong("the recipe does not define this graph"))?.file;
     let mut inputs = file.inputs();
     if inputs.len() != 1 || inputs[0].name != name {
-        return Err(wrong("it has to be the only input of its graph"));
+        return Err(wrong("it must be the only input of its graph"));
     }
-    let range =
-        resolved.recipe().graphs[graph].shapes.get(name).ok_or_else(|| wrong("it has no shape range"))?;
+    let range = resolved.recipe().graphs[graph]
+        .shapes
+        .get(name)
+        .ok_or_else(|| wrong("the input has no shape range"))?;
     let shape = range.opt.iter().map(|&length| usize::try_from(length).unwrap_or_default()).collect();
     Ok((graph.to_owned(), inputs.remove(0), shape))
 }

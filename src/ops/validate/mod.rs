@@ -44,7 +44,7 @@ pub struct ValidatedProfile {
     pub id: ProfileId,
     /// What was done, and what it gave.
     pub status: Status,
-    /// Whether that was before, and nothing has changed.
+    /// Whether that was in an earlier run; nothing has changed.
     pub taken_over: bool,
 }
 
@@ -151,7 +151,7 @@ pub fn validate(
     }
     for id in ids.into_iter().flatten() {
         if report.profiles.iter().all(|profile| profile.id != *id) {
-            let why = "the recipe gives it no longer, or it was not selected: run `nimctl build`";
+            let why = "the recipe no longer produces it, or it was not selected: run `nimctl build`";
             report.not_built.push((id.to_string(), why.into()));
         }
     }

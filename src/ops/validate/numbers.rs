@@ -235,7 +235,7 @@ fn check_finite(graph: &str, outputs: &Outputs) -> Result<(), ValidateError> {
         for (name, floats) in outputs {
             if floats.values.iter().any(|value| !value.is_finite()) {
                 let message = format!(
-                    "output `{name}` of graph `{graph}` is not finite in FP32 ({case} shapes): give other samples"
+                    "output `{name}` of graph `{graph}` is NaN or infinite in FP32 ({case} shapes): use other samples"
                 );
                 return Err(ValidateError::Profile(message));
             }

@@ -54,7 +54,7 @@ pub(in crate::ops) fn wrong_files(passport: &Passport, store: &Store) -> Option<
     passport.contents.files.iter().find_map(|file| match Sha256::of_file(&store.blob_path(&file.sha256)) {
         Ok((found, _)) if found == file.sha256 => None,
         Ok((found, _)) => Some(format!(
-            "{} is not what the profile's id names: expected {}, found {found}; it was not loaded",
+            "{} does not match the profile's id: expected {}, found {found}; it was not loaded",
             file.path, file.sha256
         )),
         Err(error) => Some(format!("{} cannot be read: {error}", file.path)),
@@ -71,7 +71,7 @@ pub(super) fn wrong_origin(passport: &Passport, graphs: &BTreeMap<String, GraphD
         for record in records {
             if record.document.graph != *digest {
                 return Some(format!(
-                    "its graph `{name}` was built from another model than the recipe names"
+                    "its graph `{name}` was built from a different model than the one in the recipe"
                 ));
             }
         }
@@ -80,9 +80,7 @@ pub(super) fn wrong_origin(passport: &Passport, graphs: &BTreeMap<String, GraphD
         if let Some(plan) = plan.filter(|plan| plan.compute_capabilities != wanted) {
             let found = crate::profile::capability_tag(&plan.compute_capabilities);
             let wanted = crate::profile::capability_tag(&wanted);
-            return Some(format!(
-                "the plan of `{name}` says that it is for {found}, and the profile is for {wanted}"
-            ));
+            return Some(format!("the plan of `{name}` is for {found}, but the profile is for {wanted}"));
         }
     }
     None
@@ -190,7 +188,7 @@ fn check_shapes(graph: &str, reference: &Outputs, found: &Outputs) -> Result<(),
             let problem = match found.cases.get(case).and_then(|outputs| outputs.get(name)) {
                 None => "is missing".to_owned(),
                 Some(floats) if floats.shape != expected.shape => {
-                    format!("has shape {:?}, and {:?} was expected", floats.shape, expected.shape)
+                    format!("has shape {:?}, but {:?} was expected", floats.shape, expected.shape)
                 }
                 Some(_) => continue,
             };

@@ -114,7 +114,7 @@ pub fn replay(
         let of_profile = found.get(output).filter(|found| found.shape == expected.shape);
         let of_profile = of_profile.ok_or_else(|| {
             ValidateError::Profile(format!(
-                "output `{output}` of graph `{graph}` is missing, or has another shape"
+                "output `{output}` of graph `{graph}` is missing or has a different shape"
             ))
         })?;
         gates.extend(gates_of(&subject, shapes, expected, of_profile, &resolved.recipe().validation));
@@ -138,8 +138,8 @@ fn only_profile(profiles: Vec<Assembled>, store: &Store) -> Result<Result<Passpo
     let mut found = found.into_iter();
     Ok(match (found.next(), found.next()) {
         (Some((_, passport)), None) => Ok(passport),
-        (None, _) => Err("no profile of it was built: run `nimctl build`".into()),
-        _ => Err(format!("choose one profile with --only, of {names}")),
+        (None, _) => Err("no profile of this recipe is built: run `nimctl build`".into()),
+        _ => Err(format!("select one profile with --only; the profiles are {names}")),
     })
 }
 
@@ -153,7 +153,10 @@ fn one_row(files: &Files, row: usize, folder: &Path) -> Result<Files, String> {
         let tensor = Tensor::read(path).map_err(|error| error.to_string())?;
         let count = tensor.shape().first().copied().unwrap_or(1);
         if row >= count {
-            return Err(format!("input `{input}` has rows 0 to {}", count.saturating_sub(1)));
+            return Err(format!(
+                "the row does not exist: input `{input}` has rows 0 to {}",
+                count.saturating_sub(1)
+            ));
         }
         let path = folder.join(file_name(index, input));
         tensor.rows(row, 1).write(&path).map_err(|error| error.to_string())?;

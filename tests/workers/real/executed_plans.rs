@@ -119,7 +119,7 @@ fn plans_are_measured_where_a_gpu_fits() {
     only.exits(0).has(&["onnx-fp16"]);
     assert!(!only.to_string().contains("borrowed"), "{only}");
     home.run_with(&[("BORROWED_GPUS", A100)], &bench).exits(0).has(&[
-        "borrowed-l4-fp16: borrowed cannot run it here: it needs compute capability 8.9, and NVIDIA A100-SXM4-80GB is 8.0",
+        "borrowed-l4-fp16: borrowed cannot run it here: it needs compute capability 8.9, but NVIDIA A100-SXM4-80GB is 8.0",
     ]);
 }
 

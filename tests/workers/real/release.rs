@@ -219,8 +219,8 @@ fn a_slow_down_beyond_the_allowed_refuses_the_release() {
 }
 
 /// What a release says that takes over what was done.
-const VALIDATED_BEFORE: &str = "validating: onnx-fp16 was executed before, and nothing has changed";
-const MEASURED_BEFORE: &str = "measuring: onnx-fp16 was measured before, and nothing has changed";
+const VALIDATED_BEFORE: &str = "validating: onnx-fp16 was executed in an earlier run; nothing has changed";
+const MEASURED_BEFORE: &str = "measuring: onnx-fp16 was measured in an earlier run; nothing has changed";
 
 /// A policy that no release of the tests' fulfils, so that everything is done but the release itself.
 const NEVER: &str = "schema: nimctl.release-policy/1\nrequired: [never]\n";

@@ -42,7 +42,9 @@ pub(crate) fn run(
         timeout,
     } = arguments;
     if !fail_if.is_empty() && compare.is_none() && baseline.is_none() {
-        let error = anyhow::anyhow!("--fail-if compares: give --baseline FILE, or --compare A B");
+        let error = anyhow::anyhow!(
+            "--fail-if needs something to compare with: add --baseline FILE or --compare A B"
+        );
         return Err(Failure::new(ErrorKind::Input, error));
     }
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
@@ -219,7 +221,7 @@ fn text(document: &BenchDocument, comparisons: &[Comparison], failed: &[String])
         let _ = write!(text, "\nnot measured:\n{others}");
     }
     if !failed.is_empty() {
-        let _ = write!(text, "\ngates that say no:\n");
+        let _ = write!(text, "\nfailed gates:\n");
         for line in failed {
             let _ = writeln!(text, "  {line}");
         }

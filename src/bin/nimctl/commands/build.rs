@@ -56,7 +56,9 @@ pub(crate) fn run(
             Ok(done())
         }
         Some(first) => {
-            output.problem("no manifest was written, since a profile failed; what was built is kept");
+            output.problem(
+                "the manifest was not written because a profile failed; finished jobs are kept in the store",
+            );
             Ok(ExitCode::from(code(first.kind)))
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn run(
             && profile.written.as_ref().is_some_and(|written| *written != profile.id.to_string())
     };
     if profiles.iter().any(differs) {
-        output.problem("a written id is not the one that the rule gives");
+        output.problem("an id in the file does not match its tags");
         return Ok(ExitCode::from(code(ErrorKind::Refused)));
     }
     Ok(done())
@@ -59,15 +59,15 @@ fn parse_tags(pairs: &[String], scheme: Scheme) -> Result<Tags, Failure> {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(Failure::new(
                 ErrorKind::Input,
-                anyhow::anyhow!("--tag {pair} has no `=`: write KEY=VALUE"),
+                anyhow::anyhow!("--tag {pair} has no `=`: use KEY=VALUE"),
             ));
         };
         if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(Failure::new(ErrorKind::Input, anyhow::anyhow!("--tag {key} is there twice")));
+            return Err(Failure::new(ErrorKind::Input, anyhow::anyhow!("--tag {key} is given twice")));
         }
     }
     if scheme == Scheme::Content && !tags.contains_key("content") {
-        let error = anyhow::anyhow!("without the tag `content` the id says nothing about files");
+        let error = anyhow::anyhow!("without the tag `content`, the id does not cover any files");
         return Err(Failure::new(ErrorKind::Input, error).hint(Some("add --scheme nim-tags".into())));
     }
     Ok(tags)

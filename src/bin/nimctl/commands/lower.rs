@@ -152,13 +152,15 @@ fn reason(reason: &KeepReason) -> String {
         KeepReason::KeptOperator => "--keep-op".into(),
         KeepReason::KeptNode => "--keep-node".into(),
         KeepReason::NeedsFp32 => "the operator needs fp32".into(),
-        KeepReason::Accumulation => "sums up many values, or is part of a normalization".into(),
+        KeepReason::Accumulation => "accumulates many values, or is part of a normalization".into(),
         KeepReason::ShapeArithmetic => "computes a shape or an index".into(),
         KeepReason::Subgraph => "runs a subgraph".into(),
         KeepReason::LocalFunction => "calls a function of the model".into(),
         KeepReason::UnknownOperator => "unknown operator".into(),
         KeepReason::UnknownType { input: _ } => "an input of unknown type".into(),
-        KeepReason::Overflow { tensor: _, values: _ } => "a weight with values too large".into(),
-        KeepReason::Vanishing { tensor: _, values: _ } => "a weight whose values become zero".into(),
+        KeepReason::Overflow { tensor: _, values: _ } => {
+            "a weight has values beyond the precision's range".into()
+        }
+        KeepReason::Vanishing { tensor: _, values: _ } => "a weight has values that would become zero".into(),
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn run(
     if report.made.is_some() {
         return Ok(done());
     }
-    output.problem("no release was made; what was built and found is kept in the store");
+    output.problem("no release was written; builds and results are kept in the store");
     Ok(ExitCode::from(code(ErrorKind::Refused)))
 }
 
@@ -88,7 +88,7 @@ fn text(report: &ReleaseReport) -> String {
     let ReleaseReport { model, profiles, not_built, comparisons: _, refusals, made } = report;
     let mut text = format!("{} {}\n\n", model.name, model.release);
     let rows: Vec<Vec<String>> = profiles.iter().map(row).collect();
-    text.push_str(&table(&["PROFILE", "ID", "VALIDATION", "VERDICT", "LEAST COSINE", "SPEED"], &rows));
+    text.push_str(&table(&["PROFILE", "ID", "VALIDATION", "VERDICT", "MIN COSINE", "SPEED"], &rows));
     if !not_built.is_empty() {
         text.push_str("\nnot in this release:\n");
         for (name, why) in not_built {

@@ -51,7 +51,7 @@ pub(crate) fn run(
     if report.profiles.is_empty() {
         let recipe = resolved.file().path.as_path();
         let error =
-            anyhow::anyhow!("no profile of {} is in the store: nothing was validated", recipe.display());
+            anyhow::anyhow!("the store has no profile of {}: nothing was validated", recipe.display());
         return Err(Failure::new(ErrorKind::Refused, error)
             .hint(Some(format!("run `nimctl build {}` first", recipe.display()))));
     }
@@ -104,7 +104,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
             vec![name.clone(), status.word().into(), verdict(status).into(), cosine, gates]
         })
         .collect();
-    text.push_str(&table(&["PROFILE", "STATUS", "VERDICT", "LEAST COSINE", "GATES THAT HOLD"], &rows));
+    text.push_str(&table(&["PROFILE", "STATUS", "VERDICT", "MIN COSINE", "GATES PASSED"], &rows));
     for ValidatedProfile { name, id: _, status, taken_over: _ } in profiles {
         let Some(validation) = status.validation() else { continue };
         if let Some(failure) = &validation.failure {
@@ -117,7 +117,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
             let _ = write!(text, "\n{name}, ran on {}\n{}", validation.ran_on, table(&GATE_HEADING, &rows));
         }
         if let Some(place) = validation.failed().find_map(place_of) {
-            let _ = writeln!(text, "\nto look at the row: --only {name} --replay {place}");
+            let _ = writeln!(text, "\nto inspect this row: --only {name} --replay {place}");
         }
     }
     let reasons: Vec<&str> = profiles
