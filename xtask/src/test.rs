@@ -44,6 +44,8 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
     if !leave_out.is_empty() {
         say("skipped: the report in a browser, because there is no Chromium: install Debian's `chromium`");
     }
+    // The kit's example is a worker like others, and has to be where they are.
+    execute(cmd!(shell, "cargo build --workspace --examples"))?;
     let has_nextest =
         output(cmd!(shell, "cargo nextest --version")).is_ok_and(|output| output.status.success());
     if has_nextest {
