@@ -35,6 +35,10 @@ impl Content {
     fn file(source: impl Into<PathBuf>, path: impl Into<String>) -> Self {
         Self { source: source.into(), path: path.into(), mode: "644" }
     }
+
+    fn executable(source: impl Into<PathBuf>, name: &str) -> Self {
+        Self { source: source.into(), path: format!("bin/{name}"), mode: "755" }
+    }
 }
 
 /// Builds and installs what a kit holds. Files that every step needs come first; TensorRT for RTX, which does nothing for a
@@ -44,9 +48,9 @@ pub(super) fn gather(project: &Project) -> Result<Vec<Content>> {
     let built = &project.executables;
     let mut contents = Vec::new();
     for name in EXECUTABLES {
-        contents.push(stripped(project, &built.join(name), name)?);
+        contents.push(Content::executable(built.join(name), name));
     }
-    contents.push(stripped(project, &gpu_tests(project)?, "gpu-tests")?);
+    contents.push(Content::executable(gpu_tests(project)?, "gpu-tests"));
     contents.push(Content::file(DEMO_RECIPE, DEMO_RECIPE));
     contents.push(Content::file(DEMO_MANIFEST, DEMO_MANIFEST));
     for name in RECIPES {
@@ -62,8 +66,10 @@ pub(super) fn gather(project: &Project) -> Result<Vec<Content>> {
 /// Builds the tests that need a GPU, and returns the executable.
 fn gpu_tests(project: &Project) -> Result<PathBuf> {
     let (shell, profile) = (&project.shell, project.profile);
-    let printed =
-        read(cmd!(shell, "cargo test {profile...} --test gpu --no-run --quiet --message-format json"))?;
+    let printed = read(cmd!(
+        shell,
+        "cargo test --workspace {profile...} --test gpu --no-run --quiet --message-format json"
+    ))?;
     printed
         .lines()
         .filter_map(|line| executable_in(line, "gpu"))
@@ -76,17 +82,6 @@ fn executable_in(line: &str, target: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == target;
     message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
-}
-
-/// Copies an executable without what only debuggers read.
-fn stripped(project: &Project, executable: &Path, name: &str) -> Result<Content> {
-    let shell = &project.shell;
-    let folder =
-        project.executables.parent().context("the executables are in no build folder")?.join("gpu-kit");
-    shell.create_dir(&folder)?;
-    let to = folder.join(name);
-    read(cmd!(shell, "strip --strip-all -o {to} {executable}"))?;
-    Ok(Content { source: to, path: format!("bin/{name}"), mode: "755" })
 }
 
 /// Returns the C++ runtime of this machine, for hosts that have none.
