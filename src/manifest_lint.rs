@@ -1,4 +1,4 @@
-//! What is suspect in a manifest that can be read.
+//! Problems in a manifest that can be read.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::manifest::{IdKind, ManifestDocument, ManifestFile, ManifestProfile, e
 use crate::selection::{self, SelectorProblem};
 use crate::yaml::Position;
 
-/// One thing that was found.
+/// One problem in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Where the profile is.
@@ -24,7 +24,7 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// No tag tells two profiles apart.
+    /// Two profiles have equal tags.
     EqualTags,
     /// The id is not the digest of the tags.
     WrongId,
@@ -32,17 +32,17 @@ pub enum Rule {
     OpaqueId,
     /// Files without a checksum.
     MissingChecksum,
-    /// A checksum that is no `blake3:` digest.
+    /// A checksum that is not a `blake3:` digest.
     UnknownChecksum,
-    /// Files without a place to fetch them from.
+    /// Files without a uri to fetch them from.
     MissingUri,
     /// A profile without files.
     NoFiles,
-    /// A GPU that we don't know.
+    /// An unknown GPU.
     UnknownGpu,
     /// Two selectors that name different GPUs.
     ContradictoryTags,
-    /// A selector that no GPU can meet, or that can't be read.
+    /// A selector that no GPU can satisfy, or that can't be read.
     UnreachableSelector,
 }
 
@@ -52,9 +52,9 @@ pub enum Rule {
 pub enum Severity {
     /// Good to know.
     Note,
-    /// It may work, and nobody can be sure.
+    /// It may not work.
     Warning,
-    /// It can't work as it says.
+    /// It can't work as written.
     Error,
 }
 
@@ -91,7 +91,7 @@ impl Rule {
     }
 }
 
-/// Returns what is suspect, in the order of the file.
+/// Returns the problems, in the order of the file.
 pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
     let profiles = &document.manifest().profiles;
     let equal = equal_tags(profiles);
@@ -101,20 +101,24 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
             findings.push(Finding { position: *position, profile: profile.id.clone(), rule, message });
         };
         if let Some((first, _)) = equal.iter().find(|(_, second)| *second == profile.id) {
-            found(Rule::EqualTags, format!("its tags are those of {first}: nobody can select between them"));
+            found(
+                Rule::EqualTags,
+                format!("its tags equal those of {first}: selection can't tell them apart"),
+            );
         }
         match document.id_kind(profile) {
             IdKind::Content | IdKind::NimTags => {}
             IdKind::Opaque => {
-                found(Rule::OpaqueId, "its id follows no public rule, so nothing checks it".into())
+                found(Rule::OpaqueId, "its id follows no public rule, so it can't be checked".into())
             }
             IdKind::Wrong { computed: Some(id) } => {
-                found(Rule::WrongId, format!("its tags have the id {id} by NIM's rule"));
+                found(Rule::WrongId, format!("NIM's rule gives its tags the id {id}"));
             }
             IdKind::Wrong { computed: None } => {
                 found(
                     Rule::WrongId,
-                    "its tags have no id by NIM's rule: `|` or `:` is in a key, or `|` in a value".into(),
+                    "NIM's rule gives its tags no id: a key contains `|` or `:`, or a value contains `|`"
+                        .into(),
                 );
             }
         }
@@ -152,7 +156,7 @@ fn files(profile: &ManifestProfile, found: &mut impl FnMut(Rule, String)) {
     }
 }
 
-/// Names the first few.
+/// Joins the first few names.
 fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 3;
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");

@@ -7,7 +7,7 @@ use super::metric::Metric;
 use super::{Benchmark, Case};
 use crate::stats::{Pairing, ratio_interval};
 
-/// The confidence at which a difference is called real: of 100 comparisons of equal things, one is wrong.
+/// The confidence at which a difference is called real: one in 100 comparisons of equal measurements is wrong.
 pub const CONFIDENCE: f64 = 0.99;
 
 /// One quantity of one case, before and now.
@@ -21,7 +21,7 @@ pub struct Comparison {
     pub graph: String,
     /// The first dimension of its inputs.
     pub batch: u64,
-    /// Callers at a time.
+    /// Concurrent callers.
     pub streams: u32,
     /// The quantity.
     pub metric: Metric,
@@ -29,25 +29,25 @@ pub struct Comparison {
     pub baseline_value: f64,
     /// The value that was measured.
     pub value: f64,
-    /// The latter over the former.
+    /// `value` over `baseline_value`.
     pub ratio: f64,
-    /// The lower end of the ratio's interval at [`CONFIDENCE`]; nothing with too few rounds.
+    /// The lower end of the ratio's interval at [`CONFIDENCE`]; `None` with too few rounds.
     pub low: Option<f64>,
     /// The upper end.
     pub high: Option<f64>,
-    /// What that means.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// What a comparison comes to.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The interval holds 1.
+    /// The interval contains 1.
     NoDifference,
-    /// It is really slower.
+    /// It is slower, and the difference is real.
     Slower,
-    /// It is really faster.
+    /// It is faster, and the difference is real.
     Faster,
     /// Too few rounds to tell.
     TooFewRounds,

@@ -1,4 +1,4 @@
-//! How much slower something may have become: `p50 > +3%`.
+//! Gates: limits on how much slower a profile may become, such as `p50 > +3%`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::comparison::{Comparison, Verdict};
 use super::metric::Metric;
 
-/// A limit to how much worse a metric may have become.
+/// A limit on how much worse a metric may become.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gate {
     /// The metric.
@@ -28,15 +28,15 @@ impl Gate {
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.metric.more_is_worse() { '>' } else { '<' };
-        // Percent with at most two digits, as people write them.
+        // Percent with at most two decimals, as people write them.
         let percent = ((self.limit - 1.0) * 1e4).round() / 100.0;
         write!(f, "{} {sign} {percent:+}%", self.metric.name())
     }
 }
 
-/// A text that is no gate.
+/// A string that is not a gate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`")]
+#[error("`{0}` is not a gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`")]
 pub struct InvalidGate(String);
 
 impl FromStr for Gate {

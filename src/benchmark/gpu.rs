@@ -1,11 +1,11 @@
-//! What a GPU's driver told of it while it was measured, and which samples it makes worthless.
+//! What a GPU's driver reported during a measurement, and which samples don't count because of it.
 //!
-//! | reason to run slower | here | because |
+//! | reason to run slower | effect | because |
 //! | --- | --- | --- |
-//! | [`Throttle::HardwareThermal`], [`Throttle::SoftwareThermal`] | samples are left out | the room and the minutes before are measured, not the profile |
-//! | [`Throttle::HardwarePowerBrake`], [`Throttle::HardwareSlowdown`] | samples are left out | the host's power supply, or a fault |
-//! | [`Throttle::PowerCap`] | told | boards with little power run at their limit all the time: that is how they are in use |
-//! | idle, set clocks, boost in step with others, a display | nothing | they are no slow-down by what is measured |
+//! | [`Throttle::HardwareThermal`], [`Throttle::SoftwareThermal`] | samples are discarded | they measure the room and the minutes before, not the profile |
+//! | [`Throttle::HardwarePowerBrake`], [`Throttle::HardwareSlowdown`] | samples are discarded | the host's power supply, or a fault |
+//! | [`Throttle::PowerCap`] | reported | low-power boards always run at their limit, in production too |
+//! | idle, application clocks, synchronized boost, a display | ignored | the measurement doesn't cause them |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{Case, Round};
 
-/// With fewer samples left of a round, it says nothing.
-pub const LEAST_SAMPLES: usize = 10;
+/// Min samples that must remain in a round for it to count.
+pub const MIN_SAMPLES: usize = 10;
 
 /// Why a GPU ran slower than it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Throttle {
-    /// The limit of its power, by the driver.
+    /// The driver's power limit.
     PowerCap,
-    /// It, or its memory, was near the temperature that the driver allows.
+    /// The GPU or its memory was near the driver's temperature limit.
     SoftwareThermal,
     /// It was too hot, and protected itself.
     HardwareThermal,
-    /// The host's power supply told it to.
+    /// The host's power supply requested it.
     HardwarePowerBrake,
     /// It protected itself, for one of the reasons above or another.
     HardwareSlowdown,
 }
 
 impl Throttle {
-    /// Whether what is measured meanwhile is left out.
+    /// Returns whether samples measured meanwhile are discarded.
     pub fn spoils(self) -> bool {
         self != Self::PowerCap
     }
@@ -43,19 +43,19 @@ impl Throttle {
     /// Returns it in words.
     pub fn words(self) -> &'static str {
         match self {
-            Self::PowerCap => "the limit of its power",
-            Self::SoftwareThermal => "heat (by its driver)",
-            Self::HardwareThermal => "heat (by itself)",
-            Self::HardwarePowerBrake => "the host's power supply",
-            Self::HardwareSlowdown => "its own protection",
+            Self::PowerCap => "power limit",
+            Self::SoftwareThermal => "driver thermal limit",
+            Self::HardwareThermal => "hardware thermal limit",
+            Self::HardwarePowerBrake => "host power brake",
+            Self::HardwareSlowdown => "hardware slowdown",
         }
     }
 }
 
-/// What the driver told at one time; what it refused is absent.
+/// What the driver reported at one time; refused facts are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// The time, since watching began.
+    /// The time since the watch started.
     pub at: Duration,
     /// The clock of its processors.
     pub sm_clock_mhz: Option<u32>,
@@ -73,21 +73,21 @@ pub struct Reading {
     pub throttle: Vec<Throttle>,
 }
 
-/// The least, the median and the largest of a value.
+/// The min, median and max of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
-    /// The least.
+    /// The min.
     pub min: f64,
     /// The median.
     pub median: f64,
-    /// The largest.
+    /// The max.
     pub max: f64,
 }
 
-/// What the driver told while a round was measured.
+/// What the driver reported during a round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuRound {
-    /// How often it was asked.
+    /// Number of readings.
     pub readings: usize,
     /// The clock of its processors.
     pub sm_clock_mhz: Option<Spread>,
@@ -97,18 +97,18 @@ pub struct GpuRound {
     pub power_w: Option<Spread>,
     /// Its highest temperature.
     pub temperature_max_c: Option<u32>,
-    /// Its memory in use by all programs, at most.
+    /// The max memory in use by all programs.
     pub memory_used_max_bytes: Option<u64>,
-    /// Energy for one item (a row of the batch): power over the counted time.
+    /// Energy per item (a row of the batch): power times the measured time.
     pub energy_mj_per_item: Option<f64>,
-    /// Whether that power is from the GPU's counter of energy; else it is the mean of readings.
+    /// Whether that power comes from the GPU's energy counter; otherwise it is the mean of the readings.
     pub energy_is_counted: bool,
-    /// Reasons to run slower, each with the part of readings that had it.
+    /// Reasons to run slower, each with its share of the readings.
     pub throttle: BTreeMap<Throttle, f64>,
 }
 
 impl Case {
-    /// Returns what the GPU and its driver told, in words: medians over rounds, and the highest temperature. Nothing for a case
+    /// Describes what the GPU and its driver reported: medians over rounds, and the highest temperature. `None` for a case
     /// on the CPU.
     pub fn device_words(&self) -> Option<String> {
         let median = |of: &dyn Fn(&Round) -> Option<f64>| {
@@ -119,14 +119,13 @@ impl Case {
         let hottest = self.rounds.iter().filter_map(|round| round.gpu.as_ref()?.temperature_max_c).max();
         let discarded: usize = self.rounds.iter().map(|round| round.discarded).sum();
         let parts: Vec<String> = [
-            median(&|round: &Round| round.device_p50_ms)
-                .map(|p50| format!("p50 on the device alone {p50:.3} ms")),
-            memory.map(|bytes| format!("{:.1} MB of its memory", bytes as f64 / 1e6)),
+            median(&|round: &Round| round.device_p50_ms).map(|p50| format!("device-only p50 {p50:.3} ms")),
+            memory.map(|bytes| format!("{:.1} MB of device memory", bytes as f64 / 1e6)),
             gpu(|gpu| gpu.sm_clock_mhz.map(|clock| clock.median)).map(|clock| format!("{clock:.0} MHz")),
             gpu(|gpu| gpu.power_w.map(|power| power.median)).map(|power| format!("{power:.1} W")),
             hottest.map(|hottest| format!("up to {hottest} °C")),
-            gpu(|gpu| gpu.energy_mj_per_item).map(|energy| format!("{energy:.2} mJ an item")),
-            (discarded > 0).then(|| format!("{discarded} samples left out")),
+            gpu(|gpu| gpu.energy_mj_per_item).map(|energy| format!("{energy:.2} mJ per item")),
+            (discarded > 0).then(|| format!("{discarded} samples discarded")),
         ]
         .into_iter()
         .flatten()
@@ -135,11 +134,11 @@ impl Case {
     }
 }
 
-/// A part of time.
+/// A span of time.
 pub type Span = (Duration, Duration);
 
 impl GpuRound {
-    /// Sums up what was told in a span, in which so many items were computed; nothing if nothing was told.
+    /// Summarizes the readings in a span in which `items` items were computed; `None` without readings.
     pub fn new(readings: &[Reading], span: Span, items: u64) -> Option<Self> {
         let within: Vec<&Reading> =
             readings.iter().filter(|reading| (span.0..=span.1).contains(&reading.at)).collect();
@@ -172,7 +171,7 @@ impl GpuRound {
     }
 }
 
-/// Returns the mean power by the counter of energy, which takes two readings of it some time apart.
+/// Returns the mean power from the energy counter, which needs two readings at different times.
 fn counted_power_w(readings: &[&Reading]) -> Option<f64> {
     let mut counted = readings.iter().filter_map(|reading| Some((reading.at, reading.energy_mj?)));
     let (first, last) = (counted.next()?, counted.next_back()?);
@@ -187,8 +186,8 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
     Some(Spread { min, median: values[values.len() / 2], max })
 }
 
-/// Returns the spans in which the GPU was slowed down in a way that spoils samples, each longer by a period at both ends, since
-/// nothing is known of the time between two readings. Spans don't overlap, and are in order.
+/// Returns the spans in which the GPU was slowed down so that samples don't count, each extended by a period at both ends,
+/// since the state between two readings is unknown. Spans don't overlap, and are in order.
 pub fn spoiled_spans(readings: &[Reading], period: Duration) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for Reading { at, .. } in readings.iter().filter(|r| r.throttle.iter().any(|reason| reason.spoils())) {
@@ -201,12 +200,12 @@ pub fn spoiled_spans(readings: &[Reading], period: Duration) -> Vec<Span> {
     spans
 }
 
-/// Whether a sample lies in one of these spans, in part at least.
+/// Returns whether a sample overlaps one of these spans.
 pub fn is_spoiled(sample: Span, spans: &[Span]) -> bool {
     spans.iter().any(|span| sample.0 < span.1 && span.0 < sample.1)
 }
 
-/// Returns how much of a span these spans take.
+/// Returns how much of `of` these spans cover.
 pub fn spoiled_time(of: Span, spans: &[Span]) -> Duration {
     spans.iter().map(|span| span.1.min(of.1).saturating_sub(span.0.max(of.0))).sum()
 }
@@ -217,7 +216,7 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// A reading each 10 ms; `throttled` names those with a reason.
+    /// A reading every 10 ms; `throttled` lists those with a reason.
     fn readings(count: u64, throttled: &[(u64, Throttle)]) -> Vec<Reading> {
         (0..count)
             .map(|index| Reading {

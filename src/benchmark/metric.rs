@@ -17,7 +17,7 @@ pub enum Metric {
     P95,
     /// The 99th percentile.
     P99,
-    /// Items in a second.
+    /// Items per second.
     Throughput,
 }
 

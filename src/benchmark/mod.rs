@@ -1,9 +1,9 @@
-//! What was measured of a profile's speed, on what machine, and how two measurements compare.
+//! Measurements of a profile's speed, the machine they were made on, and how two measurements compare.
 //!
 //! A **case** is one graph at one batch and one number of streams. It is measured in **rounds**, each in a worker
 //! process of its own; a round ends when its last three windows agree or its time is up. Latencies are those of one run
-//! of the graph with the whole batch. Every sample is kept, in an `.npz` file beside the passport; what stands here is
-//! computed from them.
+//! of the graph with the whole batch. Every sample is kept, in an `.npz` file beside the passport; the values here
+//! are computed from these samples.
 
 mod comparison;
 mod gate;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use comparison::{CONFIDENCE, Comparison, Verdict, compare_cases};
 pub use gate::{Gate, InvalidGate};
 pub use gpu::{
-    GpuRound, LEAST_SAMPLES, Reading, Span, Spread, Throttle, is_spoiled, spoiled_spans, spoiled_time,
+    GpuRound, MIN_SAMPLES, Reading, Span, Spread, Throttle, is_spoiled, spoiled_spans, spoiled_time,
 };
 pub use metric::Metric;
 
@@ -58,24 +58,24 @@ impl BenchDocument {
 /// One profile and its measurements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchedProfile {
-    /// Its id; nothing for one that was not built.
+    /// Its id; `None` if it was not built.
     pub profile_id: Option<String>,
     /// Its readable name.
     pub name: String,
-    /// What was measured, or why nothing was.
+    /// The measurements, or why there are none.
     pub bench: BenchStatus,
 }
 
-/// What was measured of one profile.
+/// The measurements of one profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Benchmark {
-    /// The machine, as it was when measuring began.
+    /// The machine at the start of the measurement.
     pub machine: Machine,
     /// How it was measured.
     pub settings: Settings,
     /// Every graph, batch and number of streams.
     pub cases: Vec<Case>,
-    /// What makes the numbers worse than they could be, and what to do.
+    /// Conditions that make the numbers worse, and what to do.
     pub warnings: Vec<String>,
 }
 
@@ -83,11 +83,11 @@ pub struct Benchmark {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BenchStatus {
-    /// Yes.
+    /// It was measured.
     Measured(Benchmark),
-    /// It was tried; this went wrong before anything could be measured.
+    /// Measuring failed for this reason, before there was any result.
     Failed(String),
-    /// No, for this reason.
+    /// It was not measured, for this reason.
     Skipped(String),
 }
 
@@ -98,9 +98,9 @@ pub struct Machine {
     pub cpu: Option<String>,
     /// Processors that this process may use.
     pub logical_cores: usize,
-    /// The kernel's way to choose clocks: `performance`.
+    /// The CPU frequency governor: `performance`.
     pub governor: Option<String>,
-    /// Processes that wanted to run, on average over a minute.
+    /// The load average over one minute.
     pub load_average_1_min: Option<f64>,
     /// Memory in bytes.
     pub memory_bytes: Option<u64>,
@@ -109,23 +109,23 @@ pub struct Machine {
 /// How something is measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
-    /// Processes that measure one after the other.
+    /// Number of rounds: processes that measure one after another.
     pub rounds: usize,
-    /// Time in each round before anything counts.
+    /// Warm-up time of each round, which doesn't count.
     pub warm_up_ms: u64,
-    /// The least length of a window.
+    /// Min length of a window.
     pub window_ms: u64,
-    /// Most time for the windows of a round.
+    /// Max time for the windows of a round.
     pub budget_ms: u64,
-    /// Threads inside of one run; the library's own choice if absent.
+    /// Threads of one run; the library's default if absent.
     pub threads: Option<u32>,
-    /// What runs the nodes of ONNX graphs; the CPU if absent.
+    /// The execution provider of ONNX graphs; the CPU if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
-    /// What the library may do to ONNX graphs before it runs them; its own choice if absent.
+    /// How far the library may optimize ONNX graphs before it runs them; its default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_optimization: Option<GraphOptimization>,
-    /// Whether plans are run from CUDA graphs.
+    /// Whether plans run as CUDA graphs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cuda_graph: bool,
 }
@@ -137,17 +137,17 @@ pub struct Case {
     pub graph: String,
     /// The first dimension of its inputs.
     pub batch: u64,
-    /// Callers at a time.
+    /// Concurrent callers.
     pub streams: u32,
     /// What ran it: `ONNX Runtime 1.32.0 on the CPU`.
     pub ran_on: String,
     /// The clock that timed it.
     pub clock: String,
-    /// What is between the two readings of the clock.
+    /// What is timed between the two clock readings.
     pub boundary: String,
-    /// Latencies of all rounds together; nothing if it failed.
+    /// Latencies of all rounds together; `None` if it failed.
     pub latency: Option<Latency>,
-    /// Items (rows of the batch) in a second, of all streams, the median of rounds.
+    /// Items (rows of the batch) per second over all streams, the median of rounds.
     pub items_per_s: Option<f64>,
     /// Every round.
     pub rounds: Vec<Round>,
@@ -158,19 +158,19 @@ pub struct Case {
 /// The distribution of latencies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
-    /// Samples.
+    /// Number of samples.
     pub count: usize,
     /// The mean.
     pub mean_ms: f64,
-    /// The least.
+    /// The min.
     pub min_ms: f64,
-    /// The largest.
+    /// The max.
     pub max_ms: f64,
     /// The standard deviation over the mean.
     pub coefficient_of_variation: f64,
     /// Percentiles that the samples support.
     pub percentiles: Vec<Percentile>,
-    /// 101 points of the distribution, from the least to the largest, one for each percent: for plots.
+    /// 101 points of the distribution from min to max, one for each percent, for plots.
     pub curve_ms: Vec<f64>,
 }
 
@@ -190,7 +190,7 @@ pub struct Percentile {
 /// What one process measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Round {
-    /// Samples.
+    /// Number of samples.
     pub count: usize,
     /// Percentiles of this round.
     pub p50_ms: f64,
@@ -200,7 +200,7 @@ pub struct Round {
     pub p95_ms: f64,
     /// See above.
     pub p99_ms: f64,
-    /// Items in a second, of all streams.
+    /// Items per second over all streams.
     pub items_per_s: f64,
     /// Whether its last three windows agreed before its time was up.
     pub settled: bool,
@@ -208,21 +208,21 @@ pub struct Round {
     pub load_ms: f64,
     /// Time from the start of the process to its first result.
     pub first_result_ms: f64,
-    /// The largest resident memory of the process.
+    /// Peak resident memory of the process.
     pub peak_memory_bytes: Option<u64>,
-    /// The device's memory that loading and running took.
+    /// Device memory that loading and running used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory_bytes: Option<u64>,
     /// The median of runs on the device alone, without copies and waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_p50_ms: Option<f64>,
-    /// Whether kernels that an earlier round compiled were there; absent for a library that compiles none.
+    /// Whether kernels from an earlier round were cached; absent for a library that compiles none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_cache: Option<RuntimeCacheUse>,
-    /// What the GPU's driver told meanwhile.
+    /// What the GPU's driver reported during the round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuRound>,
-    /// Samples that count for nothing, since the GPU was slowed down meanwhile; they are kept with the others.
+    /// Samples that don't count because the GPU was slowed down; they are kept with the others.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub discarded: usize,
 }
@@ -232,7 +232,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Round {
-    /// Makes a round of the latencies that a process measured in so many nanoseconds; nothing without latencies.
+    /// Makes a round from the latencies that a process measured in `elapsed_ns`; `None` without latencies.
     pub fn new(latencies_ns: &[u64], batch: u64, elapsed_ns: u64) -> Option<Self> {
         let mut sorted = milliseconds(latencies_ns);
         sorted.sort_by(f64::total_cmp);
@@ -259,7 +259,7 @@ impl Round {
 }
 
 impl Latency {
-    /// Sums up the latencies of all rounds, each in the order of time; nothing without latencies.
+    /// Summarizes the latencies of all rounds, each in time order; `None` without latencies.
     pub fn new(rounds_ns: &[Vec<u64>]) -> Option<Self> {
         let rounds: Vec<Vec<f64>> = rounds_ns.iter().map(|round| milliseconds(round)).collect();
         let mut all = rounds.concat();
@@ -297,8 +297,8 @@ impl Latency {
 }
 
 impl Case {
-    /// Returns the median time to the first result: without kernels that an earlier round compiled, and with them. They are
-    /// one for a library that compiles none.
+    /// Returns the median time to the first result: without cached kernels, and with them. Both are equal for a library
+    /// that compiles none.
     pub fn first_result_ms(&self) -> (Option<f64>, Option<f64>) {
         let median = |wanted: RuntimeCacheUse| {
             let of = |round: &&Round| round.runtime_cache.is_none_or(|found| found == wanted);

@@ -1,14 +1,14 @@
-//! Files of devices: what an earlier probe wrote.
+//! Device files, written by an earlier probe.
 
 use serde::Deserialize;
 
 use super::{DEVICES_SCHEMA, Host};
 use crate::stored_format::{self, Newer};
 
-/// A file that should hold devices and doesn't.
+/// A file that is not a valid device file.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDeviceFile {
-    /// It is no JSON, or a fact is missing or of another type.
+    /// It is not JSON, or a fact is missing or has the wrong type.
     #[error("{path}:{line}:{column}: {message}")]
     Json {
         /// The file.
@@ -23,12 +23,12 @@ pub enum InvalidDeviceFile {
     /// A newer nimctl wrote it.
     #[error(transparent)]
     Newer(#[from] Newer),
-    /// It is something else.
-    #[error("{path} is {}, not {DEVICES_SCHEMA}", .found.as_deref().map_or("JSON without a schema".into(), |found| format!("of schema {found:?}")))]
+    /// It has another schema, or none.
+    #[error("{path} has {}; expected {DEVICES_SCHEMA}", .found.as_deref().map_or("no schema".into(), |found| format!("schema {found:?}")))]
     Schema {
         /// The file.
         path: String,
-        /// What it says it is.
+        /// The schema in the file.
         found: Option<String>,
     },
 }
@@ -40,10 +40,10 @@ struct Head {
 }
 
 impl Host {
-    /// Reads the text of a file of devices; `path` is for messages.
+    /// Reads the text of a device file; `path` is used only in errors.
     ///
     /// # Errors
-    /// What is wrong, with line and column where there is one.
+    /// What is wrong, with line and column if it is the JSON.
     pub fn read(text: &str, path: &str) -> Result<Self, InvalidDeviceFile> {
         let invalid = |error: serde_json::Error| {
             let (line, column, message) = (error.line(), error.column(), error.to_string());
@@ -80,8 +80,11 @@ mod tests {
         for (text, expected) in [
             ("", "f:1:0: EOF while parsing a value"),
             ("{\n  \"schema\": nothing", "f:2:14: expected ident"),
-            ("{}", "f is JSON without a schema, not nimctl.devices/1"),
-            ("{\"schema\": \"nimctl.error/1\"}", "f is of schema \"nimctl.error/1\", not nimctl.devices/1"),
+            ("{}", "f has no schema; expected nimctl.devices/1"),
+            (
+                "{\"schema\": \"nimctl.error/1\"}",
+                "f has schema \"nimctl.error/1\"; expected nimctl.devices/1",
+            ),
             (
                 "{\"schema\": \"nimctl.devices/2\", \"hosts\": []}",
                 "f: written by a newer nimctl (schema nimctl.devices/2, this nimctl reads nimctl.devices/1): upgrade nimctl",

@@ -1,8 +1,8 @@
 //! The GPUs of a host (`nimctl.devices/1`): as a probe saw them (module `nvml`), as a user states them
-//! ([`Host::stated`]), or as an earlier probe wrote them.
+//! ([`Host::stated`]), or from a file of an earlier probe.
 //!
-//! A probe asks for one fact at a time, and drivers refuse some of them in containers, on vGPU and in MIG mode. So
-//! most facts are optional, and what was refused is in `problems`.
+//! A probe asks for one fact at a time, and drivers refuse some facts in containers, on vGPUs and in MIG mode. So most
+//! facts are optional, and `problems` lists what was refused.
 
 mod file;
 mod stated;
@@ -20,7 +20,7 @@ pub use file::InvalidDeviceFile;
 pub use stated::InvalidDevice;
 pub use visible::VisibleDevices;
 
-/// The schema name inside a file of devices.
+/// The schema name in a device file.
 pub const DEVICES_SCHEMA: &str = "nimctl.devices/1";
 
 /// A host and its GPUs.
@@ -33,15 +33,15 @@ pub struct Host {
     /// Version of the NVIDIA driver: `570.124.06`.
     #[serde(default)]
     pub driver_version: Option<String>,
-    /// The newest CUDA that the driver runs: `12.8`.
+    /// The newest CUDA that the driver supports: `12.8`.
     #[serde(default)]
     pub cuda_version: Option<String>,
     /// Version of the NVML library.
     #[serde(default)]
     pub nvml_version: Option<String>,
-    /// The GPUs, by index; those hidden from programs are among them.
+    /// The GPUs by index, including those hidden from programs.
     pub devices: Vec<Device>,
-    /// What could not be found out, of the host or of GPUs that could not be opened.
+    /// Facts about the host that could not be read, and GPUs that could not be opened.
     #[serde(default)]
     pub problems: Vec<Problem>,
 }
@@ -50,9 +50,9 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// The driver said so, through NVML.
+    /// The driver reported them, through NVML.
     Nvml,
-    /// The user said so; nothing is known of free memory, driver and processes.
+    /// The user stated them; free memory, driver and processes are unknown.
     Stated,
 }
 
@@ -78,13 +78,13 @@ pub struct Device {
     /// Its compute capability.
     #[serde(default)]
     pub compute_capability: Option<ComputeCapability>,
-    /// All of its memory, in bytes.
+    /// Its total memory, in bytes.
     #[serde(default)]
     pub memory_total_bytes: Option<u64>,
-    /// Memory that nobody uses at this moment, in bytes.
+    /// Its free memory, in bytes.
     #[serde(default)]
     pub memory_free_bytes: Option<u64>,
-    /// Whether it shares one memory with the CPU.
+    /// Whether it shares its memory with the CPU.
     #[serde(default)]
     pub unified_memory: bool,
     /// How busy it was in the last sample period, in percent.
@@ -93,10 +93,10 @@ pub struct Device {
     /// Whether error correction is on.
     #[serde(default)]
     pub ecc_enabled: Option<bool>,
-    /// Whether it keeps memory for a screen: a desktop is drawn by it.
+    /// Whether it keeps memory for a screen, as for a desktop.
     #[serde(default)]
     pub display_active: Option<bool>,
-    /// Whether it is split into MIG instances; without the fact if it can't be.
+    /// Whether MIG mode is on; absent if the GPU doesn't support MIG.
     #[serde(default)]
     pub mig_enabled: Option<bool>,
     /// Its MIG instances.
@@ -108,15 +108,15 @@ pub struct Device {
     /// The variable that hides it from programs, if one does.
     #[serde(default)]
     pub hidden_by: Option<String>,
-    /// What could not be found out.
+    /// Facts that could not be read.
     #[serde(default)]
     pub problems: Vec<Problem>,
 }
 
-/// A part of a GPU that programs see as a GPU of its own.
+/// A part of a GPU that programs see as a separate GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MigInstance {
-    /// Its place on its GPU.
+    /// Its index on its GPU.
     pub index: u32,
     /// `MIG-…`.
     #[serde(default)]
@@ -124,10 +124,10 @@ pub struct MigInstance {
     /// The profile's name: `1g.10gb`.
     #[serde(default)]
     pub profile: Option<String>,
-    /// All of its memory, in bytes.
+    /// Its total memory, in bytes.
     #[serde(default)]
     pub memory_total_bytes: Option<u64>,
-    /// Memory that nobody uses at this moment, in bytes.
+    /// Its free memory, in bytes.
     #[serde(default)]
     pub memory_free_bytes: Option<u64>,
     /// The variable that hides it from programs, if one does.
@@ -140,12 +140,12 @@ pub struct MigInstance {
 pub struct GpuProcess {
     /// Its process id, as the driver sees it.
     pub pid: u32,
-    /// The program's name, where the driver says it.
+    /// The program's name, if the driver reports it.
     #[serde(default)]
     pub name: Option<String>,
     /// What it does there.
     pub kind: ProcessKind,
-    /// Its memory there, in bytes; some hosts don't say.
+    /// Its memory there, in bytes; some hosts don't report it.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
 }
@@ -160,35 +160,35 @@ pub enum ProcessKind {
     Graphics,
 }
 
-/// Something that could not be found out.
+/// A fact that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// What kind of problem it is.
     pub kind: ProblemKind,
-    /// What was asked for and what the answer was.
+    /// Which fact, and why it could not be read.
     pub message: String,
     /// What to do.
     #[serde(default)]
     pub hint: Option<String>,
 }
 
-/// The kinds of problem that a probe can meet.
+/// The kinds of problems of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// There is no NVIDIA GPU, which is no fault.
+    /// There is no NVIDIA GPU, which is not an error.
     NoGpu,
     /// A library of the driver is missing: no NVIDIA driver, or a container without access to it.
     NoLibrary,
-    /// The library is there, and the driver doesn't answer.
+    /// The library exists, but the driver doesn't answer.
     NoDriver,
-    /// Library or driver are too old for the question.
+    /// The library or the driver is too old for the query.
     TooOld,
-    /// The user may not ask.
+    /// The user has no permission.
     NotPermitted,
     /// The GPU stopped answering.
     DeviceLost,
-    /// This GPU, or this kind of host, doesn't answer the question.
+    /// This GPU or kind of host doesn't support the query.
     NotSupported,
     /// Something else.
     Other,
@@ -199,12 +199,12 @@ pub enum ProblemKind {
 pub struct Slot<'a> {
     /// The GPU.
     pub device: &'a Device,
-    /// The instance; nothing for the whole GPU.
+    /// The instance; `None` for the whole GPU.
     pub instance: Option<&'a MigInstance>,
 }
 
 impl Host {
-    /// A host that was stated, with these GPUs.
+    /// Makes a host with these GPUs.
     pub fn new(origin: Origin, devices: Vec<Device>) -> Self {
         Self {
             schema: DEVICES_SCHEMA.into(),
@@ -217,7 +217,7 @@ impl Host {
         }
     }
 
-    /// Returns what profiles can run on: GPUs and MIG instances that no variable hides and that answer.
+    /// Returns what profiles can run on: GPUs and MIG instances that answer and that no variable hides.
     pub fn slots(&self) -> Vec<Slot<'_>> {
         let mut slots = Vec::new();
         for device in self.devices.iter().filter(|device| device.hidden_by.is_none() && !device.is_lost()) {
@@ -233,7 +233,7 @@ impl Host {
 }
 
 impl Device {
-    /// A GPU of which only place and product name are known; the list of known GPUs adds what follows from the name.
+    /// Makes a GPU from its index and product name, with its name in the list of known GPUs.
     pub fn new(index: u32, product_name: &str) -> Self {
         Self {
             index,
@@ -257,7 +257,7 @@ impl Device {
         }
     }
 
-    /// Returns the entry of the list of known GPUs.
+    /// Returns its entry in the list of known GPUs.
     pub fn known(&self) -> Option<&'static Gpu> {
         gpu::known().iter().find(|gpu| Some(&gpu.name) == self.known_as.as_ref())
     }
@@ -267,7 +267,7 @@ impl Device {
         self.problems.iter().any(|problem| problem.kind == ProblemKind::DeviceLost)
     }
 
-    /// Returns the memory that computing programs hold on it, in bytes. A desktop's is not counted.
+    /// Returns the memory that compute programs hold on it, in bytes. A desktop doesn't count.
     pub fn compute_memory_bytes(&self) -> u64 {
         let computing = self.processes.iter().filter(|process| process.kind == ProcessKind::Compute);
         computing.filter_map(|process| process.memory_bytes).sum()
@@ -275,7 +275,7 @@ impl Device {
 }
 
 impl Slot<'_> {
-    /// Returns all of its memory, in bytes.
+    /// Returns its total memory, in bytes.
     pub fn memory_total_bytes(&self) -> Option<u64> {
         self.instance.map_or(self.device.memory_total_bytes, |instance| instance.memory_total_bytes)
     }

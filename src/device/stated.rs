@@ -5,37 +5,37 @@ use crate::gpu::{self, Gpu, UnknownGpu};
 
 const GIB: u64 = 1 << 30;
 
-/// A statement that can't be taken.
+/// An invalid statement.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDevice {
     /// No such GPU.
     #[error(transparent)]
     Unknown(#[from] UnknownGpu),
     /// A name of several GPUs.
-    #[error("`{name}` may be any of {}: say which", .members.join(", "))]
+    #[error("`{name}` names several GPUs: choose one of {}", .members.join(", "))]
     Family {
         /// What was asked for.
         name: String,
-        /// What it may be.
+        /// The GPUs with that name.
         members: Vec<String>,
     },
-    /// A number of GPUs that isn't one.
-    #[error("`{0}`: after `:` comes the number of GPUs, 1 to 64")]
+    /// An invalid number of GPUs.
+    #[error("`{0}`: give the number of GPUs after `:`, from 1 to 64")]
     Count(String),
-    /// A MIG profile that isn't one.
-    #[error("`{0}`: after `/` comes a MIG profile such as 1g.10gb")]
+    /// An invalid MIG profile.
+    #[error("`{0}`: give a MIG profile such as 1g.10gb after `/`")]
     Mig(String),
-    /// `none` beside others.
-    #[error("`none` stands for a host without a GPU, and can't stand beside others")]
+    /// `none` together with GPUs.
+    #[error("`none` means a host without a GPU and can't be combined with other names")]
     None,
 }
 
 impl Host {
-    /// Makes a host of statements: `NAME`, `NAME/MIG-PROFILE`, each with `:COUNT` if there are several; `none` alone is a
-    /// host without a GPU. MIG instances are on a GPU of their own each.
+    /// Makes a host from statements: `NAME` or `NAME/MIG-PROFILE`, with `:COUNT` for several; `none` alone is a host without
+    /// a GPU. Each MIG instance is on a GPU of its own.
     ///
     /// # Errors
-    /// Unknown names, with the nearest known ones; names of several GPUs, with these.
+    /// Unknown names, with the nearest known names; names of several GPUs, with these GPUs.
     pub fn stated<'a>(statements: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidDevice> {
         let statements: Vec<&str> = statements.into_iter().map(str::trim).collect();
         if statements == ["none"] {
@@ -72,7 +72,7 @@ impl Host {
     }
 }
 
-/// Returns the one GPU of a name.
+/// Returns the GPU with a name.
 fn one(name: &str) -> Result<&'static Gpu, InvalidDevice> {
     let unknown = match gpu::find(name) {
         Ok(known) => return Ok(known),
@@ -140,12 +140,12 @@ mod tests {
     #[test]
     fn what_is_no_statement_is_refused() {
         for (statement, part) in [
-            ("h100", "may be any of h100-sxm, h100-pcie, h100-nvl: say which"),
+            ("h100", "names several GPUs: choose one of h100-sxm, h100-pcie, h100-nvl"),
             ("h100-sx", "unknown GPU `h100-sx`; the nearest known names are h100-sxm"),
             ("l4:0", "1 to 64"),
             ("l4:many", "1 to 64"),
-            ("a100-sxm/1g", "MIG profile such as"),
-            ("a100-sxm/1g.10gbx", "MIG profile such as"),
+            ("a100-sxm/1g", "a MIG profile such as"),
+            ("a100-sxm/1g.10gbx", "a MIG profile such as"),
             ("", "unknown GPU"),
         ] {
             let error = Host::stated([statement]).unwrap_err().to_string();

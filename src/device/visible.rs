@@ -5,23 +5,23 @@ use super::{Device, Host};
 const CONTAINER: &str = "NVIDIA_VISIBLE_DEVICES";
 const CUDA: &str = "CUDA_VISIBLE_DEVICES";
 
-/// The values of the variables, as they are set.
+/// The values of both variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VisibleDevices {
     /// `NVIDIA_VISIBLE_DEVICES`, which container runtimes obey before a program starts.
     pub container: Option<String>,
-    /// `CUDA_VISIBLE_DEVICES`, which CUDA obeys inside of a program.
+    /// `CUDA_VISIBLE_DEVICES`, which CUDA obeys inside a program.
     pub cuda: Option<String>,
 }
 
 impl VisibleDevices {
-    /// Marks the devices and instances of a host that programs won't see.
+    /// Marks the devices and instances of a host that programs can't see.
     ///
-    /// Indices in `NVIDIA_VISIBLE_DEVICES` are the host's. Inside of a container the runtime has applied them already,
-    /// and the devices that are left are numbered anew: where the list is as long as the host has GPUs, nothing is
-    /// hidden. Indices in `CUDA_VISIBLE_DEVICES` count what that leaves, and an index that doesn't exist hides all that
-    /// come after it, as in CUDA. Indices are taken in the order of PCI addresses, which CUDA does where
-    /// `CUDA_DEVICE_ORDER` says so or all GPUs are of one kind.
+    /// Indices in `NVIDIA_VISIBLE_DEVICES` are the host's. Inside a container, the runtime has already applied them and
+    /// renumbered the remaining devices: if there are as many indices as GPUs, nothing is hidden. Indices in
+    /// `CUDA_VISIBLE_DEVICES` count the remaining devices, and an index that doesn't exist hides everything after it, as in
+    /// CUDA. Indices follow the order of PCI addresses, as in CUDA if `CUDA_DEVICE_ORDER` says so or all GPUs are of one
+    /// kind.
     pub fn apply(&self, host: &mut Host) {
         if let Some(value) = &self.container {
             match value.trim() {
@@ -62,7 +62,7 @@ fn is_index(item: &str) -> bool {
     !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Hides every device and instance that isn't wanted, unless something hides it already.
+/// Hides every device and instance that is neither wanted nor hidden already.
 fn hide(host: &mut Host, variable: &str, wanted: &[&str]) {
     for device in host.devices.iter_mut().filter(|device| device.hidden_by.is_none()) {
         let whole = wanted.iter().any(|item| names_device(item, device));
@@ -88,7 +88,7 @@ fn names_device(item: &str, device: &Device) -> bool {
     starts(device.uuid.as_deref(), item, "GPU-")
 }
 
-/// Returns whether an item is a uuid or the beginning of one, as CUDA takes them.
+/// Returns whether an item is a uuid or a prefix of one, as CUDA accepts it.
 fn starts(uuid: Option<&str>, item: &str, kind: &str) -> bool {
     item.len() > kind.len() && item.starts_with(kind) && uuid.is_some_and(|uuid| uuid.starts_with(item))
 }
@@ -140,7 +140,7 @@ mod tests {
         check(Some("GPU-aa22, 0"), None, "0 1");
         check(Some("2:1"), None, "2:1");
         check(Some("MIG-c0"), None, "2:0");
-        // As many as there are: the runtime has done it, and these are the host's numbers.
+        // As many indices as GPUs: the runtime has applied them, and they are the host's.
         check(Some("4,5,6"), None, "0 1 2:0 2:1");
     }
 

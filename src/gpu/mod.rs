@@ -1,7 +1,6 @@
-//! The GPUs that we know by name, from one data file (`known_gpus.yaml`).
+//! The known GPUs, from one data file (`known_gpus.yaml`).
 //!
-//! A recipe names a GPU; the data file says which compute capability that is. Nothing else in the program has a list
-//! of GPUs.
+//! A recipe names a GPU; the data file says which compute capability it has. nimctl has no other list of GPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -30,10 +29,10 @@ pub struct Gpu {
     /// PCI ids as `device:vendor`, where they were checked.
     #[serde(default)]
     pub pci_ids: Vec<String>,
-    /// Whether CPU and GPU share one memory.
+    /// Whether CPU and GPU share their memory.
     #[serde(default)]
     pub unified_memory: bool,
-    /// Names for several products at once, this one among them: `h100`.
+    /// Names for several products, including this one: `h100`.
     #[serde(default)]
     pub families: Vec<String>,
     /// Where the compute capability and the PCI ids are from: keys of [`sources`].
@@ -71,33 +70,33 @@ pub fn known() -> &'static [Gpu] {
     &KNOWN.gpus
 }
 
-/// Returns the sources that the known GPUs name: keys and what each stands for.
+/// Returns the sources that the known GPUs name, by key.
 pub fn sources() -> &'static BTreeMap<String, String> {
     &KNOWN.sources
 }
 
 /// Finds a GPU by PCI id, `device:vendor` in hexadecimal: `2330:10de`.
 ///
-/// Ids that several products share are not known.
+/// Ids that several products share are not listed.
 pub fn by_pci_id(id: &str) -> Option<&'static Gpu> {
     known().iter().find(|gpu| gpu.pci_ids.iter().any(|known| known.eq_ignore_ascii_case(id)))
 }
 
-/// Finds a GPU by what the driver calls it, without regard to case, separators and a leading `NVIDIA`.
+/// Finds a GPU by the driver's product name, ignoring case, separators and a leading `NVIDIA`.
 pub fn by_product_name(name: &str) -> Option<&'static Gpu> {
     let wanted = bare(name);
     known().iter().find(|gpu| gpu.product_names.iter().any(|product| bare(product) == wanted))
 }
 
-/// Returns every GPU that a name may mean, in the order of the data file; none if it is unknown.
+/// Returns every GPU that a name may mean, in the order of the data file; empty if it is unknown.
 ///
-/// The name is a name, alias, product name or family, compared without regard to case, separators and a leading
-/// `NVIDIA`, as in the tags of NIM: `H100`, `L40S`, `RTX4090`.
+/// The name may be a name, alias, product name or family, compared ignoring case, separators and a leading `NVIDIA`, as
+/// in NIM's tags: `H100`, `L40S`, `RTX4090`.
 pub fn named(name: &str) -> Vec<&'static Gpu> {
     NAMES.get(&bare(name)).cloned().unwrap_or_default()
 }
 
-/// GPUs by every name that may mean them: a manifest asks for many.
+/// GPUs by every name that may mean them, since a manifest has many names to look up.
 static NAMES: LazyLock<BTreeMap<String, Vec<&'static Gpu>>> = LazyLock::new(|| {
     let mut names: BTreeMap<String, Vec<&'static Gpu>> = BTreeMap::new();
     for gpu in known() {
@@ -107,7 +106,7 @@ static NAMES: LazyLock<BTreeMap<String, Vec<&'static Gpu>>> = LazyLock::new(|| {
     names
 });
 
-/// Finds a GPU by name, alias or product name, without regard to case and separators.
+/// Finds a GPU by name, alias or product name, ignoring case and separators.
 ///
 /// # Errors
 /// The nearest known names, if there is none.
@@ -132,12 +131,12 @@ pub fn same_name(a: &str, b: &str) -> bool {
     bare(a) == bare(b)
 }
 
-/// Returns what names one GPU only: its name, its aliases and its product names.
+/// Returns the names of this GPU only: its name, its aliases and its product names.
 fn spellings(gpu: &Gpu) -> impl Iterator<Item = &String> {
     [&gpu.name].into_iter().chain(&gpu.aliases).chain(&gpu.product_names)
 }
 
-/// Folds a name and takes a leading `NVIDIA` off.
+/// Folds a name and removes a leading `NVIDIA`.
 fn bare(name: &str) -> String {
     let name = folded(name);
     name.strip_prefix("nvidia").map_or_else(|| name.clone(), str::to_owned)

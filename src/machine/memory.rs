@@ -1,30 +1,30 @@
-//! Memory: what the machine has, and what processes take.
+//! Memory of the machine and of processes.
 
 use std::io::Write as _;
 
 use super::proc_file;
 
-/// Returns how much memory the machine has.
+/// Returns the machine's total memory.
 pub(super) fn total_bytes() -> Option<u64> {
     proc_file::size_bytes("/proc/meminfo", "MemTotal")
 }
 
-/// Returns how much memory can be taken without swapping.
+/// Returns how much memory is available without swapping.
 pub(crate) fn available_bytes() -> Option<u64> {
     proc_file::size_bytes("/proc/meminfo", "MemAvailable")
 }
 
-/// Returns the largest resident size of this process.
+/// Returns the peak resident size of this process.
 pub(crate) fn own_peak_bytes() -> Option<u64> {
     peak_of("self")
 }
 
-/// Returns the largest resident size of a process, since [`reset_peak`].
+/// Returns the peak resident size of a process since [`reset_peak`].
 pub(crate) fn peak_bytes(process_id: u32) -> Option<u64> {
     peak_of(&process_id.to_string())
 }
 
-/// Forgets the largest resident size of a process so far. Where that fails, [`peak_bytes`] is since its start.
+/// Resets the peak resident size of a process. If that fails, [`peak_bytes`] counts from its start.
 pub(crate) fn reset_peak(process_id: u32) {
     if let Ok(mut file) =
         fs_err::OpenOptions::new().write(true).open(format!("/proc/{process_id}/clear_refs"))

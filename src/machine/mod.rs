@@ -1,9 +1,9 @@
-//! What the system says about itself and about processes, in `/proc` and `/sys`: nothing else in nimctl reads there.
-//! What it doesn't say is `None`.
+//! What the system reports about itself and its processes in `/proc` and `/sys`: no other module of nimctl reads there.
+//! What it doesn't report is `None`.
 //!
-//! * [`look`]: the machine, and how busy it is, for measurements.
-//! * `memory`: how much is available, and how much a process took.
-//! * `pci`: what is on the bus.
+//! * [`look`]: the machine and its load, for measurements.
+//! * `memory`: how much is available, and how much a process used.
+//! * `pci`: the GPUs on the bus.
 
 pub(crate) mod memory;
 pub(crate) mod pci;
@@ -11,7 +11,7 @@ mod proc_file;
 
 use crate::benchmark::Machine;
 
-/// Looks at this machine.
+/// Reads the facts of this machine.
 pub fn look() -> Machine {
     Machine {
         cpu: proc_file::value("/proc/cpuinfo", "model name"),

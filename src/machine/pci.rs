@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-/// Where Linux lists what is on the bus, in containers too.
+/// Where Linux lists the devices on the bus, in containers too.
 pub(crate) const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// Returns how many display controllers of NVIDIA are listed in a folder like [`DEVICES`].
+/// Returns the number of NVIDIA display controllers in a folder like [`DEVICES`].
 pub(crate) fn nvidia_gpus(devices: &Path) -> usize {
     let Ok(entries) = fs_err::read_dir(devices) else { return 0 };
     let says = |device: &Path, file: &str, starts: &[&str]| {

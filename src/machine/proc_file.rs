@@ -5,7 +5,7 @@ pub(super) fn value(path: &str, name: &str) -> Option<String> {
     value_in(&fs_err::read_to_string(path).ok()?, name).map(str::to_owned)
 }
 
-/// Returns the value of the first line with this name, which says a number of `kB`, in bytes.
+/// Returns the value of the first line with this name, given in `kB`, in bytes.
 pub(super) fn size_bytes(path: &str, name: &str) -> Option<u64> {
     size_bytes_in(&fs_err::read_to_string(path).ok()?, name)
 }

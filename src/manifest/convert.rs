@@ -5,14 +5,14 @@ use super::error::ManifestError;
 use super::{Form, ManifestProfile, SCHEMA_VERSION};
 use crate::yaml::Node;
 
-/// Makes a document of schema 2.0 of a document of any form; `path` is only named in errors.
+/// Converts a document of any form to schema 2.0; `path` is used only in errors.
 ///
-/// Ids stay as they are, and keys that schema 2.0 doesn't have stay with their profile. A model and release that all
-/// profiles share become those of the manifest; files become destination paths, with the uri `<repo_id>?file=<name>`
-/// where a component names its repository.
+/// Ids are kept, and so are a profile's keys that schema 2.0 doesn't define. A model and release that all profiles share
+/// become the manifest's. Files become destination paths; if a component names its repository, they have the uri
+/// `<repo_id>?file=<name>`.
 ///
 /// # Errors
-/// None, unless the document was changed since it was read.
+/// Only if the document was changed after it was read.
 pub fn convert(document: &ManifestDocument, path: &str) -> Result<ManifestDocument, ManifestError> {
     if document.form() == Form::Schema2 {
         return Ok(document.clone());

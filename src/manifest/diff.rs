@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Manifest, ManifestFile, ManifestProfile};
 
-/// Tags that follow from what was built: a profile that differs in these only is the same one, built again.
+/// Tags that depend on the build: a profile that differs only in these is the same profile, rebuilt.
 const TAGS_OF_A_BUILD: [&str; 2] = ["content", "trt_version"];
 
 /// The differences between two manifests.
@@ -18,7 +18,7 @@ pub struct ManifestDiff {
     pub removed: Vec<(String, String)>,
     /// Profiles that both have, and that differ.
     pub changed: Vec<Changed>,
-    /// How many are the same in both.
+    /// Number of profiles that are equal in both.
     pub unchanged: usize,
 }
 
@@ -40,9 +40,9 @@ pub struct Changed {
 /// How a tag differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TagChange {
-    /// The value in the old manifest, if it is there.
+    /// The value in the old manifest, if it has the tag.
     pub old: Option<String>,
-    /// The value in the new manifest, if it is there.
+    /// The value in the new manifest, if it has the tag.
     pub new: Option<String>,
 }
 
@@ -54,14 +54,14 @@ pub enum FileChange {
     Added,
     /// Only the old manifest has it.
     Removed,
-    /// Its bytes differ: the checksum says so, or there is none and the uri is another.
+    /// Its bytes differ: by checksum, or by uri if a checksum is missing.
     Bytes,
-    /// The same bytes, somewhere else.
+    /// The same bytes at another uri.
     Moved,
 }
 
 impl Changed {
-    /// Returns whether bytes of the profile changed, not only tags or places.
+    /// Returns whether bytes of the profile changed, not only tags or uris.
     pub fn changes_bytes(&self) -> bool {
         self.files.values().any(|change| *change != FileChange::Moved)
     }
@@ -152,7 +152,7 @@ fn file_change(old: &ManifestFile, new: &ManifestFile) -> Option<FileChange> {
     match (&old.checksum, &new.checksum) {
         (Some(a), Some(b)) if a != b => Some(FileChange::Bytes),
         (Some(_), Some(_)) => moved.then_some(FileChange::Moved),
-        // Without both checksums only the place can tell.
+        // Without both checksums, only the uri can show a change.
         _ => moved.then_some(FileChange::Bytes),
     }
 }

@@ -1,11 +1,11 @@
-//! A manifest as it was written: what is known of it, and the tree that holds the rest.
+//! A manifest as it was written: the known part, and the tree with everything.
 
 use super::error::ManifestError;
 use super::read;
 use super::{Form, IdKind, Manifest};
 use crate::yaml::{self, Limits, Node, Position};
 
-/// A manifest with everything that is in its file.
+/// A manifest with everything in its file.
 #[derive(Clone, Debug)]
 pub struct ManifestDocument {
     form: Form,
@@ -16,11 +16,11 @@ pub struct ManifestDocument {
 }
 
 impl ManifestDocument {
-    /// Reads a manifest of any form; `path` is only named in errors.
+    /// Reads a manifest of any form; `path` is used only in errors.
     ///
     /// # Errors
-    /// Text that is no manifest or a hostile one (see [`Limits`]), another schema version, an id that is there twice,
-    /// an id or a file's destination that would leave its folder; each with its position.
+    /// Text that is not a manifest or exceeds [`Limits`], an unsupported schema version, a duplicate id, an id or a
+    /// file's destination that leaves its folder; each with its position.
     pub fn parse(text: &[u8], path: &str) -> Result<Self, ManifestError> {
         let tree = yaml::parse(text, &Limits::default()).map_err(|error| ManifestError::Syntax {
             path: path.into(),
@@ -30,7 +30,7 @@ impl ManifestDocument {
         Self::of_tree(tree, path)
     }
 
-    /// Makes one of a tree.
+    /// Makes a document from a tree.
     ///
     /// # Errors
     /// As [`ManifestDocument::parse`].
@@ -44,12 +44,12 @@ impl ManifestDocument {
         self.form
     }
 
-    /// Returns what is known of it.
+    /// Returns the known part.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Returns what is known of it, and forgets the rest.
+    /// Returns the known part and drops the rest.
     pub fn into_manifest(self) -> Manifest {
         self.manifest
     }
@@ -64,12 +64,12 @@ impl ManifestDocument {
         &self.positions
     }
 
-    /// Returns what can be said of a profile's id.
+    /// Returns the kind of a profile's id.
     pub fn id_kind(&self, profile: &super::ManifestProfile) -> IdKind {
         IdKind::of(profile, self.form)
     }
 
-    /// Returns the text of the document: the same meaning as the text that was read, and the same bytes if we wrote it.
+    /// Returns the document as YAML: equivalent to the text that was read, and the same bytes if nimctl wrote it.
     pub fn to_yaml(&self) -> String {
         yaml::write(&self.tree)
     }

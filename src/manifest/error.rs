@@ -1,4 +1,4 @@
-//! What can be wrong with a manifest.
+//! Errors of manifests.
 
 use crate::profile::InvalidTag;
 use crate::stored_format::Newer;
@@ -17,37 +17,39 @@ pub enum ManifestError {
         /// What is wrong, and what was expected.
         message: String,
     },
-    /// A later schema version.
+    /// A newer schema version.
     #[error(transparent)]
     Newer(#[from] Newer),
-    /// Another schema version.
-    #[error("{path} has schema version {found}; this nimctl reads 2.0, and the form of 2024 that has none")]
+    /// An unsupported schema version.
+    #[error(
+        "{path} has schema version {found}; this nimctl reads schema 2.0 and the 2024 form, which has no version"
+    )]
     Version {
         /// The file.
         path: String,
-        /// What it says.
+        /// The version in the file.
         found: String,
     },
     /// The input of NVIDIA's manifest generator.
     #[error(
-        "{path} is a profiles file (schema version 1.0), not a manifest; `nimctl manifest import` makes one of it"
+        "{path} is a profiles file (schema version 1.0), not a manifest; convert it with `nimctl manifest import`"
     )]
     ProfilesFile {
         /// The file.
         path: String,
     },
-    /// Two profiles that no tag tells apart.
-    #[error("profiles {first} and {second} have equal tags: nobody could select between them")]
+    /// Two profiles with equal tags.
+    #[error("profiles {first} and {second} have equal tags: selection can't tell them apart")]
     EqualTags {
         /// One id.
         first: String,
         /// The other.
         second: String,
     },
-    /// Tags that have no id.
+    /// Tags for which NIM's rule gives no id.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
-    /// The text could not be made.
+    /// The manifest can't be serialized.
     #[error("cannot write the manifest as YAML: {0}")]
     Write(String),
 }

@@ -1,6 +1,6 @@
-//! How a manifest is written.
+//! The forms of a manifest.
 
-/// The forms that manifests have.
+/// The form of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Form {
     /// Schema 2.0: a list of profiles.

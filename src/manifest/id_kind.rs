@@ -1,18 +1,18 @@
-//! What a profile's id says.
+//! The kinds of profile ids.
 
 use super::{Form, ManifestProfile};
 use crate::profile::ProfileId;
 
-/// What can be said of a profile's id.
+/// The kind of a profile's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdKind {
     /// NIM's rule over tags that name the contents: it stands for the bytes.
     Content,
     /// NIM's rule over the tags; it says nothing about files.
     NimTags,
-    /// Made by a rule that is not public, or no digest at all.
+    /// Made by a rule that is not public, or not a digest at all.
     Opaque,
-    /// The digest of other tags than those that are written.
+    /// A digest that doesn't match the tags.
     Wrong {
         /// The id that the rule gives, if the tags have one.
         computed: Option<ProfileId>,
@@ -20,7 +20,7 @@ pub enum IdKind {
 }
 
 impl IdKind {
-    /// Looks at an id. Those of 2024 follow a rule that was not published, and are opaque.
+    /// Classifies an id. Ids in the 2024 form follow an unpublished rule, so they are opaque.
     pub(super) fn of(profile: &ManifestProfile, form: Form) -> Self {
         let computed = profile.computed_id().ok();
         match ProfileId::from_hex(&profile.id) {
@@ -31,7 +31,7 @@ impl IdKind {
         }
     }
 
-    /// Returns the word for it.
+    /// Returns its name: `nim-tags`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Content => "content",

@@ -1,4 +1,4 @@
-//! The profiles file that NVIDIA's manifest generator takes (`schema_version: '1.0'`) → a manifest.
+//! The profiles file that NVIDIA's manifest generator reads (`schema_version: '1.0'`) → a manifest.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::digest::Blake3;
 use crate::profile::{ProfileId, Tags};
 use crate::yaml::{self, Limits, Node};
 
-/// Makes a manifest of a profiles file: `simple.profiles[].{model_version, tags}`.
+/// Makes a manifest from a profiles file: `simple.profiles[].{model_version, tags}`.
 ///
-/// Ids are NIM's rule over the tags. `files` holds the files of each model version by path; a file's uri is
-/// `ngc://<model>:<version>?file=<path>`. `path` is only named in errors.
+/// Ids follow NIM's rule. `files` holds the files of each model version by path; a file's uri is
+/// `ngc://<model>:<version>?file=<path>`. `path` is used only in errors.
 ///
 /// # Errors
-/// Text that is no profiles file, with the position; two profiles with equal tags; tags that have no id.
+/// Text that is not a profiles file, with the position; two profiles with equal tags; tags that have no id.
 pub fn import(
     text: &[u8],
     path: &str,
@@ -34,25 +34,25 @@ pub fn import(
     })?;
     let text_of = |node: &Node, key: &str| {
         let value = node.get(key).and_then(Node::as_text).map(str::to_owned);
-        value.ok_or_else(|| error(node, format!("a profiles file has the text `{key}` here")))
+        value.ok_or_else(|| error(node, format!("a profiles file needs the string `{key}` here")))
     };
     let version = text_of(&tree, "schema_version")?;
     if version != "1.0" {
-        return Err(error(&tree, format!("a profiles file has schema version 1.0, and this has {version}")));
+        return Err(error(&tree, format!("expected a profiles file of schema version 1.0, found {version}")));
     }
     let (model, release) = (text_of(&tree, "model")?, text_of(&tree, "release")?);
     let items = tree
         .get("simple")
         .and_then(|simple| simple.get("profiles"))
         .and_then(Node::as_sequence)
-        .ok_or_else(|| error(&tree, "a profiles file has the list `simple.profiles`".into()))?;
+        .ok_or_else(|| error(&tree, "a profiles file needs the list `simple.profiles`".into()))?;
     let mut profiles = Vec::new();
     for item in items {
         let version = text_of(item, "model_version")?;
         let mut tags = Tags::new();
         for (key, value) in item.get("tags").and_then(Node::as_mapping).unwrap_or_default() {
             let (Some(key), Some(text)) = (key.as_text(), value.as_text()) else {
-                return Err(error(value, format!("a tag's value is a text, and this is {}", value.kind())));
+                return Err(error(value, format!("a tag's value must be a string, not {}", value.kind())));
             };
             tags.insert(key.into(), text.into());
         }

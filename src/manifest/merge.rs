@@ -7,28 +7,30 @@ use super::error::ManifestError;
 use super::{ManifestProfile, convert, equal_tags};
 use crate::yaml::{Node, Value};
 
-/// Manifests that can't be one.
+/// Manifests that can't be merged.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// Nothing to merge.
-    #[error("there is no manifest to merge")]
+    #[error("no manifests to merge")]
     Nothing,
-    /// They are of different models or releases.
-    #[error("{first_path} is of {key} {first}, {second_path} of {second}: a manifest is of one")]
+    /// They have different models or releases.
+    #[error(
+        "{first_path} has {key} {first}, and {second_path} has {second}: only manifests of one model and release can be merged"
+    )]
     Different {
         /// `model` or `release`.
         key: &'static str,
         /// A manifest.
         first_path: String,
-        /// What it is of.
+        /// Its model or release.
         first: String,
         /// Another manifest.
         second_path: String,
-        /// What that is of.
+        /// The other model or release.
         second: String,
     },
     /// One id stands for different profiles.
-    #[error("profile {id} has other tags or files in {first_path} than in {second_path}")]
+    #[error("profile {id} has different tags or files in {first_path} and {second_path}")]
     Conflict {
         /// The id.
         id: String,
@@ -37,15 +39,15 @@ pub enum MergeError {
         /// Another manifest.
         second_path: String,
     },
-    /// The result would be no manifest.
+    /// The result is not a valid manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
 
-/// Merges manifests; each comes with the path that errors name.
+/// Merges manifests; each comes with its path for errors.
 ///
-/// Profiles keep their order, and what the first manifest says beside its profiles is kept. A profile that several
-/// have is taken once; if they differ only in where the files are, the last one says it.
+/// Profiles keep their order, and the other keys are those of the first manifest. A profile that several manifests have
+/// is taken once; if only its uris differ, the last manifest wins.
 ///
 /// # Errors
 /// Different models or releases, one id with different contents, different ids with equal tags.
@@ -53,7 +55,7 @@ pub fn merge(documents: &[(String, ManifestDocument)]) -> Result<ManifestDocumen
     let Some((first_path, first)) = documents.first() else { return Err(MergeError::Nothing) };
     let mut tree = convert(first, first_path)?.tree().clone();
     let mut merged: Vec<Node> = Vec::new();
-    // By id: place in `merged`, the profile, and the manifest that it is from.
+    // By id: index in `merged`, the profile, and the manifest that it is from.
     let mut known: BTreeMap<String, (usize, ManifestProfile, &str)> = BTreeMap::new();
     for (path, document) in documents {
         same("model", (first_path, &first.manifest().model), (path, &document.manifest().model))?;
@@ -89,7 +91,7 @@ pub fn merge(documents: &[(String, ManifestDocument)]) -> Result<ManifestDocumen
     }
 }
 
-/// Returns a profile without what says where its files are.
+/// Returns a profile without the uris of its files.
 fn bare(profile: &ManifestProfile) -> ManifestProfile {
     let mut profile = profile.clone();
     profile.workspace.files.values_mut().for_each(|file| file.uri = None);

@@ -1,16 +1,16 @@
 //! `model_manifest.yaml`: the index of profiles.
 //!
-//! | form | how it is told | written by |
+//! | form | how to recognize it | written by |
 //! | --- | --- | --- |
-//! | schema 2.0 | `schema_version: "2.0"` or `2.0.0`; a list of profiles | us, and NIM since 2025 |
-//! | the map of 2024 | no `schema_version`; a mapping by profile id, with YAML tags `!workspace`, `!name` | NIM before |
+//! | schema 2.0 | `schema_version: "2.0"` or `2.0.0`; a list of profiles | nimctl, and NIM since 2025 |
+//! | the map of 2024 | no `schema_version`; a mapping by profile id, with YAML tags `!workspace`, `!name` | NIM before 2025 |
 //!
-//! [`ManifestDocument`] reads both and loses nothing: what it doesn't know it keeps and writes back. [`Manifest`] is what
-//! is known of it.
+//! [`ManifestDocument`] reads both and loses nothing: it keeps unknown keys and writes them back. [`Manifest`] is the
+//! known part.
 //!
-//! Written by us, it is the same file, byte for byte, for the same profiles: profiles are in the recipe's order, tags
-//! and files are sorted, and a file's `uri` is `store:sha256:<hex>` until it is published. The uri is no part of the
-//! contents, so publishing changes no id.
+//! nimctl writes the same bytes for the same profiles: profiles are in the recipe's order, tags and files are sorted,
+//! and a file's `uri` is `store:sha256:<hex>` until it is published. The uri is not part of the contents, so publishing
+//! changes no id.
 
 mod convert;
 mod diff;
@@ -39,20 +39,20 @@ pub use id_kind::IdKind;
 pub use import::import;
 pub use merge::{MergeError, merge};
 
-/// The schema version that we write.
+/// The schema version that nimctl writes.
 const SCHEMA_VERSION: &str = "2.0";
 /// The manifest's usual file name.
 pub const MANIFEST_FILE: &str = "model_manifest.yaml";
 
-/// What is known of a manifest, in the words of schema 2.0.
+/// The known part of a manifest, in the terms of schema 2.0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Manifest {
     schema_version: String,
     profile_selection_criteria: String,
-    /// The model's name; manifests of others may lack it.
+    /// The model's name; manifests from other tools may lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The model's release; manifests of others may lack it.
+    /// The model's release; manifests from other tools may lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// The profiles.
@@ -62,7 +62,7 @@ pub struct Manifest {
 /// One profile of a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ManifestProfile {
-    /// The id: 64 hex digits in schema 2.0, though others also write free text.
+    /// The id: 64 hex digits in schema 2.0, though other tools also write free-form strings.
     pub id: String,
     /// The tags, sorted by key.
     pub tags: Tags,
@@ -82,7 +82,7 @@ pub struct Workspace {
 /// One file of a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ManifestFile {
-    /// Where the bytes are; the form of 2024 doesn't say it for each file.
+    /// Where the bytes are; the 2024 form doesn't say it for each file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// `blake3:<hex>`; some manifests lack it.
@@ -94,7 +94,7 @@ impl Manifest {
     /// Makes the manifest of one release.
     ///
     /// # Errors
-    /// Two profiles with equal tags (the tag `content` aside).
+    /// Two profiles with equal tags (apart from `content`).
     pub fn new(model: &ModelRelease, profiles: Vec<ManifestProfile>) -> Result<Self, ManifestError> {
         let ModelRelease { name, release } = model.clone();
         if let Some((first, second)) = equal_tags(&profiles).into_iter().next() {
@@ -109,7 +109,7 @@ impl Manifest {
         })
     }
 
-    /// Reads what is known of a manifest; `path` is only named in errors.
+    /// Reads the known part of a manifest; `path` is used only in errors.
     ///
     /// # Errors
     /// As [`ManifestDocument::parse`].
@@ -135,8 +135,8 @@ impl ManifestProfile {
         ProfileId::of_tags(&self.tags)
     }
 
-    /// Returns a name for people, made of the tags: `tensorrt-rtx-l40s-fp16`, `tensorrt_llm-a100-fp16-tp2-latency`.
-    /// Profiles of one manifest may share it.
+    /// Returns a readable name made from the tags: `tensorrt-rtx-l40s-fp16`, `tensorrt_llm-a100-fp16-tp2-latency`.
+    /// Several profiles of a manifest may have the same one.
     pub fn readable_name(&self) -> String {
         let tag = |key: &str| self.tags.get(key).map(String::as_str).filter(|value| !value.is_empty());
         let capabilities =
@@ -156,7 +156,7 @@ impl ManifestProfile {
     }
 }
 
-/// Returns pairs of ids of profiles whose tags, less `content`, are equal; each profile with the first of its kind.
+/// Returns pairs of ids of profiles whose tags are equal apart from `content`: the first such profile and each later one.
 pub(crate) fn equal_tags(profiles: &[ManifestProfile]) -> Vec<(String, String)> {
     let mut seen: BTreeMap<Vec<(&str, &str)>, &str> = BTreeMap::new();
     let mut pairs = Vec::new();
@@ -171,12 +171,12 @@ pub(crate) fn equal_tags(profiles: &[ManifestProfile]) -> Vec<(String, String)> 
     pairs
 }
 
-/// Returns the uri of a file that only the store has.
+/// Returns the uri of a file that is only in the store.
 pub fn store_uri(sha256: &Sha256) -> String {
     format!("store:{sha256}")
 }
 
-/// Returns the digest in the uri of a file that only the store has.
+/// Returns the digest in the uri of a file that is only in the store.
 pub fn store_digest(uri: &str) -> Option<Sha256> {
     uri.strip_prefix("store:")?.parse().ok()
 }

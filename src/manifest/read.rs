@@ -1,4 +1,4 @@
-//! Tree → what is known of a manifest.
+//! Tree → the known part of a manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -8,21 +8,21 @@ use crate::profile::Tags;
 use crate::stored_format::{self, Newer};
 use crate::yaml::{Node, Position};
 
-/// Most characters of an id.
-const MOST_ID_CHARACTERS: usize = 256;
+/// Max characters of an id.
+const MAX_ID_CHARACTERS: usize = 256;
 
-/// What is known of a document.
+/// The known part of a document.
 pub(super) struct Known {
     pub(super) form: Form,
     pub(super) manifest: Manifest,
     pub(super) positions: Vec<Position>,
 }
 
-/// Reads a tree; `path` is only named in errors.
+/// Reads a tree; `path` is used only in errors.
 pub(super) fn known(tree: &Node, path: &str) -> Result<Known, ManifestError> {
     let reader = Reader { path };
     let Some(pairs) = tree.as_mapping() else {
-        return Err(reader.error(tree, format!("a manifest is a mapping, and this is {}", tree.kind())));
+        return Err(reader.error(tree, format!("a manifest must be a mapping, not {}", tree.kind())));
     };
     match tree.get("schema_version") {
         Some(version) => match version.as_text() {
@@ -39,7 +39,7 @@ pub(super) fn known(tree: &Node, path: &str) -> Result<Known, ManifestError> {
             }),
         },
         None if tree.get("profiles").is_some_and(|profiles| profiles.as_sequence().is_some()) => {
-            Err(reader.error(tree, "there is no `schema_version`; this looks like schema 2.0".into()))
+            Err(reader.error(tree, "`schema_version` is missing; this looks like schema 2.0".into()))
         }
         None => reader.map_2024(tree, pairs),
     }
@@ -56,12 +56,12 @@ impl Reader<'_> {
 
     fn schema2(&self, tree: &Node) -> Result<Known, ManifestError> {
         let profiles_node =
-            tree.get("profiles").ok_or_else(|| self.error(tree, "there are no `profiles`".into()))?;
+            tree.get("profiles").ok_or_else(|| self.error(tree, "`profiles` is missing".into()))?;
         let items = match profiles_node.as_sequence() {
             Some(items) => items,
             None if profiles_node.is_null() => &[],
             None => {
-                let message = format!("`profiles` is a list, and this is {}", profiles_node.kind());
+                let message = format!("`profiles` must be a list, not {}", profiles_node.kind());
                 return Err(self.error(profiles_node, message));
             }
         };
@@ -90,14 +90,14 @@ impl Reader<'_> {
 
     fn map_2024(&self, tree: &Node, pairs: &[(Node, Node)]) -> Result<Known, ManifestError> {
         if pairs.is_empty() {
-            return Err(self.error(tree, "an empty mapping is no manifest".into()));
+            return Err(self.error(tree, "an empty mapping is not a manifest".into()));
         }
         let mut ids = Ids::default();
         let mut profiles = Vec::with_capacity(pairs.len());
         let (mut models, mut releases) = (BTreeSet::new(), BTreeSet::new());
         for (key, profile) in pairs {
             if profile.get("tags").is_none() && profile.get("workspace").is_none() {
-                let message = "this is no manifest: there is no `schema_version`, and what stands here is no profile \
+                let message = "this is not a manifest: `schema_version` is missing, and this entry is not a profile \
                                with `tags` or `workspace`";
                 return Err(self.error(key, message.into()));
             }
@@ -122,21 +122,21 @@ impl Reader<'_> {
         Ok(Known { form: Form::Map2024, manifest, positions: ids.positions })
     }
 
-    /// Reads an id, which becomes the name of a folder: it must not be a path.
+    /// Reads an id. It becomes the name of a folder, so it must not be a path.
     fn id(&self, node: &Node, ids: &mut Ids) -> Result<String, ManifestError> {
         let id = node
             .as_text()
-            .ok_or_else(|| self.error(node, format!("an id is a text, and this is {}", node.kind())))?;
+            .ok_or_else(|| self.error(node, format!("an id must be a string, not {}", node.kind())))?;
         let problem = if id.trim().is_empty() {
-            Some("an id can't be empty".to_owned())
-        } else if id.chars().count() > MOST_ID_CHARACTERS {
-            Some(format!("an id has at most {MOST_ID_CHARACTERS} characters"))
+            Some("an id must not be empty".to_owned())
+        } else if id.chars().count() > MAX_ID_CHARACTERS {
+            Some(format!("an id has at most {MAX_ID_CHARACTERS} characters"))
         } else if id.contains(['/', '\\']) || matches!(id, "." | "..") {
-            Some(format!("`{id}` is a path, and an id can't be one"))
+            Some(format!("an id must not be a path: `{id}`"))
         } else if id.chars().any(char::is_control) {
-            Some(format!("the id `{}` has a control character in it", id.escape_debug()))
+            Some(format!("the id `{}` contains a control character", id.escape_debug()))
         } else {
-            ids.first.get(id).map(|first| format!("profile {id} is there already, at {first}"))
+            ids.first.get(id).map(|first| format!("duplicate profile {id}: the first one is at {first}"))
         };
         if let Some(message) = problem {
             return Err(self.error(node, message));
@@ -150,14 +150,14 @@ impl Reader<'_> {
         let Some(node) = profile.get("tags").filter(|node| !node.is_null()) else { return Ok(Tags::new()) };
         let pairs = node
             .as_mapping()
-            .ok_or_else(|| self.error(node, format!("`tags` is a mapping, and this is {}", node.kind())))?;
+            .ok_or_else(|| self.error(node, format!("`tags` must be a mapping, not {}", node.kind())))?;
         let mut tags = Tags::new();
         for (key, value) in pairs {
             let text = match value.as_text() {
                 Some(text) => text,
                 None if value.is_null() => "",
                 None => {
-                    let message = format!("a tag's value is a text, and this is {}", value.kind());
+                    let message = format!("a tag's value must be a string, not {}", value.kind());
                     return Err(self.error(value, message));
                 }
             };
@@ -171,11 +171,11 @@ impl Reader<'_> {
         let Some(node) = workspace.get("files").filter(|node| !node.is_null()) else { return Ok(files) };
         let pairs = node
             .as_mapping()
-            .ok_or_else(|| self.error(node, format!("`files` is a mapping, and this is {}", node.kind())))?;
+            .ok_or_else(|| self.error(node, format!("`files` must be a mapping, not {}", node.kind())))?;
         for (destination, file) in pairs {
             let path = self.inside(destination)?;
             let entry = match file.as_text() {
-                // Short for a file without a checksum.
+                // The short form of a file without a checksum.
                 Some(uri) => ManifestFile { uri: Some(uri.into()), checksum: None },
                 None => ManifestFile {
                     uri: self.optional_text(file, "uri")?,
@@ -187,13 +187,13 @@ impl Reader<'_> {
         Ok(files)
     }
 
-    /// Reads the components of 2024: each puts files of one source into one folder.
+    /// Reads the `components` of the 2024 form: each puts files from one source into one folder.
     fn components(&self, workspace: &Node) -> Result<BTreeMap<String, ManifestFile>, ManifestError> {
         let mut files = self.files(workspace)?;
         let Some(node) = workspace.get("components").filter(|node| !node.is_null()) else { return Ok(files) };
-        let components = node.as_sequence().ok_or_else(|| {
-            self.error(node, format!("`components` is a list, and this is {}", node.kind()))
-        })?;
+        let components = node
+            .as_sequence()
+            .ok_or_else(|| self.error(node, format!("`components` must be a list, not {}", node.kind())))?;
         for component in components {
             let folder = match component.get("dst") {
                 Some(node) if !node.as_text().unwrap_or_default().is_empty() => self.inside(node)?,
@@ -215,15 +215,15 @@ impl Reader<'_> {
         Ok(files)
     }
 
-    /// Reads a path that must stay inside of the folder that it is written to.
+    /// Reads a path that must stay inside the folder that it is written to.
     fn inside<'a>(&self, node: &'a Node) -> Result<&'a str, ManifestError> {
         let path = node.as_text().ok_or_else(|| {
-            self.error(node, format!("a file's name is a text, and this is {}", node.kind()))
+            self.error(node, format!("a file's name must be a string, not {}", node.kind()))
         })?;
         let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
         let inside = !path.is_empty() && Path::new(path).components().all(plain);
         if !inside || path.contains('\\') || path.chars().any(char::is_control) {
-            let message = format!("`{}` is no path inside of the workspace", path.escape_debug());
+            let message = format!("`{}` is not a path inside the workspace", path.escape_debug());
             return Err(self.error(node, message));
         }
         Ok(path)
@@ -235,13 +235,13 @@ impl Reader<'_> {
             Some(node) if node.is_null() => Ok(None),
             Some(node) => match node.as_text() {
                 Some(text) => Ok(Some(text.into())),
-                None => Err(self.error(node, format!("`{key}` is a text, and this is {}", node.kind()))),
+                None => Err(self.error(node, format!("`{key}` must be a string, not {}", node.kind()))),
             },
         }
     }
 }
 
-/// The ids so far.
+/// The ids read so far.
 #[derive(Default)]
 struct Ids {
     first: BTreeMap<String, Position>,

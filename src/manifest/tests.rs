@@ -1,4 +1,4 @@
-//! Tests of manifests: what we write, what we read, what we refuse.
+//! Tests of manifests: what nimctl writes, reads and refuses.
 
 use super::*;
 use crate::digest::Blake3;
@@ -20,7 +20,7 @@ fn release() -> ModelRelease {
     ModelRelease { name: "m".into(), release: "2.0.0".into() }
 }
 
-/// The golden text: a change here changes every committed manifest.
+/// The golden file: a change here changes every committed manifest.
 #[test]
 fn golden_text() {
     let manifest = Manifest::new(&release(), vec![profile(&[("gpu", "l4"), ("batch_size", "64")])]).unwrap();
@@ -67,7 +67,7 @@ fn refused(text: &str, expected: &str) {
     assert!(error.contains(expected), "{error}");
 }
 
-/// The form of 2024: a mapping by id, YAML tags, files by name only, keys that nobody explains.
+/// The 2024 form: a mapping by id, YAML tags, files by name only, undocumented keys.
 const OF_2024: &str = "\
 27af4b1ba53d08ec58bd3b4d5e3dbb8a58ac22ea22dbb06b32fd33f5b5ba5a5b:
   model: acme/embedder
@@ -118,7 +118,7 @@ fn the_form_of_2024() {
     assert_eq!(first.readable_name(), "tensorrt_llm-l40s-fp16-tp2-latency");
     let kinds: Vec<_> = manifest.profiles.iter().map(|profile| document.id_kind(profile).word()).collect();
     assert_eq!(kinds, ["opaque", "opaque"]);
-    // Written back it has the same meaning, and from then on the same bytes.
+    // Written back, it has the same meaning; written again, the same bytes.
     let text = document.to_yaml();
     assert!(text.contains("workspace: !workspace\n    components:"), "{text}");
     let again = self::document(&text);
@@ -163,7 +163,7 @@ fn converted_it_keeps_what_it_said() {
     assert_eq!(convert(&converted, "m.yaml").unwrap().to_yaml(), converted.to_yaml());
 }
 
-/// What other writers of schema 2.0 write: the longer version, numbers without quotes, short files, unknown keys.
+/// What other tools write as schema 2.0: the longer version, numbers without quotes, short files, unknown keys.
 const OF_OTHERS: &str = "\
 schema_version: 2.0.0
 profile_selection_criteria: default
@@ -228,27 +228,27 @@ fn public_ids_are_not_wrong() {
 
 #[test]
 fn what_is_no_manifest_is_refused_with_its_position() {
-    refused("[a]", "m.yaml:1:1: a manifest is a mapping, and this is a list");
-    refused("{}", "an empty mapping is no manifest");
-    refused("a: b", "m.yaml:1:1: this is no manifest");
-    refused("profiles: []", "there is no `schema_version`");
-    refused("schema_version: '2.0'", "there are no `profiles`");
+    refused("[a]", "m.yaml:1:1: a manifest must be a mapping, not a list");
+    refused("{}", "an empty mapping is not a manifest");
+    refused("a: b", "m.yaml:1:1: this is not a manifest");
+    refused("profiles: []", "`schema_version` is missing");
+    refused("schema_version: '2.0'", "`profiles` is missing");
     refused("schema_version: '1.0'\nsimple: {profiles: []}", "nimctl manifest import");
-    refused(
-        "schema_version: '2.0'\nprofiles: {}",
-        "m.yaml:2:11: `profiles` is a list, and this is a mapping",
-    );
+    refused("schema_version: '2.0'\nprofiles: {}", "m.yaml:2:11: `profiles` must be a list, not a mapping");
     refused("schema_version: '2.0'\nprofiles:\n- tags: {}", "m.yaml:3:3: this profile has no `id`");
-    refused("schema_version: '2.0'\nprofiles:\n- id: [a]", "m.yaml:3:7: an id is a text, and this is a list");
-    refused("schema_version: '2.0'\nprofiles: [{id: a, tags: [b]}]", "`tags` is a mapping");
+    refused("schema_version: '2.0'\nprofiles:\n- id: [a]", "m.yaml:3:7: an id must be a string, not a list");
+    refused("schema_version: '2.0'\nprofiles: [{id: a, tags: [b]}]", "`tags` must be a mapping");
     refused(
         "schema_version: '2.0'\nprofiles: [{id: a, tags: {b: [c]}}]",
-        "a tag's value is a text, and this is a list",
+        "a tag's value must be a string, not a list",
     );
-    refused("schema_version: '2.0'\nprofiles: [{id: a, workspace: {files: [b]}}]", "`files` is a mapping");
+    refused(
+        "schema_version: '2.0'\nprofiles: [{id: a, workspace: {files: [b]}}]",
+        "`files` must be a mapping",
+    );
     refused(
         "schema_version: '2.0'\nprofiles: [{id: a}, {id: b}, {id: a}]",
-        "m.yaml:2:35: profile a is there already, at 2:17",
+        "m.yaml:2:35: duplicate profile a: the first one is at 2:17",
     );
     refused(
         "a: {tags: {}}\nb: {tags: {}}\na: {tags: {}}",
@@ -261,7 +261,7 @@ fn what_is_no_manifest_is_refused_with_its_position() {
         let text = format!(
             "schema_version: '2.0'\nprofiles: [{{id: a, workspace: {{files: {{\"{path}\": {{}}}}}}}}]"
         );
-        refused(&text, "is no path inside of the workspace");
+        refused(&text, "is not a path inside the workspace");
     }
 }
 
@@ -318,9 +318,9 @@ fn merging() {
     let text = merged.to_yaml();
     assert!(text.contains("x: y") && text.contains("z: 1"), "{text}");
     let fails = |b: &str| merge(&[named(a), named(b)]).unwrap_err().to_string();
-    assert!(fails(&b.replace("t4", "t40")).contains("profile b has other tags or files"));
+    assert!(fails(&b.replace("t4", "t40")).contains("profile b has different tags or files"));
     assert!(fails(&b.replace("id: b", "id: d")).contains("profiles b and d have equal tags"));
-    assert!(fails(&b.replace("profiles:", "model: n\nprofiles:")).contains("is of model m, m.yaml of n"));
+    assert!(fails(&b.replace("profiles:", "model: n\nprofiles:")).contains("has model m, and m.yaml has n"));
     assert!(matches!(merge(&[]), Err(MergeError::Nothing)));
 }
 
@@ -348,7 +348,7 @@ fn importing() {
             checksum: blake3:3ae7d805f6789a6402acb70ad4096a85a56bf6804eaf25c0493ac697548d30b5
     "#);
     let fails = |text: &str| import(text.as_bytes(), "p.yaml", &files).unwrap_err().to_string();
-    assert!(fails("a: b").contains("p.yaml:1:1: a profiles file has the text `schema_version` here"));
-    assert!(fails(&text.replace("1.0", "2.0")).contains("has schema version 1.0, and this has 2.0"));
-    assert!(fails(&text.replace("simple", "complex")).contains("has the list `simple.profiles`"));
+    assert!(fails("a: b").contains("p.yaml:1:1: a profiles file needs the string `schema_version` here"));
+    assert!(fails(&text.replace("1.0", "2.0")).contains("of schema version 1.0, found 2.0"));
+    assert!(fails(&text.replace("simple", "complex")).contains("needs the list `simple.profiles`"));
 }

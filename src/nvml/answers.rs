@@ -1,21 +1,21 @@
-//! Questions to NVML, and what it means when one is not answered.
+//! Queries to NVML, and what it means if one fails.
 
 use nvml_wrapper::error::NvmlError;
 
 use crate::device::{Problem, ProblemKind};
 
-/// How much a fact is missed.
+/// How important a fact is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// Every GPU should tell.
+    /// Every GPU should report it.
     Needed,
-    /// Many kinds of GPU have no such thing, and older drivers don't know of it: that is an answer.
+    /// Many GPUs don't have it and older drivers don't report it: that is not a problem.
     Optional,
-    /// Nobody misses it.
+    /// It may be absent for any reason.
     Slight,
 }
 
-/// What was not answered, those of one answer together.
+/// The facts that NVML did not report, grouped by its answer.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     refused: Vec<(ProblemKind, String, Vec<&'static str>)>,
@@ -23,7 +23,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Asks for one fact; a lost GPU is not asked any more.
+    /// Asks for one fact; a lost GPU is not asked again.
     pub(super) fn ask<T>(
         &mut self,
         what: &'static str,
@@ -39,7 +39,7 @@ impl Answers {
         };
         match (kind_of(&error), weight) {
             (ProblemKind::DeviceLost, _) => {
-                self.lost = Some(lost(&format!("asked for {what}"), &words(&error)));
+                self.lost = Some(lost(&format!("could not report {what}"), &words(&error)));
             }
             (_, Weight::Slight) => {}
             (ProblemKind::NotSupported | ProblemKind::TooOld, Weight::Optional) => {}
@@ -56,23 +56,23 @@ impl Answers {
         }
     }
 
-    /// Returns the problems, each with the facts that it keeps back.
+    /// Returns the problems, each with the facts that are missing because of it.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let Self { refused, lost } = self;
         let refused = refused.into_iter().map(|(kind, answer, whats)| Problem {
             kind,
-            message: format!("asked for {}, NVML answered: {answer}", list(&whats)),
+            message: format!("NVML could not report {}: {answer}", list(&whats)),
             hint: hint(kind).map(Into::into),
         });
         refused.chain(lost).collect()
     }
 }
 
-/// The problem of a GPU that stopped answering when it was asked for something.
-pub(super) fn lost(asked: &str, answer: &str) -> Problem {
+/// The problem of a GPU that stopped answering; `what` is what NVML could not do.
+pub(super) fn lost(what: &str, answer: &str) -> Problem {
     Problem {
         kind: ProblemKind::DeviceLost,
-        message: format!("{asked}, NVML answered: {answer}; it was asked no further"),
+        message: format!("NVML {what}: {answer}; no other facts were read"),
         hint: Some(
             "look for its PCI address and Xid lines in `dmesg`; a reset (`nvidia-smi --gpu-reset`) or a reboot may bring it back".into(),
         ),
@@ -89,7 +89,7 @@ pub(super) fn kind_of(error: &NvmlError) -> ProblemKind {
         | NvmlError::UnexpectedVariant(25) => ProblemKind::TooOld,
         NvmlError::NoPermission | NvmlError::OperatingSystem => ProblemKind::NotPermitted,
         NvmlError::GpuLost | NvmlError::ResetRequired => ProblemKind::DeviceLost,
-        // 26: deprecated, and taken away.
+        // 26: deprecated and removed.
         NvmlError::NotSupported | NvmlError::UnexpectedVariant(26) => ProblemKind::NotSupported,
         NvmlError::DriverNotLoaded => ProblemKind::NoDriver,
         // 28: the driver has no GPU.
@@ -98,7 +98,7 @@ pub(super) fn kind_of(error: &NvmlError) -> ProblemKind {
     }
 }
 
-/// Returns an error in words that say what NVML said.
+/// Returns NVML's answer in words.
 pub(super) fn words(error: &NvmlError) -> String {
     match error {
         NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => "no such function".into(),
@@ -107,21 +107,21 @@ pub(super) fn words(error: &NvmlError) -> String {
         NvmlError::NotSupported => "not supported".into(),
         NvmlError::GpuLost => "the GPU is lost: it fell off the bus or can't be reached".into(),
         NvmlError::ResetRequired => "the GPU must be reset".into(),
-        NvmlError::Unknown => "an internal error of the driver".into(),
+        NvmlError::Unknown => "internal driver error".into(),
         NvmlError::UnexpectedVariant(code) => format!("error {code}"),
         other => other.to_string(),
     }
 }
 
-/// Returns what to do about facts that were not told.
+/// Returns what to do about facts that were not reported.
 fn hint(kind: ProblemKind) -> Option<&'static str> {
     match kind {
-        ProblemKind::TooOld => Some("the driver is older than these questions: update it to 525 or later"),
+        ProblemKind::TooOld => Some("the driver is too old to report this: update it to 525 or later"),
         ProblemKind::NotPermitted => {
-            Some("ask as a user who may; in a container, its runtime decides what may be asked")
+            Some("run as a user with permission; in a container, the runtime decides what is allowed")
         }
         ProblemKind::NotSupported => None,
-        _ => Some("see whether `nvidia-smi -q` says more, and look for NVRM and Xid lines in `dmesg`"),
+        _ => Some("check whether `nvidia-smi -q` says more, and look for NVRM and Xid lines in `dmesg`"),
     }
 }
 

@@ -14,8 +14,8 @@ use crate::gpu::{Gpu, by_pci_id, by_product_name};
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-/// Longest name of a program that is asked for, in bytes.
-const MOST_OF_A_NAME: usize = 1024;
+/// Max bytes of a program's name.
+const MAX_NAME_BYTES: usize = 1024;
 
 type Handle<'a> = nvml_wrapper::Device<'a>;
 
@@ -41,7 +41,7 @@ pub(super) fn ask(nvml: &Nvml, handle: &Handle<'_>, index: u32) -> Device {
     let memory = asked.ask("memory", weight, || handle.memory_info());
     let utilization = asked.ask("utilization", Weight::Optional, || handle.utilization_rates());
     let ecc = asked.ask("ECC", Weight::Optional, || handle.is_ecc_enabled());
-    // Not `is_display_connected`, which says yes of GPUs without any connector.
+    // Not `is_display_connected`, which is true for GPUs without any connector.
     let display_active = asked.ask("display", Weight::Optional, || handle.is_display_active());
     let mig_mode = asked.ask("MIG mode", Weight::Optional, || handle.mig_mode());
     let mig_enabled = mig_mode.map(|mode| mode.current == 1);
@@ -75,8 +75,7 @@ fn pci_id(both: u32) -> String {
     format!("{:04x}:{:04x}", both >> 16, both & 0xffff)
 }
 
-/// Finds the GPU in the list of known ones. A part of a GPU that a hypervisor hands on has the PCI id of the whole,
-/// and is none of them.
+/// Finds the GPU in the list of known GPUs. A virtual GPU has the PCI id of the physical one, but is not a known GPU.
 fn known(name: Option<&str>, pci_id: Option<&str>, is_virtual: bool) -> Option<&'static Gpu> {
     if is_virtual {
         return None;
@@ -93,10 +92,10 @@ fn is_virtual_name(name: &str) -> bool {
 }
 
 fn instances(handle: &Handle<'_>, asked: &mut Answers) -> Vec<MigInstance> {
-    let most = asked.ask("number of MIG instances", Weight::Needed, || handle.mig_device_count());
+    let count = asked.ask("number of MIG instances", Weight::Needed, || handle.mig_device_count());
     let mut found = Vec::new();
-    for index in 0..most.unwrap_or_default() {
-        // The places are as many as could be; most are empty.
+    for index in 0..count.unwrap_or_default() {
+        // NVML counts all possible places; most are empty.
         let place = asked.ask("MIG instances", Weight::Needed, || match handle.mig_device_by_index(index) {
             Err(NvmlError::NotFound) => Ok(None),
             place => place.map(Some),
@@ -129,17 +128,17 @@ fn mig_profile(name: &str) -> Option<&str> {
 }
 
 fn processes(nvml: &Nvml, handle: &Handle<'_>, asked: &mut Answers) -> Vec<GpuProcess> {
-    let computing = asked.ask("programs that compute", Weight::Needed, || handle.running_compute_processes());
-    let drawing = asked.ask("programs that draw", Weight::Optional, || handle.running_graphics_processes());
+    let computing = asked.ask("compute programs", Weight::Needed, || handle.running_compute_processes());
+    let drawing = asked.ask("graphics programs", Weight::Optional, || handle.running_graphics_processes());
     let mut processes: Vec<GpuProcess> = Vec::new();
     let kinds = [(computing, ProcessKind::Compute), (drawing, ProcessKind::Graphics)];
     for (found, kind) in kinds.into_iter().filter_map(|(found, kind)| Some((found?, kind))) {
         for ProcessInfo { pid, used_gpu_memory, .. } in found {
-            // One that does both is listed twice, with the same memory.
+            // A program that does both is listed twice, with the same memory.
             if kind == ProcessKind::Graphics && processes.iter().any(|known| known.pid == pid) {
                 continue;
             }
-            let name = nvml.sys_process_name(pid, MOST_OF_A_NAME).ok().filter(|name| !name.is_empty());
+            let name = nvml.sys_process_name(pid, MAX_NAME_BYTES).ok().filter(|name| !name.is_empty());
             let memory_bytes = match used_gpu_memory {
                 UsedGpuMemory::Used(used) => Some(used),
                 UsedGpuMemory::Unavailable => None,

@@ -1,11 +1,11 @@
-//! Probes the GPUs of this host through NVML, the library of the NVIDIA driver that `nvidia-smi` uses too; a [`Watch`] looks at
-//! one of them while something else is at work on it.
+//! Probes the GPUs of this host through NVML, the library of the NVIDIA driver that `nvidia-smi` also uses; a [`Watch`]
+//! reads one GPU while a program runs on it.
 //!
-//! A probe never fails. What can't be found out is in the host's or the GPU's `problems`, and leaves the other facts:
-//! every fact is asked for by itself.
+//! A probe never fails. Each fact is a separate query; one that fails is in the host's or the GPU's `problems` and
+//! doesn't affect the others.
 //!
-//! Owns nothing on disk; looks at the PCI bus to tell a host without a GPU from one without a driver. NVML is
-//! asked in a thread with a time limit, since a driver in trouble may never answer.
+//! Writes nothing; reads the PCI bus to distinguish a host without a GPU from a host without a driver. NVML is asked on
+//! a thread with a time limit, since a broken driver may never answer.
 
 mod answers;
 mod gpu;
@@ -29,7 +29,7 @@ use answers::{Answers, Weight, kind_of, words};
 /// The library's name where none is given; containers lack the link without the `.1`.
 pub const LIBRARY: &str = "libnvidia-ml.so.1";
 
-/// How long the driver may take. It needs a second or two where no process keeps it loaded, for each GPU.
+/// How long the driver may take. It needs a second or two for each GPU if no process keeps it loaded.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Asks the driver for this host's GPUs, through this library or [`LIBRARY`].
@@ -37,29 +37,29 @@ pub fn probe(library: Option<&Path>) -> Host {
     probe_within(library, LIMIT)
 }
 
-/// Asks the driver for this host's GPUs, and gives up after a time. What was answered until then is in the host.
+/// Asks the driver for this host's GPUs, and gives up after `limit`. The host has what was answered until then.
 pub fn probe_within(library: Option<&Path>, limit: Duration) -> Host {
     let host = Arc::new(Mutex::new(Host::new(Origin::Nvml, Vec::new())));
     let (ended, end) = channel();
     let (shared, library) = (Arc::clone(&host), library.map(Path::to_path_buf));
     let thread = std::thread::Builder::new().name("nvml".into()).spawn(move || {
         ask(library, &shared);
-        // Nobody listens any more if this took too long.
+        // The receiver is gone if this took too long.
         let _ = ended.send(());
     });
     let answer = end.recv_timeout(limit);
     let mut host = host.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let unfinished = match (thread, answer) {
-        (Err(error), _) => Some((format!("no thread could be started to ask the driver: {error}"), None)),
+        (Err(error), _) => Some((format!("can't start a thread to ask the driver: {error}"), None)),
         (Ok(_), Ok(())) => None,
         (Ok(_), Err(RecvTimeoutError::Timeout)) => Some((
             format!("the driver did not answer within {} s", limit.as_secs_f64()),
             Some(
-                "see whether `nvidia-smi` hangs too, and look for NVRM and Xid lines in `dmesg`; a GPU in that state needs a reset or the host a reboot",
+                "check whether `nvidia-smi` hangs too, and look for NVRM and Xid lines in `dmesg`; a GPU in that state needs a reset, or the host a reboot",
             ),
         )),
         (Ok(_), Err(RecvTimeoutError::Disconnected)) => {
-            Some(("asking the driver broke off in the middle".into(), None))
+            Some(("the thread that asked the driver stopped unexpectedly".into(), None))
         }
     };
     if let Some((message, hint)) = unfinished {
@@ -109,19 +109,19 @@ fn ask(library: Option<PathBuf>, host: &Mutex<Host>) {
         problems.push(start::no_gpu());
     }
     update(&mut |host| host.problems.append(&mut problems));
-    // Closing calls a function that a library may lack, and panics then.
+    // Closing calls a function that a library may lack, and would panic.
     if nvml.lib().nvmlShutdown.is_err() {
         std::mem::forget(nvml);
     }
 }
 
-/// Asks for the newest CUDA that the driver runs. NVML asks CUDA's own library, which a container may lack.
+/// Asks for the newest CUDA that the driver supports. NVML asks CUDA's own library, which a container may lack.
 fn cuda_version(nvml: &Nvml, answers: &mut Answers) -> Result<String, Option<Problem>> {
     match nvml.sys_cuda_driver_version() {
         Ok(version) => Ok(format!("{}.{}", version / 1000, version % 1000 / 10)),
         Err(NvmlError::LibraryNotFound) => Err(Some(Problem {
             kind: ProblemKind::NoLibrary,
-            message: "asked for the CUDA version, NVML found no libcuda.so.1: CUDA programs can't run here".into(),
+            message: "NVML could not report the CUDA version: libcuda.so.1 was not found, so CUDA programs can't run on this host".into(),
             hint: Some("install the driver's CUDA library; in a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility".into()),
         })),
         Err(error) => {
@@ -133,12 +133,12 @@ fn cuda_version(nvml: &Nvml, answers: &mut Answers) -> Result<String, Option<Pro
 
 fn lost(index: u32, error: &NvmlError) -> Device {
     Device {
-        problems: vec![answers::lost("asked to open it", &words(error))],
+        problems: vec![answers::lost("could not open it", &words(error))],
         ..Device::new(index, "unknown")
     }
 }
 
-/// GPUs that could not be opened, with the answer; those of one answer together.
+/// GPUs that could not be opened, grouped by NVML's answer.
 #[derive(Default)]
 struct Unopened(Vec<(ProblemKind, String, Vec<u32>)>);
 

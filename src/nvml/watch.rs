@@ -1,6 +1,6 @@
-//! Watches one GPU while something else is at work on it.
+//! Watches one GPU while a program runs on it.
 //!
-//! The driver is asked on a thread of its own, and given up if it doesn't answer: nothing here holds up what is watched.
+//! A separate thread asks the driver, and is abandoned if the driver doesn't answer: watching never delays the program.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,7 +15,7 @@ use crate::benchmark::{Reading, Throttle};
 
 /// The time between two readings.
 pub const PERIOD: Duration = Duration::from_millis(25);
-/// How long the driver may take to its last answer.
+/// How long the driver may take for its last answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 // From nvml.h: nvmlClocksEventReason….
@@ -36,17 +36,17 @@ pub struct Watch {
     ended: Receiver<Option<String>>,
 }
 
-/// What was seen.
+/// The result of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// In the order of time.
     pub readings: Vec<Reading>,
-    /// Why there are none, or no more.
+    /// Why there are no readings, or no more.
     pub problem: Option<String>,
 }
 
 impl Watch {
-    /// Begins to watch the GPU at this PCI address, through this library or [`LIBRARY`].
+    /// Starts to watch the GPU at this PCI address, through this library or [`LIBRARY`].
     pub fn start(library: Option<&Path>, pci_address: &str) -> Self {
         let readings = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = channel();
@@ -60,22 +60,22 @@ impl Watch {
             let end = end.clone();
             move || {
                 let problem = watch(library, &address, began, &shared, &stopped);
-                // Nobody listens any more if this took too long.
+                // The receiver is gone if this took too long.
                 let _ = end.send(problem);
             }
         });
         if let Err(error) = spawned {
-            let _ = end.send(Some(format!("no thread could be started to watch the GPU: {error}")));
+            let _ = end.send(Some(format!("can't start a thread to watch the GPU: {error}")));
         }
         Self { began, readings, stop, ended }
     }
 
-    /// Returns the time since watching began: that of readings.
+    /// Returns the time since the watch started, as in readings.
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Ends watching, and returns what was seen.
+    /// Stops the watch and returns its readings.
     pub fn finish(self) -> Watched {
         let Self { began: _, readings, stop, ended } = self;
         drop(stop);
@@ -84,14 +84,16 @@ impl Watch {
             Err(RecvTimeoutError::Timeout) => {
                 Some(format!("NVML did not answer within {} s", PATIENCE.as_secs()))
             }
-            Err(RecvTimeoutError::Disconnected) => Some("watching the GPU broke off in the middle".into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                Some("the thread that watched the GPU stopped unexpectedly".into())
+            }
         };
         let readings = readings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Watched { readings, problem }
     }
 }
 
-/// Reads until it is stopped; returns why it could not.
+/// Reads until it is stopped; returns why it could not read.
 fn watch(
     library: Option<PathBuf>,
     pci_address: &str,
@@ -102,7 +104,7 @@ fn watch(
     let name = library.as_deref().unwrap_or(Path::new(LIBRARY));
     let nvml = match Nvml::builder().lib_path(name.as_os_str()).init() {
         Ok(nvml) => nvml,
-        Err(error) => return Some(format!("NVML can't be asked: {error}")),
+        Err(error) => return Some(format!("NVML can't start: {error}")),
     };
     let problem = match nvml.device_by_pci_bus_id(pci_address) {
         Err(error) => Some(format!("NVML knows no GPU at {pci_address}: {error}")),
@@ -128,7 +130,7 @@ fn watch(
             None
         }
     };
-    // Closing calls a function that a library may lack, and panics then.
+    // Closing calls a function that a library may lack, and would panic.
     if nvml.lib().nvmlShutdown.is_err() {
         std::mem::forget(nvml);
     }

@@ -1,4 +1,4 @@
-//! `manifest import`: a profiles file and the files it speaks of → a manifest.
+//! `manifest import`: a profiles file and its profiles' files → a manifest.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,11 +10,11 @@ use super::read_manifest::{ReadManifestError, read_limited};
 use crate::digest::Blake3;
 use crate::manifest::{self, ManifestDocument};
 
-/// Makes a manifest of a profiles file. The files of a model version are those in the folder of its name below `files`,
-/// hidden ones aside.
+/// Makes a manifest from a profiles file. The files of a model version are those in the folder with its name in `files`,
+/// without hidden ones.
 ///
 /// # Errors
-/// What can't be read; a text that is no profiles file.
+/// Files that can't be read; text that is not a profiles file.
 pub fn import_manifest(profiles: &Path, files: Option<&Path>) -> Result<ManifestDocument, ReadManifestError> {
     let read = |source| ReadManifestError::Read { source };
     let text = read_limited(profiles).map_err(read)?;

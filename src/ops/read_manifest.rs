@@ -10,19 +10,19 @@ use crate::yaml::Limits;
 /// A manifest that can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadManifestError {
-    /// The file.
+    /// The file can't be read.
     #[error("cannot read the manifest")]
     Read {
         /// Why; names the path.
         source: io::Error,
     },
-    /// No manifest at any of the usual places.
-    #[error("no manifest: there is none at {}", .tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    /// No manifest in any of the default folders.
+    #[error("no manifest found; tried {}", .tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
     NotFound {
-        /// Where it was looked for.
+        /// The paths that were tried.
         tried: Vec<PathBuf>,
     },
-    /// What is in it.
+    /// The file is not a manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
@@ -39,13 +39,13 @@ impl ReadManifestError {
 /// Reads a manifest of any form.
 ///
 /// # Errors
-/// A file that can't be read, or is no manifest.
+/// A file that can't be read, or is not a manifest.
 pub fn read_manifest(path: &Path) -> Result<ManifestDocument, ReadManifestError> {
     let text = read_limited(path).map_err(|source| ReadManifestError::Read { source })?;
     Ok(ManifestDocument::parse(&text, &path.display().to_string())?)
 }
 
-/// Fails if a manifest that is about to be overwritten is of a newer nimctl. Anything else may be overwritten.
+/// Fails if a manifest that is about to be overwritten was written by a newer nimctl. Anything else may be overwritten.
 ///
 /// # Errors
 /// A later schema version.
@@ -56,7 +56,7 @@ pub fn refuse_newer_manifest(path: &Path) -> Result<(), ReadManifestError> {
     }
 }
 
-/// Reads a file, but not much more than a manifest may have: the reader then says that it is too much.
+/// Reads a file, up to one byte more than a manifest may have: the parser then reports that it is too large.
 pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let most = Limits::default().text_bytes as u64 + 1;
     let file = fs_err::File::open(path)?;

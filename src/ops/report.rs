@@ -1,4 +1,4 @@
-//! `report`: what the store knows of a recipe's profiles, or what a release holds, put together for a page.
+//! `report`: what the store knows about a recipe's profiles, or what a release contains, collected for a page.
 
 use std::path::Path;
 
@@ -12,23 +12,23 @@ use crate::passport::Passport;
 use crate::profile::ModelRelease;
 use crate::store::{Store, StoreError};
 
-/// Why nothing is known of a profile whose files are there.
+/// Why nothing is known about a profile whose files exist.
 pub(super) const NO_PASSPORT: &str = "its passport is not in the store: run `nimctl build`";
-/// Why nothing is known of a profile.
-pub(super) const NOT_IN_STORE: &str = "the store does not have it as the recipe is now: run `nimctl build`";
+/// Why nothing is known about a profile.
+pub(super) const NOT_IN_STORE: &str = "the store has no build of it for this recipe: run `nimctl build`";
 
-/// What there is to report.
+/// The data of a report.
 #[derive(Clone, Debug)]
 pub struct Collected {
     /// The model and its release.
     pub model: ModelRelease,
-    /// What was built, with what was found of it.
+    /// The profiles that were built.
     pub profiles: Vec<Passport>,
-    /// Names of what was not, each with the reason.
+    /// Names of the profiles that were not built, each with the reason.
     pub not_built: Vec<(String, String)>,
 }
 
-/// What can go wrong.
+/// Why a report can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The recipe.
@@ -37,7 +37,7 @@ pub enum ReportError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A release folder.
+    /// The release can't be read.
     #[error("cannot read the release {path}")]
     NoRelease {
         /// The folder.
@@ -64,7 +64,7 @@ impl ReportError {
 /// Names of profiles that were not built, each with the reason.
 type NotBuilt = Vec<(String, String)>;
 
-/// Collects what the store knows of a recipe's profiles.
+/// Collects what the store knows about a recipe's profiles.
 ///
 /// # Errors
 /// The store.
@@ -74,10 +74,10 @@ pub fn of_recipe(workspace: &Workspace, resolved: &Resolved) -> Result<Collected
     Ok(Collected { model: resolved.recipe().model.clone(), profiles, not_built })
 }
 
-/// Collects what a release folder holds.
+/// Collects the profiles of a release folder.
 ///
 /// # Errors
-/// A folder that is no release, or an empty one.
+/// A folder that is not a release, or a release without profiles.
 pub fn of_release(folder: &Path) -> Result<Collected, ReportError> {
     let path = || folder.display().to_string();
     let profiles =
@@ -86,7 +86,7 @@ pub fn of_release(folder: &Path) -> Result<Collected, ReportError> {
     Ok(Collected { model: model.ok_or_else(|| ReportError::Empty(path()))?, profiles, not_built: Vec::new() })
 }
 
-/// Tells what was built, with its passport, from what was not, with the reason.
+/// Separates profiles that were built, with their passports, from those that were not, with the reasons.
 pub(super) fn sort_out(
     assembled: Vec<Assembled>,
     store: &Store,

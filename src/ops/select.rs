@@ -1,4 +1,4 @@
-//! `select` and `list-model-profiles`: which profile of a manifest runs on a host, and why each other one doesn't.
+//! `select` and `list-model-profiles`: which profile of a manifest runs on a host, and why the others don't.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,48 +15,48 @@ use crate::selection::{self, Answer, Facts, PinError, find_pinned};
 use crate::store::{Store, StoreError};
 use crate::stored_format::{Newer, Unreadable};
 
-/// Most bytes of a `contents.json` or passport that are read to learn a profile's size.
-const MOST_DOCUMENT_BYTES: u64 = 16 << 20;
+/// Max size of a `contents.json` or passport that is read to learn a profile's size.
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 
-/// What is asked.
+/// The options of [`select`].
 #[derive(Clone, Debug)]
 pub struct SelectOptions<'a> {
     /// The manifest.
     pub manifest: &'a Path,
-    /// Where sizes and plan headers of what was built or fetched may be found.
+    /// The store with sizes and plan headers of built or fetched profiles, if there is one.
     pub store: Option<&'a Path>,
     /// Tags that the profile must have.
     pub selector: TagSelector,
     /// The profile that the user names, and what named it: `NIM_MANIFEST_PROFILE`, `--profile`.
     pub pin: Option<(String, &'static str)>,
-    /// Whether a pinned profile is chosen though it doesn't fit.
+    /// Whether a pinned profile is chosen even if it doesn't fit.
     pub allow_unsafe: bool,
 }
 
-/// What was found.
+/// The result of [`select`].
 #[derive(Clone, Debug)]
 pub struct SelectReport<'a> {
     /// The manifest.
     pub document: ManifestDocument,
-    /// What is known of its profiles from the store, by id.
+    /// What the store knows about its profiles, by id.
     pub facts: BTreeMap<String, Facts>,
     /// An answer for each kind of GPU.
     pub answers: Vec<Answer<'a>>,
-    /// Place of the profile that the user named, and what named it.
+    /// Index of the profile that the user named, and what named it.
     pub pinned: Option<(usize, &'static str)>,
     allow_unsafe: bool,
 }
 
-/// What can go wrong.
+/// Why no profile was selected.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
-    /// The manifest.
+    /// The manifest can't be read.
     #[error(transparent)]
     Manifest(#[from] ReadManifestError),
-    /// What a newer nimctl wrote into the store.
+    /// A newer nimctl wrote a file in the store.
     #[error(transparent)]
     Newer(#[from] Newer),
-    /// The name that the user gave.
+    /// The name that the user gave matches no profile, or several.
     #[error("{pinned_by}: {source}")]
     Pin {
         /// What named it.
@@ -65,7 +65,7 @@ pub enum SelectError {
         source: PinError,
     },
     /// The profile that the user named doesn't run here.
-    #[error("profile {id} ({name}), asked for by {pinned_by}, does not run here: {}", .reasons.join("; "))]
+    #[error("profile {id} ({name}), requested by {pinned_by}, does not run on this host: {}", .reasons.join("; "))]
     PinnedDoesNotFit {
         /// Its id.
         id: String,
@@ -100,7 +100,7 @@ impl SelectError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::PinnedDoesNotFit { .. } => Some(
-                "name another profile, name none to have one chosen, or set NIM_MANIFEST_ALLOW_UNSAFE=1"
+                "name another profile, leave it out to have one chosen, or set NIM_MANIFEST_ALLOW_UNSAFE=1"
                     .into(),
             ),
             Self::Pin { .. } => Some("`nimctl list-model-profiles` lists ids and names".into()),
@@ -115,7 +115,7 @@ impl SelectReport<'_> {
         &self.document.manifest().profiles
     }
 
-    /// Returns the place of the profile to run on one kind of GPU.
+    /// Returns the index of the profile to run on one kind of GPU.
     pub fn chosen(&self, answer: &Answer<'_>) -> Option<usize> {
         match self.pinned {
             None => answer.chosen(),
@@ -126,7 +126,7 @@ impl SelectReport<'_> {
         }
     }
 
-    /// Returns whether a profile fits one kind of GPU; the reason if it doesn't.
+    /// Returns why a profile doesn't fit one kind of GPU; `None` if it fits.
     pub fn why_not(&self, answer: &Answer<'_>, place: usize) -> Option<String> {
         let short = answer.short_of_memory.iter().find(|(other, _)| *other == place);
         let rejected = answer.rejected.iter().find(|(other, _)| *other == place);
@@ -138,7 +138,7 @@ impl SelectReport<'_> {
     /// Fails unless a profile is chosen for at least one kind of GPU.
     ///
     /// # Errors
-    /// The reasons: of the profile that the user named, or of every one.
+    /// The reasons for the profile that the user named, or for every profile.
     pub fn check(&self) -> Result<(), SelectError> {
         if self.answers.iter().any(|answer| self.chosen(answer).is_some()) {
             return Ok(());
@@ -171,7 +171,7 @@ impl SelectReport<'_> {
     }
 }
 
-/// Holds a manifest's profiles against a host.
+/// Checks a manifest's profiles against a host.
 ///
 /// # Errors
 /// A manifest that can't be read; a pin that names no profile or several.
@@ -199,8 +199,8 @@ pub fn select<'a>(options: &SelectOptions<'_>, host: &'a Host) -> Result<SelectR
     Ok(SelectReport { facts, answers, pinned, allow_unsafe: options.allow_unsafe, document })
 }
 
-/// Returns what the store knows of a profile that names its contents; nothing if it is not there, or not what it should
-/// be. Its digest is checked: a size that somebody changed must not decide.
+/// Returns what the store knows about a profile that names its contents; `None` if the contents are missing or damaged.
+/// Their digest is checked: a changed size must not decide.
 fn facts_of(profile: &ManifestProfile, store: &Store) -> Result<Option<Facts>, Newer> {
     let Some(contents) = contents(profile, store)? else { return Ok(None) };
     let passport = passport(profile, store)?;
@@ -215,7 +215,7 @@ fn facts_of(profile: &ManifestProfile, store: &Store) -> Result<Option<Facts>, N
     }))
 }
 
-/// Returns a profile's contents, if they are there and of a sensible size.
+/// Returns a profile's contents, if they exist and are not too large.
 fn contents(profile: &ManifestProfile, store: &Store) -> Result<Option<Contents>, Newer> {
     let file = profile.workspace.files.get(CONTENTS_FILE);
     let Some(sha256) = file.and_then(|file| store_digest(file.uri.as_deref()?)) else { return Ok(None) };
@@ -231,7 +231,7 @@ fn contents(profile: &ManifestProfile, store: &Store) -> Result<Option<Contents>
     }
 }
 
-/// Returns a profile's passport, if it is there and of a sensible size.
+/// Returns a profile's passport, if it exists and is not too large.
 fn passport(profile: &ManifestProfile, store: &Store) -> Result<Option<Passport>, Newer> {
     let Ok(id) = ProfileId::from_hex(&profile.id) else { return Ok(None) };
     if !is_sensible(&store.passport_path(&id)) {
@@ -245,10 +245,10 @@ fn passport(profile: &ManifestProfile, store: &Store) -> Result<Option<Passport>
 }
 
 fn is_sensible(path: &Path) -> bool {
-    fs_err::metadata(path).is_ok_and(|metadata| metadata.len() <= MOST_DOCUMENT_BYTES)
+    fs_err::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_DOCUMENT_BYTES)
 }
 
-/// Returns what all plans of a profile have code for.
+/// Returns the compute capabilities that all plans of a profile have code for.
 fn plan_capabilities(passport: &Passport) -> Option<Vec<ComputeCapability>> {
     let mut plans = passport
         .graphs
@@ -259,7 +259,7 @@ fn plan_capabilities(passport: &Passport) -> Option<Vec<ComputeCapability>> {
     Some(plans.fold(first, |all, plan| all.into_iter().filter(|one| plan.contains(one)).collect()))
 }
 
-/// Returns whether a profile passed its validation: by running, for nothing less is proof; or failed by any means.
+/// Returns whether a profile passed validation. Only a run of the profile itself proves a pass; any failure counts.
 fn validated(passport: &Passport) -> Option<bool> {
     match &passport.validation {
         Status::Executed(validation) => Some(validation.passed),

@@ -1,4 +1,4 @@
-//! `verify`: everything in a release folder, or a tar of one, computed anew and held against what it says.
+//! `verify`: recomputes every digest and id in a release folder, or a tar of one, and compares them with the recorded ones.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,12 +11,12 @@ use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums};
 use crate::stored_format::{Newer, Unreadable};
 
-/// Files of these names are kept in memory while they are read; none may be larger.
+/// Files with these names are read into memory, up to `MAX_TEXT_BYTES` each.
 const TEXTS: [&str; 4] = [MANIFEST_FILE, CONTENTS_FILE, PASSPORT_FILE, SUMS_FILE];
-const MOST_TEXT_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_TEXT_BYTES: u64 = 256 * 1024 * 1024;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// One thing that is wrong.
+/// One problem in a release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Finding {
     /// The file, in the release.
@@ -25,20 +25,20 @@ pub struct Finding {
     pub problem: String,
 }
 
-/// What was looked at, and what was found.
+/// The result of [`verify`].
 #[derive(Clone, Debug)]
 pub struct VerifyReport {
-    /// Files that were read.
+    /// Number of files that were read.
     pub files: usize,
     /// Their bytes.
     pub size_bytes: u64,
     /// The ids of the manifest's profiles.
     pub profiles: Vec<String>,
-    /// Everything that is wrong, by path; empty if nothing is.
+    /// Every problem, by path; empty if there is none.
     pub findings: Vec<Finding>,
 }
 
-/// A file of a release, as it is.
+/// A file of a release, as found.
 struct Found {
     sha256: Sha256,
     blake3: Blake3,
@@ -49,7 +49,7 @@ struct Found {
 /// Verifies a release.
 ///
 /// # Errors
-/// A path that can't be read, or is no folder and no tar. What is wrong inside is in the report.
+/// A path that can't be read, or is neither a folder nor a tar. Problems in the release are in the report.
 pub fn verify(path: &Path) -> io::Result<VerifyReport> {
     let mut findings = Vec::new();
     let files = if fs_err::metadata(path)?.is_dir() {
@@ -69,7 +69,7 @@ pub fn verify(path: &Path) -> io::Result<VerifyReport> {
 
 fn read(path: &str, mut reader: impl Read, size_bytes: u64) -> io::Result<Found> {
     let name = path.rsplit('/').next().unwrap_or_default();
-    if TEXTS.contains(&name) && size_bytes <= MOST_TEXT_BYTES {
+    if TEXTS.contains(&name) && size_bytes <= MAX_TEXT_BYTES {
         let mut text = Vec::new();
         reader.read_to_end(&mut text)?;
         let (sha256, blake3) = (Sha256::of(&text), Blake3::of(&text));
@@ -122,14 +122,14 @@ fn of_tar(path: &Path, findings: &mut Vec<Finding>) -> io::Result<BTreeMap<Strin
         let name = relative.to_string_lossy().into_owned();
         let is_plain = full.components().all(|part| matches!(part, Component::Normal(_)));
         if !is_plain || !entry.header().entry_type().is_file() || name.is_empty() {
-            let problem = "an entry that no release has: it was not read".to_owned();
+            let problem = "not an entry of a release: it was not read".to_owned();
             findings.push(Finding { path: full.to_string_lossy().into_owned(), problem });
             continue;
         }
         let size_bytes = entry.size();
         let found = read(&name, entry, size_bytes)?;
         if files.insert(name.clone(), found).is_some() {
-            findings.push(Finding { path: name, problem: "it is in the archive twice".into() });
+            findings.push(Finding { path: name, problem: "it is in the archive more than once".into() });
         }
     }
     Ok(files)
@@ -148,7 +148,7 @@ impl Check<'_> {
     fn text(&mut self, path: &str) -> Option<String> {
         let problem = match self.files.get(path).map(|file| file.text.clone()) {
             None => "it is missing".to_owned(),
-            Some(None) => format!("larger than {MOST_TEXT_BYTES} bytes"),
+            Some(None) => format!("larger than {MAX_TEXT_BYTES} bytes"),
             Some(Some(bytes)) => match String::from_utf8(bytes) {
                 Ok(text) => return Some(text),
                 Err(error) => format!("not UTF-8: {error}"),
@@ -158,7 +158,7 @@ impl Check<'_> {
         None
     }
 
-    /// Every file against `SHA256SUMS`, both ways.
+    /// Checks every file against `SHA256SUMS`, in both directions.
     fn sums(&mut self) {
         let Some(text) = self.text(SUMS_FILE) else { return };
         let sums = match Sums::parse(&text) {
@@ -167,9 +167,9 @@ impl Check<'_> {
         };
         for (path, expected) in &sums.0 {
             match self.files.get(path).map(|file| file.sha256) {
-                None => self.found(path, format!("{SUMS_FILE} lists it, and it is missing")),
+                None => self.found(path, format!("{SUMS_FILE} lists it, but it is missing")),
                 Some(found) if found != *expected => {
-                    self.found(path, format!("{SUMS_FILE} says {expected}, and its bytes give {found}"));
+                    self.found(path, format!("{SUMS_FILE} lists {expected}, but the file has {found}"));
                 }
                 Some(_) => {}
             }
@@ -180,7 +180,7 @@ impl Check<'_> {
         }
     }
 
-    /// The manifest, and every profile by its id, so that nobody has to believe `SHA256SUMS`.
+    /// Checks the manifest, and every profile by its id, so that nobody has to trust `SHA256SUMS`.
     fn manifest(&mut self) -> Vec<String> {
         let Some(text) = self.text(MANIFEST_FILE) else { return Vec::new() };
         let manifest = match Manifest::parse(&text, MANIFEST_FILE) {
@@ -195,10 +195,7 @@ impl Check<'_> {
             match profile.computed_id() {
                 Ok(id) if id.to_string() == profile.id => {}
                 Ok(id) => {
-                    self.found(
-                        MANIFEST_FILE,
-                        format!("the id {} is not {id}, which its tags give", profile.id),
-                    );
+                    self.found(MANIFEST_FILE, format!("profile {}: its tags give the id {id}", profile.id));
                 }
                 Err(error) => self.found(MANIFEST_FILE, error.to_string()),
             }
@@ -206,12 +203,12 @@ impl Check<'_> {
             for (path, file) in &profile.workspace.files {
                 let path = format!("{folder}/{path}");
                 match (self.files.get(&path).map(|found| found.blake3.to_string()), &file.checksum) {
-                    (None, _) => self.found(&path, format!("{MANIFEST_FILE} lists it, and it is missing")),
-                    (Some(_), None) => self.found(MANIFEST_FILE, format!("no checksum of {path}")),
+                    (None, _) => self.found(&path, format!("{MANIFEST_FILE} lists it, but it is missing")),
+                    (Some(_), None) => self.found(MANIFEST_FILE, format!("no checksum for {path}")),
                     (Some(found), Some(checksum)) if found != *checksum => {
                         self.found(
                             &path,
-                            format!("{MANIFEST_FILE} says {checksum}, and its bytes give {found}"),
+                            format!("{MANIFEST_FILE} lists {checksum}, but the file has {found}"),
                         );
                     }
                     (Some(_), Some(_)) => {}
@@ -228,18 +225,18 @@ impl Check<'_> {
             .keys()
             .filter(|path| path.starts_with(&format!("{PROFILES_FOLDER}/")) && !expected.contains(path));
         for path in strangers.cloned().collect::<Vec<_>>() {
-            self.found(path, "no profile of the manifest has it");
+            self.found(path, "it belongs to no profile in the manifest");
         }
         manifest.profiles.into_iter().map(|profile| profile.id).collect()
     }
 
-    /// `contents.json` against the tag `content`, and the files against it.
+    /// Checks `contents.json` against the tag `content`, and the files against `contents.json`.
     fn contents(&mut self, folder: &str, content: Option<&str>) {
         let path = format!("{folder}/{CONTENTS_FILE}");
         let Some(text) = self.text(&path) else { return };
         let sha256 = Sha256::of(text.as_bytes()).to_hex();
         if content != Some(sha256.as_str()) {
-            self.found(&path, format!("its SHA-256 is {sha256}, and the tag `content` says otherwise"));
+            self.found(&path, format!("its SHA-256 is {sha256}, but the tag `content` has another"));
         }
         let contents = match Contents::parse(text.as_bytes(), &path) {
             Ok(contents) => contents,
@@ -249,7 +246,7 @@ impl Check<'_> {
             let path = format!("{folder}/{}", file.path);
             let found = self.files.get(&path).map(|found| (found.sha256, found.size_bytes));
             if found != Some((file.sha256, file.size_bytes)) {
-                self.found(&path, format!("it is not the file that {CONTENTS_FILE} lists"));
+                self.found(&path, format!("it differs from the file that {CONTENTS_FILE} lists"));
             }
         }
     }
@@ -259,7 +256,7 @@ impl Check<'_> {
         let Some(text) = self.text(&path) else { return };
         match Passport::parse(text.as_bytes(), &path) {
             Ok(passport) if passport.id.to_string() == id => {}
-            Ok(passport) => self.found(&path, format!("it is that of profile {}", passport.id)),
+            Ok(passport) => self.found(&path, format!("it is the passport of profile {}", passport.id)),
             Err(error) => self.unreadable(error, PASSPORT_SCHEMA),
         }
     }
@@ -286,10 +283,10 @@ pub enum ReadReleaseError {
     Passport(#[from] Unreadable),
 }
 
-/// Reads the passports of a release folder, in the order of its manifest: to compare a new one with it.
+/// Reads the passports of a release folder, in the order of its manifest, to compare a new release with it.
 ///
 /// # Errors
-/// A folder that is no release.
+/// A folder that is not a release.
 pub fn passports(folder: &Path) -> Result<Vec<Passport>, ReadReleaseError> {
     let path = folder.join(MANIFEST_FILE);
     let text = fs_err::read_to_string(&path)?;

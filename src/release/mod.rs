@@ -1,13 +1,13 @@
-//! A release: the folder that is shipped, what it must hold, and what is said of it.
+//! A release: the folder that ships, its policy and its notes.
 //!
 //! ```text
 //! model_manifest.yaml
 //! profiles/<id>/<path>             the files of a profile, as the manifest names them, contents.json among them
-//! profiles/<id>/passport.json      what was found of it, less what only tells of the build's machine
+//! profiles/<id>/passport.json      its passport, without facts about the build machine
 //! profiles/<id>/samples.npz        every sample of its benchmark, if there was one
-//! report.html                      all of it as a page for people
+//! report.html                      all of it as a page
 //! release-notes.md
-//! SHA256SUMS                       for `sha256sum -c`; every file but itself, sorted by path
+//! SHA256SUMS                       for `sha256sum -c`; every other file, sorted by path
 //! ```
 
 mod notes;
@@ -20,9 +20,9 @@ pub use sums::{SUMS_FILE, Sums};
 
 use crate::profile::ProfileId;
 
-/// The file that says what is new.
+/// The release notes.
 pub const NOTES_FILE: &str = "release-notes.md";
-/// What was found of a profile.
+/// A profile's passport.
 pub const PASSPORT_FILE: &str = "passport.json";
 /// Every sample of a profile's benchmark.
 pub const SAMPLES_FILE: &str = "samples.npz";

@@ -1,4 +1,4 @@
-//! Release notes in Markdown: what is in a release, and what changed since the one before.
+//! Release notes in Markdown: what is in a release, and what changed since the previous one.
 
 use std::fmt::Write as _;
 
@@ -6,25 +6,25 @@ use crate::benchmark::{BenchStatus, Comparison, Metric, Verdict};
 use crate::passport::Passport;
 use crate::profile::{Contents, ModelRelease};
 
-/// A least cosine that is smaller by more is said to be less accurate.
+/// A profile whose min cosine drops by more than this is reported as less accurate.
 const LESS_ACCURATE: f64 = 1e-5;
 
-/// What notes are made of.
+/// The input of [`notes`].
 #[derive(Clone, Copy, Debug)]
 pub struct Notes<'a> {
     /// The model and its release.
     pub model: &'a ModelRelease,
-    /// What is in the release.
+    /// The profiles in the release.
     pub profiles: &'a [Passport],
-    /// Names of what is not, each with the reason.
+    /// Names of profiles that are not in it, each with the reason.
     pub not_built: &'a [(String, String)],
-    /// What was in the release before, and its name, if there is one to compare with.
+    /// The name and the profiles of the previous release, if there is one to compare with.
     pub baseline: Option<(&'a str, &'a [Passport])>,
-    /// How its speed compares.
+    /// Comparisons of their speed.
     pub comparisons: &'a [Comparison],
 }
 
-/// Returns the least cosine of any row with the reference's, if the profile was validated.
+/// Returns the min cosine of any row with the reference's, if the profile was validated.
 pub fn least_row_cosine(passport: &Passport) -> Option<f64> {
     let gates = &passport.validation.validation()?.gates;
     gates.iter().filter(|gate| gate.gate == "row_cosine").filter_map(|gate| gate.value).min_by(f64::total_cmp)
@@ -34,7 +34,7 @@ pub fn least_row_cosine(passport: &Passport) -> Option<f64> {
 pub fn notes(notes: &Notes<'_>) -> String {
     let Notes { model, profiles, not_built, baseline, comparisons } = notes;
     let mut text = format!("# {} {}\n\n", model.name, model.release);
-    text.push_str("| profile | id | validation | least cosine | p50 |\n| --- | --- | --- | --- | --- |\n");
+    text.push_str("| profile | id | validation | min cosine | p50 |\n| --- | --- | --- | --- | --- |\n");
     for passport in *profiles {
         let cosine = least_row_cosine(passport).map_or_else(|| "–".into(), |cosine| format!("{cosine:.7}"));
         let verdict = match passport.validation.validation() {
@@ -111,14 +111,14 @@ fn changes(text: &mut String, name: &str, before: &[Passport], now: &[Passport],
     }
     let less_accurate = pairs.iter().filter_map(|(before, now)| {
         let (a, b) = (least_row_cosine(before)?, least_row_cosine(now)?);
-        (a - b > LESS_ACCURATE).then(|| format!("* {}: least cosine {a:.7} → {b:.7}\n", now.name))
+        (a - b > LESS_ACCURATE).then(|| format!("* {}: min cosine {a:.7} → {b:.7}\n", now.name))
     });
     section("Less accurate", less_accurate.collect());
     let same = pairs.iter().filter(|(before, now)| before.id == now.id).count();
-    let _ = writeln!(text, "\n{same} of {} profiles are the same bytes as before.", now.len());
+    let _ = writeln!(text, "\n{same} of {} profiles are byte for byte the same as before.", now.len());
 }
 
-/// Says what differs between two profiles of one name.
+/// Returns what differs between two profiles with the same name.
 fn why_rebuilt(before: &Contents, now: &Contents) -> Vec<String> {
     let mut reasons = Vec::new();
     if before.model != now.model {
@@ -134,7 +134,7 @@ fn why_rebuilt(before: &Contents, now: &Contents) -> Vec<String> {
             Some(other) if other.version != identity.version => {
                 reasons.push(format!("{tool} {} → {}", other.version, identity.version));
             }
-            Some(other) if other != identity => reasons.push(format!("{tool}: other libraries")),
+            Some(other) if other != identity => reasons.push(format!("{tool}: libraries changed")),
             Some(_) => {}
             None => reasons.push(format!("{tool} {} is new", identity.version)),
         }
@@ -143,10 +143,12 @@ fn why_rebuilt(before: &Contents, now: &Contents) -> Vec<String> {
         reasons.push("shape ranges changed".into());
     }
     if before.graphs.keys().ne(now.graphs.keys()) {
-        reasons.push("it has other graphs".into());
+        reasons.push("its set of graphs changed".into());
     }
     if reasons.is_empty() {
-        reasons.push("lowering options or compiler flags changed, or the compiler gave other bytes".into());
+        reasons.push(
+            "lowering options or compiler flags changed, or the compiler produced different bytes".into(),
+        );
     }
     reasons
 }

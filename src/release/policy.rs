@@ -1,4 +1,4 @@
-//! What must hold of a release (`nimctl.release-policy/1`).
+//! The requirements of a release (`nimctl.release-policy/1`).
 
 use std::str::FromStr as _;
 
@@ -13,19 +13,19 @@ use crate::stored_format::{self, Newer};
 /// The schema name inside a policy.
 pub const RELEASE_POLICY_SCHEMA: &str = "nimctl.release-policy/1";
 
-/// What must hold of a release.
+/// The requirements of a release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// [`RELEASE_POLICY_SCHEMA`].
     pub schema: String,
-    /// Names of profiles that have to be in it; * stands for anything, and then one that fits is enough.
+    /// Names of profiles that must be in it. `*` matches anything; one profile that matches is enough.
     #[serde(default)]
     pub required: Vec<String>,
     /// What counts as validated: `executed`, `static`.
     #[serde(default = "both")]
     pub accept: Vec<Accepted>,
-    /// How much slower than the baseline it may not be: `p50 > +3%`.
+    /// Gates: it fails if it is this much slower than the baseline: `p50 > +3%`.
     #[serde(default)]
     pub fail_if: Vec<String>,
 }
@@ -36,7 +36,7 @@ pub struct Policy {
 pub enum Accepted {
     /// The profile itself was run.
     Executed,
-    /// Its lowered graph was run in its place.
+    /// Its lowered graph was run instead.
     Static,
 }
 
@@ -67,7 +67,7 @@ impl Default for Policy {
 /// A policy that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Its text.
+    /// It is not a valid policy.
     #[error("{path}: {problem}")]
     Syntax {
         /// The file.
@@ -79,11 +79,11 @@ pub enum PolicyError {
     #[error(transparent)]
     Newer(#[from] Newer),
     /// Another schema.
-    #[error("{path}: its schema is `{found}`, and `{RELEASE_POLICY_SCHEMA}` is what this nimctl reads")]
+    #[error("{path}: its schema is `{found}`, but this nimctl reads `{RELEASE_POLICY_SCHEMA}`")]
     Schema {
         /// The file.
         path: String,
-        /// What it says.
+        /// The schema in the file.
         found: String,
     },
 }
@@ -91,7 +91,7 @@ pub enum PolicyError {
 /// Why there is no release, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
-    /// What does not hold.
+    /// The requirement that failed.
     pub reason: String,
     /// What to do.
     pub remedy: String,
@@ -104,10 +104,10 @@ impl Refusal {
 }
 
 impl Policy {
-    /// Reads a policy; `path` is only named in errors.
+    /// Reads a policy; `path` is used only in errors.
     ///
     /// # Errors
-    /// A text that is no policy, or one of another version.
+    /// Text that is not a policy, or a policy of another version.
     pub fn parse(text: &str, path: &str) -> Result<Self, PolicyError> {
         let syntax = |problem: String| PolicyError::Syntax { path: path.into(), problem };
         stored_format::refuse_newer_yaml(text, RELEASE_POLICY_SCHEMA, path)?;
@@ -121,8 +121,8 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Returns everything that does not hold: of the profiles that were built, of those that were not (each with the
-    /// reason), and of comparisons with the baseline.
+    /// Returns every requirement that failed: of profiles that were built, of those that were not (each with the reason),
+    /// and of comparisons with the baseline.
     pub fn refusals(
         &self,
         built: &[Passport],
@@ -139,10 +139,14 @@ impl Policy {
                 .filter(|(name, _)| glob::matches(pattern, name))
                 .map(|(name, why)| format!("{name}: {why}"))
                 .collect();
-            let why = if why.is_empty() { "the recipe has none of that name".into() } else { why.join("; ") };
+            let why = if why.is_empty() {
+                "the recipe has no profile with that name".into()
+            } else {
+                why.join("; ")
+            };
             refusals.push(Refusal::new(
                 format!("the required profile `{pattern}` was not built ({why})"),
-                "build it on a host that can, or take it out of the policy's `required`",
+                "build it on a host that can, or remove it from the policy's `required`",
             ));
         }
         for passport in built {
@@ -158,7 +162,7 @@ impl Policy {
         refusals.extend(self.beyond(comparisons).map(|(gate, found)| {
             Refusal::new(
                 format!(
-                    "{gate}: {} of {} {} at batch {} is {:+.1} % of {}",
+                    "{gate}: {} of {} {} at batch {} changed by {:+.1} % from {}",
                     found.metric.name(),
                     found.profile,
                     found.graph,
@@ -166,13 +170,13 @@ impl Policy {
                     (found.ratio - 1.0) * 100.0,
                     found.baseline
                 ),
-                "measure again on a quiet machine; if it stays, find what made it slower, or allow it in `fail_if`",
+                "measure again on an idle machine; if the result is the same, find the cause or relax `fail_if`",
             )
         }));
         refusals
     }
 
-    /// Returns the comparisons that are beyond what is allowed, each with the gate that says so.
+    /// Returns the comparisons that fail a gate, each with that gate.
     pub fn beyond<'a>(
         &'a self,
         comparisons: &'a [Comparison],
@@ -187,7 +191,7 @@ impl Policy {
         let (name, word) = (&passport.name, passport.validation.word());
         let Some(validation) = passport.validation.validation() else {
             let reason = format!("{name} was not validated");
-            return Some(Refusal::new(reason, "run `nimctl validate`, and see what it says"));
+            return Some(Refusal::new(reason, "run `nimctl validate` and check its result"));
         };
         if !validation.passed {
             let gates: Vec<String> =
@@ -195,13 +199,13 @@ impl Policy {
             let what = validation.failure.clone().unwrap_or_else(|| gates.join(", "));
             return Some(Refusal::new(
                 format!("{name} failed validation: {what}"),
-                "`nimctl validate --gates` shows every number; build with other lowering options, or mend the graph",
+                "`nimctl validate --gates` shows every number; build with other lowering options, or fix the graph",
             ));
         }
         (!self.accept.iter().any(|accepted| accepted.word() == word)).then(|| {
             Refusal::new(
-                format!("{name} was validated as `{word}`, and the policy accepts {}", self.accepted()),
-                "validate on a host that can run it, or accept the status in the policy",
+                format!("{name} was validated as `{word}`, but the policy accepts only {}", self.accepted()),
+                "validate on a host that can run it, or add the status to the policy's `accept`",
             )
         })
     }
@@ -214,7 +218,7 @@ impl Policy {
 fn not_measured(name: &str, why: &str) -> Refusal {
     Refusal::new(
         format!("{name} could not be measured: {why}"),
-        "`nimctl bench` shows it again; --no-bench releases without measurements",
+        "run `nimctl bench` to see it again, or release without measurements: --no-bench",
     )
 }
 
@@ -235,7 +239,7 @@ mod tests {
             ),
             ("schema: nimctl.recipe/1\n", "its schema is `nimctl.recipe/1`"),
             ("schema: nimctl.release-policy/1\nrequire: []\n", "unknown field `require`"),
-            ("schema: nimctl.release-policy/1\nfail_if: [slow]\n", "`slow` is no gate"),
+            ("schema: nimctl.release-policy/1\nfail_if: [slow]\n", "`slow` is not a gate"),
             ("schema: nimctl.release-policy/1\naccept: [skipped]\n", "unknown variant `skipped`"),
         ] {
             let error = Policy::parse(text, "p.yaml").unwrap_err().to_string();
@@ -253,7 +257,7 @@ mod tests {
             reasons,
             [
                 "the required profile `tensorrt-h100-*` was not built (tensorrt-h100-sxm-fp16: no GPU)",
-                "the required profile `x` was not built (the recipe has none of that name)",
+                "the required profile `x` was not built (the recipe has no profile with that name)",
             ]
         );
     }

@@ -20,7 +20,7 @@ impl Sums {
     /// Reads the file.
     ///
     /// # Errors
-    /// The first line that isn't as [`Sums::to_text`] writes it, by its number, and what is wrong with it.
+    /// The number of the first line that differs from what [`Sums::to_text`] writes, and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut sums = BTreeMap::new();
         for (line, number) in text.split_inclusive('\n').zip(1..) {
@@ -29,7 +29,7 @@ impl Sums {
                 return wrong("expected a SHA-256, two spaces, a path and a line feed");
             };
             let Ok(parsed) = format!("sha256:{digest}").parse::<Sha256>() else {
-                return wrong("no SHA-256");
+                return wrong("not a SHA-256");
             };
             if parsed.to_hex() != digest {
                 return wrong("the SHA-256 is not in lower case");

@@ -1,7 +1,7 @@
-//! A release as a page for people: one HTML file that needs no network, with the data behind it inside.
+//! A release as a page: one HTML file that needs no network and contains its data.
 //!
-//! The page is the template `page.html` over [`Report`]; plots are SVG, drawn here, and take their colours of text and
-//! lines from the page, so that they can be read in the dark.
+//! The page is the template `page.html` over [`Report`]. Plots are SVG, and take the colours of text and lines from the
+//! page, so that they work in dark mode.
 
 mod plot;
 
@@ -16,7 +16,7 @@ use crate::profile::{ContentsFile, ModelRelease, Tags};
 use crate::release::least_row_cosine;
 use crate::validation::{GateResult, gate_is_bound_above};
 
-/// The schema name of the data inside a page.
+/// The schema name of the data in a page.
 pub const REPORT_SCHEMA: &str = "nimctl.report/1";
 /// The file's name in a release.
 pub const REPORT_FILE: &str = "report.html";
@@ -24,7 +24,7 @@ pub const REPORT_FILE: &str = "report.html";
 const TEMPLATE: &str = include_str!("page.html");
 const GENERIC: &str = "any other";
 
-/// What a page shows.
+/// The content of a page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// [`REPORT_SCHEMA`].
@@ -33,7 +33,7 @@ pub struct Report {
     pub model: ModelRelease,
     /// Every profile that was built, then those that were not.
     pub profiles: Vec<ReportedProfile>,
-    /// How its speed compares with that of an earlier release.
+    /// Comparisons of its speed with an earlier release.
     pub comparisons: Vec<Comparison>,
 }
 
@@ -42,7 +42,7 @@ pub struct Report {
 pub struct ReportedProfile {
     /// Its readable name.
     pub name: String,
-    /// Its id; nothing for one that was not built.
+    /// Its id; `None` if it was not built.
     pub id: Option<String>,
     /// The GPUs that it is for.
     pub gpu: String,
@@ -50,28 +50,28 @@ pub struct ReportedProfile {
     pub precision: String,
     /// `executed`, `static`, `skipped` or `not built`.
     pub status: String,
-    /// `passed`, `failed`, or nothing.
+    /// `passed`, `failed` or `None`.
     pub verdict: Option<String>,
     /// Why it was not built, not validated, or not executed; what went wrong.
     pub remarks: Vec<String>,
-    /// The least cosine of any row with the FP32 graph's.
+    /// The min cosine of any row with the FP32 graph's.
     pub least_row_cosine: Option<f64>,
     /// Its tags.
     pub tags: Tags,
-    /// Its files, but for `contents.json`.
+    /// Its files, except `contents.json`.
     pub files: Vec<ContentsFile>,
-    /// The size of them all.
+    /// Their total size.
     pub size_bytes: u64,
     /// What built it: tools with their versions.
     pub toolchain: Vec<(String, String)>,
     /// Every gate.
     pub gates: Vec<GateResult>,
-    /// What was measured.
+    /// Its measurements.
     pub benchmark: Option<Benchmark>,
 }
 
 impl Report {
-    /// Makes a report of what was built, and of what was not, each with the reason.
+    /// Makes a report of the profiles that were built, and of those that were not, each with the reason.
     pub fn new(
         model: &ModelRelease,
         built: &[Passport],
@@ -160,7 +160,7 @@ impl ReportedProfile {
         if let Some(validation) = validation {
             let because = validation.not_executed_because.as_ref();
             remarks.extend(
-                because.map(|why| format!("static: {why}; its lowered graph was run in its place, emulated")),
+                because.map(|why| format!("static: {why}; its lowered graph was run instead, emulated")),
             );
             remarks.extend(validation.failure.as_ref().map(|why| format!("failed: {why}")));
         }

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use crate::benchmark::{Benchmark, Case};
 
 const SIZE: (u32, u32) = (640, 320);
-/// Told apart by people who don't see red and green, and on white as on black (after Okabe and Ito).
+/// Distinguishable without red-green vision, on white and on black (after Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -14,19 +14,19 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
     RGBColor(178, 134, 0),
 ];
-/// The style sheet of the page replaces it by the colour of text.
+/// Replaced by the page's text colour.
 const INK: RGBColor = RGBColor(1, 1, 1);
 const INK_TEXT: &str = "#010101";
 
-/// Returns every plot that there is data for, with what it shows.
+/// Returns every plot that there is data for, with its caption.
 pub(super) fn plots(benchmark: &Benchmark) -> Vec<(&'static str, String)> {
     let cases: Vec<&Case> = benchmark.cases.iter().filter(|case| case.latency.is_some()).collect();
     if cases.is_empty() {
         return Vec::new();
     }
     let drawn = [
-        ("Latency: how many of a hundred runs took no longer", distribution(&cases)),
-        ("Latency and throughput: the median at each batch and number of streams", trade_off(&cases)),
+        ("Latency distribution: percent of runs that took at most this long", distribution(&cases)),
+        ("Latency and throughput: median latency at each batch and number of streams", trade_off(&cases)),
     ];
     drawn.into_iter().filter_map(|(title, svg)| Some((title, svg?))).collect()
 }
@@ -48,7 +48,7 @@ fn distribution(cases: &[&Case]) -> Option<String> {
     chart(range(all())?, 0.0..100.0, ("ms", "%"), &curves, false)
 }
 
-/// The median latency over items a second: a line for each graph.
+/// The median latency over items per second: a line for each graph.
 fn trade_off(cases: &[&Case]) -> Option<String> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for case in cases {
@@ -124,7 +124,7 @@ fn chart(
     Some(svg.replace(INK_TEXT, "currentColor"))
 }
 
-/// Writes a number of an axis.
+/// Formats a number of an axis.
 fn short(value: f64) -> String {
     let decimals = if value >= 10.0 || value.fract() == 0.0 {
         0

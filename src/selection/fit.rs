@@ -7,13 +7,13 @@ use crate::backend::Builds;
 use crate::device::{Host, Slot};
 use crate::gpu;
 
-/// A GPU on which computing programs hold more than this share of its memory is in use. A desktop is not a reason.
-const MOST_SHARE_IN_USE: f64 = 0.1;
+/// A GPU is in use if compute programs hold more than this share of its memory. A desktop doesn't count.
+const MAX_SHARE_IN_USE: f64 = 0.1;
 
-/// Returns whether computing programs use a GPU: they hold more than a tenth of its memory.
+/// Returns whether compute programs use a GPU: they hold more than a tenth of its memory.
 pub fn is_in_use(slot: &Slot<'_>) -> bool {
     let total = slot.device.memory_total_bytes.unwrap_or(u64::MAX);
-    slot.instance.is_none() && slot.device.compute_memory_bytes() as f64 > total as f64 * MOST_SHARE_IN_USE
+    slot.instance.is_none() && slot.device.compute_memory_bytes() as f64 > total as f64 * MAX_SHARE_IN_USE
 }
 
 pub(super) fn verdict(
@@ -36,7 +36,7 @@ fn try_fit(
 ) -> Result<Verdict, Rejection> {
     let gpus = match &requirement.gpus {
         Ok(gpus) => *gpus,
-        Err(text) => return Err(Rejection::UnreadableTag(format!("tag {text} is no number of GPUs"))),
+        Err(text) => return Err(Rejection::UnreadableTag(format!("tag {text} is not a number of GPUs"))),
     };
     let runs_anywhere = requirement.runtime.builds == Builds::Nothing && requirement.is_generic();
     let Some(slot) = group.slots.first() else {
@@ -77,7 +77,7 @@ fn try_fit(
     })
 }
 
-/// Checks what names products: `gpu`, `gpu_device` and `product_name_regex`.
+/// Checks the tags that name products: `gpu`, `gpu_device` and `product_name_regex`.
 fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank>, Rejection> {
     let device = slot.device;
     let is = || device.known_as.clone().unwrap_or_else(|| device.product_name.clone());
@@ -117,7 +117,7 @@ fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank
     Ok(rank)
 }
 
-/// Checks what the profile is for, and what its plan's header says.
+/// Checks the compute capabilities in the tags and in the plan's header.
 fn capability(
     requirement: &Requirement<'_>,
     facts: &Facts,
@@ -125,7 +125,9 @@ fn capability(
 ) -> Result<Option<Rank>, Rejection> {
     let tagged = match &requirement.compute_capabilities {
         Some(Err(text)) => {
-            let message = format!("tag compute_capability={text} is not one or more like 8.9, joined by +");
+            let message = format!(
+                "tag compute_capability={text} can't be read: expected values such as 8.9, joined by +"
+            );
             return Err(Rejection::UnreadableTag(message));
         }
         Some(Ok(list)) => Some(list),
@@ -142,7 +144,7 @@ fn capability(
     Ok(tagged.map(|_| Rank::ComputeCapability))
 }
 
-/// Checks that the driver supports the CUDA that the backend's library is built with.
+/// Checks that the driver supports the CUDA that the backend's library was built with.
 fn driver(requirement: &Requirement<'_>, host: &Host) -> Result<(), Rejection> {
     let Some(wanted_cuda_major) = requirement.runtime.cuda_major.for_library(requirement.trt_major) else {
         return Ok(());
@@ -156,7 +158,8 @@ fn driver(requirement: &Requirement<'_>, host: &Host) -> Result<(), Rejection> {
     }
 }
 
-/// Checks memory against all there is, then against what is free; returns what is short just now.
+/// Checks the needed memory against the GPU's total, then against its free memory; returns a message if only free
+/// memory is short.
 fn memory(
     facts: &Facts,
     gpus: u32,
@@ -165,7 +168,7 @@ fn memory(
 ) -> Result<Option<String>, Rejection> {
     let Some(slot) = group.slots.first() else { return Ok(None) };
     if slot.device.unified_memory {
-        notes.push("CPU and GPU share one memory, so its size was not checked".into());
+        notes.push("CPU and GPU share their memory, so its size was not checked".into());
         return Ok(None);
     }
     let gpus = gpus as usize;
@@ -173,7 +176,7 @@ fn memory(
         let idle = group.slots.iter().filter(|slot| !is_in_use(slot)).count();
         return Ok((idle < gpus).then(|| {
             format!(
-                "computing programs use {} of {} GPUs of its kind",
+                "compute programs use {} of {} GPUs of this kind",
                 group.slots.len() - idle,
                 group.slots.len()
             )
@@ -187,7 +190,7 @@ fn memory(
         group.slots.iter().map(|slot| slot.memory_free_bytes().unwrap_or(u64::MAX)).collect();
     free.sort_unstable_by(|a, b| b.cmp(a));
     Ok(free.get(gpus - 1).filter(|free| **free < wanted_bytes).map(|free| {
-        format!("its files alone are {}, and {} are free just now", gibibytes(wanted_bytes), gibibytes(*free))
+        format!("its files alone take {}, and only {} is free", gibibytes(wanted_bytes), gibibytes(*free))
     }))
 }
 

@@ -1,23 +1,23 @@
-//! Which profile of a manifest runs on a host, and why each other one doesn't.
+//! Which profile of a manifest runs on a host, and why the others don't.
 //!
 //! The rules, in this order:
 //!
-//! 1. A pin ([`find_pinned`]) names one profile. It is that one or an error, never another.
-//! 2. A tag selector ([`TagSelector`]) leaves out profiles with other tags.
-//! 3. Each profile is held against each kind of GPU in the host. A kind is a product, or a MIG profile of one. A profile
-//!    fits or has one [`Rejection`]: the first rule it breaks, in the order of that type.
-//! 4. Those that fit are ordered ([`Reason`]): by how closely they name the GPU (PCI id, product, compute capability,
-//!    nothing); then TensorRT, TensorRT-RTX, others, ONNX; then those that passed their validation; among these the lower
-//!    precision, among those that nobody validated the higher one; then the larger batch; then the id, so that the order
-//!    of the manifest never matters.
+//! 1. A pin ([`find_pinned`]) names one profile. The answer is that profile or an error, never another profile.
+//! 2. A tag selector ([`TagSelector`]) excludes profiles with other tags.
+//! 3. Each profile is checked against each kind of GPU in the host. A kind is a product, or a MIG profile of a product.
+//!    A profile fits or has one [`Rejection`]: the first rule that it breaks, in the order of that enum.
+//! 4. Profiles that fit are ordered ([`Reason`]): by how closely they name the GPU (PCI id, product, compute capability,
+//!    no GPU); then TensorRT, TensorRT-RTX, others, ONNX; then validated before not validated; then the lower precision
+//!    among validated profiles, the higher precision among the rest; then the larger batch; then the id, so that the
+//!    order in the manifest never matters.
 //!
-//! The first is the answer for that kind of GPU; a host with several kinds has several answers. Nothing here reads a
-//! disk or a driver: sizes, plan headers and validation come as [`Facts`].
+//! The first profile is the answer for that kind of GPU; a host with several kinds has several answers. Nothing here
+//! reads the disk or asks the driver: sizes, plan headers and validation results come as [`Facts`].
 //!
-//! What tags mean: `gpu` names a product or a family of products (`l4`, `H100`), `gpu_device` a PCI id,
-//! `compute_capability` one or several, `product_name_regex` is searched in the driver's name of the product with `-` for
-//! spaces, and `tp` times `pp` GPUs of one kind are needed. A profile with none of the first four is generic. If `gpu`
-//! and `gpu_device` name different products, `gpu` counts: manifests are known that give the PCI id of a sibling.
+//! What tags mean: `gpu` names a product or a family of products (`l4`, `H100`), `gpu_device` a PCI id;
+//! `compute_capability` lists one or more; `product_name_regex` is matched anywhere in the driver's product name, with
+//! `-` for spaces; and `tp` × `pp` GPUs of one kind are needed. A profile without the first four is generic. If `gpu`
+//! and `gpu_device` name different products, `gpu` wins: some published manifests give the PCI id of a related product.
 
 mod fit;
 mod order;
@@ -40,18 +40,18 @@ pub use pin::{PinError, find_pinned};
 pub use rejection::Rejection;
 pub use tag_meaning::{SelectorProblem, selector_problems};
 
-/// What is known of a profile beside its tags, from what was built or fetched.
+/// What is known about a profile besides its tags, from what was built or fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Size of its files, in bytes: it needs at least that much memory.
     pub files_size_bytes: Option<u64>,
-    /// What its plan has code for, as the plan's header says.
+    /// The compute capabilities that its plan has code for, from the plan's header.
     pub plan_capabilities: Option<Vec<ComputeCapability>>,
-    /// Whether it passed its validation; nothing if nobody validated it.
+    /// Whether it passed validation; `None` if it was not validated.
     pub validated: Option<bool>,
 }
 
-/// How closely a profile names a GPU; closer is less.
+/// How closely a profile names a GPU; the closest sorts first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rank {
@@ -65,7 +65,7 @@ pub enum Rank {
     Generic,
 }
 
-/// How a profile does on one kind of GPU.
+/// The result of checking a profile against one kind of GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It fits.
@@ -75,18 +75,18 @@ pub enum Verdict {
         /// What could not be checked, or is worth knowing.
         notes: Vec<String>,
     },
-    /// It fits the GPU, and others use the memory just now.
+    /// It fits the GPU, but too little memory is free now.
     ShortOfMemory {
         /// How closely it names the GPU.
         rank: Rank,
-        /// What is short.
+        /// Why it can't run now.
         message: String,
     },
     /// It doesn't fit.
     Rejected(Rejection),
 }
 
-/// GPUs or MIG instances of one kind; none stands for a host without a GPU.
+/// GPUs or MIG instances of one kind; an empty group is a host without a GPU.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
     /// The GPUs or instances.
@@ -96,30 +96,30 @@ pub struct Group<'a> {
 /// The answer for one kind of GPU.
 #[derive(Clone, Debug)]
 pub struct Answer<'a> {
-    /// The GPUs that it is for.
+    /// The GPUs that the answer is for.
     pub group: Group<'a>,
-    /// Profiles that fit, the best one first: place in the list of profiles, and how it fits.
+    /// Profiles that fit, best first: index in the list of profiles, rank and notes.
     pub fitting: Vec<(usize, Rank, Vec<String>)>,
-    /// Profiles that fit but for memory that others use just now, the best one first.
+    /// Profiles that fit, but too little memory is free now; best first.
     pub short_of_memory: Vec<(usize, String)>,
     /// Profiles that don't fit, in the order of the list.
     pub rejected: Vec<(usize, Rejection)>,
 }
 
 impl Answer<'_> {
-    /// Returns the place of the profile to run, if one fits.
+    /// Returns the index of the profile to run, if one fits.
     pub fn chosen(&self) -> Option<usize> {
         self.fitting.first().map(|(place, _, _)| *place)
     }
 }
 
 impl<'a> Group<'a> {
-    /// Returns what the kind is called: the product's name and its MIG profile, or `no GPU`.
+    /// Returns the name of the kind: product name and MIG profile, or `no GPU`.
     pub fn name(&self) -> String {
         self.slots.first().map_or_else(|| "no GPU".into(), ToString::to_string)
     }
 
-    /// Sorts the slots of a host into kinds, in the order of their first slot.
+    /// Groups the slots of a host by kind, in the order of each kind's first slot.
     pub fn of_host(host: &'a Host) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
         for slot in host.slots() {
@@ -135,7 +135,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Two GPUs are of one kind if product, PCI id, memory and MIG profile are the same.
+/// Two GPUs are of the same kind if product, PCI id, memory and MIG profile are equal.
 fn same_kind(a: &Slot<'_>, b: &Slot<'_>) -> bool {
     let profile = |slot: &Slot<'_>| slot.instance.map(|instance| instance.profile.clone());
     a.device.product_name == b.device.product_name
@@ -144,9 +144,9 @@ fn same_kind(a: &Slot<'_>, b: &Slot<'_>) -> bool {
         && profile(a) == profile(b)
 }
 
-/// Holds profiles against a host: one answer for each kind of GPU, at least one.
+/// Checks profiles against a host: one answer for each kind of GPU, at least one.
 ///
-/// `facts` are by profile id; a profile without any is judged by its tags alone.
+/// `facts` are keyed by profile id; a profile without facts is judged by its tags alone.
 pub fn select<'a>(
     profiles: &[ManifestProfile],
     facts: &BTreeMap<String, Facts>,
@@ -180,7 +180,7 @@ pub fn select<'a>(
     Group::of_host(host).into_iter().map(answer).collect()
 }
 
-/// Says why one fitting profile stands before another: the first rule that tells them apart.
+/// Returns why one fitting profile ranks before another: the first rule in which they differ.
 pub fn reason(
     (first, first_facts, first_rank): (&ManifestProfile, &Facts, Rank),
     (second, second_facts, second_rank): (&ManifestProfile, &Facts, Rank),

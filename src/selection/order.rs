@@ -8,19 +8,19 @@ use super::tag_meaning::runtime_of;
 use super::{Facts, Rank};
 use crate::manifest::ManifestProfile;
 
-/// What profiles are ordered by; less is better.
+/// The sort key of profiles; lower is better.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     rank: Rank,
     preference: u8,
     is_not_validated: bool,
-    /// Bits of its numbers: fewer are better where it is validated, more where it isn't.
+    /// Bits of its precision, negated if it is not validated: then more bits are better.
     precision_bits: i32,
     batch_size: Reverse<u64>,
     id: String,
 }
 
-/// Why one profile stands before another.
+/// Why one profile ranks before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -28,15 +28,15 @@ pub enum Reason {
     Rank,
     /// TensorRT before TensorRT-RTX before others before ONNX.
     Backend,
-    /// It passed its validation, and the other one was not validated.
+    /// It passed validation, and the other was not validated.
     Validated,
-    /// Both passed their validation, and it has the lower precision.
+    /// Both passed validation, and it has the lower precision.
     LowerPrecision,
     /// Neither was validated, and it has the higher precision.
     HigherPrecision,
     /// It takes larger batches.
     LargerBatch,
-    /// Nothing tells them apart but their ids.
+    /// Only their ids differ.
     Id,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn key(profile: &ManifestProfile, facts: &Facts, rank: Rank) -> Key {
     }
 }
 
-/// Returns the bits of a precision: `fp16` has 16, `nvfp4` 4; unknown words count as 32.
+/// Returns the bits of a precision: `fp16` has 16, `nvfp4` 4; unknown names count as 32.
 fn precision_bits(precision: &str) -> i32 {
     let digits = precision.trim_start_matches(|c: char| !c.is_ascii_digit());
     let digits = digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
@@ -80,13 +80,13 @@ pub(super) fn reason(first: &Key, second: &Key) -> Reason {
 }
 
 impl Reason {
-    /// Says it in words, to follow "before another one because".
+    /// Returns the reason as a phrase that follows "preferred because".
     pub fn text(self) -> &'static str {
         match self {
             Self::Rank => "it names the GPU more closely",
             Self::Backend => "TensorRT comes before TensorRT-RTX, others, and ONNX",
-            Self::Validated => "it passed its validation",
-            Self::LowerPrecision => "both passed their validation, and its precision is lower",
+            Self::Validated => "it passed validation",
+            Self::LowerPrecision => "both passed validation, and its precision is lower",
             Self::HigherPrecision => "neither was validated, and its precision is higher",
             Self::LargerBatch => "it takes larger batches",
             Self::Id => "only their ids differ",

@@ -2,15 +2,15 @@
 
 use crate::manifest::ManifestProfile;
 
-/// Fewest characters of an id that stand for it.
-const LEAST_PREFIX: usize = 4;
-/// How many near names are offered.
-const MOST_NEAREST: usize = 3;
+/// Min characters of an id's prefix that select a profile.
+const MIN_PREFIX: usize = 4;
+/// Max similar names that an error suggests.
+const MAX_NEAREST: usize = 3;
 
 /// A pin that names no profile, or several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
-    /// None.
+    /// No profile matches.
     #[error("no profile is called `{pin}`{}", offered(.nearest))]
     Unknown {
         /// What was asked for.
@@ -18,8 +18,8 @@ pub enum PinError {
         /// Ids and names of the nearest profiles.
         nearest: Vec<String>,
     },
-    /// Several.
-    #[error("`{pin}` may be any of {} profiles: {}", .candidates.len(), .candidates.join(", "))]
+    /// Several profiles match.
+    #[error("`{pin}` matches {} profiles: {}", .candidates.len(), .candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         pin: String,
@@ -32,8 +32,8 @@ fn offered(nearest: &[String]) -> String {
     if nearest.is_empty() { String::new() } else { format!("; the nearest are {}", nearest.join(", ")) }
 }
 
-/// Finds the profile that a pin names: by its id; by the beginning of its id, four characters at least; by its readable
-/// name; or by an id with its name after it, as lists show them. Returns its place.
+/// Finds the profile that a pin names: by its id; by a prefix of its id, at least four characters; by its readable name;
+/// or by an id followed by its name, as lists print it. Returns its index.
 ///
 /// # Errors
 /// No such profile, or more than one.
@@ -42,7 +42,7 @@ pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, Pin
     if let Some(place) = profiles.iter().position(|profile| profile.id == text) {
         return Ok(place);
     }
-    // `<id> (<name>)`: ids have no spaces, and free-form ones that do were found above.
+    // `<id> (<name>)`: ids have no spaces; free-form ids with spaces were matched above.
     let bare = text.split_once(char::is_whitespace).map_or(text, |(id, _)| id);
     if let Some(place) = profiles.iter().position(|profile| profile.id == bare) {
         return Ok(place);
@@ -60,7 +60,7 @@ pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, Pin
     if let Some(found) = one(named.map(|(place, _)| place).collect()) {
         return found;
     }
-    if bare.chars().count() >= LEAST_PREFIX {
+    if bare.chars().count() >= MIN_PREFIX {
         let begins = all().filter(|(_, profile)| {
             profile.id.starts_with(&bare.to_lowercase()) || profile.id.starts_with(bare)
         });
@@ -77,6 +77,6 @@ pub fn find_pinned(profiles: &[ManifestProfile], pin: &str) -> Result<usize, Pin
     by_likeness.sort_by(|(a, place_a), (b, place_b)| {
         b.total_cmp(a).then_with(|| profiles[*place_a].id.cmp(&profiles[*place_b].id))
     });
-    let nearest = by_likeness.iter().take(MOST_NEAREST).map(|(_, place)| shown(place)).collect();
+    let nearest = by_likeness.iter().take(MAX_NEAREST).map(|(_, place)| shown(place)).collect();
     Err(PinError::Unknown { pin: pin.into(), nearest })
 }

@@ -5,19 +5,19 @@ use std::fmt;
 use crate::compute_capability::ComputeCapability;
 use crate::profile::Tags;
 
-/// Why a profile doesn't fit; the rules are tried in this order, and the first one that is broken is given.
+/// Why a profile doesn't fit. Rules are checked in this order; the first broken rule is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The user asked for other tags.
+    /// The user requested other tags.
     TagSelector {
-        /// The tag that was asked for.
+        /// The requested tag.
         wanted: String,
         /// Its value in the profile.
         is: Option<String>,
     },
     /// A tag that selection needs can't be read.
     UnreadableTag(String),
-    /// It needs a GPU, and there is none.
+    /// It needs a GPU, and the host has none.
     NoGpu,
     /// It is for another GPU.
     OtherGpu {
@@ -30,49 +30,49 @@ pub enum Rejection {
     ProductPattern {
         /// The pattern.
         pattern: String,
-        /// The name that it was held against.
+        /// The name that it was matched against.
         name: String,
     },
     /// Its plan has no code for this GPU.
     ComputeCapability {
-        /// What it is for.
+        /// The compute capabilities that it is for.
         wanted: Vec<ComputeCapability>,
-        /// Whether the plan also runs on what comes after.
+        /// Whether the plan also runs on later compute capabilities.
         and_later: bool,
-        /// The GPU's.
+        /// The GPU's compute capability.
         is: ComputeCapability,
     },
     /// The compute capability of the GPU isn't known.
     UnknownComputeCapability,
-    /// It is tuned for a whole GPU.
+    /// It was tuned on a whole GPU, and this is a MIG instance.
     TunedForWholeGpu,
-    /// It runs on several GPUs of one kind, and there are fewer.
+    /// It needs several GPUs of one kind, and fewer are usable.
     TooFewGpus {
-        /// How many it runs on.
+        /// How many it needs.
         wanted: u32,
-        /// How many there are.
+        /// How many are usable.
         is: usize,
     },
     /// The driver is too old.
     Driver {
-        /// The CUDA that it needs.
+        /// The CUDA major version that it needs.
         wanted_cuda_major: u32,
-        /// The newest CUDA that the driver runs.
+        /// The newest CUDA version that the driver supports.
         is: String,
     },
     /// It is larger than the GPU's memory.
     Memory {
-        /// The least it needs on one GPU, in bytes.
+        /// The memory that its files need on one GPU, in bytes.
         wanted_bytes: u64,
-        /// All memory of the GPU, in bytes.
+        /// The GPU's total memory, in bytes.
         is_bytes: u64,
     },
-    /// It didn't pass its validation.
+    /// It failed validation.
     FailedValidation,
 }
 
 impl Rejection {
-    /// Makes the rejection of a profile with other tags than the one asked for.
+    /// Makes the rejection of a profile that lacks a requested tag.
     pub(super) fn of_tag(key: &str, wanted: &str, tags: &Tags) -> Self {
         Self::TagSelector {
             wanted: format!("{key}={wanted}"),
@@ -102,40 +102,46 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TagSelector { wanted, is: Some(is) } => write!(f, "asked for {wanted}, and it has {is}"),
-            Self::TagSelector { wanted, is: None } => write!(f, "asked for {wanted}, and it has no such tag"),
+            Self::TagSelector { wanted, is: Some(is) } => {
+                write!(f, "{wanted} was requested, but it has {is}")
+            }
+            Self::TagSelector { wanted, is: None } => {
+                write!(f, "{wanted} was requested, but it has no such tag")
+            }
             Self::UnreadableTag(problem) => f.write_str(problem),
-            Self::NoGpu => f.write_str("needs a GPU, and there is none"),
-            Self::OtherGpu { wanted, is } => write!(f, "built for {wanted}, and this is {is}"),
-            Self::ProductPattern { pattern, name } => write!(f, "its pattern {pattern} doesn't match {name}"),
+            Self::NoGpu => f.write_str("needs a GPU, but this host has none"),
+            Self::OtherGpu { wanted, is } => write!(f, "built for {wanted}, but this GPU is {is}"),
+            Self::ProductPattern { pattern, name } => {
+                write!(f, "its product_name_regex {pattern} doesn't match {name}")
+            }
             Self::ComputeCapability { wanted, and_later, is } => {
                 let list = wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let later = if *and_later { " and later" } else { "" };
-                write!(f, "built for compute capability {list}{later}, and this GPU has {is}")
+                write!(f, "built for compute capability {list}{later}, but this GPU has {is}")
             }
             Self::UnknownComputeCapability => {
-                f.write_str("built for a compute capability, and this GPU's isn't known")
+                f.write_str("built for a specific compute capability, but this GPU's is unknown")
             }
-            Self::TunedForWholeGpu => f.write_str("tuned on a whole GPU, and this is a MIG instance"),
+            Self::TunedForWholeGpu => f.write_str("tuned on a whole GPU, but this is a MIG instance"),
             Self::TooFewGpus { wanted, is } => {
-                write!(f, "runs on {wanted} GPUs of one kind, and there are {is}")
+                write!(f, "needs {wanted} GPUs of one kind; usable here: {is}")
             }
             Self::Driver { wanted_cuda_major, is } => write!(
                 f,
-                "needs a driver for CUDA {wanted_cuda_major}, and this one runs CUDA {is} at most: update the driver"
+                "needs a driver for CUDA {wanted_cuda_major}, but this one supports CUDA up to {is}: update the driver"
             ),
             Self::Memory { wanted_bytes, is_bytes } => write!(
                 f,
-                "its files alone are {}, and this GPU has {}",
+                "its files alone take {}, and this GPU has {}",
                 gibibytes(*wanted_bytes),
                 gibibytes(*is_bytes)
             ),
-            Self::FailedValidation => f.write_str("it didn't pass its validation"),
+            Self::FailedValidation => f.write_str("it failed validation"),
         }
     }
 }
 
-/// Returns a size of memory for people, in units of 1024³ bytes.
+/// Formats a memory size in GiB.
 pub(super) fn gibibytes(size_bytes: u64) -> String {
     format!("{:.1} GiB", size_bytes as f64 / f64::from(1 << 30))
 }

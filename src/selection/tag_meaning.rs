@@ -1,4 +1,4 @@
-//! What tags mean: what a profile's tags ask of a GPU.
+//! What tags mean: what a profile's tags require of a GPU.
 
 use fancy_regex::{Regex, RegexBuilder};
 
@@ -7,32 +7,32 @@ use crate::compute_capability::ComputeCapability;
 use crate::gpu::{self, Gpu};
 use crate::profile::Tags;
 
-/// Most steps that a pattern may go back; names are short, so an honest one needs a few dozen.
+/// Max backtracking steps of a pattern; names are short, so a sensible pattern needs a few dozen.
 const BACKTRACK_LIMIT: usize = 20_000;
-/// Most bytes of a pattern, and of what it is compiled to.
+/// Max size of a pattern, and of the compiled pattern.
 const PATTERN_LIMIT_BYTES: usize = 1_000;
 const COMPILED_LIMIT_BYTES: usize = 256 << 10;
 
-/// What a profile's tags ask of a GPU.
+/// What a profile's tags require of a GPU.
 #[derive(Debug)]
 pub(super) struct Requirement<'a> {
     /// The tag `gpu`, and the products that it may mean.
     pub(super) gpu: Option<(&'a str, Vec<&'static Gpu>)>,
-    /// The tag `gpu_device`, in lower case, unless it is another product's than `gpu` names.
+    /// The tag `gpu_device` in lower case; `None` if `gpu` names another product.
     pub(super) pci_id: Option<String>,
-    /// The tag `compute_capability`, or the text that can't be read.
+    /// The tag `compute_capability`, or the string that can't be read.
     pub(super) compute_capabilities: Option<Result<Vec<ComputeCapability>, &'a str>>,
-    /// The tag `product_name_regex`, compiled, or why it can't be.
+    /// The tag `product_name_regex`: the pattern, and its regex or why it doesn't compile.
     pub(super) product_name_regex: Option<(&'a str, Result<Regex, String>)>,
-    /// How many GPUs of one kind it runs on, or the tag that is no number.
+    /// How many GPUs of one kind it needs, or the tag that is not a number.
     pub(super) gpus: Result<u32, String>,
-    /// What runs it.
+    /// The backend that runs it.
     pub(super) runtime: &'static backend::Facts,
-    /// The tag `trt_version`'s first number.
+    /// The major version in the tag `trt_version`.
     pub(super) trt_major: Option<u32>,
 }
 
-/// Returns what is known of the backend that a profile's tags name.
+/// Returns the facts of the backend that a profile's tags name.
 pub(super) fn runtime_of(tags: &Tags) -> &'static backend::Facts {
     let tag = |key: &str| tags.get(key).map(|value| value.to_lowercase());
     let named = tag("llm_engine").or_else(|| tag("backend")).or_else(|| tag("model_type"));
@@ -40,7 +40,7 @@ pub(super) fn runtime_of(tags: &Tags) -> &'static backend::Facts {
 }
 
 impl Requirement<'_> {
-    /// Returns whether nothing is asked of the GPU.
+    /// Returns whether the tags require no particular GPU.
     pub(super) fn is_generic(&self) -> bool {
         self.gpu.is_none()
             && self.pci_id.is_none()
@@ -49,7 +49,7 @@ impl Requirement<'_> {
     }
 }
 
-/// Reads tags; what can't be read is kept as such, to be the reason that the profile doesn't fit.
+/// Reads tags. A tag that can't be read is kept: it becomes the reason why the profile doesn't fit.
 pub(super) fn of_tags(tags: &Tags) -> Requirement<'_> {
     let tag = |key: &str| tags.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
     let gpu = tag("gpu").map(|name| (name, gpu::named(name)));
@@ -70,7 +70,7 @@ pub(super) fn of_tags(tags: &Tags) -> Requirement<'_> {
     }
 }
 
-/// Returns whether a PCI id is another product's than the ones that are named.
+/// Returns whether a PCI id belongs to none of the named products.
 fn contradicts(gpu: Option<&(&str, Vec<&'static Gpu>)>, pci_id: &str) -> bool {
     let Some((_, named)) = gpu.filter(|(_, named)| !named.is_empty()) else { return false };
     gpu::by_pci_id(pci_id).is_some_and(|product| !named.iter().any(|gpu| gpu.name == product.name))
@@ -91,7 +91,7 @@ fn capabilities(text: &str) -> Option<Vec<ComputeCapability>> {
 
 fn compiled(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > PATTERN_LIMIT_BYTES {
-        return Err(format!("it has {} bytes, and {PATTERN_LIMIT_BYTES} are the most", pattern.len()));
+        return Err(format!("it has {} bytes; at most {PATTERN_LIMIT_BYTES} are allowed", pattern.len()));
     }
     RegexBuilder::new(pattern)
         .backtrack_limit(BACKTRACK_LIMIT)
@@ -100,19 +100,19 @@ fn compiled(pattern: &str) -> Result<Regex, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Returns the driver's name of a product as patterns expect it: `NVIDIA-A100-SXM4-80GB`.
+/// Returns the driver's product name in the form that patterns match: `NVIDIA-A100-SXM4-80GB`.
 pub(super) fn pattern_name(product_name: &str) -> String {
     product_name.replace(' ', "-")
 }
 
-/// What is wrong with a selector in the tags, and how.
+/// A problem with a selector in the tags; the string is the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SelectorProblem {
-    /// It names a GPU that we don't know.
+    /// It names an unknown GPU.
     UnknownGpu(String),
-    /// Two selectors name different GPUs, and one of them counts.
+    /// Two selectors name different GPUs, and one wins.
     Contradiction(String),
-    /// No GPU can meet it, none that we know does, or it can't be read.
+    /// No known GPU satisfies it, or it can't be read.
     Unreachable(String),
 }
 
@@ -125,25 +125,24 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
         let nearest = gpu::find(name).err().map(|unknown| unknown.nearest.join(", "));
         let nearest =
             nearest.map(|names| format!("; the nearest known names are {names}")).unwrap_or_default();
-        problems
-            .push(SelectorProblem::UnknownGpu(format!("tag gpu={name} names no GPU that we know{nearest}")));
+        problems.push(SelectorProblem::UnknownGpu(format!("tag gpu={name} names no known GPU{nearest}")));
     }
     if let (Some(device), Some((name, _))) = (tags.get("gpu_device"), requirement.gpu.as_ref()) {
         if requirement.pci_id.is_none() {
             let product = gpu::by_pci_id(device).map_or("another GPU", |gpu| gpu.name.as_str());
-            let message = format!("tags contradict: gpu={name}, and gpu_device={device} is {product}");
-            problems.push(SelectorProblem::Contradiction(format!("{message}; gpu counts")));
+            let message =
+                format!("tags contradict each other: gpu={name}, but gpu_device={device} is {product}");
+            problems.push(SelectorProblem::Contradiction(format!("{message}; gpu wins")));
         }
     } else if let Some(device) = tags.get("gpu_device")
         && gpu::by_pci_id(device).is_none()
     {
-        problems
-            .push(SelectorProblem::UnknownGpu(format!("tag gpu_device={device} is no PCI id that we know")));
+        problems.push(SelectorProblem::UnknownGpu(format!("tag gpu_device={device} is not a known PCI id")));
     }
     match &requirement.compute_capabilities {
         Some(Err(text)) => {
             problems.push(SelectorProblem::Unreachable(format!(
-                "tag compute_capability={text} is not one or more like 8.9, joined by +"
+                "tag compute_capability={text} can't be read: expected values such as 8.9, joined by +"
             )));
         }
         Some(Ok(list))
@@ -152,7 +151,7 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
             let name = &named[0].name;
             let has = named[0].compute_capability;
             problems.push(SelectorProblem::Unreachable(format!(
-                "tags contradict: {name} has compute capability {has}, which is not among them"
+                "tags contradict each other: {name} has compute capability {has}, which the tag compute_capability doesn't list"
             )));
         }
         _ => {}
@@ -160,7 +159,7 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
     match &requirement.product_name_regex {
         Some((pattern, Err(reason))) => {
             problems.push(SelectorProblem::Unreachable(format!(
-                "tag product_name_regex={pattern} is no pattern: {reason}"
+                "tag product_name_regex={pattern} is not a valid pattern: {reason}"
             )));
         }
         Some((pattern, Ok(regex))) => {
@@ -175,18 +174,18 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
             });
             if let Some(error) = failed {
                 problems.push(SelectorProblem::Unreachable(format!(
-                    "tag product_name_regex={pattern} can't be tried: {error}"
+                    "tag product_name_regex={pattern} can't be matched: {error}"
                 )));
             } else if !any {
                 problems.push(SelectorProblem::Unreachable(format!(
-                    "tag product_name_regex={pattern} matches no GPU that we know"
+                    "tag product_name_regex={pattern} matches no known GPU"
                 )));
             }
         }
         None => {}
     }
     if let Err(text) = &requirement.gpus {
-        problems.push(SelectorProblem::Unreachable(format!("tag {text} is no number of GPUs")));
+        problems.push(SelectorProblem::Unreachable(format!("tag {text} is not a number of GPUs")));
     }
     problems
 }

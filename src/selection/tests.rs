@@ -1,4 +1,4 @@
-//! Tests of selection: rules one by one, then what holds for every manifest and host.
+//! Tests of selection: each rule by itself, then properties of every manifest and host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::profile::Tags;
 
 const GIB: u64 = 1 << 30;
 
-/// Makes profiles of `key=value` texts; the id is the text.
+/// Makes profiles from strings of `key=value` pairs; the id is the string.
 fn profiles(texts: &[&str]) -> Vec<ManifestProfile> {
     let tags = |text: &str| -> Tags {
         let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
@@ -45,15 +45,15 @@ fn products() {
     check("gpu=l4", "l4", "Product");
     check("gpu=L40S", "l40s", "Product");
     check("gpu=H100", "h100-nvl", "Product");
-    check("gpu=l4", "t4", "built for l4, and this is t4");
+    check("gpu=l4", "t4", "built for l4, but this GPU is t4");
     check("gpu=RTX4090 gpu_device=2684:10de", "rtx-4090", "PciId");
     check("gpu_device=2684:10DE", "rtx-4090", "PciId");
-    check("gpu_device=26b9:10de", "l4", "built for PCI id 26b9:10de (l40s), and this is l4");
+    check("gpu_device=26b9:10de", "l4", "built for PCI id 26b9:10de (l40s), but this GPU is l4");
     check("gpu_device=20b0:10de", "a100-sxm", "PciId");
     check("gpu_device=20b2:10de", "a100-sxm", "Product");
     // The PCI id is an L40's; the name counts.
     check("gpu=L40S gpu_device=26b5:10de", "l40s", "Product");
-    check("gpu=L40S gpu_device=26b5:10de", "l40", "built for L40S, and this is l40");
+    check("gpu=L40S gpu_device=26b5:10de", "l40", "built for L40S, but this GPU is l40");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn patterns() {
     check(
         "product_name_regex=^NVIDIA-A10(?!0).*",
         "a100-sxm",
-        "its pattern ^NVIDIA-A10(?!0).* doesn't match NVIDIA-A100-SXM4-80GB",
+        "its product_name_regex ^NVIDIA-A10(?!0).* doesn't match NVIDIA-A100-SXM4-80GB",
     );
     let host = Host::stated(["l4"]).unwrap();
     for pattern in ["(", "^(?=(.*)*)(.*)*(.*)*(.*)*(.*)*\\1z$", &"a".repeat(1001)] {
@@ -82,31 +82,35 @@ fn compute_capabilities() {
     check(
         "backend=tensorrt-rtx compute_capability=8.9",
         "h100-sxm",
-        &format!("{built} 8.9, and this GPU has 9.0"),
+        &format!("{built} 8.9, but this GPU has 9.0"),
     );
     check(
         "backend=tensorrt-rtx compute_capability=8.0+8.6",
         "l4",
-        &format!("{built} 8.0, 8.6, and this GPU has 8.9"),
+        &format!("{built} 8.0, 8.6, but this GPU has 8.9"),
     );
     check("backend=tensorrt-rtx compute_capability=12.0", "gb10", "ComputeCapability");
     check(
         "backend=tensorrt compute_capability=12.0",
         "gb10",
-        &format!("{built} 12.0, and this GPU has 12.1"),
+        &format!("{built} 12.0, but this GPU has 12.1"),
     );
     check(
         "backend=tensorrt-rtx compute_capability=12.0",
         "b200",
-        &format!("{built} 12.0 and later, and this GPU has 10.0"),
+        &format!("{built} 12.0 and later, but this GPU has 10.0"),
     );
-    check("compute_capability=x", "l4", "tag compute_capability=x is not one or more like 8.9, joined by +");
-    // What the plan's header says counts beside what the tags say.
+    check(
+        "compute_capability=x",
+        "l4",
+        "tag compute_capability=x can't be read: expected values such as 8.9, joined by +",
+    );
+    // The plan's header counts as well as the tags.
     let header = Facts { plan_capabilities: Some(vec![ComputeCapability::new(8, 6)]), ..Facts::default() };
     let host = Host::stated(["l4"]).unwrap();
     assert_eq!(
         verdict_of("gpu=l4 backend=tensorrt-rtx", &header, &host),
-        format!("{built} 8.6, and this GPU has 8.9")
+        format!("{built} 8.6, but this GPU has 8.9")
     );
 }
 
@@ -115,19 +119,19 @@ fn what_runs_where() {
     check("backend=onnx", "none", "Generic");
     check("model_type=onnx", "l4", "Generic");
     check("llm_engine=vllm", "l4", "Generic");
-    check("llm_engine=vllm", "none", "needs a GPU, and there is none");
-    check("gpu=l4", "none", "needs a GPU, and there is none");
+    check("llm_engine=vllm", "none", "needs a GPU, but this host has none");
+    check("gpu=l4", "none", "needs a GPU, but this host has none");
     check("gpu=a100-sxm backend=tensorrt-rtx", "a100-sxm/1g.10gb", "Product");
     check(
         "gpu=a100-sxm backend=tensorrt",
         "a100-sxm/1g.10gb",
-        "tuned on a whole GPU, and this is a MIG instance",
+        "tuned on a whole GPU, but this is a MIG instance",
     );
     check("llm_engine=vllm tp=2", "l4:2", "Generic");
-    check("llm_engine=vllm tp=2 pp=2", "l4:3", "runs on 4 GPUs of one kind, and there are 3");
-    check("llm_engine=vllm tp=2", "a100-sxm/1g.10gb:2", "runs on 2 GPUs of one kind, and there are 1");
-    check("tp=0", "l4", "tag tp=0 is no number of GPUs");
-    check("tp=1000 pp=1000", "l4", "runs on 1000000 GPUs of one kind, and there are 1");
+    check("llm_engine=vllm tp=2 pp=2", "l4:3", "needs 4 GPUs of one kind; usable here: 3");
+    check("llm_engine=vllm tp=2", "a100-sxm/1g.10gb:2", "needs 2 GPUs of one kind; usable here: 1");
+    check("tp=0", "l4", "tag tp=0 is not a number of GPUs");
+    check("tp=1000 pp=1000", "l4", "needs 1000000 GPUs of one kind; usable here: 1");
 }
 
 #[test]
@@ -136,14 +140,14 @@ fn memory() {
     let mut host = Host::stated(["l4:2"]).unwrap();
     let of = |size, host: &Host| verdict_of("backend=vllm", &sized(size), host);
     assert_eq!(of(20, &host), "Generic");
-    assert_eq!(of(30, &host), "its files alone are 30.0 GiB, and this GPU has 24.0 GiB");
+    assert_eq!(of(30, &host), "its files alone take 30.0 GiB, and this GPU has 24.0 GiB");
     assert_eq!(verdict_of("backend=vllm tp=2", &sized(30), &host), "Generic");
     host.devices[0].memory_free_bytes = Some(2 * GIB);
     assert_eq!(of(20, &host), "Generic");
     host.devices[1].memory_free_bytes = Some(5 * GIB);
-    assert_eq!(of(20, &host), "short: its files alone are 20.0 GiB, and 5.0 GiB are free just now");
+    assert_eq!(of(20, &host), "short: its files alone take 20.0 GiB, and only 5.0 GiB is free");
     assert_eq!(verdict_of("backend=onnx", &sized(200), &host), "Generic");
-    // Without a size, programs that compute make a GPU taken; a desktop doesn't.
+    // Without a size, a GPU that compute programs use is taken; one that a desktop uses isn't.
     let process = |kind| GpuProcess { pid: 1, name: None, kind, memory_bytes: Some(9 * GIB) };
     let mut host = Host::stated(["l4"]).unwrap();
     host.devices[0].processes = vec![process(ProcessKind::Graphics)];
@@ -151,7 +155,7 @@ fn memory() {
     host.devices[0].processes = vec![process(ProcessKind::Compute)];
     assert_eq!(
         verdict_of("backend=vllm", &Facts::default(), &host),
-        "short: computing programs use 1 of 1 GPUs of its kind"
+        "short: compute programs use 1 of 1 GPUs of this kind"
     );
     let unified = Host::stated(["gb10"]).unwrap();
     assert_eq!(of(1000, &unified), "Generic");
@@ -161,14 +165,14 @@ fn memory() {
 fn drivers_and_validation() {
     let mut host = Host::stated(["l4"]).unwrap();
     host.cuda_version = Some("11.4".into());
-    let old = "needs a driver for CUDA 12, and this one runs CUDA 11.4 at most: update the driver";
+    let old = "needs a driver for CUDA 12, but this one supports CUDA up to 11.4: update the driver";
     assert_eq!(verdict_of("backend=tensorrt-rtx gpu=l4", &Facts::default(), &host), old);
     assert_eq!(verdict_of("backend=tensorrt trt_version=11.4.0 gpu=l4", &Facts::default(), &host), old);
     assert_eq!(verdict_of("backend=tensorrt trt_version=10.3 gpu=l4", &Facts::default(), &host), "Product");
     host.cuda_version = Some("13.0".into());
     assert_eq!(verdict_of("backend=tensorrt-rtx gpu=l4", &Facts::default(), &host), "Product");
     let failed = Facts { validated: Some(false), ..Facts::default() };
-    assert_eq!(verdict_of("gpu=l4", &failed, &host), "it didn't pass its validation");
+    assert_eq!(verdict_of("gpu=l4", &failed, &host), "it failed validation");
 }
 
 #[test]
@@ -254,7 +258,10 @@ fn tag_selectors() {
         answers[0].rejected.iter().map(|(_, rejection)| rejection.to_string()).collect();
     assert_eq!(
         reasons,
-        ["asked for precision=FP16, and it has precision=fp8", "asked for tp=2, and it has no such tag"]
+        [
+            "precision=FP16 was requested, but it has precision=fp8",
+            "tp=2 was requested, but it has no such tag"
+        ]
     );
 }
 
@@ -326,7 +333,7 @@ proptest! {
         prop_assert_eq!(ids(&profiles), ids(&shuffled));
     }
 
-    /// What is chosen has the tags that were asked for and is made for the GPU; every profile is somewhere, once.
+    /// The chosen profile has the requested tags and is made for the GPU; each profile is in exactly one list.
     #[test]
     fn what_is_chosen_satisfies_the_request(profiles in any_manifest(), host in any_host()) {
         let selector: TagSelector = "precision=fp16".parse().unwrap();

@@ -1,10 +1,10 @@
-//! How alike samples are that follow each other.
+//! How much consecutive samples depend on each other.
 
-/// Windows of so many autocorrelation times are summed up (Sokal's rule).
+/// The length of the summation window in autocorrelation times (Sokal's rule).
 const WINDOW: f64 = 5.0;
 
-/// Returns how many samples are worth one independent sample: 1 if they are independent. Give ranks, where single
-/// samples may be far out.
+/// Returns how many samples are worth one independent sample: 1 if they are independent. Pass ranks if there may be
+/// outliers.
 pub fn autocorrelation_time(values: &[f64]) -> f64 {
     let count = values.len();
     if count < 3 {
@@ -27,8 +27,8 @@ pub fn autocorrelation_time(values: &[f64]) -> f64 {
     time.max(1.0)
 }
 
-/// Returns the best length of blocks for so many samples of this autocorrelation time: that for the mean of an
-/// autoregressive process of first order.
+/// Returns the best block length for `count` samples with this autocorrelation time: that for the mean of a first-order
+/// autoregressive process.
 pub(super) fn block_length(count: usize, time: f64) -> usize {
     let dependence = (time * time - 1.0) / (2.0 * time);
     let length = dependence.powf(2.0 / 3.0) * (count as f64).cbrt();

@@ -4,25 +4,25 @@ use super::autocorrelation::{autocorrelation_time, block_length};
 use super::quantile::{is_supported, position, quantile};
 use super::{Interval, tail_share};
 
-/// Draws for one interval.
+/// Number of draws for one interval.
 const RESAMPLES: usize = 1000;
-/// Draws touch at most so many samples in all, so that a million samples don't take minutes.
-const MOST_WORK: usize = 100_000_000;
+/// Max samples that all draws touch together, so that a million samples don't take minutes.
+const MAX_WORK: usize = 100_000_000;
 const SEED: u64 = 20;
 
-/// So many rounds say how rounds differ; with fewer, intervals are about the samples of these rounds only.
-pub const LEAST_ROUNDS: usize = 5;
+/// Min rounds to draw whole rounds; with fewer, intervals are about the samples of these rounds only.
+pub const MIN_ROUNDS: usize = 5;
 
-/// What is drawn.
+/// The unit of drawing.
 enum Unit {
-    /// Whole rounds: they differ among each other, and samples inside of one are alike, however they depend.
+    /// Whole rounds: rounds differ, and the samples in a round may depend on each other in any way.
     Rounds,
     /// Blocks of this length, in each round.
     Blocks(Vec<usize>),
 }
 
-/// Returns each quantile of the samples of all rounds together, with its interval; nothing for a quantile that so many
-/// samples don't support. Samples are in the order of time.
+/// Returns each quantile of the samples of all rounds together, with its interval; `None` for a quantile that the
+/// samples don't support. Samples are in time order.
 pub fn quantile_intervals(rounds: &[Vec<f64>], quantiles: &[f64], confidence: f64) -> Vec<Option<Interval>> {
     let rounds: Vec<&[f64]> = rounds.iter().map(Vec::as_slice).filter(|round| !round.is_empty()).collect();
     let mut all: Vec<f64> = rounds.iter().copied().flatten().copied().collect();
@@ -39,12 +39,12 @@ pub fn quantile_intervals(rounds: &[Vec<f64>], quantiles: &[f64], confidence: f6
         .map(|ranks| autocorrelation_time(&ranks.iter().map(|&rank| rank as f64).collect::<Vec<_>>()))
         .collect();
     let independent: f64 = rounds.iter().zip(&times).map(|(round, time)| round.len() as f64 / time).sum();
-    let (unit, units) = if rounds.len() >= LEAST_ROUNDS {
+    let (unit, units) = if rounds.len() >= MIN_ROUNDS {
         (Unit::Rounds, rounds.len())
     } else {
         let lengths =
             rounds.iter().zip(&times).map(|(round, time)| block_length(round.len(), *time)).collect();
-        // So many blocks that Student's t and the normal distribution are the same.
+        // With this many blocks, Student's t equals the normal distribution.
         (Unit::Blocks(lengths), usize::MAX)
     };
     let drawn = draw(&ranks, &unit, &all, quantiles);
@@ -61,10 +61,10 @@ pub fn quantile_intervals(rounds: &[Vec<f64>], quantiles: &[f64], confidence: f6
         .collect()
 }
 
-/// Draws whole rounds, or blocks inside of each, again and again; returns each quantile of every draw.
+/// Draws whole rounds, or blocks in each round, repeatedly; returns each quantile of every draw.
 fn draw(ranks: &[Vec<usize>], unit: &Unit, sorted: &[f64], quantiles: &[f64]) -> Vec<Vec<f64>> {
     let count = sorted.len();
-    let resamples = RESAMPLES.min(MOST_WORK / count).max(200);
+    let resamples = RESAMPLES.min(MAX_WORK / count).max(200);
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut drawn = vec![Vec::with_capacity(resamples); quantiles.len()];
     let mut counts = vec![0_u32; count];
@@ -100,7 +100,7 @@ fn draw(ranks: &[Vec<usize>], unit: &Unit, sorted: &[f64], quantiles: &[f64]) ->
     drawn
 }
 
-/// Returns the quantile of values that occur so many times.
+/// Returns the quantile of values with these counts.
 fn of_counts(counts: &[u32], sorted: &[f64], total: usize, q: f64) -> Option<f64> {
     let (low, part) = position(total, q)?;
     let (mut seen, mut at) = (0, None);

@@ -1,20 +1,20 @@
-//! What samples say of a quantity: quantiles with intervals, whether two measurements differ, and when to stop measuring.
+//! What samples say about a quantity: quantiles with intervals, whether two measurements differ, and when to stop measuring.
 //!
 //! The rules, and where they are from:
 //!
-//! * **Quantiles** are those of Hyndman and Fan's definition 7, NumPy's default. One is given only where the samples
-//!   support it: at least [`LEAST_TAIL`] independent samples must lie beyond it, so that p99.9 needs 10,000 of them.
-//! * **Dependence.** Latencies that follow each other are alike (clocks, caches, neighbours). How many samples one
-//!   independent sample is worth is the integrated autocorrelation time of their ranks (Sokal's window). Blocks as long
-//!   as is best for an autoregressive process of that time are resampled, not single samples (Carlstein; Politis and
+//! * **Quantiles** are those of Hyndman and Fan's definition 7, NumPy's default. A quantile is given only if the
+//!   samples support it: at least [`MIN_TAIL`] independent samples must lie beyond it, so that p99.9 needs 10,000 of them.
+//! * **Dependence.** Consecutive latencies are alike (clocks, caches, neighbours). The integrated autocorrelation time of
+//!   their ranks is the number of samples that are worth one independent sample (Sokal's window). Blocks of the best
+//!   length for an autoregressive process with that time are resampled instead of single samples (Carlstein; Politis and
 //!   Romano's circular blocks).
-//! * **Rounds.** A process that is started again is another draw: memory lies elsewhere, clocks have moved. With
-//!   [`LEAST_ROUNDS`] of them or more, whole rounds are drawn (a cluster bootstrap), in place of blocks.
-//! * **Few rounds** make percentile intervals too narrow. They are widened to what Student's t demands (Hesterberg's
-//!   expanded percentile interval).
+//! * **Rounds.** A restarted process is another draw: its memory layout differs, clocks have drifted. With [`MIN_ROUNDS`]
+//!   or more rounds, whole rounds are resampled instead of blocks (a cluster bootstrap).
+//! * **Few rounds** make percentile intervals too narrow. They are widened as Student's t requires (Hesterberg's expanded
+//!   percentile interval).
 //!
-//! All drawing is seeded: equal samples give equal intervals. `tests.rs` shows by simulation that the intervals hold as
-//! often as they say.
+//! All draws are seeded: equal samples give equal intervals. `tests.rs` shows by simulation that the intervals have the
+//! stated coverage.
 
 mod autocorrelation;
 mod bootstrap;
@@ -22,12 +22,12 @@ mod quantile;
 mod ratio;
 
 pub use autocorrelation::autocorrelation_time;
-pub use bootstrap::{LEAST_ROUNDS, quantile_intervals};
+pub use bootstrap::{MIN_ROUNDS, quantile_intervals};
 pub use nimctl_backend_kit::stop_rule::{STABLE_SPREAD, STABLE_WINDOWS, Window, is_stable};
-pub use quantile::{LEAST_TAIL, is_supported, quantile};
-pub use ratio::{LEAST_PAIRS, Pairing, RatioInterval, ratio_interval};
+pub use quantile::{MIN_TAIL, is_supported, quantile};
+pub use ratio::{MIN_PAIRS, Pairing, RatioInterval, ratio_interval};
 
-/// An estimate with the interval that holds its true value at the stated confidence.
+/// An estimate with the interval that contains the true value at the stated confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The estimate.
@@ -38,11 +38,11 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Returns the share of a percentile interval that lies outside of it at each end, widened for few units.
+/// Returns the tail probability at each end of a percentile interval, smaller for few units, which widens it.
 fn tail_share(confidence: f64, units: usize) -> f64 {
     use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
     let tail = (1.0 - confidence) / 2.0;
-    // So many units are as good as endlessly many.
+    // With this many units, the normal distribution is accurate enough.
     if units > 200 {
         return tail;
     }

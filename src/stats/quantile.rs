@@ -1,9 +1,9 @@
 //! Quantiles of samples.
 
-/// So many independent samples must lie beyond a quantile.
-pub const LEAST_TAIL: f64 = 10.0;
+/// Min independent samples beyond a quantile.
+pub const MIN_TAIL: f64 = 10.0;
 
-/// Returns a quantile of sorted values, interpolated between the two nearest (definition 7); nothing of no values.
+/// Returns a quantile of sorted values, interpolated between the two nearest (definition 7); `None` without values.
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let (low, part) = position(sorted.len(), q)?;
     let at = sorted[low];
@@ -19,8 +19,8 @@ pub(super) fn position(count: usize, q: f64) -> Option<(usize, f64)> {
     Some((low, place - low as f64))
 }
 
-/// Returns whether so many independent samples say anything about a quantile.
+/// Returns whether this many independent samples support a quantile.
 pub fn is_supported(independent_samples: f64, q: f64) -> bool {
-    // A hair's breadth for 1 - 0.999, which is a little less than 0.001.
-    independent_samples * q.min(1.0 - q) >= LEAST_TAIL * (1.0 - 1e-9)
+    // A small margin, since 1 - 0.999 is a little less than 0.001.
+    independent_samples * q.min(1.0 - q) >= MIN_TAIL * (1.0 - 1e-9)
 }

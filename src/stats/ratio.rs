@@ -4,39 +4,39 @@ use super::quantile::quantile;
 use super::tail_share;
 
 const RESAMPLES: usize = 20_000;
-/// With fewer rounds no interval is given: drawing from them can't go beyond them, and would call chance real.
-pub const LEAST_PAIRS: usize = 8;
+/// Min rounds for an interval: with fewer, draws stay inside the few values, and chance would look real.
+pub const MIN_PAIRS: usize = 8;
 const SEED: u64 = 21;
 
-/// Whether rounds of two measurements belong together.
+/// How the rounds of two measurements relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairing {
-    /// Round by round they were taken in turn, so that what drifts is the same for both.
+    /// They alternated, so that drift affects both equally.
     Interleaved,
-    /// They were taken at different times.
+    /// They were measured at different times.
     Separate,
 }
 
-/// How many times as large one measurement is as another.
+/// The ratio of a measurement to a baseline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatioInterval {
     /// The ratio of geometric means over rounds.
     pub ratio: f64,
-    /// The lower end; nothing with fewer than [`LEAST_PAIRS`] rounds.
+    /// The lower end; `None` with fewer than [`MIN_PAIRS`] rounds.
     pub low: Option<f64>,
     /// The upper end.
     pub high: Option<f64>,
 }
 
 impl RatioInterval {
-    /// Returns whether the measurements differ, as far as can be told.
+    /// Returns whether the difference is real: the interval excludes 1.
     pub fn is_real(&self) -> bool {
         self.low.is_some_and(|low| low > 1.0) || self.high.is_some_and(|high| high < 1.0)
     }
 }
 
-/// Compares a measurement with a baseline, of which each value is that of one round: a median latency, say. Nothing
-/// without rounds, or if a value is not above zero.
+/// Compares a measurement with a baseline; each value is that of one round, such as its median latency. `None` without
+/// rounds, or if a value is not positive.
 pub fn ratio_interval(
     baseline: &[f64],
     measured: &[f64],
@@ -64,7 +64,7 @@ pub fn ratio_interval(
             (mean(&measured)? - mean(&baseline)?, measured.len().min(baseline.len()), drawn)
         }
     };
-    if units < LEAST_PAIRS {
+    if units < MIN_PAIRS {
         return Some(RatioInterval { ratio: estimate.exp(), low: None, high: None });
     }
     drawn.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Known answers, and simulations: intervals hold the true value as often as they say, on samples whose quantiles are known.
+//! Known answers, and simulations: intervals have the stated coverage on samples with known quantiles.
 
 use statrs::distribution::{ContinuousCDF as _, Normal};
 
@@ -9,7 +9,7 @@ fn normal(random: &mut fastrand::Rng) -> f64 {
     radius * (std::f64::consts::TAU * random.f64()).cos()
 }
 
-/// Latencies whose logarithm is normal: an autoregressive process inside of a round, and a shift of the whole round.
+/// Latencies whose logarithm is normal: an autoregressive process in a round, and a shift of the whole round.
 struct Process {
     correlation: f64,
     round_deviation: f64,
@@ -37,7 +37,7 @@ impl Process {
     }
 }
 
-/// Returns for each quantile the part of repetitions whose 95 % interval holds the true value.
+/// Returns for each quantile the fraction of repetitions whose 95 % interval contains the true value.
 fn coverage(process: &Process, rounds: usize, count: usize, quantiles: &[f64]) -> Vec<f64> {
     const REPETITIONS: usize = 400;
     let mut random = fastrand::Rng::with_seed(7);

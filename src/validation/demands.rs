@@ -1,4 +1,4 @@
-//! What a recipe demands of a profile's numbers, beyond the defaults.
+//! What a recipe requires of a profile's outputs, beyond the defaults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use serde::Deserialize;
 
 use super::Thresholds;
 
-/// What stands for the class in a prompt.
+/// The placeholder for the class in a prompt.
 pub const CLASS_IN_PROMPT: &str = "{}";
 
-/// What is demanded of every profile of a recipe.
+/// What a recipe requires of each profile's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Demands {
-    /// Bounds of the gates; those left out have their defaults.
+    /// Thresholds of the gates; those left out have their defaults.
     pub thresholds: Thresholds,
-    /// Outputs, as `graph/output`, that are held to differences of single values in place of a cosine.
+    /// Outputs, as `graph/output`, that are compared value by value instead of by cosine.
     pub tolerances: BTreeMap<String, Tolerance>,
-    /// A labelled set of images for a model of two towers.
+    /// A labelled set of images for a two-tower model.
     pub zero_shot: Option<ZeroShot>,
 }
 
@@ -27,15 +27,15 @@ pub struct Demands {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
-    /// As it is.
+    /// The absolute part.
     #[serde(default)]
     pub absolute: f64,
-    /// As a part of the reference's value.
+    /// The part relative to the reference's value.
     #[serde(default)]
     pub relative: f64,
 }
 
-/// Images in folders of classes: each is given the class whose prompts are nearest.
+/// Images in one folder for each class: an image is assigned the class whose prompts are nearest.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZeroShot {
@@ -43,19 +43,19 @@ pub struct ZeroShot {
     pub image_input: String,
     /// The input that takes texts, as `graph/input`.
     pub text_input: String,
-    /// A folder with a folder of images for each class, relative to the recipe's.
+    /// A folder with a subfolder of images for each class, relative to the recipe's folder.
     pub images: PathBuf,
-    /// What prompts call each class, by the name of its folder.
+    /// The name of each class in prompts, by the name of its folder.
     pub classes: BTreeMap<String, String>,
     /// Prompts, in which `{}` stands for the class; a class is the mean of its prompts.
     #[serde(default = "ZeroShot::default_prompts")]
     pub prompts: Vec<String>,
     /// The tokenizer, as in `texts` samples.
     pub tokenizer: PathBuf,
-    /// What fills a row after the text's end.
+    /// The token that fills a row after the end of the text.
     #[serde(default)]
     pub pad: i64,
-    /// How much less of the images than the FP32 graphs a profile may get right.
+    /// Max loss of accuracy compared with the FP32 graphs.
     #[serde(default = "ZeroShot::default_most_loss")]
     pub most_loss: f64,
 }
@@ -81,10 +81,10 @@ impl ZeroShot {
 }
 
 impl Demands {
-    /// Checks what types can't say; `has_graph` tells which graphs there are.
+    /// Checks what types can't express; `has_graph` returns whether the recipe has a graph.
     ///
     /// # Errors
-    /// In words: the first problem.
+    /// The first problem, as a message.
     pub fn check(&self, has_graph: impl Fn(&str) -> bool) -> Result<(), String> {
         let Self { thresholds, tolerances, zero_shot } = self;
         let Thresholds { row_cosine, norm_ratio, cross_modal, top_1, top_10, batch_invariance } = thresholds;
@@ -105,12 +105,12 @@ impl Demands {
         }
         let place = |what: &str, place: &str| match place.split_once('/') {
             Some((graph, _)) if has_graph(graph) => Ok(()),
-            _ => Err(format!("{what} `{place}` is none: write `graph/name`, with a graph of this recipe")),
+            _ => Err(format!("{what} `{place}` names no graph of this recipe: write `graph/name`")),
         };
         for (name, Tolerance { absolute, relative }) in tolerances {
             place("the output", name)?;
             if ![absolute, relative].into_iter().all(|bound| bound.is_finite() && *bound >= 0.0) {
-                return Err(format!("the tolerance of `{name}` is negative or no number"));
+                return Err(format!("the tolerance of `{name}` is negative or not a number"));
             }
         }
         let Some(ZeroShot {
@@ -129,10 +129,10 @@ impl Demands {
         place("`image_input`", image_input)?;
         place("`text_input`", text_input)?;
         if classes.len() < 2 {
-            return Err("`classes` needs two or more: one class is always right".into());
+            return Err("`classes` needs two or more classes: a single class is always right".into());
         }
         if prompts.is_empty() || prompts.iter().any(|prompt| !prompt.contains(CLASS_IN_PROMPT)) {
-            return Err(format!("every prompt needs `{CLASS_IN_PROMPT}`, where the class is put"));
+            return Err(format!("every prompt needs `{CLASS_IN_PROMPT}` in place of the class"));
         }
         if !(0.0..=1.0).contains(most_loss) {
             return Err(format!("`most_loss` is {most_loss}: give a number from 0 to 1"));

@@ -1,9 +1,9 @@
-//! The gates themselves: numbers in, results out.
+//! The gates: values in, results out.
 
 use super::{GateResult, TIE, Thresholds, Tolerance};
 use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
 
-/// How many near rows `top_10` looks at.
+/// Number of nearest rows that `top_10` compares.
 const NEAREST: usize = 10;
 
 /// An output: its values and its shape.
@@ -87,7 +87,7 @@ fn result(
     }
 }
 
-/// Holds one output against the reference's: finite, and close by cosine.
+/// Compares one output with the reference's: finite, and close by cosine.
 pub fn output_gates(
     subject: &str,
     shapes: &str,
@@ -111,7 +111,7 @@ fn finite_gate(subject: &str, shapes: &str, found: &Floats) -> GateResult {
     at_least("finite", subject, shapes, part, 1.0, row)
 }
 
-/// Holds one output against the reference's value by value: the largest difference is told as a part of what is allowed.
+/// Compares one output with the reference's value by value: reports the max difference as a fraction of the allowed one.
 pub fn tolerance_gates(
     subject: &str,
     shapes: &str,
@@ -138,7 +138,7 @@ pub fn tolerance_gates(
     ]
 }
 
-/// Holds an embedding against the reference's: as any output, and its rows have the right lengths.
+/// Compares an embedding with the reference's: like any output, and also the lengths of its rows.
 pub fn embedding_gates(
     subject: &str,
     shapes: &str,
@@ -152,7 +152,7 @@ pub fn embedding_gates(
         (a, b) => (b / a - 1.0).abs(),
     });
     let farthest = ratios.enumerate().fold((0.0, 0), |worst, (row, ratio)| {
-        // A length that is no number is as far as can be.
+        // A length that is not a number counts as infinitely far.
         let ratio = if ratio.is_nan() { f64::INFINITY } else { ratio };
         if ratio > worst.0 { (ratio, row) } else { worst }
     });
@@ -160,7 +160,7 @@ pub fn embedding_gates(
     gates
 }
 
-/// Holds rows that were run alone against the same rows of a batch.
+/// Compares rows that were run alone with the same rows in a batch.
 pub fn batch_gate(subject: &str, alone: &Floats, in_batch: &Floats, thresholds: &Thresholds) -> GateResult {
     let same = in_batch.first_rows(alone.shape.first().copied().unwrap_or(0));
     let (cosine, row) = if same.shape == alone.shape {
@@ -171,8 +171,8 @@ pub fn batch_gate(subject: &str, alone: &Floats, in_batch: &Floats, thresholds: 
     at_least("batch_invariance", subject, "opt", cosine, thresholds.batch_invariance, Some(row))
 }
 
-/// Holds what two towers say together against what the reference's say: `first` and `second` are the reference's and
-/// the profile's embeddings of each tower, of the same width.
+/// Compares the cosines between two towers with the reference's: `first` and `second` are the reference's and the
+/// profile's embeddings of each tower, of the same width.
 pub fn cross_modal_gates(
     subject: &str,
     shapes: &str,
@@ -205,8 +205,8 @@ pub fn cross_modal_gates(
     ]
 }
 
-/// Returns which part of the nearest `count` of every row are among the reference's, ties aside, and the first row with
-/// one that isn't.
+/// Returns the fraction of every row's nearest `count` rows that are among the reference's, ignoring ties, and the first
+/// row with a miss.
 fn agreement(reference: &[Vec<f64>], found: &[Vec<f64>], count: usize) -> (f64, Option<usize>) {
     let (mut agreed, mut all, mut first_wrong) = (0_usize, 0_usize, None);
     for (row, (reference, found)) in reference.iter().zip(found).enumerate() {
@@ -256,7 +256,7 @@ mod tests {
     const ROWS: usize = 20;
     const WIDTH: usize = 32;
 
-    /// Rows that point to different places, the same for the same seed.
+    /// Rows with different directions, equal for equal seeds.
     fn floats(seed: u32) -> Floats {
         let value = |index: usize| {
             let mixed =
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(gate.worst_row, Some(1));
     }
 
-    /// What rounding can swap is no disagreement.
+    /// Rows that rounding can swap count as agreeing.
     #[test]
     fn ties_are_no_disagreement() {
         let reference = [vec![0.5, 0.5 + TIE / 2.0, 0.1]];

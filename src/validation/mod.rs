@@ -1,24 +1,24 @@
-//! Whether a profile's numbers are those of the FP32 graph: gates over outputs, and the record that a passport keeps.
+//! Whether a profile's outputs match the FP32 graph's: gates over outputs, and the record that a passport keeps.
 //!
-//! An output is compared row by row, where a row is all that the first dimension doesn't count. Sums are in double
-//! precision. The gates of an output with two dimensions of floats, an embedding, are those of [`embedding_gates`];
-//! every other output has to be finite and close by cosine. [`cross_modal_gates`] are for a model of two towers: what
-//! users compute with both is the cosine of every image with every text.
+//! An output is compared row by row, where a row is one index of the first dimension. Sums are in double precision. The
+//! gates of an embedding, a two-dimensional output of floats, are those of [`embedding_gates`]; every other output has to
+//! be finite and close by cosine. [`cross_modal_gates`] are for a two-tower model: users compute the cosine of every image
+//! with every text.
 //!
 //! | gate | compares | default | source |
 //! | --- | --- | --- | --- |
 //! | `finite` | every value is a number | all | |
-//! | `row_cosine` | the least cosine of a row with the reference's row | ≥ 0.999 | half precision keeps 11 bits; NV-CLIP's towers lose some 1e-5 |
-//! | `norm_ratio` | the farthest that a row's length is from the reference's | ≤ 0.01 | users that don't normalize see lengths |
-//! | `cross_modal` | the largest difference of a cosine between image and text | ≤ 0.01 | it moves a zero-shot probability by one part in a hundred at most |
-//! | `top_1` | the part of rows whose nearest row of the other tower is the reference's | ≥ 0.99 | |
-//! | `top_10` | the part of the ten nearest that are the reference's | ≥ 0.99 | |
-//! | `tolerance` | the largest difference of a value, as a part of what is allowed, for outputs the recipe names | ≤ 1 | the recipe |
-//! | `zero_shot` | the part of a labelled set that is given its own class | the reference's − 0.01 | NV-CLIP's own FP16 engines lose 0.0096 |
-//! | `batch_invariance` | the least cosine of rows run alone with the same rows in a batch | ≥ 0.999 | kernels differ by batch, answers must not |
+//! | `row_cosine` | the min cosine of a row with the reference's row | ≥ 0.999 | half precision keeps 11 bits; NV-CLIP's towers lose some 1e-5 |
+//! | `norm_ratio` | the max relative deviation of a row's length from the reference's | ≤ 0.01 | users who don't normalize see lengths |
+//! | `cross_modal` | the max difference of a cosine between image and text | ≤ 0.01 | it moves a zero-shot probability by at most one part in a hundred |
+//! | `top_1` | the fraction of rows whose nearest row of the other tower is the reference's | ≥ 0.99 | |
+//! | `top_10` | the fraction of the ten nearest that are the reference's | ≥ 0.99 | |
+//! | `tolerance` | the max difference of a value, as a fraction of the allowed one, for outputs that the recipe names | ≤ 1 | the recipe |
+//! | `zero_shot` | the fraction of a labelled set that is assigned its own class | the reference's − 0.01 | NV-CLIP's own FP16 engines lose 0.0096 |
+//! | `batch_invariance` | the min cosine of rows run alone with the same rows in a batch | ≥ 0.999 | kernels differ by batch, answers must not |
 //!
-//! Rankings count ties as equal: a row that the reference ranks behind its own choice by no more than
-//! [`TIE`] is no disagreement, since rounding alone can swap the two.
+//! Rankings count ties as equal: a row that the reference ranks at most [`TIE`] behind its own choice counts as
+//! agreeing, since rounding alone can swap the two.
 
 mod demands;
 mod gates;
@@ -31,24 +31,24 @@ pub use demands::{CLASS_IN_PROMPT, Demands, Tolerance, ZeroShot};
 pub use gates::{Floats, batch_gate, cross_modal_gates, embedding_gates, output_gates, tolerance_gates};
 pub use zero_shot::{LabelledSet, zero_shot_gate};
 
-/// Two cosines that differ by no more are one rank.
+/// Cosines that differ by at most this are tied.
 pub const TIE: f64 = 1e-3;
 
-/// What is demanded.
+/// The thresholds of the gates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// The least cosine of a row with the reference's.
+    /// Min cosine of a row with the reference's.
     pub row_cosine: f64,
-    /// The farthest that the ratio of lengths may be from 1.
+    /// Max deviation of the ratio of lengths from 1.
     pub norm_ratio: f64,
-    /// The largest difference of a cosine between image and text.
+    /// Max difference of a cosine between image and text.
     pub cross_modal: f64,
-    /// The least part of rows whose nearest is the reference's.
+    /// Min fraction of rows whose nearest row is the reference's.
     pub top_1: f64,
-    /// The least part of the ten nearest that are the reference's.
+    /// Min fraction of the ten nearest rows that are the reference's.
     pub top_10: f64,
-    /// The least cosine of a row run alone with the same row in a batch.
+    /// Min cosine of a row run alone with the same row in a batch.
     pub batch_invariance: f64,
 }
 
@@ -65,47 +65,47 @@ impl Default for Thresholds {
     }
 }
 
-/// What one gate found.
+/// The result of one gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GateResult {
     /// The gate: `row_cosine`.
     pub gate: String,
-    /// What it was held against: `vision/LOGITS_PER_IMAGE`, `vision × text`.
+    /// What it compared: `vision/LOGITS_PER_IMAGE`, `vision × text`.
     pub subject: String,
     /// Which shapes were run: `min`, `opt` or `max`; `labelled` for the set of `zero_shot`.
     pub shapes: String,
-    /// What was found; nothing where it can't be said, of values that are not finite.
+    /// The value; `None` if it is not finite.
     pub value: Option<f64>,
-    /// What was demanded.
+    /// The threshold.
     pub threshold: f64,
-    /// Whether it holds.
+    /// Whether it passed.
     pub passed: bool,
-    /// The row that is worst, for a gate that looks at rows.
+    /// The worst row, for a gate that compares rows.
     pub worst_row: Option<usize>,
 }
 
-/// Returns whether a gate's value has to stay below its threshold; those of the others have to reach it.
+/// Returns whether a gate's value must be at most its threshold; values of other gates must be at least theirs.
 pub fn gate_is_bound_above(gate: &str) -> bool {
     matches!(gate, "norm_ratio" | "cross_modal" | "tolerance")
 }
 
-/// What was done to validate a profile, and what came of it.
+/// How a profile was validated, and the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Validation {
-    /// Whether every gate holds.
+    /// Whether every gate passed.
     pub passed: bool,
     /// What ran it: `ONNX Runtime 1.32.0 on the CPU`.
     pub ran_on: String,
-    /// Why it was not executed itself, for one that was not.
+    /// Why the profile itself was not executed, if it was not.
     pub not_executed_because: Option<String>,
-    /// What went wrong before a number could be compared.
+    /// What failed before outputs could be compared.
     pub failure: Option<String>,
     /// Every gate, in the order of graphs, shapes and gates.
     pub gates: Vec<GateResult>,
 }
 
 impl Validation {
-    /// Returns the gates that don't hold.
+    /// Returns the gates that failed.
     pub fn failed(&self) -> impl Iterator<Item = &GateResult> {
         self.gates.iter().filter(|gate| !gate.passed)
     }

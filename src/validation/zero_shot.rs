@@ -3,21 +3,21 @@
 use super::gates::length;
 use super::{Floats, GateResult};
 
-/// What two towers made of a labelled set.
+/// The embeddings of a labelled set by two towers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledSet<'a> {
     /// One row for each image.
     pub images: &'a Floats,
     /// One row for each prompt: those of the first class, then those of the next.
     pub texts: &'a Floats,
-    /// Prompts of a class.
+    /// Number of prompts of each class.
     pub prompts: usize,
     /// The class of each image.
     pub labels: &'a [usize],
 }
 
 impl LabelledSet<'_> {
-    /// Returns which class each image is nearest to; nothing where its row is no number.
+    /// Returns the nearest class of each image; `None` if its row is not finite.
     fn nearest(&self) -> Vec<Option<usize>> {
         let Self { images, texts, prompts, labels: _ } = self;
         let rows: Vec<&[f32]> = texts.rows().collect();
@@ -34,7 +34,7 @@ impl LabelledSet<'_> {
         images.rows().map(nearest).collect()
     }
 
-    /// Returns the part of the images whose nearest class is their own, and the first image of which it isn't.
+    /// Returns the fraction of images whose nearest class is their own, and the first image for which it isn't.
     pub fn accuracy(&self) -> (f64, Option<usize>) {
         let right: Vec<bool> = self
             .nearest()
@@ -47,7 +47,7 @@ impl LabelledSet<'_> {
     }
 }
 
-/// The mean of rows of length 1, of length 1 again.
+/// Returns the normalized mean of the normalized rows.
 fn mean_direction(rows: &[&[f32]]) -> Vec<f64> {
     let unit = |values: &[f64]| -> Vec<f64> {
         let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
@@ -63,7 +63,7 @@ fn mean_direction(rows: &[&[f32]]) -> Vec<f64> {
     unit(&sum)
 }
 
-/// Holds a profile's accuracy against the reference's, less what may be lost.
+/// Compares a profile's accuracy with the reference's, less the allowed loss.
 pub fn zero_shot_gate(
     subject: &str,
     reference: &LabelledSet<'_>,
@@ -73,7 +73,7 @@ pub fn zero_shot_gate(
     let (wanted, _) = reference.accuracy();
     let (value, _) = found.accuracy();
     let threshold = (wanted - most_loss).max(0.0);
-    // The worst is an image that only the reference gets right.
+    // The worst row is an image that only the reference gets right.
     let pairs = reference.nearest().into_iter().zip(found.nearest()).zip(reference.labels);
     let lost = |((reference, found), label): ((Option<usize>, Option<usize>), &usize)| {
         reference == Some(*label) && found != Some(*label)

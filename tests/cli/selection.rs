@@ -56,7 +56,7 @@ fn lists_as_nim_does_and_as_json() {
     assert_eq!(view["compatible"][0]["id_kind"], "content");
     assert_eq!(view["compatible"].as_array().unwrap().len(), 2);
     assert_eq!(view["incompatible"].as_array().unwrap().len(), 8);
-    assert_eq!(view["incompatible"][0]["reasons"][0], "built for a100-sxm, and this is l4");
+    assert_eq!(view["incompatible"][0]["reasons"][0], "built for a100-sxm, but this GPU is l4");
     insta::assert_snapshot!(
         "select_json",
         home.run(&["select", "-m", DEMO, "--device", "l4", "--output", "json"])

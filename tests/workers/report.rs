@@ -199,8 +199,8 @@ fn what_a_gpu_told_is_on_the_page() {
         profiles: vec![profile("tensorrt-rtx-l4-fp16", "l4", "executed", Some(benchmark))],
         comparisons: Vec::new(),
     };
-    let line = "<li>vision batch 1 × 1: p50 on the device alone 0.750 ms, 2040 MHz, 71.5 W, up to 64 °C, 3.40 mJ an item, 12 \
-                samples left out</li>";
+    let line = "<li>vision batch 1 × 1: device-only p50 0.750 ms, 2040 MHz, 71.5 W, up to 64 °C, 3.40 mJ per item, 12 \
+                samples discarded</li>";
     let page = report.to_html().unwrap();
     assert!(page.contains(line), "{page}");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::benchmark::{GpuRound, LEAST_SAMPLES, Span, is_spoiled, spoiled_spans, spoiled_time};
+use crate::benchmark::{GpuRound, MIN_SAMPLES, Span, is_spoiled, spoiled_spans, spoiled_time};
 use crate::nvml::{PERIOD, Watch, Watched};
 use crate::worker::protocol::WorkerDevice;
 
@@ -56,7 +56,7 @@ impl WatchedRound {
             samples.iter().map(|(from, to)| !is_spoiled((began + *from, began + *to), &spans)).collect();
         let gpu = GpuRound::new(&readings, whole, samples.len() as u64 * batch);
         let left = counts.iter().filter(|counts| **counts).count();
-        if left < LEAST_SAMPLES.min(samples.len()) {
+        if left < MIN_SAMPLES.min(samples.len()) {
             let reasons = gpu.iter().flat_map(|gpu| gpu.throttle.keys()).filter(|reason| reason.spoils());
             let reasons: Vec<&str> = reasons.map(|reason| reason.words()).collect();
             return Err(format!(

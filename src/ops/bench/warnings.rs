@@ -1,7 +1,7 @@
 //! What makes a measurement worse than it could be, and what to do.
 
 use crate::benchmark::{Benchmark, Case, GpuRound, Throttle};
-use crate::stats::LEAST_ROUNDS;
+use crate::stats::MIN_ROUNDS;
 
 /// A machine that runs so many processes for each of its cores, on average, is too busy to measure on.
 const BUSY: f64 = 0.3;
@@ -24,9 +24,9 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
             "the CPU frequency governor is `{governor}`: set it to `performance` for steadier results"
         ));
     }
-    if settings.rounds < LEAST_ROUNDS {
+    if settings.rounds < MIN_ROUNDS {
         warnings.push(format!(
-            "{} rounds cannot show how much processes differ: use at least {LEAST_ROUNDS} rounds",
+            "{} rounds cannot show how much processes differ: use at least {MIN_ROUNDS} rounds",
             settings.rounds
         ));
     }

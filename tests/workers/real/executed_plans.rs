@@ -107,8 +107,7 @@ fn a_plan_that_gives_other_numbers_or_crashes_fails_alone() {
 fn plans_are_measured_where_a_gpu_fits() {
     let home = built();
     let bench = ["bench", "r.yaml", "--batch", "2", "--rounds", "1", "--budget-ms", "100", "--cuda-graph"];
-    let line =
-        "borrowed-l4-fp16 text batch 2 streams 1: p50 on the device alone 1.250 ms, 5.0 MB of its memory";
+    let line = "borrowed-l4-fp16 text batch 2 streams 1: device-only p50 1.250 ms, 5.0 MB of device memory";
     home.run(&bench).exits(0).has(&[line]);
     let view = home.run(&[&bench[..], &["--output", "json", "--quiet"]].concat()).exits(0).json();
     let measured = &view["profiles"][0]["bench"]["measured"];
@@ -148,8 +147,9 @@ fn samples_of_a_gpu_that_was_too_hot_are_left_out_and_counted() {
     assert!((1.4..100.0).contains(&(energy_mj / 72_000.0)), "{energy_mj} mJ");
     let warnings = measured["warnings"].to_string();
     assert!(
-        warnings
-            .contains("samples were left out, since the GPU was slowed down meanwhile (heat (by itself))")
+        warnings.contains(
+            "samples were left out, since the GPU was slowed down meanwhile (hardware thermal limit)"
+        )
     );
     assert!(warnings.contains("the GPU's clock went from 600 to 2040 MHz: lock it"), "{warnings}");
 }
@@ -161,7 +161,7 @@ fn a_gpu_at_the_limit_of_its_power_is_told_and_nothing_is_left_out() {
     let bench = ["bench", "r.yaml", "--batch", "1", "--rounds", "1", "--budget-ms", "200"];
     home.run_with(&[("NIMCTL_NVML_LIB", library.to_str().unwrap())], &bench).exits(0).has(&[
         "2040 MHz, 71.5 W, up to 64 °C",
-        "mJ an item",
+        "mJ per item",
         "the limit of its power held the GPU back in 1 of 1 rounds",
     ]);
     // Without NVML the numbers stand, and what is not known is said.

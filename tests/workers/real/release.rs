@@ -180,7 +180,7 @@ fn a_policy_that_says_no_leaves_nothing_behind() {
     policy("accept: [static]\n");
     home.set_up(&release)
         .exits(3)
-        .has(&["onnx-fp16 was validated as `executed`, and the policy accepts `static`"]);
+        .has(&["onnx-fp16 was validated as `executed`, but the policy accepts only `static`"]);
     policy("fail_if: [slow]\n");
     home.run(&release).exits(1);
     assert_eq!(home.names(), ["data", "p.yaml", "r.yaml"], "a release, or half of one, was left");
@@ -214,7 +214,7 @@ fn a_slow_down_beyond_the_allowed_refuses_the_release() {
     let view = proxied(&home, &next, "slow", 3);
     let reason = view["refusals"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("p50 > +50%: p50 of onnx-fp16 text at batch 1 is +"), "{reason}");
-    assert!(view["refusals"][0]["remedy"].as_str().unwrap().contains("measure again on a quiet machine"));
+    assert!(view["refusals"][0]["remedy"].as_str().unwrap().contains("measure again on an idle machine"));
     assert!(!home.path("r2").exists() && !home.path("r2.tar").exists());
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::DeviceArguments;
 
-/// What both commands take.
+/// Arguments of both commands.
 #[derive(Debug, Args)]
 pub(crate) struct SelectionArguments {
     /// The manifest [default: model_manifest.yaml in /opt/nim/etc/config/default, else in /opt/nim/etc/default].
@@ -19,8 +19,8 @@ pub(crate) struct SelectionArguments {
 /// Arguments of `list-model-profiles`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The text is laid out as NIM's own list-model-profiles does; --output json has the reasons too.
-Installed or linked under the name `list-model-profiles`, nimctl is this command.
+The text has the layout of NIM's own list-model-profiles; --output json adds the reasons.
+Installed or linked as `list-model-profiles`, nimctl runs this command.
 
 Examples:
   nimctl list-model-profiles
@@ -30,7 +30,7 @@ Examples:
 pub(crate) struct ListModelProfiles {
     #[command(flatten)]
     pub(crate) selection: SelectionArguments,
-    /// Say of each profile that doesn't run why not.
+    /// Say why each profile that doesn't run is unsuitable.
     #[arg(long)]
     pub(crate) explain: bool,
 }
@@ -38,13 +38,13 @@ pub(crate) struct ListModelProfiles {
 /// Arguments of `select`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A profile is named by its id, by four or more characters that its id begins with, by its readable name, or by a line of
-list-model-profiles. The variables mean what they mean to NIM:
-  NIM_MANIFEST_PROFILE, NIM_MODEL_PROFILE  the profile to use; the first goes before the second and before --profile
-  NIM_TAGS_SELECTOR                        as --tags; goes before it
-  NIM_MANIFEST_ALLOW_UNSAFE                as --allow-unsafe, if it is 1 or true
+Name a profile by its id, by the first four or more characters of its id, by its readable name, or by a line of
+list-model-profiles. These variables work as in NIM:
+  NIM_MANIFEST_PROFILE, NIM_MODEL_PROFILE  the profile to use; the first overrides the second, both override --profile
+  NIM_TAGS_SELECTOR                        like --tags, and overrides it
+  NIM_MANIFEST_ALLOW_UNSAFE                like --allow-unsafe, if it is 1 or true
 
-Exit codes: 1 no such profile, or a manifest that can't be read; 4 no profile fits, or the named one doesn't.
+Exit codes: 1 no such profile, or the manifest can't be read; 4 no profile fits, or the named one doesn't.
 
 Examples:
   nimctl select -m manifests/nvclip-demo/model_manifest.yaml
@@ -55,19 +55,19 @@ Examples:
 pub(crate) struct Select {
     #[command(flatten)]
     pub(crate) selection: SelectionArguments,
-    /// This profile, or an error: never another one.
+    /// Use this profile, or fail if it doesn't fit.
     #[arg(short, long, value_name = "PROFILE")]
     pub(crate) profile: Option<String>,
-    /// Only profiles with these tags: precision=fp16,batch_size=64.
+    /// Choose only among profiles with these tags: precision=fp16,batch_size=64.
     #[arg(short, long, value_name = "TAGS")]
     pub(crate) tags: Option<String>,
-    /// Take the named profile though it doesn't fit.
+    /// Use the named profile even if it doesn't fit.
     #[arg(long)]
     pub(crate) allow_unsafe: bool,
-    /// Say of every other profile why it was not chosen.
+    /// Say why each of the other profiles was not chosen.
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Print the id of the chosen profile, and nothing else: a line for each kind of GPU.
+    /// Print only the id of the chosen profile, one line for each kind of GPU.
     #[arg(long, conflicts_with = "explain")]
     pub(crate) id: bool,
 }

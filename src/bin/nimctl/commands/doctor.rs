@@ -14,7 +14,7 @@ use crate::output::{Output, harmless};
 use crate::table::table;
 use crate::{devices, environment};
 
-/// The JSON is the host as it is, for `--device-file`.
+/// The JSON is the host, as `--device-file` reads it.
 pub(crate) fn run(arguments: &cli::Doctor, global: &Global, output: &Output) -> Result<ExitCode, Failure> {
     let host = devices::host(&arguments.devices)?;
     let cli::DeviceArguments { stated, file } = &arguments.devices;
@@ -24,11 +24,11 @@ pub(crate) fn run(arguments: &cli::Doctor, global: &Global, output: &Output) -> 
     Ok(if is_broken(&host) { ExitCode::from(code(ErrorKind::Unavailable)) } else { done() })
 }
 
-/// Returns whether programs that want a GPU will fail here though there should be one.
+/// Returns whether GPU programs will fail on this host although it should have a GPU.
 fn is_broken(host: &Host) -> bool {
     let of_host = host.problems.iter().any(|problem| match problem.kind {
         ProblemKind::NoGpu | ProblemKind::NotSupported => false,
-        // A container may be closed to all GPUs but its own.
+        // A container may have access to its own GPUs only.
         ProblemKind::NotPermitted => host.devices.is_empty(),
         ProblemKind::NoLibrary
         | ProblemKind::NoDriver
@@ -55,10 +55,10 @@ fn text(host: &Host, tools: String) -> String {
 
 fn host_table(host: &Host) -> String {
     if host.origin == Origin::Stated {
-        return "these GPUs were stated; the driver was not asked\n".into();
+        return "these GPUs were given by the user; the driver was not asked\n".into();
     }
     let rows =
-        [("driver", &host.driver_version), ("newest CUDA", &host.cuda_version), ("NVML", &host.nvml_version)];
+        [("driver", &host.driver_version), ("max CUDA", &host.cuda_version), ("NVML", &host.nvml_version)];
     if rows.iter().all(|(_, version)| version.is_none()) {
         // A problem says why.
         return String::new();
@@ -79,7 +79,7 @@ fn gpus(host: &Host) -> String {
         "PCI ID",
         "ADDRESS",
         "FREE",
-        "OF",
+        "TOTAL",
         "BUSY",
         "ECC",
         "DISPLAY",
@@ -146,7 +146,7 @@ fn instances(host: &Host) -> String {
         return String::new();
     }
     let any_hidden = rows.iter().any(|row| row.len() == 6);
-    let heading = ["MIG INSTANCE", "PROFILE", "FREE", "OF", "UUID", "HIDDEN BY"];
+    let heading = ["MIG INSTANCE", "PROFILE", "FREE", "TOTAL", "UUID", "HIDDEN BY"];
     table(&heading[..heading.len() - usize::from(!any_hidden)], &rows)
 }
 
@@ -155,8 +155,8 @@ fn processes(host: &Host) -> String {
     for device in &host.devices {
         for GpuProcess { pid, name, kind, memory_bytes } in &device.processes {
             let kind = match kind {
-                ProcessKind::Compute => "computes",
-                ProcessKind::Graphics => "draws",
+                ProcessKind::Compute => "compute",
+                ProcessKind::Graphics => "graphics",
             };
             rows.push(vec![
                 device.index.to_string(),
@@ -167,10 +167,14 @@ fn processes(host: &Host) -> String {
             ]);
         }
     }
-    if rows.is_empty() { String::new() } else { table(&["GPU", "PROCESS", "", "MEMORY", "PROGRAM"], &rows) }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table(&["GPU", "PROCESS", "TYPE", "MEMORY", "PROGRAM"], &rows)
+    }
 }
 
-/// What nimctl itself needs on a host, without starting or hashing any of it.
+/// Lists what nimctl itself needs on a host, without starting or hashing it.
 fn tools(global: &Global) -> String {
     let mut rows: Vec<Vec<String>> = match environment::places(global) {
         Ok(places) => toolchain::list(&places).iter().map(tool_row).collect(),
@@ -224,7 +228,7 @@ fn optional(text: Option<&str>) -> String {
     text.map_or_else(|| "-".into(), plain)
 }
 
-/// Returns a name on one line, as wide as it is shown: programs choose their own.
+/// Returns a name on one line, without control characters: programs choose their own names.
 fn plain(name: &str) -> String {
     harmless(name).replace(['\n', '\t'], " ")
 }
@@ -241,7 +245,7 @@ fn memory(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".into(), gib)
 }
 
-/// Returns a size as GPUs are sold: in units of 1024.
+/// Formats a size in GiB, as GPUs are sold.
 fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

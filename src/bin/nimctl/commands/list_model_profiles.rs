@@ -10,7 +10,7 @@ use nimctl::profile::Tags;
 use nimctl::selection::is_in_use;
 use serde::Serialize;
 
-use super::select::tell_problems;
+use super::select::warn_of_problems;
 use crate::cli::{self, Global};
 use crate::exit::{Failure, done};
 use crate::output::Output;
@@ -23,7 +23,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let cli::ListModelProfiles { selection, explain } = arguments;
     let host = devices::host(&selection.devices)?;
-    tell_problems(&host, output);
+    warn_of_problems(&host, output);
     let manifest = environment::manifest(selection.manifest.as_deref())?;
     let store = environment::store_folder(global).ok();
     let options = SelectOptions {
@@ -43,7 +43,7 @@ pub(crate) fn run(
     Ok(done())
 }
 
-/// Places of profiles by what becomes of them on this host: the best a kind of GPU makes of each.
+/// Indices of profiles by their state on this host: the best state on any kind of GPU.
 struct Lists {
     runnable: Vec<usize>,
     not_runnable: Vec<usize>,
@@ -125,7 +125,7 @@ fn section(text: &mut String, heading: &str, lines: &[String]) {
     }
 }
 
-/// Returns why a profile doesn't run, once for each kind of GPU that has a reason of its own.
+/// Returns why a profile doesn't run, with one reason for each kind of GPU.
 fn reasons(report: &SelectReport<'_>, place: usize) -> Vec<String> {
     let several = report.answers.len() > 1;
     let reason = |answer| report.why_not(answer, place).map(|reason| (answer.group.name(), reason));

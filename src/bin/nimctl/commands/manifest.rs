@@ -43,8 +43,7 @@ pub(crate) fn run(arguments: &Manifest, output: &Output) -> Result<ExitCode, Fai
             for profile in &document.manifest().profiles {
                 if profile.workspace.files.is_empty() {
                     let name = profile.readable_name();
-                    output
-                        .warning(&format!("profile {name} has no files; --files names the folder with them"));
+                    output.warning(&format!("profile {name} has no files; give their folder with --files"));
                 }
             }
             write(&document, destination.as_deref(), output)
@@ -79,7 +78,7 @@ fn lint(paths: &[PathBuf], output: &Output) -> Result<ExitCode, Failure> {
         let findings = manifest_lint::lint(&document);
         let form = match document.form() {
             Form::Schema2 => "schema 2.0",
-            Form::Map2024 => "the form of 2024",
+            Form::Map2024 => "2024 form",
         };
         for finding in &findings {
             let Finding { position, profile, rule, message } = finding;
@@ -182,11 +181,11 @@ fn diff_text(difference: &ManifestDiff) -> String {
     for profile in changed {
         let Changed { name, old_id, new_id, tags, files } = profile;
         let what = if profile.changes_bytes() {
-            "other files"
+            "different files"
         } else if !tags.is_empty() {
-            "only other tags"
+            "only tags differ"
         } else {
-            "the same files, elsewhere"
+            "same files, other uris"
         };
         let _ = writeln!(text, "~ {name}: {what}");
         if old_id == new_id {
@@ -195,21 +194,21 @@ fn diff_text(difference: &ManifestDiff) -> String {
             let _ = writeln!(text, "    id     {old_id}\n        →  {new_id}");
         }
         for (key, change) in tags {
-            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".into());
             let _ = writeln!(text, "    tag    {key}: {} → {}", shown(&change.old), shown(&change.new));
         }
         for (path, change) in files {
             let change = match change {
                 FileChange::Added => "added",
                 FileChange::Removed => "removed",
-                FileChange::Bytes => "other bytes",
-                FileChange::Moved => "elsewhere",
+                FileChange::Bytes => "different bytes",
+                FileChange::Moved => "other uri",
             };
             let _ = writeln!(text, "    file   {path}: {change}");
         }
     }
     let counts = [removed.len(), added.len(), changed.len()];
     let [removed, added, changed] = counts;
-    let _ = writeln!(text, "{removed} removed, {added} added, {changed} changed, {unchanged} the same");
+    let _ = writeln!(text, "{removed} removed, {added} added, {changed} changed, {unchanged} unchanged");
     text
 }

@@ -15,7 +15,7 @@ use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
 
-/// No job runs: the time limit of jobs means nothing.
+/// No job runs, so the time limit has no effect.
 const NO_JOB_RUNS_S: u64 = 60;
 
 pub(crate) fn run(

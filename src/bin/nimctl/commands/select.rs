@@ -21,13 +21,13 @@ use crate::{devices, environment};
 pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> Result<ExitCode, Failure> {
     let cli::Select { selection, profile, tags, allow_unsafe, explain, id } = arguments;
     let host = devices::host(&selection.devices)?;
-    tell_problems(&host, output);
+    warn_of_problems(&host, output);
     let manifest = environment::manifest(selection.manifest.as_deref())?;
     let pin = environment::pinned_profile(profile.as_deref());
     if let (Some((pinned, by)), Some(flag)) = (&pin, profile)
         && pinned != flag
     {
-        output.warning(&format!("{by} is set, and goes before --profile {flag}"));
+        output.warning(&format!("{by} is set and overrides --profile {flag}"));
     }
     let selector = match environment::tag_selector(tags.as_deref()) {
         Some((text, by)) => text
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> 
     let options = SelectOptions { manifest: &manifest, store: store.as_deref(), selector, pin, allow_unsafe };
     let report = select(&options, &host)?;
     for answer in &report.answers {
-        tell_doubts(&report, answer, output);
+        warn_of_doubts(&report, answer, output);
     }
     let failure = report.check().err();
     if *id {
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> 
     match failure {
         None => Ok(done()),
         Some(error) if output.is_json() && !*id => {
-            // The answers are printed already, and have every reason.
+            // The answers, with every reason, are already printed.
             output.problem(error.to_string().lines().next().unwrap_or_default());
             Ok(ExitCode::from(code(error.kind())))
         }
@@ -61,8 +61,8 @@ pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> 
     }
 }
 
-/// Tells what could not be found out about the host, since it decides what fits.
-pub(super) fn tell_problems(host: &Host, output: &Output) {
+/// Warns of facts about the host that could not be read, since they decide what fits.
+pub(super) fn warn_of_problems(host: &Host, output: &Output) {
     let of_devices = host.devices.iter().flat_map(|device| &device.problems);
     for problem in host.problems.iter().chain(of_devices) {
         if problem.kind != ProblemKind::NoGpu {
@@ -71,14 +71,14 @@ pub(super) fn tell_problems(host: &Host, output: &Output) {
     }
 }
 
-/// Tells of a choice that somebody may not expect: one that doesn't fit, or the generic one where there is a GPU.
-fn tell_doubts(report: &SelectReport<'_>, answer: &Answer<'_>, output: &Output) {
+/// Warns of a choice that may surprise: a profile that doesn't fit, or a generic profile on a GPU.
+fn warn_of_doubts(report: &SelectReport<'_>, answer: &Answer<'_>, output: &Output) {
     let Some(place) = report.chosen(answer) else { return };
     let profile = &report.profiles()[place];
     if let Some(reason) = report.why_not(answer, place) {
         let name = profile.readable_name();
         output
-            .warning(&format!("{name} is taken on {} though it doesn't fit: {reason}", answer.group.name()));
+            .warning(&format!("{name} is used on {} although it doesn't fit: {reason}", answer.group.name()));
         return;
     }
     let rank = answer.fitting.iter().find(|(fitting, _, _)| *fitting == place).map(|(_, rank, _)| *rank);
@@ -86,7 +86,7 @@ fn tell_doubts(report: &SelectReport<'_>, answer: &Answer<'_>, output: &Output) 
     if report.pinned.is_none() && rank == Some(Rank::Generic) && !answer.group.slots.is_empty() && has_others
     {
         let name = answer.group.name();
-        output.warning(&format!("{name} gets a generic profile: no profile that is made for it fits"));
+        output.warning(&format!("no profile built for {name} fits: a generic profile was chosen"));
     }
 }
 
@@ -97,8 +97,8 @@ fn text(report: &SelectReport<'_>, explain: bool) -> String {
             text.push('\n');
         }
         let count = answer.group.slots.len();
-        let of_kind = if count > 1 { format!(" ({count} of them)") } else { String::new() };
-        let _ = writeln!(text, "{}{of_kind}", answer.group.name());
+        let times = if count > 1 { format!("{count} × ") } else { String::new() };
+        let _ = writeln!(text, "{times}{}", answer.group.name());
         let chosen = report.chosen(answer);
         match chosen {
             Some(place) => text.push_str(&chosen_text(report, answer, place)),
@@ -106,7 +106,7 @@ fn text(report: &SelectReport<'_>, explain: bool) -> String {
                 let why_not = report.pinned.and_then(|(place, _)| report.why_not(answer, place));
                 let why_not = why_not.map_or_else(
                     || "no profile fits".to_owned(),
-                    |reason| format!("the profile that was asked for does not run here: {reason}"),
+                    |reason| format!("the requested profile does not run on this GPU: {reason}"),
                 );
                 let _ = writeln!(text, "  {why_not}");
             }
@@ -125,14 +125,14 @@ fn chosen_text(report: &SelectReport<'_>, answer: &Answer<'_>, place: usize) -> 
     let mut text = format!("  profile  {}\n  name     {}\n", profile.id, profile.readable_name());
     let mut why = Vec::new();
     if let Some((_, pinned_by)) = report.pinned {
-        why.push(format!("asked for by {pinned_by}"));
+        why.push(format!("requested by {pinned_by}"));
     }
     if let Some(position) = answer.fitting.iter().position(|(fitting, _, _)| *fitting == place) {
         let (_, rank, notes) = &answer.fitting[position];
         why.push(match rank {
-            Rank::PciId => "made for this GPU's PCI id".into(),
-            Rank::Product => "made for this GPU".into(),
-            Rank::ComputeCapability => "made for this GPU's compute capability".into(),
+            Rank::PciId => "built for this GPU's PCI id".into(),
+            Rank::Product => "built for this GPU".into(),
+            Rank::ComputeCapability => "built for this GPU's compute capability".into(),
             Rank::Generic => "runs on any machine".into(),
         });
         if let Some((next, next_rank, _)) =
@@ -143,7 +143,7 @@ fn chosen_text(report: &SelectReport<'_>, answer: &Answer<'_>, place: usize) -> 
                 (profile, facts(report, profile), *rank),
                 (next, facts(report, next), *next_rank),
             );
-            why.push(format!("before {}, since {}", next.readable_name(), reason.text()));
+            why.push(format!("preferred over {} because {}", next.readable_name(), reason.text()));
         }
         why.extend(notes.iter().cloned());
     }
@@ -161,7 +161,7 @@ fn others_text(report: &SelectReport<'_>, answer: &Answer<'_>, chosen: Option<us
         rows.push(vec![format!("  {}", short_id(&profile.id)), profile.readable_name(), reason]);
     };
     for (place, _, _) in answer.fitting.iter().filter(|(place, _, _)| Some(*place) != chosen) {
-        row(*place, "fits, and comes after".into());
+        row(*place, "fits, but ranks lower".into());
     }
     for (place, message) in &answer.short_of_memory {
         row(*place, message.clone());
@@ -175,7 +175,7 @@ fn others_text(report: &SelectReport<'_>, answer: &Answer<'_>, chosen: Option<us
     table(&["  not chosen", "name", "why"], &rows)
 }
 
-/// Returns enough of a long id to name it.
+/// Returns the first 12 digits of a digest: enough to name it.
 fn short_id(id: &str) -> String {
     if id.len() == 64 && id.is_ascii() { id[..12].to_owned() } else { id.to_owned() }
 }
@@ -236,7 +236,7 @@ struct ProfileView<'a> {
     profile_id: &'a str,
     name: String,
     tags: &'a Tags,
-    /// Without it the profile doesn't fit, and was taken all the same.
+    /// `None` if the profile doesn't fit and was chosen anyway.
     match_by: Option<Rank>,
     notes: Vec<String>,
 }
