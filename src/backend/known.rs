@@ -95,6 +95,8 @@ const TENSORRT_RTX_CAPABILITIES: &[ComputeCapability] = &[
 
 /// The backend that runs ONNX graphs.
 pub(super) const REFERENCE: &str = "onnxruntime";
+/// The backend that builds plans without a GPU.
+pub(super) const AHEAD_OF_TIME: &str = "tensorrt-rtx";
 /// The backend that tunes on the GPU.
 pub(super) const ON_THE_DEVICE: &str = "tensorrt";
 

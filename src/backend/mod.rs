@@ -46,6 +46,11 @@ impl Backend {
         Self(known::REFERENCE.into())
     }
 
+    /// Returns the backend that builds plans ahead of time, for the compute capabilities that its facts list.
+    pub fn ahead_of_time() -> Self {
+        Self(known::AHEAD_OF_TIME.into())
+    }
+
     /// Returns the backend that tunes plans on the GPU itself, whichever it is: the one to name where no plan can be built
     /// ahead of time.
     pub fn on_the_device() -> Self {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod hash_profile;
 pub mod import_manifest;
+pub mod init;
 pub mod inspect;
 pub mod lower;
 pub mod mixed_precision;

@@ -6,6 +6,7 @@
 mod error;
 mod graph_check;
 mod only;
+pub mod proposal;
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};

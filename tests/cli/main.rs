@@ -22,6 +22,7 @@ mod help;
 mod home;
 mod hostile_onnx;
 mod ids;
+mod init;
 mod inspect;
 mod interruption;
 mod invalid_recipes;

@@ -18,4 +18,7 @@ mod misbehaviour;
 mod nvml_stand_in;
 mod real;
 mod report;
+#[path = "../cli/small_models.rs"]
+#[expect(dead_code, reason = "the tests of the command line use more of it")]
+mod small_models;
 mod support;

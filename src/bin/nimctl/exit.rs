@@ -123,6 +123,13 @@ impl From<nimctl::device::InvalidDeviceFile> for Failure {
     }
 }
 
+impl From<nimctl::ops::init::InitError> for Failure {
+    fn from(error: nimctl::ops::init::InitError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
+    }
+}
+
 impl From<nimctl::ops::select::SelectError> for Failure {
     fn from(error: nimctl::ops::select::SelectError) -> Self {
         let hint = error.hint();

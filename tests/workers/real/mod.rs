@@ -12,6 +12,7 @@ mod bench;
 mod contract;
 mod executed_plans;
 mod gpu_stand_in;
+mod init;
 mod mixed_precision;
 mod once;
 mod onnxruntime;

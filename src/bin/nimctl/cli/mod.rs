@@ -2,6 +2,7 @@
 
 mod bench;
 mod execution;
+mod init;
 mod manifest;
 mod release;
 mod report;
@@ -18,6 +19,7 @@ use nimctl::synth::NvclipSize;
 use crate::output::Format;
 
 pub(crate) use bench::Bench;
+pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use release::{Release, Verify};
 pub(crate) use report::{Report, ReportFormat};
@@ -100,6 +102,8 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Propose a recipe for your own ONNX files.
+    Init(Init),
     /// Build a recipe's profiles, and write their manifest.
     Build(Build),
     /// Check recipes, or print their JSON Schema.

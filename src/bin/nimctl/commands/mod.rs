@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod doctor;
 mod hash_profile;
+mod init;
 mod inspect;
 mod list_model_profiles;
 mod lower;
@@ -33,6 +34,7 @@ use crate::output::Output;
 pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
     let Arguments { global, command } = arguments;
     match command {
+        Command::Init(arguments) => init::run(&arguments, &global, output, cancel),
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
