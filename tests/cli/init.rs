@@ -91,7 +91,7 @@ fn what_no_tensorrt_takes_has_a_generic_profile_only() {
         own.domain = Some("com.microsoft".into());
         graph.node = vec![own];
     });
-    home.run(&["init", "strings.onnx", "--gpus", "l4", "-o", "-"]).exits(0);
+    home.run(&["init", "strings.onnx", "--gpus", "l4", "--no-trial", "-o", "-"]).exits(0);
     home.run(&["init", "foreign.onnx", "--gpus", "l4", "--no-trial", "-o", "-"]).exits(0);
     insta::assert_snapshot!(home.transcript());
 }

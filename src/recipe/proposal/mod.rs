@@ -123,9 +123,14 @@ fn ranges(infos: &[TensorInfo]) -> Vec<Option<ShapeRange>> {
     let is_batch = |info: &TensorInfo, index: usize| DimensionKind::of(info, index) == DimensionKind::Batch;
     let one_row =
         infos.iter().any(|info| dynamic(info).iter().any(|&index| index > 0 && is_batch(info, index)));
-    let of_dimension = |info: &TensorInfo, index: usize| match one_row && is_batch(info, index) {
-        true => [1; 3],
-        false => of_dimension(info, index, is_costly),
+    let of_dimension = |info: &TensorInfo, index: usize| {
+        let range = of_dimension(info, index, is_costly);
+        match is_batch(info, index) {
+            true if one_row => [1; 3],
+            // Steps that depend on each other: a few of them alone don't give what they give among all.
+            false if index == 0 => [range[1]; 3],
+            _ => range,
+        }
     };
     let mut by_symbol: BTreeMap<&str, Range> = BTreeMap::new();
     for info in infos {
