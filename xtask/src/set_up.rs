@@ -2,8 +2,8 @@
 
 use std::process::Child;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use xshell::{Cmd, cmd};
+use anyhow::{Context as _, Result, ensure};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::project::{Project, Variables, output, read, run, say, start};
 use crate::{bindings, libclang};
@@ -26,14 +26,13 @@ pub(crate) struct SetUp {
 /// Builds `nimctl` and all workers, and installs the libraries that they need. Whatever is there already is kept.
 pub(crate) fn set_up(project: &Project) -> Result<SetUp> {
     check_prerequisites(project)?;
-    run(build(project))?;
-    // While the machine compiles, the network is free.
-    let installing = start_installing(project)?;
     let libclang = libclang::variables(project)?;
-    for flavour in TENSORRT_FLAVOURS {
-        run(build_flavour(project, flavour, &libclang))?;
-        bindings::settle(project)?;
-    }
+    let [first, second] = TENSORRT_FLAVOURS;
+    run(build_flavour(project, first, &libclang))?;
+    // There is a `nimctl` now. While the machine compiles, the network is free.
+    let installing = start_installing(project)?;
+    run(build_flavour(project, second, &libclang))?;
+    bindings::settle(project)?;
     finish_installing(installing)?;
     Ok(SetUp { libclang, libraries: library_folders(project)? })
 }
@@ -88,6 +87,16 @@ fn library_folders(project: &Project) -> Result<Variables> {
         .collect()
 }
 
+/// Returns the name of Python.
+pub(crate) fn python(shell: &Shell) -> Result<&'static str> {
+    let works =
+        |name: &&str| output(cmd!(shell, "{name} --version")).is_ok_and(|output| output.status.success());
+    ["python3", "python"].into_iter().find(works).context(
+        "there is no Python 3, whose pip fetches the compiler libraries: install it, e.g. `apt-get install python3 \
+         python3-pip`",
+    )
+}
+
 fn check_prerequisites(project: &Project) -> Result<()> {
     let shell = &project.shell;
     let works = |command| output(command).is_ok_and(|output| output.status.success());
@@ -100,13 +109,7 @@ fn check_prerequisites(project: &Project) -> Result<()> {
         "there is no C++ compiler (`{compiler} --version` fails), and TensorRT's bindings need one: install g++ or \
          clang, e.g. `apt-get install g++`, or name yours in CXX"
     );
-    let Some(python) = ["python3", "python"].into_iter().find(|name| works(cmd!(shell, "{name} --version")))
-    else {
-        bail!(
-            "there is no Python 3, whose pip fetches the compiler libraries: install it, e.g. `apt-get install \
-             python3 python3-pip`"
-        );
-    };
+    let python = python(shell)?;
     ensure!(
         works(cmd!(shell, "{python} -m pip --version")),
         "`{python}` has no pip, which fetches the compiler libraries: install it, e.g. `apt-get install python3-pip`, \

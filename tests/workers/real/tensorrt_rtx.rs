@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nimctl::backend::{Builds, facts_of};
 use nimctl::compute_capability::ComputeCapability;
 use nimctl::digest::Sha256;
 use nimctl::shape_range::ShapeRange;
@@ -44,6 +45,16 @@ fn tiny(folder: &tempfile::TempDir, precision: Precision) -> PathBuf {
 
 fn build(worker: &mut Worker, request: &BuildRequest) -> Result<Answer<BuildResult>, WorkerError> {
     worker.build(request.clone(), &Cancel::new(), &mut |_| {})
+}
+
+#[test]
+fn the_worker_builds_for_what_the_table_of_backends_says() {
+    let worker = start(&real("tensorrt-rtx"));
+    let capabilities = worker.description().compute_capabilities.as_slice();
+    assert!(
+        matches!(facts_of("tensorrt-rtx").builds, Builds::AheadOfTime(known) if known == capabilities),
+        "{capabilities:?}"
+    );
 }
 
 #[test]
