@@ -18,7 +18,7 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 #[derive(Debug, thiserror::Error)]
 pub enum NotCanonical {
     /// A number that is not an integer within ±(2^53 - 1).
-    #[error("{0} has no canonical form: only integers of at most 53 bits have")]
+    #[error("{0} has no canonical form: only integers of at most 53 bits do")]
     Number(serde_json::Number),
     /// The value can't be expressed as JSON at all.
     #[error("the value cannot be expressed as JSON")]

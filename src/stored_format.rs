@@ -74,7 +74,7 @@ pub fn check(found: &str, known: &str, path: impl Display) -> Result<(), Unreada
     if is_newer(found, known) {
         return Err(Newer::new(path, found, known).into());
     }
-    let problem = format!("its schema is `{found}`, and this nimctl reads `{known}`");
+    let problem = format!("its schema is `{found}`, but this nimctl reads `{known}`");
     Err(Unreadable::Damaged { path: path.to_string(), problem })
 }
 
@@ -124,7 +124,7 @@ pub fn from_json<T: DeserializeOwned>(
     // The schema first: of a newer file, nothing else has to be what it is now.
     match head_of_json(bytes).map_err(damaged)? {
         Some(found) => check(&found, schema, &path)?,
-        None => return Err(damaged(format!("it has no schema, and should have `{schema}`"))),
+        None => return Err(damaged(format!("it has no schema; expected `{schema}`"))),
     }
     serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))
 }
@@ -196,7 +196,7 @@ mod tests {
         {
             check_version(
                 other,
-                &format!("p.json: its schema is `{other}`, and this nimctl reads `{KNOWN}`"),
+                &format!("p.json: its schema is `{other}`, but this nimctl reads `{KNOWN}`"),
             );
         }
     }
@@ -240,7 +240,7 @@ mod tests {
             "written by a newer nimctl",
         );
         check_json(r#"{"schema": "nimctl.file/1", "size": -4}"#, "f: invalid value");
-        check_json(r#"{"size": 4}"#, "f: it has no schema, and should have `nimctl.file/1`");
+        check_json(r#"{"size": 4}"#, "f: it has no schema; expected `nimctl.file/1`");
         check_json(r#"{"schema": 1, "size": 4}"#, "f: invalid type");
         check_json("", "f: EOF");
         check_json("[]", "f: ");

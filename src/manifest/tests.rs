@@ -250,10 +250,7 @@ fn what_is_no_manifest_is_refused_with_its_position() {
         "schema_version: '2.0'\nprofiles: [{id: a}, {id: b}, {id: a}]",
         "m.yaml:2:35: duplicate profile a: the first one is at 2:17",
     );
-    refused(
-        "a: {tags: {}}\nb: {tags: {}}\na: {tags: {}}",
-        "m.yaml:3:1: the key `a` is there already, at 1:1",
-    );
+    refused("a: {tags: {}}\nb: {tags: {}}\na: {tags: {}}", "m.yaml:3:1: duplicate key `a`, first at 1:1");
     for id in ["../x", "a/b", "..", ".", "a\\\\b", "a\\u0007b", " ", ""] {
         refused(&format!("schema_version: '2.0'\nprofiles: [{{id: \"{id}\"}}]"), "m.yaml:2:17: ");
     }

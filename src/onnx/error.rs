@@ -20,7 +20,7 @@ pub enum OnnxError {
     NotOnnx { path: PathBuf, reason: String },
     /// The file ends before its contents do.
     #[error(
-        "{} is cut off: its contents need at least {needed_bytes} bytes, and it has {found_bytes}; copy or download it again",
+        "{} is truncated: it needs at least {needed_bytes} bytes, but has {found_bytes}; copy or download it again",
         path.display()
     )]
     Truncated { path: PathBuf, needed_bytes: u64, found_bytes: u64 },
@@ -35,18 +35,18 @@ pub enum OnnxError {
     NoOpset { path: PathBuf },
     /// Parts that take little in the file and much in memory.
     #[error(
-        "{} has {file_bytes} bytes and would take {needed_bytes} in memory, since it is made of empty parts: expected a \
-         model that an exporter wrote", path.display()
+        "{} has {file_bytes} bytes and would take {needed_bytes} in memory, because it consists of empty parts: expected a \
+          model written by an exporter", path.display()
     )]
     TooDense { path: PathBuf, needed_bytes: u64, file_bytes: u64 },
     /// Two nodes with one output, two inputs of one name, or a node that makes an input or weight.
-    #[error("value `{value}` of {} is made more than once: export the model again", path.display())]
+    #[error("value `{value}` of {} is defined more than once: export the model again", path.display())]
     MadeTwice { path: PathBuf, value: String },
     /// Nodes that wait for each other.
-    #[error("nodes of {} wait for each other: {cycle}; export the model again", path.display())]
+    #[error("the graph of {} has a cycle: {cycle}; export the model again", path.display())]
     NodeCycle { path: PathBuf, cycle: String },
     /// Functions that call each other in a circle.
-    #[error("local functions of {} call themselves: {cycle}; ONNX has no recursion, export the model again", path.display())]
+    #[error("local functions of {} are recursive: {cycle}; ONNX does not allow recursion, export the model again", path.display())]
     FunctionCycle { path: PathBuf, cycle: String },
     /// An external tensor without a location.
     #[error("tensor `{tensor}` of {} is external but names no location: export the model again", path.display())]
@@ -59,7 +59,7 @@ pub enum OnnxError {
     ExternalLeavesFolder { tensor: String, location: String, folder: PathBuf },
     /// A location that leads out of the folder over a symbolic link.
     #[error(
-        "tensor `{tensor}` names the external file `{location}`, a link that leaves {}: copy the file there instead",
+        "tensor `{tensor}` names the external file `{location}`, a link that points outside {}: copy the file there instead",
         folder.display()
     )]
     ExternalLinkLeavesFolder { tensor: String, location: String, folder: PathBuf },
@@ -108,8 +108,8 @@ pub enum OnnxError {
     OpsetTooOld { path: PathBuf, opset: i64, needed: i64, precision: &'static str },
     /// A graph that stays beyond what one file can hold.
     #[error(
-        "{} would have {size_bytes} bytes without its external data, and a protobuf file ends at 2 GiB: \
-         give the large constants of its nodes as initializers", path.display()
+        "{} would have {size_bytes} bytes without its external data, but a protobuf file cannot exceed 2 GiB: \
+         turn the large constants of its nodes into initializers", path.display()
     )]
     TooLarge { path: PathBuf, size_bytes: u64 },
     /// A destination without a file name.

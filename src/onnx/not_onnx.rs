@@ -11,7 +11,7 @@ pub(super) fn explain(path: &Path, bytes: &[u8], error: &prost::DecodeError) -> 
     let reason = if text.starts_with("version https://git-lfs") {
         "it is a Git LFS pointer; run `git lfs pull` to get the file itself".into()
     } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
-        "it is an HTML page, perhaps the answer of a server that wanted a login; download it again".into()
+        "it is an HTML page, perhaps a login page; download it again".into()
     } else if head.starts_with(b"PK\x03\x04") {
         "it is a ZIP archive; unpack it first".into()
     } else if std::str::from_utf8(head).is_ok() && !head.iter().any(|byte| *byte < b'\t') {
@@ -37,7 +37,7 @@ fn in_words(error: &str) -> String {
     }
     let what = match rest {
         "recursion limit reached" => return "its messages are nested more than 100 deep".into(),
-        "buffer underflow" => "a length goes beyond the end of what it is in",
+        "buffer underflow" => "a length exceeds the message that contains it",
         other => other,
     };
     let dots = if around.len() > MOST_MESSAGES { " in …" } else { "" };

@@ -20,9 +20,9 @@ pub enum Precision {
     Bf16,
 }
 
-/// A text that names no precision.
+/// A string that is not a precision.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is no precision: expected fp32, fp16 or bf16")]
+#[error("`{text}` is not a precision: expected fp32, fp16 or bf16")]
 pub struct UnknownPrecision {
     text: String,
 }

@@ -89,13 +89,13 @@ pub enum LowerError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     /// The destination has files of the source.
-    #[error("writing {} would replace {}, which is read: name another file", destination.display(), read.display())]
+    #[error("writing {} would overwrite the input {}: name another file", destination.display(), read.display())]
     ReplacesSource { destination: PathBuf, read: PathBuf },
     /// The destination is a folder, a device or the like.
     #[error("{} is {what}: name the file to write", path.display())]
     NotAFile { path: PathBuf, what: &'static str },
     /// The destination's folder is not there.
-    #[error("there is no folder {} to write {} to: make it first", folder.display(), name.display())]
+    #[error("cannot write {} to {}: the folder does not exist; create it first", name.display(), folder.display())]
     NoFolder { folder: PathBuf, name: PathBuf },
 }
 
@@ -220,7 +220,7 @@ fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
     match metadata.file_type() {
         kind if kind.is_file() => None,
         kind if kind.is_dir() => Some("a folder"),
-        _ => Some("no ordinary file"),
+        _ => Some("not a regular file"),
     }
 }
 

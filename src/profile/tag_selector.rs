@@ -17,7 +17,7 @@ pub enum InvalidTagSelector {
     #[error("`{0}` is not key=value; separate tags by commas, as in gpu=l4,precision=fp16")]
     Part(String),
     /// A key that is there twice.
-    #[error("`{0}` is asked for twice")]
+    #[error("`{0}` is given twice")]
     Twice(String),
 }
 

@@ -39,7 +39,7 @@ pub enum RecipeProblem {
     },
     /// A name that can't be part of a path or a tag.
     #[error(
-        "{what} `{name}` may have letters, digits, `.`, `_` and `-` only, and must start with a letter or digit"
+        "{what} `{name}` may contain only letters, digits, `.`, `_` and `-`, and must start with a letter or digit"
     )]
     Name {
         /// What is named.
@@ -88,7 +88,9 @@ pub enum RecipeProblem {
     #[error("backend onnxruntime ships the ONNX itself, the same for every GPU: write `targets: generic`")]
     TargetedOnnx,
     /// A plan of several targets is the business of TensorRT-RTX.
-    #[error("backend {backend} has no portable plans: use `compute_capabilities` for one plan each")]
+    #[error(
+        "backend {backend} cannot build portable plans: use `compute_capabilities` for one plan per compute capability"
+    )]
     NoPortablePlans {
         /// The backend.
         backend: Backend,
@@ -105,7 +107,7 @@ pub enum RecipeProblem {
     },
     /// Two profiles that no tag tells apart.
     #[error(
-        "profile {name} is asked for twice (also on line {first_line}): the two would have equal tags, and nobody could select between them"
+        "profile {name} is requested twice (also on line {first_line}): both would have the same tags, so neither could be selected"
     )]
     EqualTags {
         /// Their name.
@@ -121,7 +123,7 @@ pub enum RecipeProblem {
         headroom: f64,
     },
     /// A gate that nothing or everything passes.
-    #[error("`min_row_cosine` is {min_row_cosine}: expected a number between 0 and 1, 0.999 say")]
+    #[error("`min_row_cosine` is {min_row_cosine}: expected a number between 0 and 1, such as 0.999")]
     Gate {
         /// What was given.
         min_row_cosine: f64,

@@ -22,7 +22,7 @@ pub enum GraphMismatch {
     },
     /// An input with a dynamic dimension has no shape range.
     #[error(
-        "{recipe}:{line}: graph `{graph}`, input `{input}` has the dynamic shape {shape}, but `shapes` says nothing of it: add `{input}: {{ min: […], opt: […], max: […] }}`"
+        "{recipe}:{line}: graph `{graph}`, input `{input}` has the dynamic shape {shape}, but no range in `shapes`: add `{input}: {{ min: […], opt: […], max: […] }}`"
     )]
     NoRange {
         /// The recipe.

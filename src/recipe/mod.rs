@@ -169,7 +169,7 @@ fn reworded(message: &str) -> String {
     match message {
         "expected sequence start" => "expected a list, as in [a, b]".to_owned(),
         "expected mapping start" => "expected keys and values, as in {key: value}".to_owned(),
-        "expected string scalar" => "expected a text".to_owned(),
+        "expected string scalar" => "expected a string".to_owned(),
         other => other.split(", set DuplicateKeyPolicy").next().unwrap_or(other).to_owned(),
     }
 }

@@ -17,29 +17,29 @@ pub enum SourceError {
     Wheel(ToolchainError),
     #[error("`{file}` cannot be a file in a wheel: expected a relative path without `..`")]
     BadPath { file: String },
-    #[error("`{url}` is not an address: {reason}")]
+    #[error("`{url}` is not a valid URL: {reason}")]
     BadUrl { url: String, reason: String },
-    #[error("`{url}` is not https")]
+    #[error("`{url}` is not an https URL")]
     NotHttps { url: String },
-    #[error("{url} leads to `{target}`, which is not https")]
+    #[error("{url} redirects to `{target}`, which is not https")]
     RedirectNotHttps { url: String, target: String },
-    #[error("{url} leads on more than {limit} times")]
+    #[error("{url} redirected more than {limit} times")]
     TooManyRedirects { url: String, limit: usize },
     #[error("{url} answered {status}")]
     Status { url: String, status: u16 },
     #[error("cannot reach {url}")]
     Unreachable { url: String, source: reqwest::Error },
-    #[error("{url} broke off after {got_bytes} bytes")]
+    #[error("the connection to {url} closed after {got_bytes} bytes")]
     BrokeOff { url: String, got_bytes: u64, source: io::Error },
-    #[error("{url} sent nothing for {} s, after {got_bytes} bytes", limit.as_secs_f64())]
+    #[error("{url} sent no data for {} s, after {got_bytes} bytes", limit.as_secs_f64())]
     Stalled { url: String, got_bytes: u64, limit: Duration },
-    #[error("{url} is not the file of the recipe: expected {expected}, got {got}")]
+    #[error("the file at {url} is not the one that the recipe names: expected {expected}, got {got}")]
     WrongDigest { url: String, expected: Sha256, got: Sha256 },
     #[error("cancelled while fetching {url}")]
     Cancelled { url: String },
-    #[error("no space is left in {} for {url}", folder.display())]
+    #[error("no space left in {} for {url}", folder.display())]
     DiskFull { url: String, folder: PathBuf },
-    #[error("cannot keep {url} in {}", folder.display())]
+    #[error("cannot store {url} in {}", folder.display())]
     Keep { url: String, folder: PathBuf, source: io::Error },
     #[error("cannot set up https")]
     SetUp { source: reqwest::Error },
@@ -84,19 +84,19 @@ impl SourceError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Wheel(error) => return error.hint(),
-            Self::NotHttps { .. } => "use an https address; http is for this machine itself only (127.0.0.1)",
-            Self::RedirectNotHttps { .. } => "name the final address, if it has an https one",
+            Self::NotHttps { .. } => "use an https URL; http is allowed only on this machine (127.0.0.1)",
+            Self::RedirectNotHttps { .. } => "use the final URL if it is available over https",
             Self::Status { status: 401 | 403, .. } => {
                 "nimctl sends no credentials: download the file and name it with `path`"
             }
-            Self::Status { status: 404 | 410, .. } => "check the address in the recipe",
+            Self::Status { status: 404 | 410, .. } => "check the URL in the recipe",
             Self::Status { .. } | Self::BrokeOff { .. } | Self::Stalled { .. } => "try again later",
-            Self::Unreachable { .. } => "check the address, the network and the proxy (HTTPS_PROXY)",
+            Self::Unreachable { .. } => "check the URL, the network and the proxy (HTTPS_PROXY)",
             Self::WrongDigest { .. } => {
-                "nothing was kept; the file at that address changed, or the digest in the recipe is another's"
+                "nothing was stored; the file at that URL changed, or the digest in the recipe is wrong"
             }
             Self::DiskFull { .. } => "free some space, or choose another data folder",
-            Self::Keep { .. } => "choose a data folder that you can write",
+            Self::Keep { .. } => "choose a writable data folder",
             Self::BadPath { .. }
             | Self::BadUrl { .. }
             | Self::TooManyRedirects { .. }

@@ -127,9 +127,9 @@ enum Failure {
 /// Why a redirect was refused; travels through reqwest's error.
 #[derive(Debug, thiserror::Error)]
 enum RefusedRedirect {
-    #[error("leads to {0}")]
+    #[error("redirects to {0}")]
     NotHttps(String),
-    #[error("leads on too often")]
+    #[error("redirects too often")]
     TooMany,
 }
 

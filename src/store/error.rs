@@ -11,7 +11,7 @@ use crate::stored_format::Newer;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It can't be written.
-    #[error("cannot write the store at {}: choose another with --store or NIMCTL_STORE, or mend its permissions", root.display())]
+    #[error("cannot write the store at {}: choose another with --store or NIMCTL_STORE, or fix its permissions", root.display())]
     Unwritable {
         /// The store's folder.
         root: PathBuf,
@@ -27,7 +27,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Bytes that don't match their digest.
-    #[error("{} is damaged: it should be {expected}, but its bytes are {found}; delete it and build again", path.display())]
+    #[error("{} is damaged: its digest should be {expected}, but is {found}; delete it and build again", path.display())]
     Damaged {
         /// The blob.
         path: PathBuf,

@@ -139,7 +139,7 @@ impl Store {
     /// A file that can't be read, a store that can't be written.
     pub fn adopt(&self, file: &Path, path_in_profile: &str) -> Result<OutputFile, StoreError> {
         let io_error =
-            |source| StoreError::Io { doing: format!("taking {} into the store", file.display()), source };
+            |source| StoreError::Io { doing: format!("adding {} to the store", file.display()), source };
         let (digests, synced) = std::thread::scope(|scope| {
             let synced = scope.spawn(|| fs_err::File::open(file)?.sync_all());
             let digests =

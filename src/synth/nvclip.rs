@@ -47,9 +47,9 @@ macro_rules! named {
             }
         }
 
-        #[doc = concat!("A text that names no ", $what, ".")]
+        #[doc = concat!("A string that is not a ", $what, ".")]
         #[derive(Debug, thiserror::Error)]
-        #[error("`{text}` is no {}: expected {}", $what, $expected)]
+        #[error("`{text}` is not a {}: expected {}", $what, $expected)]
         pub struct $error {
             text: String,
         }
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(NvclipTower::Text.to_string(), "text");
         assert_eq!(
             "g14".parse::<NvclipSize>().unwrap_err().to_string(),
-            "`g14` is no size of NV-CLIP: expected tiny, b32, l14 or h14"
+            "`g14` is not a size of NV-CLIP: expected tiny, b32, l14 or h14"
         );
     }
 }

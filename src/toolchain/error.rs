@@ -20,19 +20,19 @@ pub enum ToolchainError {
     InvalidLock { name: String, reason: String },
     #[error(transparent)]
     Newer(#[from] Newer),
-    #[error("no wheel holds {tool}: it is never installed, only found where you put it")]
+    #[error("nimctl cannot install {tool}: no wheel contains it; install it yourself")]
     NoWheel { tool: Tool },
     #[error("no wheel of {tool} is pinned for {host}, only for {supported}")]
     UnsupportedHost { tool: Tool, host: String, supported: String },
-    #[error("no Python was found (tried {tried}); pip is what fetches {what}")]
+    #[error("no Python was found (tried {tried}); nimctl needs its pip to fetch {what}")]
     NoPython { tried: String, what: String },
-    #[error("the Python `{python}` has no pip, which is what fetches {what}")]
+    #[error("the Python `{python}` has no pip, which nimctl needs to fetch {what}")]
     NoPip { python: String, what: String },
     #[error("cannot start `{python}`")]
     StartPython { python: String, source: io::Error },
-    #[error("pip could not fetch {what} ({status}); it said:\n{said}")]
+    #[error("pip could not fetch {what} ({status}); its output:\n{said}")]
     PipFailed { what: String, status: String, said: String },
-    #[error("pip reported success for {what} but left {found} wheels, not one")]
+    #[error("pip reported success for {what} but left {found} wheels instead of one")]
     PipLeftNoWheel { what: String, found: usize },
     #[error("fetching {what} took longer than {} s", limit.as_secs())]
     TimedOut { what: String, limit: Duration },
@@ -48,7 +48,7 @@ pub enum ToolchainError {
     BadWheel { what: String, reason: String },
     #[error("`{text}` cannot be the {field} of a package")]
     BadRequirement { field: &'static str, text: String },
-    #[error("cannot {doing}: no space is left in {}", folder.display())]
+    #[error("cannot {doing}: no space left in {}", folder.display())]
     DiskFull { doing: String, folder: PathBuf },
     #[error("cannot {doing}: {} cannot be written", folder.display())]
     NotWritable { doing: String, folder: PathBuf, source: io::Error },
@@ -58,13 +58,13 @@ pub enum ToolchainError {
     NotInstalled { tool: Tool },
     #[error("the install of {tool} in {} is damaged: {reason}", folder.display())]
     Damaged { tool: Tool, folder: PathBuf, reason: String },
-    #[error("{tool} was not found: none was named, and {searched}")]
+    #[error("{tool} was not found: no path was given, and {searched}")]
     NotFound { tool: Tool, searched: String },
-    #[error("there is no {library} in {}, which was named for {tool}", folder.display())]
+    #[error("{library} was not found in {}, the folder given for {tool}", folder.display())]
     NotInFolder { tool: Tool, library: String, folder: PathBuf },
-    #[error("{} was named for {tool} but isn't there", path.display())]
+    #[error("{}, which was given for {tool}, does not exist", path.display())]
     OverrideMissing { tool: Tool, path: PathBuf },
-    #[error("{} holds several {library} of {tool}: {found}", folder.display())]
+    #[error("{} contains more than one {library} of {tool}: {found}", folder.display())]
     Ambiguous { tool: Tool, library: String, folder: PathBuf, found: String },
 }
 
@@ -139,7 +139,7 @@ impl ToolchainError {
                 tool.override_variable()
             ),
             Self::UnsupportedHost { tool, .. } => {
-                format!("bring your own library and name it with {}", tool.override_variable())
+                format!("set {} to the path of your own library", tool.override_variable())
             }
             Self::NoPython { .. } => "install python3 with pip, or name an interpreter".into(),
             Self::NoPip { python, .. } => {
@@ -154,7 +154,7 @@ impl ToolchainError {
                     .into()
             }
             Self::DiskFull { .. } => "free some space, or choose another data folder".into(),
-            Self::NotWritable { .. } => "choose a data folder that you can write".into(),
+            Self::NotWritable { .. } => "choose a writable data folder".into(),
             Self::NotInstalled { tool } | Self::Damaged { tool, .. } => format!(
                 "run `nimctl toolchain install {tool}`, or name your own with {}",
                 tool.override_variable()

@@ -104,9 +104,9 @@ fn on_loader_path(tool: Tool, places: &Places) -> Result<Whereabouts, ToolchainE
     }
     let searched = match places.loader_folders.len() {
         0 => "no folder was searched".to_string(),
-        count => format!("none of the {count} loader folders holds it"),
+        count => format!("it is not in the {count} loader folders"),
     };
-    Err(ToolchainError::NotFound { tool, searched: format!("no wheel holds it, and {searched}") })
+    Err(ToolchainError::NotFound { tool, searched: format!("no wheel contains it, and {searched}") })
 }
 
 /// Returns the tool's files at a place, which is the first library or the folder of it.

@@ -104,7 +104,7 @@ impl Lock {
         let lock: Self = serde_saphyr::from_str(text).map_err(|error| invalid(error.to_string()))?;
         if lock.schema != SCHEMA {
             return Err(invalid(format!(
-                "its schema is `{}`, and this nimctl reads `{SCHEMA}`",
+                "its schema is `{}`, but this nimctl reads `{SCHEMA}`",
                 lock.schema
             )));
         }

@@ -231,7 +231,7 @@ fn explain(
         .map(|line| format!("  {}", without_credentials(line.trim_end())))
         .collect::<Vec<_>>()
         .join("\n");
-    let said = if said.is_empty() { "  (nothing)".into() } else { said };
+    let said = if said.is_empty() { "  (no output)".into() } else { said };
     ToolchainError::PipFailed { what, status: status.into(), said }
 }
 
@@ -300,7 +300,7 @@ mod tests {
         );
         assert!(matches!(explain("/x/python3: No module named pip\n"), ToolchainError::NoPip { .. }));
         let error = explain("ERROR: OSError: [Errno 28] No space left on device");
-        assert_eq!(error.to_string(), "cannot fetch thing 1.0: no space is left in /data");
+        assert_eq!(error.to_string(), "cannot fetch thing 1.0: no space left in /data");
         let error = explain("ERROR: No matching distribution found for thing==1.0");
         assert!(error.hint().is_some_and(|hint| hint.contains("PIP_FIND_LINKS")), "{error}");
     }

@@ -101,7 +101,7 @@ impl Conversation {
 
     /// Ends a worker that answered another request than the one it was asked.
     pub(crate) fn wrong_answer(&mut self, request: &'static str, response: &Response) -> WorkerError {
-        let reason = format!("the result is that of `{}`", response.name());
+        let reason = format!("the worker sent a result of `{}`", response.name());
         self.nonsense(request, reason, String::new())
     }
 
@@ -165,11 +165,11 @@ struct RawLine {
 /// Reads an event of the request `id`; `None` is one to ignore.
 fn read_event(line: &[u8], id: u64, request: &str) -> Result<Option<Event>, Unreadable> {
     let nonsense = |reason: String| Unreadable::Nonsense(reason);
-    let RawLine { id: event_id, event } =
-        serde_json::from_slice(line).map_err(|error| nonsense(format!("not an event ({error})")))?;
+    let RawLine { id: event_id, event } = serde_json::from_slice(line)
+        .map_err(|error| nonsense(format!("the line is not an event ({error})")))?;
     let mut members = event.iter();
     let (Some((kind, body)), None) = (members.next(), members.next()) else {
-        return Err(nonsense("an event of none or several kinds".into()));
+        return Err(nonsense("an event must have exactly one kind".into()));
     };
     let ends_request = match kind.as_str() {
         "progress" | "warning" => false,
@@ -179,13 +179,13 @@ fn read_event(line: &[u8], id: u64, request: &str) -> Result<Option<Event>, Unre
     };
     if event_id != Some(id) && !(kind == "error" && event_id.is_none()) {
         if ends_request {
-            return Err(nonsense(format!("an answer to another request than {id}")));
+            return Err(nonsense(format!("the answer is not to request {id}")));
         }
         return Ok(None);
     }
     if kind == "result" {
         let Some(result) = body.get(request) else {
-            return Err(nonsense(format!("the result is not that of `{request}`")));
+            return Err(nonsense(format!("the result is not one of `{request}`")));
         };
         if let Some(offered) = result.get("protocol_version").and_then(Value::as_u64)
             && request == "describe"
@@ -196,5 +196,5 @@ fn read_event(line: &[u8], id: u64, request: &str) -> Result<Option<Event>, Unre
     }
     serde_json::from_value(Value::Object(event))
         .map(Some)
-        .map_err(|error| nonsense(format!("not an event ({error})")))
+        .map_err(|error| nonsense(format!("the line is not an event ({error})")))
 }

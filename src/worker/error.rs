@@ -33,8 +33,8 @@ pub enum WorkerError {
     },
     /// No protocol version that both speak.
     #[error(
-        "the {backend} worker speaks protocol version {offered}, nimctl speaks {PROTOCOL_VERSION}: install the {} of the two anew",
-        if *offered > u64::from(PROTOCOL_VERSION) { "nimctl" } else { "worker" }
+        "the {backend} worker speaks protocol version {offered}, nimctl speaks {PROTOCOL_VERSION}: upgrade {}",
+        if *offered > u64::from(PROTOCOL_VERSION) { "nimctl" } else { "the worker" }
     )]
     Handshake {
         /// The backend.
@@ -75,7 +75,7 @@ pub enum WorkerError {
     },
     /// The worker took longer than allowed.
     #[error(
-        "the {backend} worker did not finish `{request}` within {} s and was ended; allow it more time, or see its log{}",
+        "the {backend} worker did not finish `{request}` within {}  s and was stopped; allow more time, or see its log{}",
         timeout.as_secs_f64(),
         last_words(stderr_tail)
     )]

@@ -77,7 +77,7 @@ impl WorkerProcess {
         self.stdin = None;
         match self.group.end(grace) {
             Some(status) => describe_status(status),
-            None => "its output closed, though it was still running".into(),
+            None => "its output closed while it was still running".into(),
         }
     }
 

@@ -23,7 +23,7 @@ impl JobReason {
         match self {
             Self::New => vec!["new".into()],
             Self::Changed(changes) => changes.iter().map(ToString::to_string).collect(),
-            Self::OutputMissing(sha256) => vec![format!("its output {sha256} is not in the store any more")],
+            Self::OutputMissing(sha256) => vec![format!("its output {sha256} is no longer in the store")],
         }
     }
 }

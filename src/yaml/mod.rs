@@ -153,7 +153,7 @@ impl Node {
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "nothing",
-            Value::Scalar { .. } => "a text",
+            Value::Scalar { .. } => "a string",
             Value::Sequence(_) => "a list",
             Value::Mapping(_) => "a mapping",
         }

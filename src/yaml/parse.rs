@@ -33,8 +33,7 @@ impl Default for Limits {
 /// key twice, or that has more than one document; each with its position.
 pub fn parse(text: &[u8], limits: &Limits) -> Result<Node, YamlError> {
     if text.len() > limits.text_bytes {
-        let message =
-            format!("more than {} bytes of YAML, which are the most that is taken", limits.text_bytes);
+        let message = format!("more than {} bytes of YAML, the maximum", limits.text_bytes);
         return Err(YamlError { position: Position { line: 1, column: 1 }, message });
     }
     let text = std::str::from_utf8(text).map_err(|error| not_utf8(text, error.valid_up_to()))?;
@@ -52,7 +51,7 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Node, YamlError> {
     }
     tree.root.ok_or_else(|| YamlError {
         position: Position { line: 1, column: 1 },
-        message: "there is no document in it".into(),
+        message: "no YAML document was found".into(),
     })
 }
 
@@ -115,7 +114,7 @@ impl<'a> Tree<'a> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(error("a second document begins here, and one is expected".into()));
+                    return Err(error("a second document begins here; expected only one".into()));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -147,7 +146,7 @@ impl<'a> Tree<'a> {
             }
             Event::Alias(anchor) => {
                 let Some((node, nodes)) = self.anchors.get(&anchor).cloned().flatten() else {
-                    return Err(error("this alias refers to what it is a part of".into()));
+                    return Err(error("this alias refers to a node that contains it".into()));
                 };
                 self.count_alias(nodes, position)?;
                 self.complete(Node { position, ..node }, 0, nodes)?;
@@ -191,7 +190,7 @@ impl<'a> Tree<'a> {
                 Some(key) => pairs.push((key, node)),
                 None if matches!(node.value, Value::Scalar { .. }) => *key = Some(node),
                 None => {
-                    let message = format!("{} can't be a key here; a text can", node.kind());
+                    let message = format!("{} cannot be a key here; use a string", node.kind());
                     return Err(YamlError { position: node.position, message });
                 }
             },
@@ -212,7 +211,7 @@ impl<'a> Tree<'a> {
             };
             for source in sources {
                 let Value::Mapping(more) = source.value else {
-                    let message = format!("`<<` merges mappings, and this is {}", source.kind());
+                    let message = format!("`<<` merges mappings, but this is {}", source.kind());
                     return Err(YamlError { position: key.position, message });
                 };
                 merged.extend(more);
@@ -256,8 +255,7 @@ impl<'a> Tree<'a> {
     fn count_alias(&mut self, nodes: usize, position: Position) -> Result<(), YamlError> {
         self.alias_nodes += nodes;
         if self.alias_nodes > self.limits.alias_nodes {
-            let message =
-                format!("anchors and aliases stand for more than {} nodes", self.limits.alias_nodes);
+            let message = format!("aliases expand to more than {} nodes", self.limits.alias_nodes);
             return Err(YamlError { position, message });
         }
         self.count(nodes, position)
@@ -272,7 +270,7 @@ fn text(key: &Node) -> &str {
 }
 
 fn twice(first: &Node, second: &Node) -> YamlError {
-    let message = format!("the key `{}` is there already, at {}", text(second), first.position);
+    let message = format!("duplicate key `{}`, first at {}", text(second), first.position);
     YamlError { position: second.position, message }
 }
 
@@ -340,19 +338,19 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_is_refused() {
-        refused("", "1:1: there is no document");
+        refused("", "1:1: no YAML document");
         refused("a: [", "1:4: unclosed bracket");
         refused("a: b\n\tc: d\n", "found a tab");
         refused(b"a: b\nc: \xff\n", "2:4: byte 8 is not UTF-8");
         refused("a: b\n---\nc: d\n", "2:1: a second document");
         refused("a: *x\n", "1:4: ");
-        refused("a: 1\nb: 2\na: 3\n", "3:1: the key `a` is there already, at 1:1");
+        refused("a: 1\nb: 2\na: 3\n", "3:1: duplicate key `a`, first at 1:1");
         refused(
             "{a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1, i: 1, c: 1}",
-            "1:56: the key `c` is there already, at 1:14",
+            "1:56: duplicate key `c`, first at 1:14",
         );
-        refused("? [a]\n: b\n", "1:3: a list can't be a key");
-        refused("<<: a\n", "1:1: `<<` merges mappings, and this is a text");
+        refused("? [a]\n: b\n", "1:3: a list cannot be a key");
+        refused("<<: a\n", "1:1: `<<` merges mappings, but this is a string");
     }
 
     #[test]
@@ -362,9 +360,9 @@ mod tests {
         refused("- ".repeat(400), "");
         refused("[[[[[[a]]]]]]", "");
         refused("[x,".repeat(4) + &"x,".repeat(100) + "]]]]", "more than 100 nodes");
-        refused("a: &x [*x]\n", "1:8: this alias refers to what it is a part of");
-        refused("a: &x {b: {<<: *x}}\n", "1:16: this alias refers to what it is a part of");
+        refused("a: &x [*x]\n", "1:8: this alias refers to a node that contains it");
+        refused("a: &x {b: {<<: *x}}\n", "1:16: this alias refers to a node that contains it");
         let bomb = "a: &a [x,x,x]\nb: &b [*a,*a,*a]\nc: &c [*b,*b,*b]\n";
-        refused(bomb, "anchors and aliases stand for more than 20 nodes");
+        refused(bomb, "aliases expand to more than 20 nodes");
     }
 }

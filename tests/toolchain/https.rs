@@ -87,18 +87,18 @@ fn not_found() {
 
 #[test]
 fn a_body_that_ends_early() {
-    check(answer("200 OK", 100, BODY), Duration::ZERO, "broke off after 9 bytes", ErrorKind::Unavailable);
+    check(answer("200 OK", 100, BODY), Duration::ZERO, " closed after 9 bytes", ErrorKind::Unavailable);
 }
 
 #[test]
 fn a_body_that_hangs() {
-    let expected = "sent nothing for 0.4 s, after 9 bytes";
+    let expected = "sent no data for 0.4 s, after 9 bytes";
     check(answer("200 OK", 100, BODY), Duration::from_secs(30), expected, ErrorKind::Unavailable);
 }
 
 #[test]
 fn a_server_that_hangs() {
-    let expected = "sent nothing for 0.4 s, after 0 bytes";
+    let expected = "sent no data for 0.4 s, after 0 bytes";
     check(String::new(), Duration::from_secs(30), expected, ErrorKind::Unavailable);
 }
 
@@ -106,7 +106,7 @@ fn a_server_that_hangs() {
 fn a_redirect_to_http_elsewhere() {
     let answer =
         "HTTP/1.1 302 Found\r\nLocation: http://example.invalid/x?token=secret\r\nContent-Length: 0\r\n\r\n";
-    let expected = "leads to `http://example.invalid/x`, which is not https";
+    let expected = "redirects to `http://example.invalid/x`, which is not https";
     check(answer.into(), Duration::ZERO, expected, ErrorKind::Refused);
 }
 
@@ -115,7 +115,7 @@ fn redirects_have_an_end_and_are_followed() {
     let to = |url: &str| {
         format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     };
-    check(to("/again"), Duration::ZERO, "leads on more than 3 times", ErrorKind::Unavailable);
+    check(to("/again"), Duration::ZERO, "redirected more than 3 times", ErrorKind::Unavailable);
     let file = serve(answer("200 OK", BODY.len(), BODY), Duration::ZERO);
     let fixture = Fixture::new();
     let path = fetch(&fixture, &serve(to(&file), Duration::ZERO), &|| false).unwrap();

@@ -57,12 +57,12 @@ fn a_named_one_that_is_not_it() {
         assert!(error.to_string().starts_with(expected), "{error}");
         assert_eq!(error.kind(), ErrorKind::Input);
     };
-    check(&own, &format!("{} was named for tensorrt-rtx but isn't there", own.display()));
+    check(&own, &format!("{}, which was given for tensorrt-rtx, does not exist", own.display()));
     put(&own.join("libtensorrt_rtx.so.1"), b"1");
     check(&own, "there is no libtensorrt_onnxparser_rtx.so in ");
     check(&own.join("libtensorrt_rtx.so.1"), "there is no libtensorrt_onnxparser_rtx.so in ");
     put(&own.join("libtensorrt_rtx.so.2"), b"2");
-    check(&own, &format!("{} holds several libtensorrt_rtx.so of tensorrt-rtx: ", own.display()));
+    check(&own, &format!("{} contains more than one libtensorrt_rtx.so of tensorrt-rtx: ", own.display()));
 }
 
 #[test]

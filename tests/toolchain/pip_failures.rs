@@ -14,7 +14,7 @@ fn no_python() {
     let error = fixture.install().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no Python was found (tried python3, python); pip is what fetches nimctl-fake 1.0"
+        "no Python was found (tried python3, python); nimctl needs its pip to fetch nimctl-fake 1.0"
     );
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

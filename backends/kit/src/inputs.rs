@@ -66,7 +66,7 @@ fn check_type(tensor: &Tensor, expected: &TensorDescription) -> Result<(), Probl
     Err(Problem::new(
         ErrorCode::InvalidRequest,
         format!(
-            "input `{name}` takes {element_type} of shape {shape:?}, the tensor is {} of shape {:?}",
+            "input `{name}` takes {element_type} of shape {shape:?}, but the tensor is {} of shape {:?}",
             tensor.element_type().name(),
             tensor.shape()
         ),

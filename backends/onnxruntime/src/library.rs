@@ -79,7 +79,7 @@ fn version(path: &Path) -> Result<String, String> {
         unsafe { library.get::<unsafe extern "system" fn() -> *const ort::sys::OrtApiBase>("OrtGetApiBase") }
             .map_err(|_| format!("{} has no OrtGetApiBase", path.display()))?;
     // SAFETY: it returns a constant, which is valid as long as the library is loaded: for ever, see below.
-    let base = unsafe { get_base().as_ref() }.ok_or("OrtGetApiBase returned nothing")?;
+    let base = unsafe { get_base().as_ref() }.ok_or("OrtGetApiBase returned null")?;
     // SAFETY: the function takes nothing and returns a constant text that ends with a zero.
     let version = unsafe { CStr::from_ptr((base.GetVersionString)()) }.to_string_lossy().into_owned();
     // Its threads may not be unloaded under them.

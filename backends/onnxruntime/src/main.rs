@@ -49,7 +49,9 @@ impl OnnxRuntime {
         if self.loaded.is_none() {
             self.loaded = Some(library::load()?);
         }
-        self.loaded.as_ref().ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is gone again"))
+        self.loaded
+            .as_ref()
+            .ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is no longer loaded"))
     }
 }
 

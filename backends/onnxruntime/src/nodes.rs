@@ -48,7 +48,7 @@ struct Arguments {
 /// otherwise.
 pub(crate) fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTreeMap<String, u64>, String> {
     let events: Vec<Event> = serde_json::from_slice(profile)
-        .map_err(|error| format!("ONNX Runtime's profile is not what it was: {error}"))?;
+        .map_err(|error| format!("ONNX Runtime's profile has an unexpected format: {error}"))?;
     // A node inside of a loop has an event for each turn.
     let mut seen = BTreeSet::new();
     let mut counts = BTreeMap::new();
@@ -77,7 +77,7 @@ pub(crate) fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTre
         return Err(format!("asked for {}, ONNX Runtime ran {}{more}", name_of(wanted), fallen.join(", ")));
     }
     if counts.is_empty() {
-        return Err("ONNX Runtime's profile tells of no node".into());
+        return Err("ONNX Runtime's profile lists no nodes".into());
     }
     Ok(counts)
 }
@@ -158,8 +158,8 @@ mod tests {
             let error = nodes_by_provider(text.as_bytes(), Provider::Cpu).unwrap_err();
             assert!(error.contains(part), "{error}");
         };
-        check("", "not what it was");
-        check("{}", "not what it was");
-        check("[]", "tells of no node");
+        check("", "unexpected format");
+        check("{}", "unexpected format");
+        check("[]", "lists no nodes");
     }
 }

@@ -18,14 +18,16 @@ pub(crate) fn device(execution: &Execution) -> Result<Option<WorkerDevice>, Prob
     }
     let refuse = |what: &str| Err(Problem::new(ErrorCode::UnsupportedRequest, what));
     if runtime_cache.is_some() {
-        return refuse("the onnxruntime worker compiles nothing when it loads a graph");
+        return refuse(
+            "the onnxruntime worker takes no runtime cache: it compiles nothing when it loads a graph",
+        );
     }
     if *cuda_graph == Some(true) {
         return refuse("the onnxruntime worker does not capture CUDA graphs");
     }
     match provider {
         None | Some(Provider::Cpu) if device.is_some() => {
-            refuse("a GPU was chosen, and the CPU was asked for: ask for the provider `cuda`")
+            refuse("a GPU was chosen, but the provider is `cpu`: use the provider `cuda`")
         }
         None | Some(Provider::Cpu) => Ok(None),
         Some(Provider::Cuda) => {
@@ -67,6 +69,6 @@ pub(crate) fn register(builder: &mut SessionBuilder, execution: &Execution) -> R
         // Its error codes don't tell a driver that is too old from a library that is missing; its words do.
         let code = if words.contains("CUDA failure") { ErrorCode::NoDriver } else { ErrorCode::LibraryMissing };
         Problem::new(code, format!("ONNX Runtime could not start its CUDA provider: {words}"))
-            .needing("the libraries of CUDA and cuDNN that this ONNX Runtime was built for, and a driver as new as they")
+            .needing("the libraries of CUDA and cuDNN that this ONNX Runtime was built for, and a driver that supports them")
     })
 }

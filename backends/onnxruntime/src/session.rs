@@ -214,7 +214,7 @@ fn from_value(value: &DynValue) -> Result<Tensor, String> {
     };
     let name = element_name(*ty);
     let element_type = ElementType::from_name(&name)
-        .ok_or_else(|| format!("is of type {name}, which no tensor file holds"))?;
+        .ok_or_else(|| format!("has type {name}, which tensor files do not support"))?;
     with_element!(element_type, make(value))
 }
 

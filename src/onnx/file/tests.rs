@@ -61,8 +61,8 @@ fn what_is_no_model() {
     check_bytes(b"hello, world, hello\n", "{folder}/m.onnx is not an ONNX model: it is a text file");
     check_bytes(
         b"<!DOCTYPE html><html>",
-        "{folder}/m.onnx is not an ONNX model: it is an HTML page, perhaps the answer of a server that wanted a \
-         login; download it again",
+        "{folder}/m.onnx is not an ONNX model: it is an HTML page, perhaps a login page; download it \
+         again",
     );
     check_bytes(
         b"version https://git-lfs.github.com/spec/v1\n",
@@ -75,7 +75,7 @@ fn what_is_no_model() {
     check_bytes(
         cut,
         &format!(
-            "{{folder}}/m.onnx is cut off: its contents need at least {} bytes, and it has {}; copy or download it again",
+            "{{folder}}/m.onnx is truncated: it needs at least {} bytes, but has {}; copy or download it again",
             418,
             cut.len()
         ),
@@ -111,7 +111,7 @@ fn where_external_data_may_be() {
     check(&model(external(&[("location", "/w.bin")], 1)), &leaves("/w.bin"));
     check(
         &model(external(&[("location", "link")], 1)),
-        "tensor `w` names the external file `link`, a link that leaves {folder}: copy the file there instead",
+        "tensor `w` names the external file `link`, a link that points outside {folder}: copy the file there instead",
     );
     check(
         &model(external(&[("location", "gone.bin")], 1)),

@@ -18,7 +18,7 @@ pub enum MixedPrecisionError {
     Samples(#[from] SamplesError),
     /// The reference is not finite.
     #[error(
-        "output `{output}` of the graph is not finite in FP32, row {row}: nothing can be compared with it; give other samples"
+        "output `{output}` of the graph is not finite in FP32, row {row}: so it cannot be a reference; use other samples"
     )]
     ReferenceNotFinite { output: String, row: usize },
     /// The graph.
@@ -31,7 +31,7 @@ pub enum MixedPrecisionError {
     #[error("the onnxruntime worker wrote an output that cannot be read")]
     Output(#[source] NpyError),
     /// An output that the worker didn't write.
-    #[error("the onnxruntime worker gave no FP32 output `{output}` of the size it has in FP32")]
+    #[error("the onnxruntime worker returned no output `{output}` in FP32 of the reference's size")]
     NoOutput { output: String },
     /// The journal.
     #[error("cannot use the search's journal {}", path.display())]

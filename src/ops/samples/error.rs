@@ -12,7 +12,7 @@ use crate::worker::npy::NpyError;
 pub enum SamplesError {
     /// An input has no samples.
     #[error(
-        "input `{input}` has no samples: add `{input}: {proposal}`, or one of the other forms, to the graph's `samples`"
+        "input `{input}` has no samples: add `{input}: {proposal}`, or another form, to the graph's `samples`"
     )]
     NoSamples { input: String, proposal: Sample },
     /// Samples for an input that the graph lacks.
@@ -26,11 +26,11 @@ pub enum SamplesError {
     WrongShape { input: String, shape: Vec<usize>, what: &'static str, needed: &'static str },
     /// Seeded samples need a shape.
     #[error(
-        "input `{input}` has an open dimension and no shape range: give it one in `shapes`, or its samples as `npy`"
+        "input `{input}` has a dynamic dimension and no shape range: add a range to `shapes`, or give its samples as `npy`"
     )]
     NoShape { input: String },
     /// A distribution that is none.
-    #[error("the samples of input `{input}` are of an empty distribution: `low` must be less than `high`")]
+    #[error("the samples of input `{input}` come from an empty range: `low` must be less than `high`")]
     EmptyRange { input: String },
     /// A tensor file.
     #[error("the samples of input `{input}` cannot be used")]

@@ -86,7 +86,7 @@ pub enum NpyError {
     #[error("cannot read or write a tensor file")]
     Io(#[source] io::Error),
     /// The file is not in the format.
-    #[error("{} is not a tensor file we can read: {reason}", path.display())]
+    #[error("{} is not a readable tensor file: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -94,7 +94,7 @@ pub enum NpyError {
         reason: String,
     },
     /// Shape and elements don't fit together.
-    #[error("a tensor of shape {shape:?} with {element_count} elements does not exist")]
+    #[error("a tensor of shape {shape:?} cannot have {element_count} elements")]
     Shape {
         /// The shape.
         shape: Vec<usize>,
@@ -318,7 +318,7 @@ struct Header {
 
 impl Header {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or("it does not begin as one")?;
+        let rest = bytes.strip_prefix(MAGIC).ok_or("it does not begin with the magic bytes of NPY")?;
         let (start, length) = match rest {
             [1, 0, a, b, ..] => (10, usize::from(u16::from_le_bytes([*a, *b]))),
             [2, 0, a, b, c, d, ..] => (12, u32::from_le_bytes([*a, *b, *c, *d]) as usize),
@@ -361,7 +361,7 @@ impl Header {
         let element_type = unquote(descr)
             .and_then(|descr| TYPES.iter().find(|row| row.3.contains(&descr)))
             .map(|row| row.0)
-            .ok_or_else(|| format!("the element type {descr} is none of ours"))?;
+            .ok_or_else(|| format!("the element type {descr} is not supported"))?;
         let shape = shape
             .strip_prefix('(')
             .and_then(|shape| shape.strip_suffix(')'))

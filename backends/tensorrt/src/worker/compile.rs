@@ -98,13 +98,13 @@ impl Loaded {
                     (OptProfileSelector::kMAX, &range.max),
                 ] {
                     profile.set_dimensions(name, selector, &Dims64::from_slice(shape)).map_err(|_| {
-                        self.failed(ErrorCode::InvalidRequest, &format!("take the shape range of `{name}`"))
+                        self.failed(ErrorCode::InvalidRequest, &format!("set the shape range of `{name}`"))
                     })?;
                 }
             }
             config
                 .add_optimization_profile(&mut profile)
-                .map_err(|_| self.failed(ErrorCode::InvalidRequest, "take the shape ranges"))?;
+                .map_err(|_| self.failed(ErrorCode::InvalidRequest, "set the shape ranges"))?;
         }
         let memory = builder
             .build_serialized_network(parser.network_mut(), &mut config)
@@ -119,15 +119,15 @@ impl Loaded {
     }
 
     fn builder(&self) -> Result<Builder<'static>, Problem> {
-        Builder::new(self.logger).map_err(|_| self.failed(ErrorCode::BuildFailed, "make a builder"))
+        Builder::new(self.logger).map_err(|_| self.failed(ErrorCode::BuildFailed, "create a builder"))
     }
 
     fn parse<'a>(&self, builder: &mut Builder<'a>, path: &Path) -> Result<OnnxParser<'a>, Problem> {
         // Networks are strongly typed in both libraries, whatever is asked for: no flag says so any more.
         let network =
-            builder.create_network(0).map_err(|_| self.failed(ErrorCode::BuildFailed, "make a network"))?;
+            builder.create_network(0).map_err(|_| self.failed(ErrorCode::BuildFailed, "create a network"))?;
         let mut parser = OnnxParser::new(network, self.logger)
-            .map_err(|_| self.failed(ErrorCode::BuildFailed, "make a parser"))?;
+            .map_err(|_| self.failed(ErrorCode::BuildFailed, "create a parser"))?;
         let text = path.to_str().ok_or_else(|| {
             Problem::new(ErrorCode::InvalidRequest, format!("the path {} is not UTF-8", path.display()))
         })?;
@@ -209,7 +209,7 @@ fn refuse_shape_tensors(network: &NetworkDefinition<'_>) -> Result<(), Problem> 
         if input.is_shape_tensor(network) {
             let name = input.name(network).unwrap_or_default();
             let message =
-                format!("the values of input `{name}` decide shapes, which this worker can't build for");
+                format!("shapes depend on the values of input `{name}`, which this worker does not support");
             return Err(Problem::new(ErrorCode::InvalidGraph, message));
         }
     }

@@ -34,13 +34,13 @@ impl Gpu {
 
     /// Returns how much of its memory nobody uses.
     pub(crate) fn free_bytes(&self) -> Result<u64, Problem> {
-        let (free, _) = self.context.mem_get_info().map_err(|error| failed("ask for free memory", error))?;
+        let (free, _) = self.context.mem_get_info().map_err(|error| failed("read the free memory", error))?;
         Ok(free as u64)
     }
 
     /// Makes a stream: work in it runs in order, beside that of other streams.
     pub(crate) fn stream(&self) -> Result<Arc<CudaStream>, Problem> {
-        self.context.new_stream().map_err(|error| failed("make a stream", error))
+        self.context.new_stream().map_err(|error| failed("create a stream", error))
     }
 }
 
@@ -60,10 +60,12 @@ impl Buffer {
         let len = len_bytes.max(1);
         // SAFETY: every byte is written before it is read: inputs by `fill`, outputs by the plan, whose sizes these are.
         let device = unsafe { stream.alloc::<u8>(len) };
-        let device = device.map_err(|error| failed(&format!("take {len} bytes of device memory"), error))?;
+        let device =
+            device.map_err(|error| failed(&format!("allocate {len} bytes of device memory"), error))?;
         // SAFETY: as above. Not write-combined, since outputs are read.
         let host = unsafe { stream.context().alloc_pinned_with_flags::<u8>(len, 0) };
-        let host = host.map_err(|error| failed(&format!("take {len} bytes of page-locked memory"), error))?;
+        let host =
+            host.map_err(|error| failed(&format!("allocate {len} bytes of page-locked memory"), error))?;
         Ok(Self { host, device, stream: Arc::clone(stream), len_bytes })
     }
 

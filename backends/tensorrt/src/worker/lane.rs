@@ -80,7 +80,7 @@ impl<'plan> Lane<'plan> {
         for (name, tensor) in tensors {
             let shape: Vec<i64> = tensor.shape().iter().map(|&length| length as i64).collect();
             context.set_input_shape(name, &Dims64::from_slice(&shape)).map_err(|_| {
-                library.failed(ErrorCode::InvalidRequest, &format!("take input `{name}` of shape {shape:?}"))
+                library.failed(ErrorCode::InvalidRequest, &format!("use input `{name}` of shape {shape:?}"))
             })?;
             let mut buffer = Buffer::new(&stream, tensor.bytes().len())?;
             buffer.fill(tensor.bytes())?;
@@ -102,7 +102,7 @@ impl<'plan> Lane<'plan> {
         }
         let event = || {
             let event = stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
-            event.map_err(|error| failed("make an event", error))
+            event.map_err(|error| failed("create an event", error))
         };
         let (began, ended) = (event()?, event()?);
         Ok(Self {
@@ -214,7 +214,7 @@ fn form_of(
     let TensorDescription { name, element_type, shape: _ } = output;
     let failed = |what: &str| Problem::new(ErrorCode::RunFailed, format!("output `{name}` {what}"));
     let known = ElementType::from_name(element_type)
-        .ok_or_else(|| failed(&format!("is of type {element_type}, which no tensor file holds")))?;
+        .ok_or_else(|| failed(&format!("has type {element_type}, which tensor files do not support")))?;
     let dims = context.tensor_shape(name).map_err(|error| failed(&format!("has no shape: {error}")))?;
     let rank = usize::try_from(dims.nbDims)
         .ok()
@@ -222,6 +222,7 @@ fn form_of(
         .ok_or_else(|| failed("has no shape: inputs are missing"))?;
     let shape: Option<Vec<usize>> =
         dims.d[..rank].iter().map(|&length| usize::try_from(length).ok()).collect();
-    let shape = shape.ok_or_else(|| failed("has a shape that depends on values, which is not done"))?;
+    let shape = shape
+        .ok_or_else(|| failed("has a shape that depends on values, which this worker does not support"))?;
     Ok((known, shape))
 }

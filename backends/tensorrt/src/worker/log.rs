@@ -60,7 +60,7 @@ impl Log {
     pub(crate) fn errors(&self) -> String {
         let state = self.state();
         if state.errors.is_empty() {
-            return "it did not say why".into();
+            return "it gave no reason".into();
         }
         state.errors.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
     }

@@ -60,7 +60,9 @@ impl TensorRt {
         if self.loaded.is_none() {
             self.loaded = Some(Loaded::load(&library::find()?)?);
         }
-        self.loaded.as_ref().ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is gone again"))
+        self.loaded
+            .as_ref()
+            .ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is no longer loaded"))
     }
 
     /// What building and inspecting graphs need: the library, and, where it can't do without, the driver.
@@ -157,7 +159,7 @@ fn check_plan(path: &Path) -> Result<(), Problem> {
     if is_plan(path)? {
         return Ok(());
     }
-    let message = format!("{} is no plan; the {} worker runs nothing else", path.display(), flavour::NAME);
+    let message = format!("{} is not a plan; the {} worker runs only plans", path.display(), flavour::NAME);
     Err(Problem::new(ErrorCode::InvalidRequest, message))
 }
 

@@ -49,7 +49,7 @@ impl Plan {
     pub(super) fn context(&mut self, library: &Loaded) -> Result<ExecutionContext<'static>, Problem> {
         self.contexts
             .make(&mut self.engine)
-            .map_err(|_| library.failed(ErrorCode::RunFailed, "make an execution context"))
+            .map_err(|_| library.failed(ErrorCode::RunFailed, "create an execution context"))
     }
 
     /// Says what the plan takes and gives.
@@ -76,9 +76,12 @@ pub(crate) fn check_execution(execution: &Execution) -> Result<(), Problem> {
         execution;
     let refused = [
         (matches!(provider, Some(Provider::Cpu)), "runs plans on a GPU, not on the CPU"),
-        (threads.is_some(), "has no threads inside of a run"),
+        (threads.is_some(), "takes no number of threads"),
         (graph_optimization.is_some(), "runs plans, which were optimized when they were built"),
-        (runtime_cache.is_some() && !Contexts::CAPTURES_ITSELF, "compiles nothing when it loads a plan"),
+        (
+            runtime_cache.is_some() && !Contexts::CAPTURES_ITSELF,
+            "takes no runtime cache: it compiles nothing when it loads a plan",
+        ),
     ];
     match refused.into_iter().find(|(is_asked, _)| *is_asked) {
         None => Ok(()),
@@ -106,8 +109,9 @@ fn tensors(
         let mode = engine.tensor_io_mode(&name).map_err(|error| bug(&error))?;
         let location = engine.tensor_location(&name).map_err(|error| bug(&error))?;
         if location != TensorLocation::kDEVICE {
-            let message =
-                format!("`{name}` lies in host memory: its values decide shapes, which is not done");
+            let message = format!(
+                "`{name}` is in host memory: shapes depend on its values, which this worker does not support"
+            );
             return Err(Problem::new(ErrorCode::RunFailed, message));
         }
         let shape = engine.tensor_shape(&name).map_err(|error| bug(&error))?;

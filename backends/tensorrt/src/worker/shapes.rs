@@ -15,7 +15,7 @@ pub(crate) fn check(
         let Some(input) = inputs.iter().find(|input| &input.name == name) else {
             let names: Vec<String> = inputs.iter().map(|input| format!("`{}`", input.name)).collect();
             return invalid(format!(
-                "a shape range for `{name}`, but the graph's inputs are {}",
+                "there is a shape range for `{name}`, but the graph's inputs are {}",
                 names.join(", ")
             ));
         };
@@ -42,7 +42,7 @@ pub(crate) fn check(
     for input in inputs {
         if input.shape.contains(&-1) && !ranges.contains_key(&input.name) {
             return invalid(format!(
-                "input `{}` has open dimensions ({:?}) and no shape range: say its min, opt and max shapes",
+                "input `{}` has dynamic dimensions ({:?}) and no shape range: give its min, opt and max shapes",
                 input.name, input.shape
             ));
         }
