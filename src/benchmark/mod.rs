@@ -46,7 +46,7 @@ pub struct BenchDocument {
 }
 
 impl BenchDocument {
-    /// Reads a document; `path` is only named in errors.
+    /// Reads a document; `path` is used only in errors.
     ///
     /// # Errors
     /// A document of a newer nimctl, or something else.

@@ -29,7 +29,7 @@ pub enum MergeError {
         /// The other model or release.
         second: String,
     },
-    /// One id stands for different profiles.
+    /// Different profiles have the same id.
     #[error("profile {id} has different tags or files in {first_path} and {second_path}")]
     Conflict {
         /// The id.

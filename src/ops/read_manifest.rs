@@ -58,10 +58,10 @@ pub fn refuse_newer_manifest(path: &Path) -> Result<(), ReadManifestError> {
 
 /// Reads a file, up to one byte more than a manifest may have: the parser then reports that it is too large.
 pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let most = Limits::default().text_bytes as u64 + 1;
+    let limit = Limits::default().text_bytes as u64 + 1;
     let file = fs_err::File::open(path)?;
-    let size_bytes = file.metadata()?.len().min(most);
+    let size_bytes = file.metadata()?.len().min(limit);
     let mut text = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default() + 1);
-    file.take(most).read_to_end(&mut text)?;
+    file.take(limit).read_to_end(&mut text)?;
     Ok(text)
 }

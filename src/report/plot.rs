@@ -60,8 +60,8 @@ fn trade_off(cases: &[&Case]) -> Option<String> {
         }
     }
     let x = range(lines.iter().flat_map(|(_, points)| points.iter().map(|point| point.0)))?;
-    let most = lines.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)).fold(0.0, f64::max);
-    chart(x, 0.0..most * 1.1, ("items/s", "ms"), &lines, true)
+    let max = lines.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)).fold(0.0, f64::max);
+    chart(x, 0.0..max * 1.1, ("items/s", "ms"), &lines, true)
 }
 
 fn range(values: impl Iterator<Item = f64>) -> Option<std::ops::Range<f64>> {

@@ -45,8 +45,8 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
     if discarded > 0 {
         let samples: usize = all().map(|round| round.count + round.discarded).sum();
         warnings.push(format!(
-            "{discarded} of {samples} samples were left out, since the GPU was slowed down meanwhile ({}): see to its \
-             cooling and power, and measure again",
+            "{discarded} of {samples} samples were discarded because the GPU was throttled ({}): check its cooling and \
+             power, and measure again",
             reasons(&gpus, Throttle::spoils)
         ));
     }
@@ -59,14 +59,14 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
 fn of_gpu(gpus: &[&GpuRound]) -> Vec<String> {
     let mut warnings = Vec::new();
     let clocks = || gpus.iter().filter_map(|gpu| gpu.sm_clock_mhz);
-    let least = clocks().map(|clock| clock.min).min_by(f64::total_cmp);
-    let most = clocks().map(|clock| clock.max).max_by(f64::total_cmp);
-    if let (Some(least), Some(most)) = (least, most)
-        && most - least > STEADY * most
+    let min = clocks().map(|clock| clock.min).min_by(f64::total_cmp);
+    let max = clocks().map(|clock| clock.max).max_by(f64::total_cmp);
+    if let (Some(min), Some(max)) = (min, max)
+        && max - min > STEADY * max
     {
         warnings.push(format!(
-            "the GPU's clock went from {least:.0} to {most:.0} MHz: lock it with `nvidia-smi --lock-gpu-clocks`, or give \
-             --warm-up-ms more"
+            "the GPU's clock went from {min:.0} to {max:.0} MHz: lock it with `nvidia-smi --lock-gpu-clocks`, or \
+             increase --warm-up-ms"
         ));
     }
     let capped = gpus.iter().filter(|gpu| gpu.throttle.contains_key(&Throttle::PowerCap)).count();

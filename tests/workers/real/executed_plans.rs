@@ -147,9 +147,7 @@ fn samples_of_a_gpu_that_was_too_hot_are_left_out_and_counted() {
     assert!((1.4..100.0).contains(&(energy_mj / 72_000.0)), "{energy_mj} mJ");
     let warnings = measured["warnings"].to_string();
     assert!(
-        warnings.contains(
-            "samples were left out, since the GPU was slowed down meanwhile (hardware thermal limit)"
-        )
+        warnings.contains("samples were discarded because the GPU was throttled (hardware thermal limit)")
     );
     assert!(warnings.contains("the GPU's clock went from 600 to 2040 MHz: lock it"), "{warnings}");
 }
@@ -162,13 +160,13 @@ fn a_gpu_at_the_limit_of_its_power_is_told_and_nothing_is_left_out() {
     home.run_with(&[("NIMCTL_NVML_LIB", library.to_str().unwrap())], &bench).exits(0).has(&[
         "2040 MHz, 71.5 W, up to 64 °C",
         "mJ per item",
-        "the limit of its power held the GPU back in 1 of 1 rounds",
+        "the GPU's power limit was active in 1 of 1 rounds",
     ]);
     // Without NVML the numbers stand, and what is not known is said.
     let nowhere = [("NIMCTL_NVML_LIB", "/nonexistent/libnvidia-ml.so.1")];
     home.run_with(&nowhere, &bench)
         .exits(0)
-        .has(&["nothing is known of the GPU's clocks, power and slow-downs: NVML can't be asked"]);
+        .has(&["the GPU's clocks, power and throttling were not recorded: NVML can't start"]);
 }
 
 #[test]
