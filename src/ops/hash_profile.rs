@@ -266,7 +266,7 @@ pub enum Named {
     /// A manifest.
     Manifest,
     /// A recipe.
-    Recipe(RecipeFile),
+    Recipe(Box<RecipeFile>),
 }
 
 /// Tells manifests from recipes: by the file's name, else by what it says. A recipe says `schema`; a manifest says
@@ -289,7 +289,7 @@ pub fn named(path: &Path) -> Result<Named, HashError> {
         Ok(text) if says(&text, "schema_version:") || !says(&text, "schema:") && has_tags(&text) => {
             Ok(Named::Manifest)
         }
-        Ok(text) => Ok(Named::Recipe(RecipeFile::of_text(path, &text)?)),
+        Ok(text) => Ok(Named::Recipe(Box::new(RecipeFile::of_text(path, &text)?))),
         Err(source) => Err(PipelineError::ReadRecipe { source }.into()),
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn run(
             }
             Named::Recipe(recipe) => {
                 let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
-                hash_profile::of_recipe(&workspace, &resolve(&workspace, recipe, None, &|_| ())?)?
+                hash_profile::of_recipe(&workspace, &resolve(&workspace, *recipe, None, &|_| ())?)?
             }
         },
     };
