@@ -22,6 +22,7 @@ pub mod report;
 pub mod resolve;
 mod run_identity;
 mod runners;
+mod runtime_identity;
 pub mod samples;
 pub mod schedule;
 pub mod select;

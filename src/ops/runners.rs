@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::PipelineError;
 use super::not_run_here::NotRunHere;
 use super::resolve::{Backends, FoundBackend};
-use super::run_identity::RuntimeIdentity;
+use super::runtime_identity::RuntimeIdentity;
 use crate::backend::Backend;
 use crate::gpu;
 use crate::passport::Passport;

@@ -12,7 +12,7 @@ use crate::compute_capability::ComputeCapability;
 use crate::files::digest_cache::digest_of_file;
 use crate::gpu;
 use crate::ops::error::PipelineError;
-use crate::ops::run_identity::RuntimeIdentity;
+use crate::ops::runtime_identity::RuntimeIdentity;
 use crate::ops::workspace::Workspace;
 use crate::profile::{ProfileSpec, Target, ToolIdentity, capability_tag};
 use crate::recipe::Recipe;

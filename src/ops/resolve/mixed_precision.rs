@@ -11,7 +11,7 @@ use crate::digest::Sha256;
 use crate::mixed_precision::{Calibrate, MixedPrecision, MixedPrecisionReport, Search};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
 use crate::ops::error::PipelineError;
-use crate::ops::run_identity::RuntimeIdentity;
+use crate::ops::runtime_identity::RuntimeIdentity;
 use crate::ops::samples::{SampleIdentity, identify};
 use crate::profile::ProfileSpec;
 use crate::store::Store;
