@@ -79,7 +79,8 @@ impl Log {
             return;
         }
         #[expect(clippy::disallowed_methods, reason = "progress is reported a few times a second")]
-        state.last_progress = Some(Instant::now());
+        let now = Instant::now();
+        state.last_progress = Some(now);
         let total = state.phases.iter().rev().find(|(name, _)| name == phase).map(|(_, steps)| *steps);
         if let Some(events) = &state.events {
             events.progress(phase, u64::try_from(step).ok().map(|step| step + 1), total);
