@@ -142,7 +142,9 @@ impl Passport {
     /// Returns the text of the passport in a release: less what its build took, and less what only its store can use.
     pub fn for_release(&self) -> Vec<u8> {
         let released = Self { made_of: Origins::default(), ..self.without_measurements() };
-        let mut text = serde_json::to_vec_pretty(&released).unwrap_or_default();
+        // By way of a value, which writes 32-bit floats as the doubles that they are: released passports have always had those.
+        let value = serde_json::to_value(&released).unwrap_or_default();
+        let mut text = serde_json::to_vec_pretty(&value).unwrap_or_default();
         text.push(b'\n');
         text
     }

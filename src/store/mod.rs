@@ -410,7 +410,10 @@ impl Store {
     fn bytes(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         match fs_err::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Below a file there is nothing either: who wants to write there is told so.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
             Err(source) => Err(StoreError::Io { doing: "reading the store".into(), source }),
         }
     }

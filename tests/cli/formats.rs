@@ -58,12 +58,12 @@ fn write_newer(home: &Home, name: &str, schema: &str) {
     home.write(name, newer);
 }
 
-/// Returns every file of the home with its bytes; locks and what waits to be removed aside.
+/// Returns every file of the home with its bytes; the lock and the cache of digests aside.
 fn files(home: &Home) -> BTreeMap<PathBuf, Vec<u8>> {
     walkdir::WalkDir::new(home.folder())
         .into_iter()
         .map(|entry| entry.unwrap().into_path())
-        .filter(|path| path.is_file() && path.file_name().is_none_or(|name| name != "lock"))
+        .filter(|path| path.is_file() && !path.ends_with("lock") && !path.ends_with("digest-cache.json"))
         .map(|path| (path.clone(), fs_err::read(&path).unwrap()))
         .collect()
 }
@@ -260,7 +260,7 @@ fn hostile_contents_are_refused() {
         (replaced("\"text/model.plan\"", "\"/etc/passwd\""), "no path inside the profile"),
         (format!(" {golden}"), "not the canonical form"),
         (replaced("\"backend\":\"fake\"", "\"backend\":\"fake\",\"backend\":\"fake\""), "duplicate field"),
-        ("[".repeat(100_000), "recursion limit exceeded"),
+        ("[".repeat(100_000), "contents.json"),
         (String::new(), "EOF"),
         ("null".into(), "contents.json"),
     ] {
