@@ -74,7 +74,7 @@ impl fmt::Display for NotRunHere {
                     .map(|device| format!("{} is {}", device.name, device.compute_capability))
                     .collect();
                 let here = here.join(", ");
-                write!(f, "{backend} cannot run it here: it needs compute capability {needs}, and {here}")
+                write!(f, "{backend} cannot run it here: it needs compute capability {needs}, but {here}")
             }
         }
     }
@@ -109,7 +109,7 @@ mod tests {
                     }],
                 },
                 "no-gpu-fits",
-                "it needs compute capability 8.0 or 9.0, and NVIDIA L4 is 8.9",
+                "it needs compute capability 8.0 or 9.0, but NVIDIA L4 is 8.9",
             ),
         ] {
             assert_eq!(reason.tag(), tag);

@@ -13,8 +13,8 @@ use crate::stored_format::{self, Unreadable};
 /// The schema name inside a record. A new version of what is in it is a new version of it.
 pub const BUILD_RECORD_SCHEMA: &str = "nimctl.build/1";
 
-/// A finished job: what went in, what came out, what it took. The order of the fields is that of released passports, which
-/// are the same bytes for the same release.
+// The order of the fields is that of released passports, which are the same bytes for the same release.
+/// A finished job: what went in, what came out, what it took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildRecord {
     /// [`BUILD_RECORD_SCHEMA`].

@@ -100,15 +100,15 @@ pub(crate) fn run(
 
 fn read_baseline(path: &Path) -> Result<BenchDocument, Failure> {
     let bytes = fs_err::read(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
-    BenchDocument::parse(&bytes, &path.display().to_string()).map_err(|error| {
-        let hint = match &error {
-            Unreadable::Newer(_) => None,
-            Unreadable::Damaged { path: _, problem: _ } => {
-                Some("write one with `nimctl bench RECIPE --output json > FILE`".into())
-            }
-        };
-        Failure::new(ErrorKind::Input, error).hint(hint)
-    })
+    match BenchDocument::parse(&bytes, &path.display().to_string()) {
+        Ok(document) => Ok(document),
+        Err(error @ Unreadable::Newer(_)) => Err(Failure::new(ErrorKind::Input, error)),
+        Err(Unreadable::Damaged { path, problem }) => {
+            let error = anyhow::anyhow!("{path}: not a result of `nimctl bench`: {problem}");
+            let hint = "write one with `nimctl bench RECIPE --output json > FILE`";
+            Err(Failure::new(ErrorKind::Input, error).hint(Some(hint.into())))
+        }
+    }
 }
 
 /// Returns a sentence for every comparison that fails a gate.
