@@ -11,7 +11,6 @@ mod contract;
 mod gpu_watch;
 mod graph;
 #[path = "../home/mod.rs"]
-#[expect(dead_code, reason = "the tests of the command line use more of it")]
 mod home;
 mod misbehaviour;
 #[path = "../nvml/stand_in.rs"]
