@@ -54,7 +54,7 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
+//! Clocks: [`ops::init`] limits its search for shapes, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
 //! time limits; [`files`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
@@ -72,7 +72,7 @@
 //!
 //! | file | schema | owner | read, written |
 //! | --- | --- | --- | --- |
-//! | a recipe | `nimctl.recipe/1` | [`recipe`] | read |
+//! | a recipe | `nimctl.recipe/1` | [`recipe`] | read; [`ops::init`] writes the first |
 //! | `toolchain.lock.yaml`, built in, or the one of `--toolchain-lock` | `nimctl.toolchain-lock/1` | [`toolchain::Lock`] | read |
 //! | `src/gpu/known_gpus.yaml`, built in | `nimctl.known-gpus/1` | [`gpu`] | read |
 //! | `model_manifest.yaml` | NIM's `2.0`, and the map of 2024 that it had before | [`manifest`], [`yaml`] | both |

@@ -74,6 +74,7 @@ impl Runner {
     }
 
     /// Runs a graph as proposed, then in other shapes until one runs; keeps the ranges that did.
+    #[expect(clippy::disallowed_methods, reason = "the search for shapes is limited")]
     fn settle(&mut self, graph: &mut DraftGraph, file: &OnnxFile) -> Trial {
         if let Some(input) = graph.inputs.iter().find(|input| input.sample.is_none()) {
             return Trial::NotRun(format!("input `{}` takes {}", input.info.name, input.info.element_type));
