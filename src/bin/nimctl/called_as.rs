@@ -1,4 +1,4 @@
-//! NIM's own commands: a link of the name `list-model-profiles` to `nimctl` is that command.
+//! NIM's own commands: a link named `list-model-profiles` to `nimctl` runs that command.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 /// The commands of NIM that `nimctl` has under the same name.
 const COMMANDS: [&str; 1] = ["list-model-profiles"];
 
-/// Returns the arguments with the command that the program was called as before them, if it is one of NIM's.
+/// Inserts the command that the program was called as, if it is one of NIM's.
 pub(crate) fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let called = arguments.first().and_then(|program| Path::new(program).file_name()).map(ToOwned::to_owned);

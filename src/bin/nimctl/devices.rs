@@ -1,4 +1,4 @@
-//! The GPUs that a command is about: stated, from a file, or this host's.
+//! The GPUs that a command uses: named on the command line, from a file, or this host's.
 
 use nimctl::device::Host;
 use nimctl::error_kind::ErrorKind;
@@ -8,8 +8,8 @@ use crate::cli::DeviceArguments;
 use crate::environment;
 use crate::exit::Failure;
 
-/// Returns the host that the arguments state or name a file of; else asks the driver, and marks what the environment
-/// hides from programs.
+/// Returns the host given by the arguments, as names or as a file; else queries the driver and marks the GPUs that the
+/// environment hides from programs.
 pub(crate) fn host(arguments: &DeviceArguments) -> Result<Host, Failure> {
     let DeviceArguments { stated, file } = arguments;
     if let Some(path) = file {

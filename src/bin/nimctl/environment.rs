@@ -1,6 +1,6 @@
-//! What the environment says, read in one place.
+//! The environment variables, read in one place.
 
-#![expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+#![expect(clippy::disallowed_methods, reason = "the environment is read here only")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use nimctl::worker::host::Cancel;
 use crate::cli::Global;
 use crate::exit::Failure;
 
-/// Returns the folder of this user's data: `--data-dir`, `NIMCTL_DATA_DIR`, else where the desktop's rules put it.
+/// Returns the user's data folder: `--data-dir`, `NIMCTL_DATA_DIR`, else the XDG data folder.
 pub(crate) fn data_folder(global: &Global) -> Result<PathBuf, Failure> {
     let from_home = || {
         std::env::var_os("HOME")
@@ -48,7 +48,7 @@ pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Returns where toolchains are kept and looked for.
+/// Returns the places where toolchains are kept and searched for.
 pub(crate) fn places(global: &Global) -> Result<Places, Failure> {
     let mut places = Places::new(data_folder(global)?);
     if let Some(lock) = &global.toolchain_lock {
@@ -74,7 +74,7 @@ pub(crate) fn places(global: &Global) -> Result<Places, Failure> {
     Ok(places)
 }
 
-/// Returns what every operation of a command needs.
+/// Returns the workspace that every operation needs.
 pub(crate) fn workspace(global: &Global, job_timeout_s: u64, cancel: &Cancel) -> Result<Workspace, Failure> {
     Ok(Workspace {
         store: store_folder(global)?,
@@ -87,7 +87,7 @@ pub(crate) fn workspace(global: &Global, job_timeout_s: u64, cancel: &Cancel) ->
     })
 }
 
-/// Returns where workers are looked for.
+/// Returns the search path for workers.
 pub(crate) fn search_path() -> SearchPath {
     let program = std::env::current_exe().ok();
     SearchPath::new(
@@ -103,7 +103,7 @@ pub(crate) fn nvml_library() -> Option<PathBuf> {
     Some(if path.is_dir() { path.join(nimctl::nvml::LIBRARY) } else { path })
 }
 
-/// Returns which GPUs programs are allowed to see.
+/// Returns which GPUs programs may see.
 pub(crate) fn visible_devices() -> VisibleDevices {
     let value = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     VisibleDevices { container: value("NVIDIA_VISIBLE_DEVICES"), cuda: value("CUDA_VISIBLE_DEVICES") }
@@ -113,7 +113,7 @@ pub(crate) fn visible_devices() -> VisibleDevices {
 const CONTAINER_MANIFESTS: [&str; 2] =
     ["/opt/nim/etc/config/default/model_manifest.yaml", "/opt/nim/etc/default/model_manifest.yaml"];
 
-/// Returns the manifest to read: the one that is named, else the container's.
+/// Returns the manifest to read: the named one, else the container's.
 pub(crate) fn manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
         return Ok(path.to_path_buf());
@@ -126,7 +126,7 @@ pub(crate) fn manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
     Err(Failure::from(ReadManifestError::NotFound { tried }).hint(Some(hint)))
 }
 
-/// Returns the profile that the user asks for, and what says so; `flag` is the value of `--profile`.
+/// Returns the requested profile, and the variable or option that requests it; `flag` is the value of `--profile`.
 pub(crate) fn pinned_profile(flag: Option<&str>) -> Option<(String, &'static str)> {
     ["NIM_MANIFEST_PROFILE", "NIM_MODEL_PROFILE"]
         .into_iter()
@@ -134,7 +134,7 @@ pub(crate) fn pinned_profile(flag: Option<&str>) -> Option<(String, &'static str
         .or_else(|| Some((flag?.to_owned(), "--profile")))
 }
 
-/// Returns the tag selector of `NIM_TAGS_SELECTOR`, else that of `--tags`, and what says so.
+/// Returns the tag selector of `NIM_TAGS_SELECTOR`, else that of `--tags`, and which of the two it is.
 pub(crate) fn tag_selector(flag: Option<&str>) -> Option<(String, &'static str)> {
     text_of("NIM_TAGS_SELECTOR")
         .map(|text| (text, "NIM_TAGS_SELECTOR"))
@@ -147,7 +147,7 @@ pub(crate) fn allows_unsafe() -> bool {
         .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
-/// Returns a variable that is set to something.
+/// Returns a variable if it is set and not empty.
 fn text_of(name: &str) -> Option<String> {
     let text = std::env::var_os(name)?.to_string_lossy().trim().to_owned();
     (!text.is_empty()).then_some(text)

@@ -1,4 +1,4 @@
-//! Exit codes, and how errors and signals get theirs.
+//! The exit codes of errors and signals.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ impl Failure {
         self
     }
 
-    /// Returns the message with every cause that says something new.
+    /// Returns the message with every cause that adds something.
     pub(crate) fn message(&self) -> String {
         let mut message = self.error.to_string();
         for cause in self.error.chain().skip(1) {
@@ -66,8 +66,8 @@ pub(crate) fn done() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Sets a flag on SIGINT, SIGTERM and SIGHUP; on a second signal the process ends at once, and its workers with it,
-/// since their standard input closes.
+/// Sets a flag on SIGINT, SIGTERM and SIGHUP. A second signal ends the process at once; its workers end too, because
+/// their standard input closes.
 pub(crate) fn cancel_on_signals() -> Cancel {
     let cancel = Cancel::new();
     let flag = cancel.clone();
@@ -78,7 +78,7 @@ pub(crate) fn cancel_on_signals() -> Cancel {
         }
         flag.cancel();
     };
-    // Without a handler Ctrl-C ends the process as it would any other; nothing half-written is left then either.
+    // Without a handler, Ctrl-C ends the process at once; that leaves no partial file either.
     let _ = ctrlc::set_handler(handler);
     cancel
 }

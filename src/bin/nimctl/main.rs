@@ -1,7 +1,7 @@
 //! `nimctl`: builds, names and verifies per-GPU inference profiles of ONNX models.
 //!
-//! This crate is the user interface only: arguments in, text or JSON out, errors into exit codes. What is done stands
-//! in `nimctl::ops`; only `output` prints.
+//! This crate is the user interface only: arguments in, text or JSON out, errors into exit codes. The work is
+//! done in `nimctl::ops`; only `output` prints.
 
 mod called_as;
 mod cli;

@@ -1,4 +1,4 @@
-//! The only place that prints: stdout is data, stderr is talk.
+//! The only place that prints: results on stdout, everything else on stderr.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -12,13 +12,13 @@ use crate::exit::Failure;
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object, headed by the name of its schema.
+    /// One JSON object that starts with its schema's name.
     Json,
 }
 
-/// Where results and talk go.
+/// Prints results and messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     format: Format,
@@ -41,29 +41,29 @@ impl Output {
         }
     }
 
-    /// Prints data as it is, ended by a line feed.
+    /// Prints data unchanged, ending with a line feed.
     pub(crate) fn data(&self, text: &str) {
         let mut stdout = anstream::stdout().lock();
         let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-        // A reader that has seen enough (`nimctl … | head`) closes the pipe; there is nobody left to tell.
+        // A reader that is done (`nimctl … | head`) closes the pipe: then nobody reads an error either.
         let _ = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
     }
 
-    /// Tells the user something, unless they asked for quiet.
+    /// Prints a note, unless `--quiet` is set.
     pub(crate) fn talk(&self, text: &str) {
         if !self.quiet {
             let _ = writeln!(anstream::stderr().lock(), "{}", harmless(text));
         }
     }
 
-    /// Warns the user.
+    /// Prints a warning, unless `--quiet` is set.
     pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
             let _ = writeln!(anstream::stderr().lock(), "{YELLOW}warning{YELLOW:#}: {}", harmless(text));
         }
     }
 
-    /// Tells the user something that went wrong but does not end the command.
+    /// Prints an error that does not end the command.
     pub(crate) fn problem(&self, text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {}", harmless(text));
     }
@@ -98,7 +98,7 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// Returns whether progress is shown: only to a person who looks at a terminal.
+    /// Returns whether progress is shown: only on a terminal.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
@@ -108,7 +108,7 @@ const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 const CYAN: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
 
-/// Returns the text with what a terminal would obey written out: names in it may come from a hostile file.
+/// Escapes control characters for the terminal: names in the text may come from a hostile file.
 pub(crate) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Progress on a terminal's stderr; nothing where nobody looks.
+//! Progress on stderr, if it is a terminal.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use nimctl::toolchain::{Progress, Stage};
 use crate::output::Output;
 use crate::table::{duration, size, table};
 
-/// The lines of a build: one for each job that runs.
+/// The lines of a build: one for each running job.
 pub(crate) struct BuildProgress {
     output: Output,
     lines: Option<MultiProgress>,
@@ -75,7 +75,7 @@ impl BuildProgress {
         }
     }
 
-    /// Takes the lines away.
+    /// Removes the lines.
     pub(crate) fn finish(&self) {
         self.running
             .lock()
@@ -97,7 +97,7 @@ impl BuildProgress {
     }
 }
 
-/// Words what a search found: the nodes, and what each one costs.
+/// Describes the result of a search: the nodes, and the effect of each.
 fn mixed_precision_text(title: &str, report: &MixedPrecisionReport) -> String {
     let cosine = |cosine: Option<f64>| cosine.map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
     let mut text = format!("{title}: {}", report.kept.len());
@@ -139,18 +139,18 @@ fn clear(running: &mut BTreeMap<String, ProgressBar>, title: &str) {
     }
 }
 
-/// Makes a bar that counts bytes.
+/// Returns a progress bar that counts bytes.
 pub(crate) fn byte_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::no_length().with_style(style)
 }
 
-/// Moves a bar of bytes.
+/// Updates a bar that counts bytes.
 pub(crate) fn show_bytes(bar: &ProgressBar, title: &str, progress: Progress) {
     let Progress { stage, done_bytes, total_bytes } = progress;
     let doing = match stage {
-        Stage::Waiting => "waiting for another nimctl",
+        Stage::Waiting => "waiting for another nimctl process",
         Stage::Downloading => "downloading",
         Stage::Verifying => "verifying",
         Stage::Unpacking => "unpacking",

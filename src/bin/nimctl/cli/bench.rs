@@ -12,14 +12,15 @@ use super::execution::{Execution, GraphOptimization};
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each case (graph, batch, streams) is measured in rounds, every one in a fresh worker process, where several profiles take
-turns. A round ends when its last three windows agree to 5 % in latency and throughput, or its budget is spent. Latency is
-that of one run of the graph with the whole batch. Results go into the profiles' passports, samples into the store.
+Each case (graph, batch, streams) is measured in rounds. Each round runs in a fresh worker process; the rounds of several
+profiles alternate. A round ends when its last three windows agree within 5 % in latency and throughput, or when its time
+budget is used up. Latency is the time of one run of the graph with the whole batch. Results are saved in the profiles'
+passports, samples in the store.
 
-A difference is called real at 99 % confidence, from 8 rounds on. A gate fails if the ratio is beyond it, and real.
+A difference counts as real at 99 % confidence, with 8 or more rounds. A gate fails if the change exceeds it and is real.
 
-Exit codes: 1 the recipe, or a batch that it does not allow; 3 a profile failed, or a gate says no; 5 nothing of the recipe
-runs here, or the onnxruntime worker or the provider that was asked for is missing.
+Exit codes: 1 the recipe is wrong, or does not allow a batch; 3 a profile or a gate failed; 5 none of the profiles runs on
+this machine, or the onnxruntime worker or the requested provider is missing.
 
 Examples:
   nimctl bench recipes/nvclip-demo.yaml --batch 1,8 --streams 1,2
@@ -30,48 +31,48 @@ Examples:
 pub(crate) struct Bench {
     /// The recipe whose profiles were built.
     pub(crate) recipe: PathBuf,
-    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
+    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR", conflicts_with = "compare")]
     pub(crate) only: Option<Only>,
-    /// First dimensions of inputs [default: the least and the usual of the recipe's shapes].
+    /// Batch sizes: the first dimension of the inputs [default: those of the recipe's shapes `min` and `opt`].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) batch: Vec<NonZeroU64>,
-    /// Callers at a time.
+    /// Numbers of concurrent streams.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1")]
     pub(crate) streams: Vec<NonZeroU32>,
-    /// Threads inside of one run [default: the library's choice].
+    /// Threads used by one run [default: the library's choice].
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU32>,
     #[command(flatten)]
     pub(crate) execution: Execution,
-    /// What ONNX Runtime may do to a graph before it runs it [default: its own choice, all].
+    /// How far ONNX Runtime optimizes a graph before it runs it [default: its own default, all].
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub(crate) graph_optimization: Option<GraphOptimization>,
-    /// Capture runs on a GPU in a CUDA graph once, and replay them from it.
+    /// Capture a run on the GPU as a CUDA graph, and replay that.
     #[arg(long)]
     pub(crate) cuda_graph: bool,
-    /// Processes that measure each case, one after the other.
+    /// Rounds for each case, each in its own process.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,
-    /// Time in each round before anything counts, in milliseconds.
+    /// Warm-up time at the start of each round, in milliseconds.
     #[arg(long, value_name = "MS", default_value = "200")]
     pub(crate) warm_up_ms: u64,
-    /// The least length of a window, in milliseconds.
+    /// The minimum length of a window, in milliseconds.
     #[arg(long, value_name = "MS", default_value = "100")]
     pub(crate) window_ms: u64,
-    /// Most time for the windows of a round, in milliseconds.
+    /// The maximum time for all windows of a round, in milliseconds.
     #[arg(long, value_name = "MS", default_value = "2000")]
     pub(crate) budget_ms: u64,
-    /// Measure these two profiles in turns, and compare the second with the first.
+    /// Measure these two profiles in alternating rounds, and compare B with A.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "baseline")]
     pub(crate) compare: Option<Vec<String>>,
-    /// Compare with what an earlier `nimctl bench --output json` printed.
+    /// Compare with the saved output of an earlier `nimctl bench --output json`.
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// Exit with 3 if a comparison is worse than that: `p50 > +3%`, `throughput < -5%`. May be repeated.
+    /// Exit with code 3 if a comparison exceeds this bound: `p50 > +3%`, `throughput < -5%`. May be repeated.
     #[arg(long, value_name = "GATE")]
     pub(crate) fail_if: Vec<Gate>,
-    /// Most time for a round beyond its warm-up and budget, in seconds.
+    /// The maximum time for a round in addition to its warm-up and budget, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,
 }

@@ -1,21 +1,21 @@
-//! Arguments that say where profiles run.
+//! Arguments for where profiles run.
 
 use clap::{Args, ValueEnum};
 use nimctl::worker::protocol;
 
-/// Arguments that say where profiles run.
+/// Arguments for where profiles run.
 #[derive(Debug, Args)]
 pub(crate) struct Execution {
-    /// What runs ONNX graphs; plans run on a GPU in any case [default: cpu].
+    /// The provider that runs ONNX graphs; plans always run on a GPU [default: cpu].
     #[arg(long, value_name = "PROVIDER", value_enum)]
     provider: Option<Provider>,
-    /// The number of the GPU to run on, as the CUDA driver counts them [default: the first that fits the profile].
+    /// The index of the GPU to run on, in the CUDA driver's order [default: the first GPU that fits the profile].
     #[arg(long, value_name = "N")]
     pub(crate) gpu: Option<u32>,
 }
 
 impl Execution {
-    /// Returns what runs ONNX graphs.
+    /// Returns the provider that runs ONNX graphs.
     pub(crate) fn provider(&self) -> Option<protocol::Provider> {
         self.provider.map(|provider| match provider {
             Provider::Cpu => protocol::Provider::Cpu,
@@ -23,7 +23,7 @@ impl Execution {
         })
     }
 
-    /// Returns what is asked of workers.
+    /// Returns the execution requested from workers.
     pub(crate) fn wanted(&self) -> protocol::Execution {
         protocol::Execution { provider: self.provider(), device: self.gpu, ..protocol::Execution::default() }
     }
@@ -33,20 +33,20 @@ impl Execution {
 enum Provider {
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU; needs an ONNX Runtime that was built for CUDA.
+    /// An NVIDIA GPU; needs ONNX Runtime built with CUDA.
     Cuda,
 }
 
-/// What ONNX Runtime may do to a graph before it runs it.
+/// How far ONNX Runtime optimizes a graph before it runs it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum GraphOptimization {
-    /// Nothing.
+    /// No optimization.
     Off,
-    /// What keeps the graph's operators.
+    /// Optimizations that keep to standard operators.
     Basic,
-    /// Operators of its own as well.
+    /// Fusions into its own operators as well.
     Extended,
-    /// Layouts of tensors as well.
+    /// Changes of tensor layout as well.
     All,
 }
 

@@ -1,4 +1,4 @@
-//! The command line: what can be asked, with its help texts.
+//! The command line: commands and arguments, with their help texts.
 
 mod bench;
 mod execution;
@@ -38,19 +38,19 @@ pub(crate) struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done  1 the input is wrong  2 usage  3 the check ran and said no  4 no profile fits
-  5 a backend, driver, device or tool is missing or broke  70 a bug  130 interrupted";
+  0 success  1 the input is wrong  2 the command line is wrong  3 a check failed  4 no profile fits
+  5 a backend, driver, device or tool is missing or failed  70 a bug  130 interrupted";
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// How results are printed on stdout.
+    /// The format of results on stdout.
     #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Global options")]
     pub(crate) output: Format,
-    /// Print no progress and no remarks, only results and errors.
+    /// Print only results and errors: no progress, notes or warnings.
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
-    /// Where toolchains and fetched models are kept [default: nimctl in the user's data folder].
+    /// The folder for toolchains and fetched models [default: nimctl in the user's data folder].
     #[arg(
         long,
         global = true,
@@ -59,10 +59,10 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Where what was built is kept [default: store in the data folder].
+    /// The folder for build results [default: store in the data folder].
     #[arg(long, global = true, value_name = "FOLDER", env = "NIMCTL_STORE", help_heading = "Global options")]
     pub(crate) store: Option<PathBuf>,
-    /// Pins of the toolchains, in place of the built-in ones.
+    /// A file of toolchain pins to use instead of the built-in ones.
     #[arg(
         long,
         global = true,
@@ -71,7 +71,7 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) toolchain_lock: Option<PathBuf>,
-    /// Your own ONNX Runtime: the library or its folder.
+    /// Your own ONNX Runtime: the library, or its folder.
     #[arg(
         long,
         global = true,
@@ -80,7 +80,7 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) onnxruntime_lib: Option<PathBuf>,
-    /// Your own TensorRT for RTX: the library or its folder.
+    /// Your own TensorRT for RTX: the library, or its folder.
     #[arg(
         long,
         global = true,
@@ -89,7 +89,7 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) tensorrt_rtx_lib: Option<PathBuf>,
-    /// Your own TensorRT: the library or its folder.
+    /// Your own TensorRT: the library, or its folder.
     #[arg(
         long,
         global = true,
@@ -111,19 +111,19 @@ pub(crate) enum Command {
     Recipe(Recipe),
     /// Check the numbers of built profiles against the FP32 graphs.
     Validate(Validate),
-    /// Measure how fast built profiles are, and compare.
+    /// Measure the speed of built profiles, and compare it.
     Bench(Bench),
-    /// Build, validate, measure, and write a folder to ship, and a tar of it.
+    /// Build, validate and measure the profiles, and write a release: a folder and a tar archive.
     Release(Release),
-    /// Show what was built, checked and measured, as one page.
+    /// Write one page with everything that was built, validated and measured.
     Report(Report),
-    /// Check a release: every digest and id, computed anew.
+    /// Verify a release: recompute every digest and id in it.
     Verify(Verify),
     /// Compute profile ids.
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.
     Lower(Lower),
-    /// Show what is in an ONNX file: inputs, outputs, operators, parameters.
+    /// Show the inputs, outputs, operators and parameters of an ONNX file.
     #[command(after_help = "\
 Examples:
   nimctl inspect models/nvclip-tiny/vision.onnx
@@ -135,25 +135,25 @@ Examples:
     /// Install and list the compiler libraries.
     #[command(subcommand, arg_required_else_help = true)]
     Toolchain(Toolchain),
-    /// List the backends that nimctl finds.
+    /// List the backends that nimctl has found.
     #[command(subcommand, arg_required_else_help = true)]
     Backend(Backend),
-    /// List a manifest's profiles: which run here, which don't.
+    /// List the profiles of a manifest: which run here, and which don't.
     ListModelProfiles(ListModelProfiles),
-    /// Choose the profile of a manifest that is to run here, and say why.
+    /// Select the profile of a manifest to run on this host, and show why.
     Select(Select),
     /// Check, compare, merge and convert manifests.
     #[command(subcommand, arg_required_else_help = true)]
     Manifest(Manifest),
-    /// Show this host's GPUs, its driver, and what is amiss with them.
+    /// Show this host's GPUs, its driver, and what is wrong with them.
     Doctor(Doctor),
-    /// Make models.
+    /// Generate models.
     #[command(subcommand, arg_required_else_help = true)]
     Model(Model),
     /// Print the JSON Schema of a file that nimctl reads or writes.
     #[command(after_help = "Example:\n  nimctl schema passport")]
     Schema {
-        /// Which file.
+        /// The kind of file.
         #[arg(value_enum)]
         file: SchemaOf,
     },
@@ -165,7 +165,7 @@ Examples:
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Write man pages, one for each command.
+    /// Write one man page for each command.
     #[command(after_help = "Example:\n  nimctl man-pages ~/.local/share/man/man1")]
     ManPages {
         /// The folder to write to.
@@ -184,9 +184,9 @@ pub(crate) enum SchemaOf {
     Contents,
     /// A profile's passport, `nimctl.passport/1`.
     Passport,
-    /// What must hold of a release, `nimctl.release-policy/1`.
+    /// The requirements for a release, `nimctl.release-policy/1`.
     ReleasePolicy,
-    /// What `nimctl bench` measured, `nimctl.bench/1`.
+    /// The results of `nimctl bench`, `nimctl.bench/1`.
     Bench,
     /// The GPUs of a host, `nimctl.devices/1`.
     Devices,
@@ -210,26 +210,26 @@ pub(crate) struct Build {
     /// Where to write the manifest [default: manifests/<recipe>/model_manifest.yaml].
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
+    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) only: Option<Only>,
-    /// Print the worklist, and why each job must run; build nothing.
+    /// Print the jobs and why each must run; build nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Fail with exit code 5 if a profile can't be built on this machine.
     #[arg(long)]
     pub(crate) require_all: bool,
-    /// Most jobs at a time [default: the number of cores].
+    /// The maximum number of concurrent jobs [default: the number of cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
-    /// Most time for one compilation, in seconds.
+    /// The maximum time for one compilation, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) job_timeout: u64,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Recipe {
-    /// Check recipes: schema, names, targets, shape ranges. Graphs are not fetched; `build --dry-run` checks those too.
+    /// Check recipes: schema, names, targets, shape ranges. To check the graphs too, use `build --dry-run`.
     #[command(after_help = "Example:\n  nimctl recipe check recipes/*.yaml")]
     Check {
         /// The recipes.
@@ -251,10 +251,10 @@ pub(crate) struct HashProfile {
     /// A recipe whose profiles were built, a manifest, or a profile's folder.
     #[arg(required_unless_present = "tags", conflicts_with = "tags")]
     pub(crate) path: Option<PathBuf>,
-    /// Hash these tags alone (with --scheme nim-tags).
+    /// Hash only these tags (with --scheme nim-tags).
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(crate) tags: Vec<String>,
-    /// The rule: `content` wants profiles whose tags name their bytes, `nim-tags` takes any tags.
+    /// The rule: `content` requires the tag `content`, which names the profile's bytes; `nim-tags` accepts any tags.
     #[arg(long, value_enum, default_value = "content")]
     pub(crate) scheme: Scheme,
     /// Show what is hashed.
@@ -265,9 +265,9 @@ pub(crate) struct HashProfile {
 /// The rule of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scheme {
-    /// NIM's rule over tags with `content` among them.
+    /// NIM's rule; the tags include `content`.
     Content,
-    /// NIM's bare rule.
+    /// NIM's rule, for any tags.
     NimTags,
 }
 
@@ -280,36 +280,36 @@ Examples:
   nimctl lower model.onnx --precision bf16 --dry-run
   nimctl lower model.onnx -o out.onnx --precision fp16 --keep-op Softmax --keep-node '/blocks/(0|11)/.*'")]
 pub(crate) struct Lower {
-    /// The model, with FP32 weights. Its external data is found beside it.
+    /// The model, with FP32 weights. Its external data must be beside it.
     #[arg(value_name = "IN.onnx")]
     pub(crate) source: PathBuf,
-    /// The file to write; weights beyond what one file can hold go to <OUT.onnx>.data beside it.
+    /// The file to write; weights that don't fit into one file go to <OUT.onnx>.data beside it.
     #[arg(short = 'o', long = "output-file", value_name = "OUT.onnx", required_unless_present = "dry_run")]
     pub(crate) destination: Option<PathBuf>,
     /// The precision to lower to.
     #[arg(long, value_enum)]
     pub(crate) precision: LowerPrecision,
-    /// Keep nodes in FP32 whose whole name matches; a node without a name goes by its first output.
+    /// Keep nodes in FP32 whose whole name matches; a node without a name is called after its first output.
     #[arg(long = "keep-node", value_name = "REGEX")]
     pub(crate) keep_nodes: Vec<NodePattern>,
-    /// Keep all nodes of an operator in FP32.
+    /// Keep all nodes of this operator in FP32.
     #[arg(long = "keep-op", value_name = "TYPE")]
     pub(crate) keep_ops: Vec<String>,
-    /// Lower all nodes of an operator that would stay in FP32 because it sums up many values.
+    /// Lower all nodes of this operator, even if it would stay in FP32 because it accumulates many values.
     #[arg(long = "lower-op", value_name = "TYPE")]
     pub(crate) lower_ops: Vec<String>,
-    /// The backend that the graph is for: softmax and normalizations are lowered where it computes them in FP32 inside.
-    /// `any` assumes nothing.
+    /// The backend that will run the graph: softmax and normalizations are lowered if it computes them in FP32
+    /// internally. `any` makes no assumptions.
     #[arg(long, value_name = "BACKEND", default_value = "any")]
     pub(crate) target: String,
-    /// What becomes of the graph's FP32 inputs and outputs.
+    /// What to do with the graph's FP32 inputs and outputs.
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) io: LowerIo,
-    /// Write an FP32 graph that rounds as the lowered one would after each node, to measure what that loses on a
-    /// runtime that doesn't compute in the precision.
+    /// Write an FP32 graph that rounds after each node as the lowered graph would, to measure the loss on a runtime that
+    /// doesn't support the precision.
     #[arg(long)]
     pub(crate) emulate: bool,
-    /// Print what would be done; write nothing.
+    /// Print the report; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -323,10 +323,10 @@ pub(crate) enum LowerPrecision {
     Bf16,
 }
 
-/// What becomes of a graph's inputs and outputs.
+/// What to do with a graph's inputs and outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LowerIo {
-    /// They stay FP32; casts are inside the graph.
+    /// They stay FP32; the graph casts inside.
     Keep,
     /// They are lowered too.
     Lower,
@@ -334,28 +334,28 @@ pub(crate) enum LowerIo {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Toolchain {
-    /// Fetch pinned libraries with pip, verify and unpack them.
+    /// Fetch the pinned libraries with pip, verify and unpack them.
     #[command(after_help = "\
 Examples:
   nimctl toolchain install
   nimctl toolchain install tensorrt-rtx
   PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels nimctl toolchain install")]
     Install {
-        /// Which [default: onnxruntime and tensorrt-rtx].
+        /// The tools [default: onnxruntime and tensorrt-rtx].
         names: Vec<String>,
     },
-    /// List what is pinned and what is there.
+    /// List which tools are pinned and which are installed.
     List,
     /// Print the folder of a tool's libraries.
     Path {
-        /// Which.
+        /// The tool.
         name: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Backend {
-    /// List backends with what each can do here.
+    /// List the backends, and what each can do on this machine.
     List,
 }
 
@@ -370,19 +370,19 @@ Examples:
   CUDA_VISIBLE_DEVICES=1 nimctl doctor
 
 Exit codes:
-  0  the GPUs answer, or there is no NVIDIA GPU here
+  0  all GPUs respond, or this host has no NVIDIA GPU
   1  --device or --device-file is wrong
-  2  usage
-  5  the driver is missing, too old or broken; or a GPU is lost, or doesn't open; or none may be asked")]
+  2  the command line is wrong
+  5  the driver is missing, too old or broken; a GPU is lost or cannot be opened; or access to all GPUs is denied")]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) devices: DeviceArguments,
 }
 
-/// The GPUs that a command is about, where they are not this host's.
+/// The GPUs that a command uses instead of this host's.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArguments {
-    /// Not this host's GPUs but these, by name: `l40s`, `h100-sxm:8`, `a100-sxm/1g.10gb`; `none` for a host without.
+    /// Use these GPUs instead of this host's: `l40s`, `h100-sxm:8`, `a100-sxm/1g.10gb`; `none` for a host without GPUs.
     #[arg(
         long = "device",
         value_name = "LIST",
@@ -391,14 +391,14 @@ pub(crate) struct DeviceArguments {
         help_heading = "Devices"
     )]
     pub(crate) stated: Vec<String>,
-    /// Not this host's GPUs but those that `nimctl doctor --output json` wrote to this file.
+    /// Use the GPUs in this file, written by `nimctl doctor --output json`, instead of this host's.
     #[arg(long = "device-file", value_name = "FILE", help_heading = "Devices")]
     pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Model {
-    /// Write a model of a known architecture with seeded weights.
+    /// Generate a model of a known architecture with seeded weights.
     #[command(
         after_help = "Example:\n  nimctl model synth nvclip --size tiny --seed 20 -o models/nvclip-tiny"
     )]
@@ -406,10 +406,10 @@ pub(crate) enum Model {
         /// The architecture.
         #[arg(value_enum)]
         architecture: Architecture,
-        /// How large: tiny, b32, l14 or h14.
+        /// The size: tiny, b32, l14 or h14.
         #[arg(long)]
         size: NvclipSize,
-        /// What the weights are drawn from.
+        /// The seed of the weights.
         #[arg(long, default_value = "0")]
         seed: u64,
         /// The folder to write to.
@@ -418,7 +418,7 @@ pub(crate) enum Model {
     },
 }
 
-/// An architecture that can be made up.
+/// An architecture that can be generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Architecture {
     /// The two towers of NV-CLIP.

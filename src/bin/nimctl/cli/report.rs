@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The page is one HTML file that needs no network; the data behind it is inside, and can be downloaded from it.
+The page is one HTML file that needs no network. It contains its data, which can be downloaded from it.
 
 Examples:
   nimctl report recipes/nvclip-demo.yaml -o report.html
@@ -15,21 +15,21 @@ Examples:
 pub(crate) struct Report {
     /// A recipe whose profiles were built, or the folder of a release.
     pub(crate) source: PathBuf,
-    /// Where to write it [default: standard output].
+    /// The file to write [default: standard output].
     #[arg(short = 'o', long = "output-file", value_name = "FILE")]
     pub(crate) destination: Option<PathBuf>,
-    /// A page, or release notes.
+    /// The format of the report.
     #[arg(long, value_enum, default_value = "html")]
     pub(crate) format: ReportFormat,
 }
 
-/// The form of a report.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
     /// A page with tables and plots.
     Html,
-    /// Notes in Markdown.
+    /// Release notes in Markdown.
     Markdown,
-    /// The data alone, `nimctl.report/1`.
+    /// Only the data, `nimctl.report/1`.
     Json,
 }

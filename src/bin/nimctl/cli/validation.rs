@@ -9,12 +9,13 @@ use nimctl::recipe::Only;
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Inputs are the recipe's `samples`, bounds its `validation`. Profiles that run here are run: `executed`. In place of plans that
-can't run here, the lowered graph is run on the CPU with its precision emulated: `static`. Results go into the profiles'
-passports. A manifest, or the ids of profiles, lead to the recipe that they were built from on this machine.
+Inputs come from the recipe's `samples`, bounds from its `validation`. A profile that runs on this machine is run (status
+`executed`). For a plan that can't run here, the lowered graph is run on the CPU with its precision emulated (`static`).
+Results are saved in the profiles' passports. For a manifest or profile ids, nimctl uses the recipe from which this machine
+built them.
 
-Exit codes: 1 the recipe, the manifest, or the samples; 3 a profile failed, or none was built; 5 the onnxruntime worker is
-missing or broke, or the provider that was asked for is not there.
+Exit codes: 1 the recipe, the manifest or the samples are wrong; 3 a profile failed, or none was built; 5 the onnxruntime
+worker is missing or failed, or the requested provider is not available.
 
 Examples:
   nimctl validate recipes/nvclip-demo.yaml
@@ -23,24 +24,24 @@ Examples:
   nimctl validate recipes/nvclip-demo.yaml --only onnx-fp16 --replay vision/opt/3
   nimctl validate recipes/minilm.yaml --output json")]
 pub(crate) struct Validate {
-    /// A recipe whose profiles were built, a manifest, or ids of profiles.
+    /// A recipe whose profiles were built, a manifest, or profile ids.
     #[arg(required = true, value_name = "RECIPE|MANIFEST|PROFILE_ID")]
     pub(crate) subjects: Vec<String>,
-    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name in which * stands for anything.
+    /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) only: Option<Only>,
     #[command(flatten)]
     pub(crate) execution: super::execution::Execution,
-    /// Print every gate's value beside its threshold, not only those that don't hold.
+    /// Print the value and threshold of every gate, not only of failed ones.
     #[arg(long)]
     pub(crate) gates: bool,
-    /// Run one row of one profile again, alone: its inputs and outputs are kept as .npy files.
+    /// Run a single row of one profile again, and save its inputs and outputs as .npy files.
     #[arg(long, value_name = "GRAPH/SHAPES/ROW", conflicts_with = "gates")]
     pub(crate) replay: Option<Place>,
-    /// Where the files of a replay go [default: replay-GRAPH-SHAPES-ROW].
+    /// The folder for the files of a replay [default: replay-GRAPH-SHAPES-ROW].
     #[arg(long, value_name = "FOLDER", requires = "replay")]
     pub(crate) replay_folder: Option<PathBuf>,
-    /// Most time for one run of a graph, in seconds.
+    /// The maximum time for one run of a graph, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: u64,
 }

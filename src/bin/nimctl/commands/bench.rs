@@ -111,7 +111,7 @@ fn read_baseline(path: &Path) -> Result<BenchDocument, Failure> {
     }
 }
 
-/// Returns a sentence for every comparison that fails a gate.
+/// Returns one line for every comparison that fails a gate.
 fn failed_gates(comparisons: &[Comparison], gates: &[Gate]) -> Vec<String> {
     let failing = gates.iter().flat_map(|gate| {
         comparisons
@@ -135,7 +135,7 @@ fn failed_gates(comparisons: &[Comparison], gates: &[Gate]) -> Vec<String> {
         .collect()
 }
 
-/// Writes a ratio as a difference: `+3.1 %`.
+/// Formats a ratio as a difference: `+3.1 %`.
 fn percent(ratio: f64) -> String {
     format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
@@ -259,7 +259,7 @@ fn case_row(name: &str, case: &Case) -> Vec<String> {
     ]
 }
 
-/// Writes the time to the first result; where the library compiles when it loads, without and with what it had compiled.
+/// Formats the time to the first result; with a cold and a warm cache, if the library compiles when it loads.
 fn first_result(case: &Case) -> String {
     let compiles = case.rounds.iter().any(|round| round.runtime_cache.is_some());
     match case.first_result_ms() {
@@ -270,7 +270,7 @@ fn first_result(case: &Case) -> String {
     }
 }
 
-/// Writes what a GPU and its driver told of a case; nothing for one on the CPU.
+/// Describes what the GPU and its driver reported for a case; `None` on the CPU.
 fn device_line(name: &str, case: &Case) -> Option<String> {
     let Case { graph, batch, streams, .. } = case;
     let words = case.device_words()?;
@@ -311,7 +311,7 @@ fn comparison_row(comparison: &Comparison) -> Vec<String> {
     ]
 }
 
-/// Writes a number with three digits that count.
+/// Formats a number with three significant digits.
 fn ms(value: f64) -> String {
     let decimals = if value >= 100.0 {
         0
@@ -325,7 +325,7 @@ fn ms(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// `nimctl.bench/1`, and what it was compared with.
+/// `nimctl.bench/1`, with the comparisons.
 #[derive(Serialize)]
 struct View<'a> {
     #[serde(flatten)]

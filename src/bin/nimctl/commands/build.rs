@@ -64,18 +64,18 @@ pub(crate) fn run(
     }
 }
 
-/// Says which profiles of the old manifest are gone, or would have gone.
+/// Warns of profiles of the old manifest that were dropped, or would have been.
 fn tell_dropped(report: &BuildReport, manifest: &Path, output: &Output) {
     let (count, ids) = (report.dropped.len(), report.dropped.join(", "));
     if report.manifest.is_some() && count > 0 {
         output.warning(&format!(
-            "{} had {count} more profiles, which are not built here: {ids}",
+            "{} no longer contains {count} profiles that are not built here: {ids}",
             manifest.display()
         ));
     } else if count > 0 {
         output.warning(&format!(
-            "{} was left as it is, because it has {count} profiles that this store does not have as the recipe is now \
-             ({ids}); build those too, or name another file with --manifest",
+            "{} was not changed: it has {count} profiles that this store has not built for the current recipe \
+             ({ids}); build them too, or write to another file with --manifest",
             manifest.display()
         ));
     }

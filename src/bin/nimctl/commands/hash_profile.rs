@@ -14,7 +14,7 @@ use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 
-/// No job runs: the time limit of jobs means nothing.
+/// No job runs, so the time limit has no effect.
 const NO_JOB_RUNS_S: u64 = 60;
 
 pub(crate) fn run(
@@ -78,7 +78,7 @@ fn text(profiles: &[HashedProfile], explain: bool) -> String {
     for HashedProfile { id, written, is_opaque, tags: _, hashed_text, contents_json } in profiles {
         text.push_str(&id.to_string());
         if let Some(written) = written.as_ref().filter(|written| **written != id.to_string()) {
-            let opaque = if *is_opaque { ", opaque: by a rule that isn't public" } else { "" };
+            let opaque = if *is_opaque { ", opaque: its rule is not public" } else { "" };
             text.push_str(&format!("  (written: {written}{opaque})"));
         }
         text.push('\n');

@@ -46,7 +46,7 @@ struct OpsetView<'a> {
 #[derive(Serialize)]
 struct ValueView<'a> {
     name: &'a str,
-    /// Null for what is no tensor.
+    /// Null for a value that is not a tensor.
     element_type: Option<&'static str>,
     /// Null where the rank is unknown.
     shape: Option<Vec<DimensionView<'a>>>,
@@ -186,7 +186,7 @@ fn text(model: &Path, summary: &Summary) -> String {
         format!("{}: {}, IR version {}", model.display(), size(summary.size_bytes), summary.ir_version);
     if !summary.producer_name.is_empty() {
         let producer = format!("{} {}", summary.producer_name, summary.producer_version);
-        let _ = write!(text, ", made by {}", plain(producer.trim_end()));
+        let _ = write!(text, ", produced by {}", plain(producer.trim_end()));
     }
     let opsets = summary.opsets.iter().map(|opset| format!("{} {}", plain(&opset.domain), opset.version));
     let _ = writeln!(text, "\nopsets: {}", opsets.collect::<Vec<_>>().join(", "));
@@ -237,7 +237,7 @@ fn text(model: &Path, summary: &Summary) -> String {
 
 fn value_row(value: &TensorInfo) -> Vec<String> {
     let element_type = match value.element_type {
-        ElementType::Undefined => "no tensor".into(),
+        ElementType::Undefined => "not a tensor".into(),
         element_type => element_type.to_string(),
     };
     let dimensions: Vec<String> = value.shape.iter().map(|dimension| plain(&dimension.to_string())).collect();
@@ -254,12 +254,12 @@ fn operator_row(operator: &OperatorCount, nested: bool) -> Vec<String> {
     row
 }
 
-/// Returns a name with its domain, unless that is ONNX's own.
+/// Returns a name with its domain, unless the domain is ONNX's own.
 fn qualified(domain: &str, name: &str) -> String {
     if domain == "ai.onnx" { plain(name) } else { plain(&format!("{domain}.{name}")) }
 }
 
-/// Returns a name from the file on one line, as wide as it is shown.
+/// Returns a name from the file on one line, with control characters escaped.
 fn plain(name: &str) -> String {
     harmless(name).replace('\n', "\\n").replace('\t', "\\t")
 }

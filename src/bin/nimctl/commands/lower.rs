@@ -14,7 +14,7 @@ use crate::exit::{Failure, done};
 use crate::output::Output;
 use crate::table::{duration, size, table};
 
-/// How many nodes are named for one reason; JSON has all.
+/// The maximum number of nodes listed for one reason; the JSON has all.
 const MOST_NAMES: usize = 3;
 
 /// `nimctl.lower/1`.
@@ -68,8 +68,8 @@ pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, F
     };
     for unmatched in &outcome.unmatched {
         output.warning(&match unmatched {
-            Unmatched::Pattern(pattern) => format!("no node's name matches --keep-node '{pattern}'"),
-            Unmatched::Operator(operator) => format!("the graph has no operator --keep-op {operator}"),
+            Unmatched::Pattern(pattern) => format!("no node matches --keep-node '{pattern}'"),
+            Unmatched::Operator(operator) => format!("the graph has no operator {operator} (--keep-op)"),
         });
     }
     let folder = destination.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
@@ -98,7 +98,7 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
         ("weights", format!("{} → {}", size(report.weights_before_bytes), size(report.weights_after_bytes))),
         ("nodes", format!("{} lowered, {} kept in fp32", report.nodes_lowered, report.nodes_kept.len())),
         ("inserted", format!("{} casts, {} clips", report.casts_inserted, report.clips_inserted)),
-        ("values", format!("{} too large, {} became zero", report.values_clipped, report.values_vanished)),
+        ("values", format!("{} out of range, {} became zero", report.values_clipped, report.values_vanished)),
         ("time", duration(view.elapsed_ms)),
     ];
     let mut rows: Vec<Vec<String>> = lines.into_iter().map(|(key, value)| vec![key.into(), value]).collect();
@@ -110,7 +110,7 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
         rows.push(vec!["wrote".into(), format!("{}, {}", path.display(), size(*size_bytes))]);
     }
     if view.dry_run {
-        rows.push(vec!["wrote".into(), "nothing: this was a dry run".into()]);
+        rows.push(vec!["wrote".into(), "nothing (dry run)".into()]);
     }
     let mut text = table(&["LOWERING", ""], &rows);
     let errors: Vec<Vec<String>> = report
@@ -130,7 +130,7 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
     text
 }
 
-/// Returns a row for each reason: how many nodes it kept, and the first of them.
+/// Returns a row for each reason: the number of nodes and the first names.
 fn kept(report: &LoweringReport) -> Vec<Vec<String>> {
     let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for node in &report.nodes_kept {
@@ -157,7 +157,7 @@ fn reason(reason: &KeepReason) -> String {
         KeepReason::Subgraph => "runs a subgraph".into(),
         KeepReason::LocalFunction => "calls a function of the model".into(),
         KeepReason::UnknownOperator => "unknown operator".into(),
-        KeepReason::UnknownType { input: _ } => "an input of unknown type".into(),
+        KeepReason::UnknownType { input: _ } => "an input has an unknown type".into(),
         KeepReason::Overflow { tensor: _, values: _ } => {
             "a weight has values beyond the precision's range".into()
         }

@@ -17,11 +17,11 @@ pub(crate) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
     let mut command = Arguments::command();
     command.build();
     let count = write(&command, folder).map_err(failed)?;
-    output.talk(&format!("{count} man pages in {}", folder.display()));
+    output.talk(&format!("wrote {count} man pages to {}", folder.display()));
     Ok(done())
 }
 
-/// Writes the page of a command and those of its subcommands; returns how many.
+/// Writes the pages of a command and its subcommands; returns their number.
 fn write(command: &clap::Command, folder: &Path) -> std::io::Result<usize> {
     let mut page = Vec::new();
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();

@@ -1,4 +1,4 @@
-//! One file a command: it parses arguments and prints results; what is done stands in `nimctl::ops`.
+//! One file per command: it parses arguments and prints results; the work is done in `nimctl::ops`.
 
 mod backend;
 mod bench;
@@ -30,7 +30,7 @@ use crate::cli::{Arguments, Command};
 use crate::exit::{Failure, done};
 use crate::output::Output;
 
-/// Runs the command that was asked for.
+/// Runs the requested command.
 pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
     let Arguments { global, command } = arguments;
     match command {

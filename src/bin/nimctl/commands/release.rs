@@ -19,7 +19,7 @@ use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::table;
 
-/// As `nimctl bench` has them.
+/// The defaults of `nimctl bench`.
 const WARM_UP_MS: u64 = 200;
 const WINDOW_MS: u64 = 100;
 
@@ -102,7 +102,12 @@ fn text(report: &ReleaseReport) -> String {
         }
     }
     if let Some(Made { folder, tar, files }) = made {
-        let _ = writeln!(text, "\n{files} files in {}; packed in {}", folder.display(), tar.display());
+        let _ = writeln!(
+            text,
+            "\nwrote {files} files to {} and packed them as {}",
+            folder.display(),
+            tar.display()
+        );
     }
     text
 }

@@ -89,7 +89,7 @@ fn list_text(tools: &[ToolStatus]) -> String {
                 ToolState::Installed { folder, size_bytes } => {
                     format!("installed, {}, {}", size(*size_bytes), folder.display())
                 }
-                ToolState::Own { origin: _, library } => format!("yours, {}", library.display()),
+                ToolState::Own { origin: _, library } => format!("your own, {}", library.display()),
                 ToolState::NotInstalled => "not installed".into(),
                 ToolState::Unusable { reason, hint: _ } => reason.clone(),
             };

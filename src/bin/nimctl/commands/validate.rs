@@ -58,7 +58,7 @@ pub(crate) fn run(
     Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
 }
 
-/// Prints what a row gave.
+/// Prints the result of a replayed row.
 fn replayed(replay: &Replay, output: &Output) -> ExitCode {
     let Replay { name, ran_on, gates, folder } = replay;
     let rows: Vec<Vec<String>> = gates.iter().map(gate_row).collect();
@@ -86,7 +86,7 @@ fn verdict(status: &Status) -> &'static str {
 fn text(report: &ValidateReport, all_gates: bool) -> String {
     let ValidateReport { model: (model, release), profiles, not_built, seeded } = report;
     let mut text = format!("{model} {release}\n\n");
-    let least = |gates: &[GateResult], gate: &str| {
+    let min = |gates: &[GateResult], gate: &str| {
         let values = gates.iter().filter(|result| result.gate == gate).filter_map(|result| result.value);
         values.min_by(f64::total_cmp).map_or_else(|| "-".into(), |value| format!("{value:.7}"))
     };
@@ -97,7 +97,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
                 Some(validation) => {
                     let passed = validation.gates.iter().filter(|gate| gate.passed).count();
                     let counts = format!("{passed} of {}", validation.gates.len());
-                    (least(&validation.gates, "row_cosine"), counts)
+                    (min(&validation.gates, "row_cosine"), counts)
                 }
                 None => ("-".into(), "-".into()),
             };
@@ -125,7 +125,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         .filter_map(|profile| profile.status.validation()?.not_executed_because.as_deref())
         .collect();
     if let Some(reason) = reasons.first() {
-        let _ = writeln!(text, "\nstatic: {reason}; the lowered graph was run in its place, emulated");
+        let _ = writeln!(text, "\nstatic: {reason}; the lowered graph was run on the CPU instead, emulated");
     }
     text.push_str(&seeded_text(seeded));
     if !not_built.is_empty() {
@@ -137,19 +137,19 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
     text
 }
 
-/// Names the inputs that the recipe gives no samples for, and what they were run on.
+/// Lists the inputs without samples in the recipe, and the values that they were run on.
 pub(super) fn seeded_text(seeded: &[SeededInput]) -> String {
     if seeded.is_empty() {
         return String::new();
     }
-    let mut text = "\nrun on seeded values, because the recipe has no `samples` for them:\n".to_owned();
+    let mut text = "\nrun on seeded values because the recipe has no `samples` for them:\n".to_owned();
     for SeededInput { graph, input, sample } in seeded {
         let _ = writeln!(text, "  {graph}/{input}: {sample}");
     }
     text
 }
 
-/// Where the worst row of a gate can be replayed; nothing for one of several graphs.
+/// Returns the place to replay the worst row of a gate; `None` for a gate over several graphs.
 fn place_of(result: &GateResult) -> Option<Place> {
     let (graph, _) = result.subject.split_once('/')?;
     let shapes = Some(result.shapes.as_str()).filter(|shapes| matches!(*shapes, "min" | "opt" | "max"))?;

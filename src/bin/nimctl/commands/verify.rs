@@ -25,9 +25,9 @@ pub(crate) fn run(arguments: &cli::Verify, output: &Output) -> Result<ExitCode, 
         let _ = writeln!(text, "{path}: {problem}");
     }
     let verdict = if findings.is_empty() {
-        "everything is as it says".to_owned()
+        "all files match".to_owned()
     } else {
-        format!("{} findings", findings.len())
+        format!("{} problems", findings.len())
     };
     let _ = writeln!(text, "{} profiles, {files} files, {}: {verdict}", profiles.len(), size(*size_bytes));
     let view =
