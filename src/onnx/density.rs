@@ -9,11 +9,11 @@ use super::error::OnnxError;
 use super::proto;
 
 /// Most bytes of memory for one byte of the file.
-const MOST_TIMES: u64 = 32;
+const MAX_TIMES: u64 = 32;
 /// A file may take this much in any case.
 const FREE_BYTES: u64 = 4 << 20;
 /// `prost` gives up below this many messages.
-const MOST_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// The messages that have parts of changing number, or that hold such ones.
 #[derive(Clone, Copy)]
@@ -111,16 +111,16 @@ impl Message {
     }
 }
 
-/// Refuses a file that would take more than [`MOST_TIMES`] its size in memory. What is no ONNX model passes: the decoder
+/// Refuses a file that would take more than [`MAX_TIMES`] its size in memory. What is no ONNX model passes: the decoder
 /// says what is wrong with it.
 ///
 /// # Errors
 /// [`OnnxError::TooDense`].
 pub(super) fn check(path: &Path, bytes: &[u8]) -> Result<(), OnnxError> {
     let file_bytes = bytes.len() as u64;
-    let most_bytes = file_bytes.saturating_mul(MOST_TIMES).saturating_add(FREE_BYTES);
+    let most_bytes = file_bytes.saturating_mul(MAX_TIMES).saturating_add(FREE_BYTES);
     let mut needed_bytes = 0;
-    let _ = count(M::Model, bytes, MOST_DEPTH, &mut needed_bytes);
+    let _ = count(M::Model, bytes, MAX_DEPTH, &mut needed_bytes);
     if needed_bytes > most_bytes {
         return Err(OnnxError::TooDense { path: path.into(), needed_bytes, file_bytes });
     }

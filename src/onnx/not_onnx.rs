@@ -27,7 +27,7 @@ pub(super) fn explain(path: &Path, bytes: &[u8], error: &prost::DecodeError) -> 
 /// Words what `prost` says; where the file nests deeply, that names every message around the broken one.
 fn in_words(error: &str) -> String {
     /// Where it is broken is clear from the innermost messages, which come first.
-    const MOST_MESSAGES: usize = 4;
+    const MAX_MESSAGES: usize = 4;
     let error = error.strip_prefix("failed to decode Protobuf message: ").unwrap_or(error);
     let mut rest = error;
     let mut around = Vec::new();
@@ -40,8 +40,8 @@ fn in_words(error: &str) -> String {
         "buffer underflow" => "a length exceeds the message that contains it",
         other => other,
     };
-    let dots = if around.len() > MOST_MESSAGES { " in …" } else { "" };
-    match around.get(..around.len().min(MOST_MESSAGES)) {
+    let dots = if around.len() > MAX_MESSAGES { " in …" } else { "" };
+    match around.get(..around.len().min(MAX_MESSAGES)) {
         None | Some([]) => what.into(),
         Some(messages) => format!("{what}, at {}{dots}", messages.join(" in ")),
     }

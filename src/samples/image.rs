@@ -18,9 +18,9 @@ pub const STANDARD_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1
 pub const CHANNELS: usize = 3;
 
 /// Most pixels a side: more is a bomb, or no photograph.
-const MOST_PIXELS_A_SIDE: u32 = 20_000;
+const MAX_PIXELS_A_SIDE: u32 = 20_000;
 /// Most memory that decoding one image may take.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Returns an image file (JPEG or PNG) as `[3, side, side]` floats, in C order.
 ///
@@ -30,9 +30,9 @@ pub fn preprocess(file: &[u8], side: usize) -> Result<Vec<f32>, String> {
     let mut reader =
         ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|error| error.to_string())?;
     let mut limits = Limits::default();
-    limits.max_image_width = Some(MOST_PIXELS_A_SIDE);
-    limits.max_image_height = Some(MOST_PIXELS_A_SIDE);
-    limits.max_alloc = Some(MOST_BYTES);
+    limits.max_image_width = Some(MAX_PIXELS_A_SIDE);
+    limits.max_image_height = Some(MAX_PIXELS_A_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
     let decoded = reader.decode().map_err(|error| error.to_string())?.to_rgb8();
     let (width, height) = decoded.dimensions();
@@ -51,7 +51,7 @@ fn resized(pixels: Vec<u8>, (width, height): (u32, u32), side: usize) -> Result<
         (longer(width, height), side_pixels)
     };
     let largest_bytes = u64::from(new_width) * u64::from(new_height.max(height)) * CHANNELS as u64;
-    if largest_bytes > MOST_BYTES {
+    if largest_bytes > MAX_BYTES {
         return Err(format!("it is {width} × {height} pixels: too long for its width"));
     }
     let source =

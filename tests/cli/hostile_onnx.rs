@@ -23,7 +23,7 @@ use crate::recipes::{GENERIC, X_RANGE, recipe};
 use crate::small_models::{self, branch, external_tensor, floats, graph, model, node, tensor, value, with};
 
 /// Address space of a run, in kB: what the program itself takes, and no file's claims.
-const MOST_MEMORY_KB: u32 = 400_000;
+const MAX_MEMORY_KB: u32 = 400_000;
 /// Lengths that no file has.
 const HUGE: [(&str, u64); 3] = [("2^31", 1 << 31), ("2^62", 1 << 62), ("2^64 - 1", u64::MAX)];
 
@@ -32,7 +32,7 @@ fn run(home: &Home, arguments: &[&str]) -> Printed {
     let inner = home.command(arguments);
     let mut limited = Command::new("/bin/sh");
     limited
-        .args(["-c", &format!("ulimit -v {MOST_MEMORY_KB}; exec timeout 30 \"$0\" \"$@\"")])
+        .args(["-c", &format!("ulimit -v {MAX_MEMORY_KB}; exec timeout 30 \"$0\" \"$@\"")])
         .arg(inner.get_program())
         .args(inner.get_args())
         .current_dir(home.folder())

@@ -9,7 +9,7 @@ use nimctl::report::{Report, ReportedProfile};
 use serde_json::{Value, json};
 
 /// Most bytes of a page.
-const MOST_BYTES: usize = 1_000_000;
+const MAX_BYTES: usize = 1_000_000;
 
 /// Runs before anything of the page, so that no complaint is missed.
 const LISTEN: &str = "<script>window.complaints = []; window.onerror = (message) => { complaints.push(String(message)); }; \
@@ -151,7 +151,7 @@ fn look(chromium: &str, page: &Path, width: u32, folder: &Path) -> Value {
 fn the_page_works_in_a_browser() {
     let chromium = chromium();
     let page = page();
-    assert!(page.len() < MOST_BYTES);
+    assert!(page.len() < MAX_BYTES);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page.html");
     let watched = page.replacen("<head>", &format!("<head>{LISTEN}"), 1).replacen(

@@ -13,7 +13,7 @@ use crate::stop_rule::{Window, is_stable};
 /// The clock that samples are read from.
 pub const CLOCK: &str = "CLOCK_MONOTONIC";
 /// A window has so many runs at least.
-const LEAST_RUNS: usize = 10;
+const MIN_RUNS: usize = 10;
 
 /// What a measurement found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,9 +158,9 @@ impl Shared {
         };
         let fresh = &self.samples[self.counted..];
         let length = now.saturating_sub(self.window_start);
-        if length < window || fresh.len() < LEAST_RUNS {
+        if length < window || fresh.len() < MIN_RUNS {
             // Where ten runs alone take longer than there is time, there are fewer.
-            self.done |= now >= budget && self.samples.len() >= LEAST_RUNS;
+            self.done |= now >= budget && self.samples.len() >= MIN_RUNS;
             return;
         }
         let mut durations: Vec<Duration> = fresh.iter().map(|sample| sample.duration).collect();
@@ -256,7 +256,7 @@ mod tests {
         let (shared, taken) = feed(std::iter::repeat(1000), 60_000, 3000);
         assert!(shared.done);
         assert!(!shared.settled);
-        assert_eq!(taken, LEAST_RUNS);
+        assert_eq!(taken, MIN_RUNS);
     }
 
     #[test]

@@ -15,7 +15,7 @@ const KERNEL: &str = "_kernel_time";
 /// Element types of shapes, indices and masks. Everything else is the work of a model, types that are new to us too.
 const WHOLE: [&str; 9] = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"];
 /// So many nodes are named.
-const MOST_NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 #[derive(Deserialize)]
 struct Event {
@@ -71,8 +71,8 @@ pub(crate) fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTre
         *counts.entry(args.provider).or_default() += 1;
     }
     if !fallen.is_empty() {
-        let more = fallen.len().saturating_sub(MOST_NAMED);
-        fallen.truncate(MOST_NAMED);
+        let more = fallen.len().saturating_sub(MAX_NAMED);
+        fallen.truncate(MAX_NAMED);
         let more = if more == 0 { String::new() } else { format!(", and {more} more") };
         return Err(format!("asked for {}, ONNX Runtime ran {}{more}", name_of(wanted), fallen.join(", ")));
     }

@@ -14,7 +14,7 @@ use crate::onnx::OnnxError;
 use crate::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto};
 
 /// Most names in a message.
-const MOST_NAMES: usize = 5;
+const MAX_NAMES: usize = 5;
 
 /// Refuses a model whose names are ambiguous or that refers to itself.
 ///
@@ -42,8 +42,8 @@ pub(in crate::onnx) fn check(path: &Path, model: &ModelProto) -> Result<(), Onnx
 }
 
 fn in_a_row(cycle: &[String]) -> String {
-    let mut names: Vec<&str> = cycle.iter().take(MOST_NAMES).map(String::as_str).collect();
-    if cycle.len() > MOST_NAMES {
+    let mut names: Vec<&str> = cycle.iter().take(MAX_NAMES).map(String::as_str).collect();
+    if cycle.len() > MAX_NAMES {
         names.push("…");
     }
     names.extend(cycle.first().map(String::as_str));

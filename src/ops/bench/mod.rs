@@ -327,12 +327,12 @@ fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shap
     let from_files = subject.samples.values().any(Sample::has_its_own_shape);
     // Files have the shape that they have, and so has a graph without ranges.
     if ranges.is_empty() || from_files {
-        return Ok(vec![Shapes::Usual]);
+        return Ok(vec![Shapes::Opt]);
     }
     if batches.is_empty() {
         let first = |which: Shapes| ranges.iter().filter_map(|range| which.of(range).first().copied()).max();
-        let mut shapes = vec![Shapes::UsualAlone, Shapes::Usual];
-        if first(Shapes::UsualAlone) == first(Shapes::Usual) {
+        let mut shapes = vec![Shapes::OptAlone, Shapes::Opt];
+        if first(Shapes::OptAlone) == first(Shapes::Opt) {
             shapes.pop();
         }
         return Ok(shapes);

@@ -31,7 +31,7 @@ struct Floats {
 impl<'a> Measure<'a> {
     /// Starts the worker and writes the inputs.
     pub(super) fn start(subject: &Subject<'a>, runner: &'a Runner) -> Result<Self, MixedPrecisionError> {
-        let inputs = samples::write(subject, samples::Shapes::Usual, &runner.work_folder.join("inputs"))?;
+        let inputs = samples::write(subject, samples::Shapes::Opt, &runner.work_folder.join("inputs"))?;
         let limits = Limits { request_timeout: runner.timeout, ..Limits::default() };
         let worker = Worker::spawn(&runner.command, limits)?;
         Ok(Self { file: subject.file, runner, worker, inputs, reference: BTreeMap::new() })

@@ -41,7 +41,7 @@ pub fn identify(subject: &Subject<'_>) -> Result<BTreeMap<String, SampleIdentity
         .map(|(info, sample)| {
             let shape = match sample.has_its_own_shape() {
                 true => None,
-                false => Some(shape(subject, Shapes::Usual, &info)?),
+                false => Some(shape(subject, Shapes::Opt, &info)?),
             };
             let files = files::digests(sample, subject.sample_folder)?;
             Ok((info.name, SampleIdentity { values: values(sample), files, shape }))

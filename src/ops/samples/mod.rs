@@ -137,7 +137,7 @@ fn first_rows(
     whole: Tensor,
 ) -> Result<Tensor, SamplesError> {
     match (which, subject.shapes.get(&info.name)) {
-        (Shapes::UsualAlone, Some(_)) => {
+        (Shapes::OptAlone, Some(_)) => {
             let count = shape(subject, which, info)?.first().copied().unwrap_or(1);
             Ok(whole.rows(0, count))
         }

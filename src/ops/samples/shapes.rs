@@ -8,26 +8,26 @@ use crate::shape_range::ShapeRange;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) enum Shapes {
     /// The least that a profile takes.
-    Least,
+    Min,
     /// The usual ones.
-    Usual,
+    Opt,
     /// The usual ones, but for the first dimension, which is the least.
-    UsualAlone,
+    OptAlone,
     /// The usual ones, but for the first dimension, which is this.
     Batch(i64),
     /// The largest that a profile takes.
-    Largest,
+    Max,
 }
 
 impl Shapes {
     pub(in crate::ops) fn of(self, range: &ShapeRange) -> Vec<i64> {
         let ShapeRange { min, opt, max } = range;
         match self {
-            Self::Least => min.clone(),
-            Self::Usual => opt.clone(),
-            Self::Largest => max.clone(),
+            Self::Min => min.clone(),
+            Self::Opt => opt.clone(),
+            Self::Max => max.clone(),
             Self::Batch(batch) => std::iter::once(batch).chain(opt.iter().skip(1).copied()).collect(),
-            Self::UsualAlone => min.iter().take(1).chain(opt.iter().skip(1)).copied().collect(),
+            Self::OptAlone => min.iter().take(1).chain(opt.iter().skip(1)).copied().collect(),
         }
     }
 }

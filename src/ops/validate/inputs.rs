@@ -14,7 +14,7 @@ use crate::worker::npy::Tensor;
 
 /// The shapes that inputs are run in, and what results call them.
 pub(super) const CASES: [(&str, Shapes); 3] =
-    [("min", Shapes::Least), ("opt", Shapes::Usual), ("max", Shapes::Largest)];
+    [("min", Shapes::Min), ("opt", Shapes::Opt), ("max", Shapes::Max)];
 /// The usual shapes, the first rows alone.
 pub(super) const ALONE: &str = "alone";
 
@@ -68,7 +68,7 @@ pub(super) fn write(
     for name in resolved.graphs.keys() {
         let subject = resolved.subject(name);
         let mut of_graph = GraphInputs::default();
-        for (case, shapes) in CASES.into_iter().chain([(ALONE, Shapes::UsualAlone)]) {
+        for (case, shapes) in CASES.into_iter().chain([(ALONE, Shapes::OptAlone)]) {
             let written = samples::write(&subject, shapes, &folder.join(format!("{name}-{case}")))
                 .map_err(|source| ValidateError::Samples { graph: name.clone(), source })?;
             of_graph.cases.insert(case, written);

@@ -14,14 +14,14 @@ use super::{
 use crate::project::{Project, run as execute, say};
 
 /// At least so many times faster than the peer.
-const LEAST_SPEED_UP: f64 = 20.0;
+const MIN_SPEED_UP: f64 = 20.0;
 /// At most this part of the peer's memory.
-const MOST_MEMORY_RATIO: f64 = 0.1;
+const MAX_MEMORY_RATIO: f64 = 0.1;
 
 /// NV-CLIP's own size, whose weights are beyond what one file can hold.
 const EXTERNAL_SIZE: &str = "h14";
 /// The most memory that it may take.
-const MOST_EXTERNAL_BYTES: u64 = 500_000_000;
+const MAX_EXTERNAL_BYTES: u64 = 500_000_000;
 
 /// The peer, and what it needs.
 const PEER: [&str; 7] = [
@@ -113,13 +113,13 @@ fn beside_peer(project: &Project, bench: &Bench<'_>, size: &str, repeat: usize) 
     );
     let speed_up = peers.wall() / ours.wall();
     let memory_ratio = ours.peak_kib() as f64 / peers.peak_kib() as f64;
-    println!("time: {speed_up:.1} times faster (at least {LEAST_SPEED_UP:.0})");
-    println!("memory: {memory_ratio:.3} of the peer's (at most {MOST_MEMORY_RATIO})");
+    println!("time: {speed_up:.1} times faster (at least {MIN_SPEED_UP:.0})");
+    println!("memory: {memory_ratio:.3} of the peer's (at most {MAX_MEMORY_RATIO})");
     let mut misses = Vec::new();
-    if speed_up < LEAST_SPEED_UP {
+    if speed_up < MIN_SPEED_UP {
         misses.push(format!("time, {size}"));
     }
-    if memory_ratio > MOST_MEMORY_RATIO {
+    if memory_ratio > MAX_MEMORY_RATIO {
         misses.push(format!("memory, {size}"));
     }
     if size != BOUND_SIZE {
@@ -144,8 +144,8 @@ fn external(bench: &Bench<'_>, repeat: usize) -> Result<Vec<String>> {
     println!("\nsize {EXTERNAL_SIZE}, image tower, median (least) of {repeat} runs");
     print_side("fp16", "nimctl lower", &ours);
     let peak_bytes = ours.peak_kib() * 1024;
-    println!("memory: {:.0} MB (at most {:.0} MB)", megabytes(peak_bytes), megabytes(MOST_EXTERNAL_BYTES));
-    let missed = peak_bytes > MOST_EXTERNAL_BYTES;
+    println!("memory: {:.0} MB (at most {:.0} MB)", megabytes(peak_bytes), megabytes(MAX_EXTERNAL_BYTES));
+    let missed = peak_bytes > MAX_EXTERNAL_BYTES;
     Ok(missed.then(|| format!("memory, {EXTERNAL_SIZE}")).into_iter().collect())
 }
 

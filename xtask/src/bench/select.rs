@@ -18,11 +18,11 @@ const BOUND_FILES: usize = 20_000;
 /// Files in the other manifests.
 const OTHER_FILES: [usize; 3] = [2_000, 100_000, 200_000];
 /// At least so many times faster than the peer.
-const LEAST_SPEED_UP: f64 = 10.0;
+const MIN_SPEED_UP: f64 = 10.0;
 /// The most memory that it may take.
-const MOST_BYTES: u64 = 60_000_000;
+const MAX_BYTES: u64 = 60_000_000;
 /// Linear: a file of the largest manifest costs at most so many times what one costs where the bounds are.
-const MOST_GROWTH: f64 = 1.5;
+const MAX_GROWTH: f64 = 1.5;
 
 /// The peer.
 const PEER: &str = "pyyaml==6.0.3";
@@ -54,8 +54,8 @@ pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
     print_side("load", "PyYAML CSafeLoader", &peers);
     let speed_up = peers.wall() / ours.wall();
     let peak_bytes = ours.peak_kib() * 1024;
-    println!("time: {speed_up:.1} times faster (at least {LEAST_SPEED_UP})");
-    println!("memory: {:.1} MB (at most {:.0} MB)", peak_bytes as f64 / 1e6, MOST_BYTES as f64 / 1e6);
+    println!("time: {speed_up:.1} times faster (at least {MIN_SPEED_UP})");
+    println!("memory: {:.1} MB (at most {:.0} MB)", peak_bytes as f64 / 1e6, MAX_BYTES as f64 / 1e6);
 
     println!("\n{:>10}{:>10}{:>12}{:>12}{:>10}", "files", "MB", "seconds", "us a file", "peak MB");
     let at_bound = ours.wall() / BOUND_FILES as f64;
@@ -77,13 +77,13 @@ pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
     }
     let growth = largest / at_bound;
     println!(
-        "a file of the largest costs {growth:.2} times what one of {BOUND_FILES} costs (at most {MOST_GROWTH})"
+        "a file of the largest costs {growth:.2} times what one of {BOUND_FILES} costs (at most {MAX_GROWTH})"
     );
 
     let misses: Vec<&str> = [
-        (speed_up < LEAST_SPEED_UP, "time"),
-        (peak_bytes > MOST_BYTES, "memory"),
-        (growth > MOST_GROWTH, "linear cost"),
+        (speed_up < MIN_SPEED_UP, "time"),
+        (peak_bytes > MAX_BYTES, "memory"),
+        (growth > MAX_GROWTH, "linear cost"),
     ]
     .into_iter()
     .filter_map(|(missed, what)| missed.then_some(what))

@@ -60,7 +60,7 @@ const CORE_ON_DISK: &[&str] =
     &["digest.rs", "onnx/external_data.rs", "onnx/mapped_file.rs", "onnx/write.rs", "plan/mod.rs"];
 
 /// Most lines of a Rust file.
-const MOST_LINES: usize = 500;
+const MAX_LINES: usize = 500;
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "common", "misc"];
 /// Where `unsafe` may be: the workers, and the one line that maps a file.
@@ -105,10 +105,10 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
         found(1, format!("`{name}` names no concept: say what is in it"));
     }
     let count = text.lines().count();
-    if count > MOST_LINES {
+    if count > MAX_LINES {
         found(
-            MOST_LINES + 1,
-            format!("{count} lines, and {MOST_LINES} are the most: split it at its second concept"),
+            MAX_LINES + 1,
+            format!("{count} lines, and {MAX_LINES} are the most: split it at its second concept"),
         );
     }
     let code = only_code(text);

@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::table::{duration, size, table};
 
 /// The maximum number of nodes listed for one reason; the JSON has all.
-const MOST_NAMES: usize = 3;
+const MAX_NAMES: usize = 3;
 
 /// `nimctl.lower/1`.
 #[derive(Serialize)]
@@ -140,8 +140,8 @@ fn kept(report: &LoweringReport) -> Vec<Vec<String>> {
     by_reason
         .into_iter()
         .map(|(reason, names)| {
-            let more = if names.len() > MOST_NAMES { ", …" } else { "" };
-            let first = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+            let first = names.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
             vec![names.len().to_string(), reason, format!("{first}{more}")]
         })
         .collect()
