@@ -112,8 +112,8 @@ impl Runner {
         }
         let subject = Subject { file, samples: &values, sample_folder: Path::new(""), shapes: &shapes };
         let cases: &[Shapes] = match shapes.is_empty() {
-            true => &[Shapes::Usual],
-            false => &[Shapes::Usual, Shapes::UsualAlone, Shapes::Least, Shapes::Largest],
+            true => &[Shapes::Opt],
+            false => &[Shapes::Opt, Shapes::OptAlone, Shapes::Min, Shapes::Max],
         };
         cases.iter().try_for_each(|which| self.run_once(&subject, *which))
     }
