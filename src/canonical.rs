@@ -27,7 +27,7 @@ pub enum NotCanonical {
 
 /// A float in a key: a string with the 16 hex digits of its IEEE 754 double, so that no formatter has a say in it.
 ///
-/// Equal texts mean equal bits. 0 and -0 differ, which costs at most a result that is computed once more.
+/// Equal strings mean equal bits. 0 and -0 differ, which costs at most a result that is computed once more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExactFloat(pub f64);
 

@@ -5,7 +5,7 @@
 //! * **newer**: its schema has the same name and a later version. It is refused, and never overwritten: a newer nimctl knows
 //!   something about it that this one would lose.
 //!
-//! A schema is `nimctl.<what>/<version>`. The table in the documentation of the crate lists all of them.
+//! A schema is `nimctl.<what>/<version>`. The table in the crate's documentation lists every schema.
 
 use std::fmt::Display;
 
@@ -132,7 +132,7 @@ pub fn from_json<T: DeserializeOwned>(
 /// Reads the schema of a JSON file, if it has one.
 ///
 /// # Errors
-/// In words: bytes that are no JSON object, or a schema that is no string.
+/// In words: bytes that are not a JSON object, or a schema that is not a string.
 pub fn head_of_json(bytes: &[u8]) -> Result<Option<String>, String> {
     let Head { schema } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     Ok(schema)

@@ -95,7 +95,7 @@ pub(crate) fn digest_of_file(path: &Path, cache_path: &Path) -> io::Result<(Sha2
     Ok((sha256, size_bytes))
 }
 
-/// Returns the cache, an empty one if there is none that can be read; nothing if it is of a newer nimctl.
+/// Returns the cache, an empty one if there is none that can be read; `None` if a newer nimctl wrote it.
 fn read(path: &Path) -> Option<Cache> {
     let Ok(bytes) = fs_err::read(path) else { return Some(Cache::default()) };
     match stored_format::from_json(&bytes, SCHEMA, path.display()) {
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(digest_of_file(&file, &cache).unwrap().0, Sha256::of(b"one"));
     }
 
-    /// The file of an earlier nimctl, which has to be read for ever.
+    /// A file of an earlier nimctl, which must stay readable.
     #[test]
     fn the_golden_file_is_read() {
         let golden = include_bytes!("../../tests/fixtures/formats/digest-cache.json");

@@ -15,7 +15,7 @@ pub(crate) struct FileLock {
 
 impl FileLock {
     /// Takes the lock on a file, which is created where it is absent. While another process holds the lock,
-    /// `keep_waiting` is asked again and again; returns `None` once it says no.
+    /// Calls `keep_waiting` again and again; returns `None` once it returns `false`.
     ///
     /// # Errors
     /// A file that can't be created or locked.

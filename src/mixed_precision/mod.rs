@@ -19,7 +19,7 @@ pub struct MixedPrecision {
 }
 
 impl MixedPrecision {
-    /// Returns whether nothing is asked for.
+    /// Returns whether nothing is requested.
     pub fn is_empty(&self) -> bool {
         let Self { calibrate, search } = self;
         calibrate.is_none() && search.is_none()
@@ -40,7 +40,7 @@ pub struct Calibrate {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Search {
-    /// The gate: the least cosine between a row of an output in FP32 and the same row lowered.
+    /// The gate: the min cosine between a row of an output in FP32 and the same row lowered.
     #[serde(default = "Search::default_gate")]
     pub min_row_cosine: f64,
     /// Most graphs that are run.
@@ -75,10 +75,10 @@ pub struct MixedPrecisionReport {
     pub out_of_range: Vec<OutOfRange>,
     /// The gate of the search; absent without search.
     pub min_row_cosine: Option<f64>,
-    /// The least row cosine with nothing kept beyond what the recipe's lists and the policy keep; absent without
+    /// The min row cosine with nothing kept beyond what the recipe's lists and the policy keep; absent without
     /// search. -1 stands for a row that is not finite.
     pub row_cosine_before: Option<f64>,
-    /// The least row cosine with the nodes of `kept`; absent without search.
+    /// The min row cosine with the nodes of `kept`; absent without search.
     pub row_cosine_after: Option<f64>,
     /// The nodes that stay in FP32 because of this.
     pub kept: Vec<KeptForAccuracy>,
@@ -109,7 +109,7 @@ pub struct KeptForAccuracy {
     pub node: String,
     /// Its operator.
     pub op_type: String,
-    /// What lowering it alone would cost: the least row cosine then; absent without search.
+    /// What lowering it alone would cost: the min row cosine then; absent without search.
     pub row_cosine_if_lowered: Option<f64>,
     /// What keeping it costs: the bytes of its weights that stay in FP32.
     pub weight_bytes: u64,

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub struct Found {
     /// The items with which the check passes.
     pub items: BTreeSet<usize>,
-    /// Whether none of them can be left out; otherwise the limit was reached.
+    /// Whether no item can be left out; otherwise the limit was reached.
     pub complete: bool,
 }
 
@@ -27,7 +27,7 @@ pub enum Verdict {
     OutOfBudget,
 }
 
-/// Searches for a small part of `items` that passes; all of them together must.
+/// Searches for a small part of `items` that passes; all items together must.
 ///
 /// # Errors
 /// Those of `check`.

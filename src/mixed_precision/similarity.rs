@@ -3,7 +3,7 @@
 /// The cosine that stands for a row that is not finite: as far away as can be.
 pub const NOT_FINITE: f64 = -1.0;
 
-/// Returns the least cosine between the rows of two outputs, and the row it is of. Sums are in double precision.
+/// Returns the min cosine between the rows of two outputs, and the row it is of. Sums are in double precision.
 ///
 /// Two rows of zeros are alike; a row of zeros and another one are not. No rows at all are alike. `row_length` is the
 /// number of values of a row.

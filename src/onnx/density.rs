@@ -111,8 +111,8 @@ impl Message {
     }
 }
 
-/// Refuses a file that would take more than [`MAX_TIMES`] its size in memory. What is no ONNX model passes: the decoder
-/// says what is wrong with it.
+/// Refuses a file that would take more than [`MAX_TIMES`] its size in memory. What is not an ONNX model passes: the
+/// decoder reports what is wrong with it.
 ///
 /// # Errors
 /// [`OnnxError::TooDense`].

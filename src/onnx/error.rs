@@ -41,11 +41,11 @@ pub enum OnnxError {
     TooDense { path: PathBuf, needed_bytes: u64, file_bytes: u64 },
     /// Two nodes with one output, two inputs of one name, or a node that makes an input or weight.
     #[error("value `{value}` of {} is defined more than once: export the model again", path.display())]
-    MadeTwice { path: PathBuf, value: String },
-    /// Nodes that wait for each other.
+    DefinedTwice { path: PathBuf, value: String },
+    /// The graph has a cycle.
     #[error("the graph of {} has a cycle: {cycle}; export the model again", path.display())]
     NodeCycle { path: PathBuf, cycle: String },
-    /// Functions that call each other in a circle.
+    /// Local functions are recursive.
     #[error("local functions of {} are recursive: {cycle}; ONNX does not allow recursion, export the model again", path.display())]
     FunctionCycle { path: PathBuf, cycle: String },
     /// An external tensor without a location.
@@ -57,7 +57,7 @@ pub enum OnnxError {
         folder.display()
     )]
     ExternalLeavesFolder { tensor: String, location: String, folder: PathBuf },
-    /// A location that leads out of the folder over a symbolic link.
+    /// A location that leaves the folder through a symbolic link.
     #[error(
         "tensor `{tensor}` names the external file `{location}`, a link that points outside {}: copy the file there instead",
         folder.display()
@@ -82,7 +82,7 @@ pub enum OnnxError {
         needed_bytes: u64,
         found_bytes: u64,
     },
-    /// An offset or length that is no number.
+    /// An offset or length that is not a number.
     #[error(
         "tensor `{tensor}` gives `{value}` as {key} in the external file `{location}` of {}: expected a number of bytes",
         folder.display()

@@ -61,7 +61,7 @@ impl MappedFile {
         &self.bytes
     }
 
-    /// Returns where in the contents a part of them begins; nothing for bytes that are elsewhere.
+    /// Returns the offset of a slice of the contents; `None` for bytes that are elsewhere.
     fn offset_of(&self, part: &[u8]) -> Option<usize> {
         let (all, part): (Range<*const u8>, Range<*const u8>) =
             (self.bytes.as_ptr_range(), part.as_ptr_range());

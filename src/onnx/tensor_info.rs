@@ -12,7 +12,7 @@ use super::proto::{Dimension as DimensionProto, ValueInfoProto, dimension, type_
 pub struct TensorInfo {
     /// The name that a runtime asks for.
     pub name: String,
-    /// The type of its elements; `undefined` if it is a sequence, a map or another thing that is no tensor.
+    /// The type of its elements; `undefined` if it is a sequence, a map or anything else that is not a tensor.
     pub element_type: ElementType,
     /// The dimensions, outermost first; empty for a scalar, and where the rank is unknown.
     pub shape: Vec<Dimension>,

@@ -7,7 +7,7 @@ use crate::onnx::{OnnxError, OnnxFile, Summary};
 /// Opens a model and counts what is in it. The file is mapped, and no weight is read.
 ///
 /// # Errors
-/// The file is no ONNX model, or one with broken tensors or external files.
+/// The file is not an ONNX model, or one with broken tensors or external files.
 pub fn inspect(model: &Path) -> Result<Summary, OnnxError> {
     Summary::of(&OnnxFile::open(model)?)
 }

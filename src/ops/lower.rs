@@ -68,7 +68,7 @@ pub struct LowerOutcome {
     pub unmatched: Vec<Unmatched>,
     /// How long all of it took.
     pub elapsed: Duration,
-    /// The largest resident size of this process, pages of mapped files included, on systems that tell.
+    /// The largest resident size of this process, pages of mapped files included, on systems that report it.
     pub peak_memory_bytes: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ pub enum Unmatched {
     Operator(String),
 }
 
-/// Why nothing was lowered.
+/// Why lowering failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "fields are named in the message of their variant")]
 pub enum LowerError {
@@ -94,7 +94,7 @@ pub enum LowerError {
     /// The destination is a folder, a device or the like.
     #[error("{} is {what}: name the file to write", path.display())]
     NotAFile { path: PathBuf, what: &'static str },
-    /// The destination's folder is not there.
+    /// The destination's folder does not exist.
     #[error("cannot write {} to {}: the folder does not exist; create it first", name.display(), folder.display())]
     NoFolder { folder: PathBuf, name: PathBuf },
 }
@@ -112,7 +112,7 @@ impl LowerError {
 /// Lowers the graph at `source` and writes it to `destination`, whole or not at all.
 ///
 /// # Errors
-/// The graph is malformed, or the destination is no place for it: see [`LowerError`].
+/// The graph is malformed, or it cannot be written to the destination: see [`LowerError`].
 pub fn lower_to(
     source: &Path,
     destination: &Path,
@@ -131,7 +131,7 @@ pub fn lower_to(
 /// Returns what [`lower_to`] would do, and writes nothing.
 ///
 /// # Errors
-/// The graph is malformed; or there is a destination, and it is no place for the graph.
+/// The graph is malformed, or cannot be written to the destination.
 pub fn report(
     source: &Path,
     destination: Option<&Path>,
@@ -215,7 +215,7 @@ fn check_destination(file: &OnnxFile, destination: &Path) -> Result<(), LowerErr
     Ok(())
 }
 
-/// Returns what a path is, if it is no file: a rename would put a file in the place of a device, too.
+/// Returns what a path is, if it is not a file: a rename would put a file in the place of a device, too.
 fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
     match metadata.file_type() {
         kind if kind.is_file() => None,

@@ -36,7 +36,7 @@ pub struct PlanHeader {
 }
 
 impl PlanHeader {
-    /// Reads the header from a plan's first bytes; nothing if they are no such plan.
+    /// Reads the header from a plan's first bytes; `None` if they are not such a plan.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..HEADER_SIZE_BYTES)?;
         if &header[..4] != MAGIC || &header[28..32] != MAGIC {
@@ -52,7 +52,7 @@ impl PlanHeader {
         })
     }
 
-    /// Reads the header of a file; nothing if it is no such plan.
+    /// Reads the header of a file; `None` if it is not such a plan.
     ///
     /// # Errors
     /// I/O errors.

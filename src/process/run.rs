@@ -18,7 +18,7 @@ pub(crate) enum Ended {
     Exited { status: ExitStatus, stderr_tail: String },
     /// The limit passed.
     TimedOut,
-    /// `keep_going` said no.
+    /// `keep_going` returned `false`.
     Stopped,
 }
 

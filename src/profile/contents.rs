@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// The file of an earlier nimctl, which has to be read for ever.
+    /// A file of an earlier nimctl, which must stay readable.
     const GOLDEN: &str = include_str!("../../tests/fixtures/formats/contents.json");
 
     #[test]

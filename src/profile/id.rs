@@ -22,7 +22,7 @@ pub struct ProfileId(Blake3);
 /// The tags of a profile, sorted by key.
 pub type Tags = BTreeMap<String, String>;
 
-/// A tag that the id rule can't tell from others.
+/// A tag that the id rule can't distinguish from others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTag {
     /// A key that is empty or has a separator in it.

@@ -74,7 +74,7 @@ pub(super) fn tags_before_build(
     tags
 }
 
-/// Returns the largest batch of some shape ranges: the greatest first dimension of any input of any graph.
+/// Returns the max batch size of some shape ranges: the largest first dimension of any input of any graph.
 pub fn largest_batch(ranges: &BTreeMap<String, BTreeMap<String, ShapeRange>>) -> Option<i64> {
     ranges.values().flat_map(BTreeMap::values).filter_map(|range| range.max.first().copied()).max()
 }

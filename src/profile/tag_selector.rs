@@ -10,7 +10,7 @@ use super::Tags;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagSelector(BTreeMap<String, String>);
 
-/// A text that is no tag selector.
+/// A string that is not a tag selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTagSelector {
     /// A part without `=`.

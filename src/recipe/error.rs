@@ -95,7 +95,7 @@ pub enum RecipeProblem {
         /// The backend.
         backend: Backend,
     },
-    /// A shape range that isn't one.
+    /// A shape range that is not valid.
     #[error("shape range of graph `{graph}`, input `{input}`: {problem}")]
     ShapeRange {
         /// The graph.
@@ -105,7 +105,7 @@ pub enum RecipeProblem {
         /// What is wrong.
         problem: crate::shape_range::InvalidShapeRange,
     },
-    /// Two profiles that no tag tells apart.
+    /// Two profiles with the same tags.
     #[error(
         "profile {name} is requested twice (also on line {first_line}): both would have the same tags, so neither could be selected"
     )]
@@ -122,7 +122,7 @@ pub enum RecipeProblem {
         /// What was given.
         headroom: f64,
     },
-    /// A gate that nothing or everything passes.
+    /// A gate that every output passes, or none.
     #[error("`min_row_cosine` is {min_row_cosine}: expected a number between 0 and 1, such as 0.999")]
     Gate {
         /// What was given.
@@ -131,7 +131,7 @@ pub enum RecipeProblem {
     /// What is demanded of numbers makes no sense.
     #[error("`validation`: {0}")]
     Validation(String),
-    /// Lowering options where nothing is lowered.
+    /// Lowering options in a profile that lowers nothing.
     #[error("`lowering` has no effect in {0}: remove it, or give fp32 an entry of its own without it")]
     LoweringOfFp32(Precision),
 }

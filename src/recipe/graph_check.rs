@@ -6,7 +6,7 @@ use crate::onnx::{Dimension, TensorInfo};
 /// A recipe and a graph that don't fit each other.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphMismatch {
-    /// The recipe has a shape range for an input that isn't there.
+    /// The recipe has a shape range for an input that the graph doesn't have.
     #[error("{recipe}:{line}: graph `{graph}` has no input `{input}`; its inputs are {}", .inputs.join(", "))]
     NoSuchInput {
         /// The recipe.

@@ -1,7 +1,7 @@
 //! Recipes: hand-written YAML that names a model and the profiles wanted of it.
 //!
 //! [`Recipe::parse`] turns the text into checked types once; everything later relies on what is checked there. What a
-//! recipe alone can't tell (does the graph have that input?) is checked against the graph by [`Recipe::check_graph`].
+//! recipe alone can't show (does the graph have that input?) is checked against the graph by [`Recipe::check_graph`].
 
 mod error;
 mod graph_check;
@@ -117,7 +117,7 @@ impl Recipe {
             .collect()
     }
 
-    /// Returns the largest batch: the value of the tag `batch_size`.
+    /// Returns the max batch size: the value of the tag `batch_size`.
     pub fn batch_size(&self) -> Option<i64> {
         largest_batch(&self.shape_ranges())
     }

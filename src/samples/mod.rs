@@ -128,7 +128,7 @@ impl Normal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Integers {
-    /// The least.
+    /// The smallest.
     pub low: i64,
     /// The first number that is too large.
     pub high: i64,

@@ -1,4 +1,4 @@
-//! Values for an input that the recipe says nothing of: chosen by its type, its name and the table that it indexes.
+//! Values for an input that the recipe has no samples for: chosen by its type, its name and the table that it indexes.
 //!
 //! They are valid for the graph as far as the graph shows it, and say nothing about real data: an index stays within its
 //! table, a mask hides nothing, a sample rate is one that models know. Everything else is random.
@@ -22,7 +22,7 @@ pub enum Meaning {
     Mask,
     /// Which elements are padding: 1 for those that are.
     PaddingMask,
-    /// To which of two texts a token belongs.
+    /// To which of two strings a token belongs.
     TokenTypes,
     /// The places of tokens.
     Positions,
@@ -93,7 +93,7 @@ pub fn seeded(info: &TensorInfo, bound: Option<i64>) -> Option<Sample> {
     }
 }
 
-/// Splits a name into lower-case words: at what is no letter or digit, and before a capital.
+/// Splits a name into lower-case words: at anything but letters and digits, and before a capital.
 pub fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut was_lower = false;

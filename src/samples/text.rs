@@ -24,7 +24,7 @@ impl TextEncoder {
     /// Returns one row of `length` numbers. A text that is too long loses its end, but not the tokens that mark it.
     ///
     /// # Errors
-    /// In words: a text that can't be tokenized.
+    /// In words: a string that can't be tokenized.
     pub fn encode(&mut self, text: &str, length: usize, part: Part, pad: i64) -> Result<Vec<i64>, String> {
         let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
         self.tokenizer.with_truncation(Some(truncation)).map_err(|error| error.to_string())?;

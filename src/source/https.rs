@@ -178,7 +178,7 @@ fn client(url: &Url, limits: &HttpsLimits) -> Result<Client, SourceError> {
             return attempt.error(RefusedRedirect::TooMany);
         }
         let target = attempt.url();
-        // From the network to this machine's own servers is no way either.
+        // Nor may the network redirect to a server on this machine.
         if target.scheme() == "https" || (http_from_here && is_allowed(target)) {
             return attempt.follow();
         }

@@ -39,7 +39,7 @@ pub enum StoreError {
     /// A file of the store that a newer nimctl wrote.
     #[error(transparent)]
     Newer(#[from] Newer),
-    /// The user or a signal said stop.
+    /// Cancelled by the user or a signal.
     #[error("interrupted while waiting for the store")]
     Cancelled,
 }

@@ -132,7 +132,7 @@ impl Store {
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == size_bytes)
     }
 
-    /// Takes a finished file of a work folder into the store, under its digest. The file is synced while its two
+    /// Adds a finished file of a work folder to the store, under its digest. The file is synced while its two
     /// digests are computed: on a fast disk this costs what the slower digest costs.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ impl Store {
     /// Reads a small blob and checks its digest.
     ///
     /// # Errors
-    /// A blob that isn't there, or whose bytes don't match.
+    /// A blob that is missing, or whose bytes don't match.
     pub fn get(&self, sha256: &Sha256) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(sha256);
         let bytes = fs_err::read(&path)
@@ -186,7 +186,7 @@ impl Store {
     /// Lays the files of a blob list out in a folder, as hard links where the file system has them.
     ///
     /// # Errors
-    /// A blob that isn't there, a folder that can't be written.
+    /// A blob that is missing, a folder that can't be written.
     pub fn lay_out(&self, files: &[OutputFile], folder: &Path) -> Result<(), StoreError> {
         for file in files {
             let (blob, destination) = (self.blob_path(&file.sha256), folder.join(&file.path));

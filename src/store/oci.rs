@@ -25,7 +25,7 @@ const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// Writes what makes a folder an OCI image layout, where it isn't there yet.
+/// Makes a folder an OCI image layout, unless it is one.
 pub(super) fn write_layout(root: &Path) -> io::Result<()> {
     if !root.join("oci-layout").exists() {
         atomic_file::write(&root.join("oci-layout"), LAYOUT.as_bytes())?;

@@ -222,7 +222,7 @@ fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path, tool: Tool
 mod tests {
     use super::*;
 
-    /// The file of an earlier nimctl, which has to be read for ever.
+    /// A file of an earlier nimctl, which must stay readable.
     #[test]
     fn the_golden_record_is_read() {
         let golden = include_bytes!("../../tests/fixtures/formats/installed-tool.json");

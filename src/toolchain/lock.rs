@@ -181,7 +181,7 @@ impl Pin<'_> {
     }
 }
 
-/// Returns whether a text is safe as a file name, as an argument and in a requirements file.
+/// Returns whether a string is safe as a file name, as an argument and in a requirements file.
 pub(crate) fn is_plain(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+!".contains(&byte))

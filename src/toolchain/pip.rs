@@ -80,7 +80,7 @@ impl Requirement<'_> {
     }
 }
 
-/// Fetches a wheel into `work_folder` and checks its digest, whatever pip said of it.
+/// Fetches a wheel into `work_folder` and checks its digest, whatever pip reported.
 pub(crate) fn download(
     requirement: &Requirement<'_>,
     work_folder: &Path,

@@ -24,14 +24,14 @@ pub struct Places {
     pub lock: Lock,
     /// The user's own copies, each a library file or the folder that holds it; they win over installed ones.
     pub overrides: BTreeMap<Tool, PathBuf>,
-    /// Searched in this order for a tool that no wheel holds (`LD_LIBRARY_PATH`, then [`STANDARD_LIBRARY_FOLDERS`]).
+    /// Searched in this order for a tool that no wheel contains (`LD_LIBRARY_PATH`, then [`STANDARD_LIBRARY_FOLDERS`]).
     pub loader_folders: Vec<PathBuf>,
     /// The machine to install for, as the lock names it: [`current_host`].
     pub host: String,
 }
 
 impl Places {
-    /// Makes one with the embedded pins, this host, and nothing overridden.
+    /// Returns one with the embedded pins, this host, and no overrides.
     pub fn new(data_folder: impl Into<PathBuf>) -> Self {
         Self {
             data_folder: data_folder.into(),

@@ -28,7 +28,7 @@ pub struct Progress {
 pub struct Watch<'a> {
     /// Called a few times a second, and at the end of each stage.
     pub progress: &'a mut dyn FnMut(Progress),
-    /// Asked a few times a second; `true` ends the work with an error and leaves nothing half done.
+    /// Called a few times a second; `true` ends the work with an error and leaves nothing half done.
     pub cancelled: &'a dyn Fn() -> bool,
 }
 

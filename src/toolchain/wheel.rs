@@ -10,7 +10,7 @@ use crate::digest::Sha256;
 use crate::files::atomic_file;
 
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Progress is told once in so many bytes: inflating gives much smaller pieces than are asked for.
+/// Progress is reported every this many bytes: inflating returns much smaller pieces than requested.
 const REPORT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A wheel on disk, whose digest was checked.
@@ -42,7 +42,7 @@ impl Wheel {
         Ok(Self { what: what.into(), archive })
     }
 
-    /// Unpacks one file to a path of our choice, synced, and returns what it is.
+    /// Unpacks one file to a path of our choice, syncs it, and returns its digest and size.
     pub(crate) fn unpack(
         &mut self,
         from: &str,

@@ -16,7 +16,7 @@ pub struct BackendCommand {
 }
 
 impl BackendCommand {
-    /// Makes a command that adds nothing to the environment.
+    /// Returns a command that adds nothing to the environment.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), environment: BTreeMap::new() }
     }

@@ -24,7 +24,7 @@ const EXIT_GRACE: Duration = Duration::from_millis(500);
 pub struct Answer<T> {
     /// The result.
     pub result: T,
-    /// The largest resident memory of the worker during the request; `None` where the system doesn't tell.
+    /// The largest resident memory of the worker during the request; `None` where the system doesn't report it.
     pub peak_memory_bytes: Option<u64>,
 }
 
@@ -99,7 +99,7 @@ impl Conversation {
         }
     }
 
-    /// Ends a worker that answered another request than the one it was asked.
+    /// Ends a worker that answered a different request.
     pub(crate) fn wrong_answer(&mut self, request: &'static str, response: &Response) -> WorkerError {
         let reason = format!("the worker sent a result of `{}`", response.name());
         self.nonsense(request, reason, String::new())
@@ -148,7 +148,7 @@ impl Conversation {
     }
 }
 
-/// Why a line is no event.
+/// Why a line is not an event.
 enum Unreadable {
     Nonsense(String),
     /// A description in a protocol version that we don't speak, the rest of which may read otherwise.

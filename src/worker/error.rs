@@ -89,7 +89,7 @@ pub enum WorkerError {
         /// The end of its log.
         stderr_tail: String,
     },
-    /// The worker said something that is not in the protocol.
+    /// The worker sent something that is not in the protocol.
     #[error("the {backend} worker broke the protocol during `{request}`: {reason}, in \"{excerpt}\"")]
     Nonsense {
         /// The backend.

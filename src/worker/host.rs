@@ -69,7 +69,7 @@ impl Worker {
         }
     }
 
-    /// Returns what the worker said of itself when it started.
+    /// Returns the description that the worker sent when it started.
     pub fn description(&self) -> &Description {
         &self.description
     }
@@ -87,7 +87,7 @@ impl Worker {
     /// Sends a request and waits for its end; `on_event` gets the progress and the warnings before it.
     ///
     /// # Errors
-    /// [`WorkerError::Reported`] if the worker says no, [`WorkerError::Unsendable`] if the request can't be written.
+    /// [`WorkerError::Reported`] if the worker fails, [`WorkerError::Unsendable`] if the request can't be written.
     /// After any other the worker is gone: it crashed, took too long, broke the protocol, or was cancelled.
     pub fn request(
         &mut self,

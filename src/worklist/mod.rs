@@ -96,7 +96,7 @@ impl Job {
     }
 }
 
-/// Says what tells a lowering from another one of the same graph to the same precision.
+/// Describes what distinguishes a lowering from others of the same graph to the same precision.
 fn in_fp32(lowering: &LoweringOptions) -> String {
     let mut kept: Vec<String> = lower::kept_by_target(lowering).map(str::to_owned).collect();
     match lowering.keep_nodes.len() + lowering.keep_ops.len() {
@@ -195,7 +195,7 @@ fn compile_document(
     );
     document.toolchain = inputs.toolchains.get(backend).cloned().unwrap_or_default();
     document.compute_capabilities = target.compute_capabilities();
-    // TensorRT times kernels on the GPU at hand, so a plan for an H100 PCIe is no plan for an H100 SXM.
+    // TensorRT times kernels on the GPU at hand, so a plan for an H100 PCIe is not one for an H100 SXM.
     document.tuned_on = match target {
         Target::Gpu { name, compute_capability: _ } if backend.facts().builds == Builds::OnTheDevice => {
             Some(name.clone())

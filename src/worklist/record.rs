@@ -86,7 +86,7 @@ pub struct OutputFile {
 pub struct Measurements {
     /// How long it took.
     pub timings: Timings,
-    /// Peak resident memory of the worker process during the job, in bytes, where the system tells.
+    /// Peak resident memory of the worker process during the job, in bytes, where the system reports it.
     pub peak_memory_bytes: Option<u64>,
 }
 

@@ -15,7 +15,7 @@ use std::fmt;
 pub use parse::{Limits, parse};
 pub use write::write;
 
-/// A place in a text, counted from 1.
+/// A position in a file, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -30,7 +30,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Text that is no YAML, or none that we take.
+/// Text that is not YAML, or YAML that we refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{position}: {message}")]
 pub struct YamlError {
@@ -86,7 +86,7 @@ impl PartialEq for Node {
 }
 
 impl Node {
-    /// Makes a text that no reader takes for a number.
+    /// Returns a string that no reader takes for a number.
     pub fn text(text: impl Into<Box<str>>) -> Self {
         Self::new(Value::Scalar { text: text.into(), plain: false })
     }
@@ -105,7 +105,7 @@ impl Node {
         Self { position: Position::default(), tag: None, value }
     }
 
-    /// Returns the text of a scalar; nothing for null and for lists and mappings.
+    /// Returns the text of a scalar; `None` for null, lists and mappings.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } if !self.is_null() => Some(text),

@@ -6,7 +6,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::{Node, Position, Value, YamlError};
 
-/// How much of a text is taken.
+/// The limits of a document.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Most bytes of text.
@@ -26,10 +26,10 @@ impl Default for Limits {
     }
 }
 
-/// Parses a text of one document.
+/// Parses one document.
 ///
 /// # Errors
-/// Text that isn't UTF-8 or YAML, that goes beyond the limits, that refers to itself or to what isn't there, that has a
+/// Text that isn't UTF-8 or YAML, that goes beyond the limits, that refers to itself or to a missing anchor, that has a
 /// key twice, or that has more than one document; each with its position.
 pub fn parse(text: &[u8], limits: &Limits) -> Result<Node, YamlError> {
     if text.len() > limits.text_bytes {

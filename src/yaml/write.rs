@@ -1,4 +1,4 @@
-//! Tree → text, in block style: lists stand at the indentation of their key, and a text has double quotes where a reader
+//! Tree → text, in block style: lists stand at the indentation of their key, strings have double quotes where a reader
 //! of YAML 1.1 or 1.2 could take it for something else.
 
 use super::{Node, Value};
@@ -140,7 +140,7 @@ pub(super) fn is_ambiguous(text: &str) -> bool {
     based || word.bytes().all(|byte| byte.is_ascii_digit() || b"._eE+-: tTzZ,".contains(&byte))
 }
 
-/// Returns whether a text can stand without quotes, on one line, in a block.
+/// Returns whether a string needs no quotes, on one line, in a block.
 fn can_be_plain(text: &str, is_key: bool) -> bool {
     let Some(first) = text.chars().next() else { return false };
     let second_is_space = text.chars().nth(1).is_none_or(|c| c == ' ');

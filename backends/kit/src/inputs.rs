@@ -9,7 +9,7 @@ use crate::protocol::{ErrorCode, Problem, TensorDescription};
 /// Reads the tensor of every input, by name.
 ///
 /// # Errors
-/// An input without a file or a file without an input, a file that is no tensor, another type or shape than the input's.
+/// An input without a file, a file without an input, a file that is not a tensor, a type or shape unlike the input's.
 pub fn read_inputs(
     expected: &[TensorDescription],
     files: &BTreeMap<String, PathBuf>,

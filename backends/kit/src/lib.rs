@@ -10,7 +10,7 @@
 #![doc = include_str!("../examples/nimctl-backend-echo.rs")]
 //! ```
 //!
-//! | module | what it is |
+//! | module | contents |
 //! | --- | --- |
 //! | [`protocol`] | every request, event, field and error code, and the rules for growing; the specification for other languages |
 //! | [`mod@serve`] | the loop of a worker |

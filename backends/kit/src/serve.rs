@@ -22,7 +22,7 @@ use crate::protocol::{
     Warning,
 };
 
-/// What a worker can do. A request that isn't written here is answered `unsupported_request`.
+/// What a worker can do. A request that is not implemented is answered with `unsupported_request`.
 pub trait Backend {
     /// Says what the worker is and can do here; loads its library if it has to.
     fn describe(&mut self) -> Description;
@@ -123,7 +123,7 @@ pub fn serve<B: Backend>(make_backend: impl FnOnce() -> B) -> ExitCode {
 }
 
 /// Returns the absolute paths of the files mapped into this process whose names contain one of `name_parts`: the
-/// libraries that were really loaded, whatever path was asked for. Empty on systems that don't tell.
+/// libraries that were really loaded, whatever path was asked for. Empty on systems that don't report them.
 pub fn mapped_files(name_parts: &[&str]) -> Vec<String> {
     let maps = fs_err::read_to_string("/proc/self/maps").unwrap_or_default();
     let mut files: Vec<String> = maps
@@ -207,7 +207,7 @@ fn read_requests(requests: &mpsc::Sender<Incoming>, unfinished: &AtomicU32) {
     }
 }
 
-/// Whether a request's work is for nothing once the host is gone. A description is short, and asking for one from a
+/// Whether a request's work is useless once the host is gone. A description is short, and asking for one from a
 /// shell (`echo … | nimctl-backend-x`) is handy.
 fn must_not_outlive_host(request: &Request) -> bool {
     !matches!(request, Request::Describe(_))

@@ -1,8 +1,8 @@
-//! Shape ranges: the smallest, the usual and the largest shape of an input (TensorRT's "optimization profile").
+//! Shape ranges: the min, opt and max shape of an input (TensorRT's "optimization profile").
 
 use serde::{Deserialize, Serialize};
 
-/// Minimum, usual and maximum shape of one input, all of one rank. Dimensions are counts of elements.
+/// Min, opt and max shape of one input, all of one rank. Dimensions are counts of elements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -35,7 +35,7 @@ pub enum InvalidShapeRange {
         index: usize,
         /// Its minimum.
         min: i64,
-        /// Its usual value.
+        /// Its opt value.
         opt: i64,
         /// Its maximum.
         max: i64,

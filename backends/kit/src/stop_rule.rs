@@ -2,7 +2,7 @@
 
 /// So many windows in a row have to agree.
 pub const STABLE_WINDOWS: usize = 3;
-/// They agree if the largest is no further from the least than this part of the middle one.
+/// They agree if max - min is at most this part of the median.
 pub const STABLE_SPREAD: f64 = 0.05;
 
 /// What was measured in a stretch of time.

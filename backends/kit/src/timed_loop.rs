@@ -12,7 +12,7 @@ use crate::stop_rule::{Window, is_stable};
 
 /// The clock that samples are read from.
 pub const CLOCK: &str = "CLOCK_MONOTONIC";
-/// A window has so many runs at least.
+/// A window has at least this many runs.
 const MIN_RUNS: usize = 10;
 
 /// What a measurement found.

@@ -112,7 +112,7 @@ pub(crate) fn bench(
     measured.write(samples).map_err(|error| npy_problem(&error))?;
     drop(all);
     let nodes = match execution.provider {
-        // What was measured has to be what was asked for. On the CPU there is nothing to fall to.
+        // What was measured must be what was requested. On the CPU there is no fallback.
         Some(Provider::Cuda) => profiled(environment, request)?,
         Some(Provider::Cpu) | None => BTreeMap::new(),
     };

@@ -32,8 +32,8 @@ const LENGTH_DELIMITED: u64 = 2;
 const FOUR_BYTES: u64 = 5;
 
 /// Returns the model with every large initializer as external data in the model's own file, relative to its folder.
-/// `None` if there is nothing to gain, if an initializer is external data already, and for a file that is no model: the
-/// library says what is wrong with it.
+/// `None` if there is nothing to gain, if an initializer is external data already, and for a file that is not a
+/// model: the library reports what is wrong with it.
 pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
     let location = path.file_name()?.to_str()?;
     let file = File::open(path).ok()?;

@@ -44,7 +44,7 @@ struct Arguments {
 ///
 /// # Errors
 /// In words: a profile that is none, one without nodes, and nodes that were to run on another provider. ONNX Runtime puts the
-/// arithmetic of shapes on the CPU on purpose; a node whose outputs are no whole numbers is a fall, which it doesn't tell
+/// arithmetic of shapes on the CPU on purpose; a node whose outputs are not integers is a fallback, not reported
 /// otherwise.
 pub(crate) fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTreeMap<String, u64>, String> {
     let events: Vec<Event> = serde_json::from_slice(profile)

@@ -7,10 +7,10 @@ use ort::session::builder::SessionBuilder;
 
 use super::library::VARIABLE;
 
-/// Returns the GPU that a request runs on; nothing on the CPU.
+/// Returns the GPU that a request runs on; `None` on the CPU.
 ///
 /// # Errors
-/// What was asked for and can't be had here: nothing is done in its place.
+/// What was requested but is not available on this machine: there is no fallback.
 pub(crate) fn device(execution: &Execution) -> Result<Option<WorkerDevice>, Problem> {
     let Execution { provider, device, threads, graph_optimization: _, cuda_graph, runtime_cache } = execution;
     if *threads == Some(0) {
@@ -66,7 +66,7 @@ pub(crate) fn register(builder: &mut SessionBuilder, execution: &Execution) -> R
     // TF32 keeps 10 bits of FP32's 23: what differs would not be the graph's.
     CUDA::default().with_device_id(number).with_tf32(false).register(builder).map_err(|error| {
         let words = error.message().trim();
-        // Its error codes don't tell a driver that is too old from a library that is missing; its words do.
+        // Its error codes don't distinguish an old driver from a missing library; its messages do.
         let code = if words.contains("CUDA failure") { ErrorCode::NoDriver } else { ErrorCode::LibraryMissing };
         Problem::new(code, format!("ONNX Runtime could not start its CUDA provider: {words}"))
             .needing("the libraries of CUDA and cuDNN that this ONNX Runtime was built for, and a driver that supports them")

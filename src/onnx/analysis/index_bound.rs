@@ -93,7 +93,7 @@ fn table_lengths<'a>(file: &'a OnnxFile, nodes: &[&'a NodeProto]) -> BTreeMap<&'
     tables
 }
 
-/// Returns the dimension that a lookup indexes; nothing if the graph is malformed.
+/// Returns the dimension that a lookup indexes; `None` if the graph is malformed.
 fn axis(node: &NodeProto, rank: usize) -> Option<usize> {
     let axis = node.attribute.iter().find(|attribute| attribute.name() == "axis").map_or(0, |axis| axis.i());
     let rank = i64::try_from(rank).ok()?;

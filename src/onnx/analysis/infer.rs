@@ -56,7 +56,7 @@ pub(in crate::onnx) fn output_type(known: &Known<'_>, index: usize) -> Option<El
     }
 }
 
-/// Returns the type that a value is declared to have; none if it is no tensor or has no type.
+/// Returns the declared type of a value; `None` if it is not a tensor or has no type.
 pub(in crate::onnx) fn declared_type(value: &ValueInfoProto) -> Option<ElementType> {
     let code = match value.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(tensor) => tensor.elem_type(),

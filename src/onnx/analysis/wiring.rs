@@ -2,9 +2,9 @@
 //!
 //! * A value that is made twice in one graph: two nodes or two inputs of one name, or a node and an input or weight. (An
 //!   input and a weight of one name are a default value; two weights of one name are let through.)
-//! * Nodes that wait for their own output, and functions that call themselves.
+//! * Cycles of nodes, and recursive functions.
 //!
-//! Nodes that are merely out of order, and values that nothing makes, are the compilers' to judge.
+//! Nodes that are merely out of order, and values that no node produces, are for the compilers to judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 5;
 /// names it.
 pub(in crate::onnx) fn check(path: &Path, model: &ModelProto) -> Result<(), OnnxError> {
     let named = |problem: Problem| match problem {
-        Problem::MadeTwice(value) => OnnxError::MadeTwice { path: path.into(), value },
+        Problem::DefinedTwice(value) => OnnxError::DefinedTwice { path: path.into(), value },
         Problem::Cycle(cycle) => OnnxError::NodeCycle { path: path.into(), cycle: in_a_row(&cycle) },
     };
     let training =
@@ -52,9 +52,9 @@ fn in_a_row(cycle: &[String]) -> String {
 
 /// What is wrong with the nodes of one scope.
 enum Problem {
-    /// This value is made more than once.
-    MadeTwice(String),
-    /// The labels of nodes that wait for each other, in order.
+    /// This value is defined more than once.
+    DefinedTwice(String),
+    /// The labels of the nodes of a cycle, in order.
     Cycle(Vec<String>),
 }
 
@@ -67,7 +67,7 @@ fn no_name_twice<'g>(names: impl Iterator<Item = &'g str>) -> Result<(), Problem
     let mut seen = BTreeSet::new();
     for name in names.filter(|name| !name.is_empty()) {
         if !seen.insert(name) {
-            return Err(Problem::MadeTwice(name.into()));
+            return Err(Problem::DefinedTwice(name.into()));
         }
     }
     Ok(())
@@ -81,7 +81,7 @@ fn check_nodes<'g>(nodes: &'g [NodeProto], given: impl Iterator<Item = &'g str>)
     for (index, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if makers.insert(output, index).is_some() || given.contains(output.as_str()) {
-                return Err(Problem::MadeTwice(output.clone()));
+                return Err(Problem::DefinedTwice(output.clone()));
             }
         }
     }
@@ -95,7 +95,7 @@ fn check_nodes<'g>(nodes: &'g [NodeProto], given: impl Iterator<Item = &'g str>)
     }
 }
 
-/// Returns the values that a graph has before any node runs: inputs and weights.
+/// Returns the values that exist before any node runs: inputs and weights.
 fn given(graph: &GraphProto) -> impl Iterator<Item = &str> {
     let inputs = graph.input.iter().map(|value| value.name());
     let weights = graph.initializer.iter().map(|tensor| tensor.name());
@@ -164,7 +164,7 @@ fn label(node: &NodeProto) -> String {
     format!("`{name}` ({})", node.op_type())
 }
 
-/// Returns the first circle of a graph given by successors, as indices in order; a loop of one is a circle too.
+/// Returns the first cycle of a graph given by successors, as indices in order; a node that follows itself is one too.
 fn first_cycle(successors: &[Vec<usize>]) -> Option<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {

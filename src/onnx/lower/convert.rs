@@ -28,7 +28,7 @@ pub(super) struct Losses {
     pub(super) nonzero: u64,
 }
 
-/// Counts what rounding would lose; `bytes` are little-endian `f32`. `release` is told what is no longer needed.
+/// Counts what rounding would lose; `bytes` are little-endian `f32`. `release` gets what is no longer needed.
 pub(super) fn losses(bytes: &[u8], precision: Precision, release: &dyn Fn(&[u8])) -> Losses {
     // Magnitudes as bits, which order as the numbers do: the least that rounds to infinity, the largest that rounds
     // to zero (half of the smallest subnormal, a tie that goes to even).
@@ -57,7 +57,7 @@ pub(super) fn losses(bytes: &[u8], precision: Precision, release: &dyn Fn(&[u8])
 }
 
 /// Writes little-endian `f32` in another precision, and returns the largest difference between a finite value before
-/// and after. `release` is told what is no longer needed.
+/// and after. `release` gets what is no longer needed.
 pub(super) fn write_rounded(
     bytes: &[u8],
     precision: Precision,

@@ -27,7 +27,7 @@ pub struct LoweringOptions {
 }
 
 impl LoweringOptions {
-    /// Makes options that keep nothing but what the target asks for.
+    /// Returns options that keep only what the target needs.
     pub fn new(precision: Precision, fp32_inside: &[Fp32Inside]) -> Self {
         Self {
             precision,

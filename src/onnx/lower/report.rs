@@ -29,7 +29,7 @@ pub struct LoweringReport {
     pub values_clipped: u64,
     /// Values of lowered weights that are not zero, and became zero.
     pub values_vanished: u64,
-    /// The weights with the largest rounding errors, largest first; at most ten.
+    /// The weights with the largest rounding errors, largest first; at most 10.
     pub largest_errors: Vec<RoundingError>,
     /// Names in the options that no node has.
     pub unmatched_keeps: Vec<String>,

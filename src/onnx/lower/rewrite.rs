@@ -27,7 +27,7 @@ pub(super) struct Rewrite<'a> {
     pub(super) can_clip: bool,
     pub(super) casts_inserted: u64,
     pub(super) clips_inserted: u64,
-    /// The names of the least and the greatest number of the lower precision, if nodes use them.
+    /// The names of the min and max finite numbers of the lower precision, if nodes use them.
     pub(super) limits: Option<[String; 2]>,
 }
 
@@ -60,7 +60,7 @@ impl Rewrite<'_> {
         Ok(graph)
     }
 
-    /// Returns the least and the greatest number of the lower precision, if nodes use them.
+    /// Returns the min and max finite numbers of the lower precision, if nodes use them.
     pub(super) fn limit_tensors(&self) -> Vec<TensorProto> {
         let highest = match self.precision {
             Precision::Fp32 => f32::MAX,

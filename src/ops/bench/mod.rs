@@ -38,7 +38,7 @@ use crate::worker::protocol::Execution;
 /// What is measured, and how.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// First dimensions of inputs; the least and the usual ones of the recipe's shapes if empty.
+    /// First dimensions of inputs; min and opt of the recipe's shapes if empty.
     pub batches: Vec<u64>,
     /// Numbers of callers at a time.
     pub streams: Vec<u32>,
@@ -321,7 +321,7 @@ fn subject(
     })
 }
 
-/// Returns the shapes to measure in: those of the batches that were asked for, else the least and the usual ones.
+/// Returns the shapes to measure in: those of the batches requested, else min and opt.
 fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shapes>, String> {
     let ranges: Vec<_> = subject.shapes.values().collect();
     let from_files = subject.samples.values().any(Sample::has_its_own_shape);

@@ -19,7 +19,7 @@ pub enum InitError {
     Gpu(#[from] UnknownGpu),
     /// A name that a recipe can't have.
     #[error(
-        "{what} `{name}` may have letters, digits, `.`, `_` and `-` only, and must start and end with a letter or digit"
+        "{what} `{name}` may contain only letters, digits, `.`, `_` and `-`, and must start and end with a letter or digit"
     )]
     Name { what: &'static str, name: String },
     /// The recipe is there already.
@@ -29,7 +29,7 @@ pub enum InitError {
     #[error("{} is named twice: name each ONNX file once", path.display())]
     Twice { path: PathBuf },
     /// A path that YAML can't hold.
-    #[error("the path {} is not UTF-8, and a recipe cannot name it: rename it", path.display())]
+    #[error("the path {} is not UTF-8, so a recipe cannot name it: rename the file", path.display())]
     NotUtf8 { path: PathBuf },
     /// A folder that can't be resolved.
     #[error("cannot find {}", path.display())]

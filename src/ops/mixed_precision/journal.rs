@@ -1,4 +1,4 @@
-//! The journal of a search: a line for each graph that was run, so that nothing is run twice.
+//! The journal of a search: a line for each graph that was run, so that no graph runs twice.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

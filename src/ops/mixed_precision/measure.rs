@@ -12,7 +12,7 @@ use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::{Execution, RunRequest};
 
-/// A worker with inputs, and what the FP32 graph made of them.
+/// A worker with inputs, and the FP32 graph's outputs for them.
 pub(super) struct Measure<'a> {
     file: &'a OnnxFile,
     runner: &'a Runner,
@@ -51,7 +51,7 @@ impl<'a> Measure<'a> {
         Ok(())
     }
 
-    /// Returns the least row cosine of any output of the emulated graph against the reference.
+    /// Returns the min row cosine of any output of the emulated graph against the reference.
     pub(super) fn row_cosine(&mut self, options: &LoweringOptions) -> Result<f64, MixedPrecisionError> {
         let folder = Graphs::new(&self.runner.work_folder)?;
         emulate(self.file, options, &folder.model)?;

@@ -1,7 +1,7 @@
 //! Calibration and search: runs a graph on samples in the `onnxruntime` worker, and finds which nodes must stay in FP32.
 //!
 //! The lowered graph is emulated ([`emulate`](crate::onnx::lower::emulate)), because ONNX Runtime's CPU provider computes half precision in
-//! FP32. Every graph that was run is written into a journal, so that a search that was interrupted goes on where it was.
+//! FP32. Every graph that was run is written into a journal, so that an interrupted search resumes where it stopped.
 
 mod error;
 mod journal;
@@ -169,7 +169,7 @@ impl Hunt<'_> {
         Ok(if self.row_cosine(kept)? >= gate { Verdict::Passes } else { Verdict::Fails })
     }
 
-    /// Returns the least row cosine with some nodes kept, from the journal or by running the graph.
+    /// Returns the min row cosine with some nodes kept, from the journal or by running the graph.
     fn row_cosine(&mut self, kept: &BTreeSet<usize>) -> Result<f64, MixedPrecisionError> {
         let names = self.names(kept);
         let row_cosine = match self.journal.get(&names) {

@@ -59,7 +59,7 @@ pub(in crate::ops) fn lines(path: &Path) -> Result<Vec<String>, SamplesError> {
     Ok(lines)
 }
 
-/// Makes an input of images, the first of them again when there are fewer than rows.
+/// Makes an input of images; repeats them when there are fewer than rows.
 pub(in crate::ops) fn images_of(
     paths: &[PathBuf],
     info: &TensorInfo,
@@ -82,7 +82,7 @@ pub(in crate::ops) fn images_of(
     floats(info, shape, &values)
 }
 
-/// Makes an input of texts, the first of them again when there are fewer than rows.
+/// Makes an input of strings; repeats them when there are fewer than rows.
 pub(in crate::ops) fn texts_of(
     texts: &[String],
     tokenizer: &Path,

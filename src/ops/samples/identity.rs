@@ -9,7 +9,7 @@ use crate::canonical::ExactFloat;
 use crate::digest::Sha256;
 use crate::samples::{Images, Integers, Normal, Npz, Part, Sample, Texts};
 
-/// What decides the values of one input in the usual shapes. Equal identities, equal values.
+/// What decides the values of one input in the opt shapes. Equal identities, equal values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleIdentity {
     values: Values,

@@ -26,7 +26,7 @@ const SEED: u64 = 20;
 /// Bits of a uniform number that is scaled to a range: what `write_uniform` draws.
 const UNIFORM_BITS: u32 = 32;
 
-/// One graph, and what it is run on.
+/// One graph and its samples.
 #[derive(Debug)]
 pub struct Subject<'a> {
     /// The graph in FP32.
@@ -50,16 +50,16 @@ pub struct SeededInput {
     pub sample: Sample,
 }
 
-/// The samples of a graph, with seeded ones for the inputs that the recipe says nothing of.
+/// The samples of a graph, with seeded ones for the inputs that the recipe has no samples for.
 #[derive(Clone, Debug)]
 pub(in crate::ops) struct Completed {
     /// By input.
     pub samples: BTreeMap<String, Sample>,
-    /// The inputs that the recipe says nothing of, in the graph's order.
+    /// The inputs that the recipe has no samples for, in the graph's order.
     pub seeded: Vec<String>,
 }
 
-/// Adds seeded samples for the inputs that the recipe says nothing of. An input that can't be fed stays without.
+/// Adds seeded samples for the inputs that the recipe has no samples for. An input that can't be seeded gets none.
 pub(in crate::ops) fn complete(file: &OnnxFile, given: &BTreeMap<String, Sample>) -> Completed {
     let mut completed = Completed { samples: given.clone(), seeded: Vec::new() };
     let inputs = file.inputs();

@@ -1,4 +1,4 @@
-//! Which of its shapes a graph is run in.
+//! The shapes that a graph runs in.
 
 use super::{SamplesError, Subject};
 use crate::onnx::{Dimension, TensorInfo};
@@ -7,15 +7,15 @@ use crate::shape_range::ShapeRange;
 /// Which shapes inputs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) enum Shapes {
-    /// The least that a profile takes.
+    /// The min shapes of a profile.
     Min,
-    /// The usual ones.
+    /// The opt shapes.
     Opt,
-    /// The usual ones, but for the first dimension, which is the least.
+    /// The opt shapes, with the min first dimension.
     OptAlone,
-    /// The usual ones, but for the first dimension, which is this.
+    /// The opt shapes, with this first dimension.
     Batch(i64),
-    /// The largest that a profile takes.
+    /// The max shapes of a profile.
     Max,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What can be run here is run: its status is `executed`. In place of a plan that can't, because no GPU here fits, its lowered
 //! graph is run on the CPU with the precision emulated, and the status says `static`. Inputs are the recipe's samples, in the
-//! least, the usual and the largest shapes; the usual ones also one row alone. A recipe with a labelled set has it run as well.
+//! min, opt and max shapes; the opt shapes also with one row alone. A recipe with a labelled set has it run as well.
 
 mod error;
 mod inputs;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::onnx::analysis::nodes;
 use crate::onnx::{ElementType, OnnxFile};
 
-/// Operators of values that are no tensors of numbers.
+/// Operators of values that are not numeric tensors.
 const NOT_NUMBERS: &[&str] =
     &["Sequence", "SplitToSequence", "ConcatFromSequence", "Optional", "String", "TfIdf"];
 
@@ -18,13 +18,13 @@ pub(super) fn control_flow(file: &OnnxFile) -> Option<&'static str> {
     CONTROL_FLOW.iter().copied().find(|operator| operators.contains(operator))
 }
 
-/// Returns why TensorRT can't take a graph, in words; none if nothing is known against it.
+/// Returns why TensorRT can't build a graph, in words; `None` if no reason is known.
 pub(super) fn dead_end(file: &OnnxFile) -> Option<String> {
     for info in file.inputs() {
         let name = info.name.escape_debug().to_string();
         match info.element_type {
             ElementType::String => return Some(format!("input `{name}` takes strings")),
-            ElementType::Undefined => return Some(format!("input `{name}` is no tensor")),
+            ElementType::Undefined => return Some(format!("input `{name}` is not a tensor")),
             _ if !info.rank_known => {
                 return Some(format!("input `{name}` has no fixed number of dimensions"));
             }
@@ -45,6 +45,6 @@ pub(super) fn dead_end(file: &OnnxFile) -> Option<String> {
             ));
         }
         (is_own && NOT_NUMBERS.iter().any(|start| node.op_type().starts_with(start)))
-            .then(|| format!("operator {operator} works on other values than tensors of numbers"))
+            .then(|| format!("operator {operator} does not work on numeric tensors"))
     })
 }

@@ -11,7 +11,7 @@ pub type Range = [i64; 3];
 pub enum DimensionKind {
     /// Rows that are run at once.
     Batch,
-    /// Tokens of a text.
+    /// Tokens of a string.
     Sequence,
     /// Tokens that a cache holds from earlier runs.
     Past,
@@ -40,7 +40,7 @@ impl DimensionKind {
         }
     }
 
-    /// Returns what a dimension of this name counts; nothing for a name that doesn't say.
+    /// Returns what a dimension of this name counts; `None` if the name doesn't say.
     pub fn of_symbol(symbol: &str) -> Option<Self> {
         let words = words(symbol);
         let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));

@@ -45,7 +45,7 @@ pub struct DraftGraph {
     pub source: String,
     /// What a caller feeds.
     pub inputs: Vec<DraftInput>,
-    /// Why no TensorRT takes it; none if nothing is known against it.
+    /// Why TensorRT can't build it; `None` if no reason is known.
     pub dead_end: Option<String>,
     /// The control flow that it has, which TensorRT may refuse; none if it has none.
     pub control_flow: Option<&'static str>,
@@ -60,9 +60,9 @@ pub enum Trial {
     NotRun(String),
     /// It runs as proposed at first.
     Runs,
-    /// It runs, but the ranges had to be changed, because of what the runtime said.
+    /// It runs, but with other ranges, because of the runtime's error.
     Narrowed(String),
-    /// It ran in none of the shapes that were tried; this is what the runtime said of the first.
+    /// It failed in every shape that was tried; this is the runtime's error for the first.
     Fails(String),
 }
 

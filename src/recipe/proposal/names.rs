@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-/// File names that say nothing of the model: its folder is asked instead.
+/// File names that don't name the model: the folder's name is used instead.
 const EMPTY: &[&str] =
     &["model", "model_fp16", "model_fp32", "model_int8", "model_quantized", "model_optimized", "graph"];
 /// Folder names that say as little: the folder around them is asked.
 const EMPTY_FOLDERS: &[&str] =
     &["models", "model", "onnx", "weights", "data", "resources", "assets", "checkpoints"];
-/// What a model is called of which nothing is known.
+/// The name of a model whose name is unknown.
 const NAMELESS: &str = "model";
 
-/// Returns the name that a recipe may use for a file or folder: letters, digits, `.`, `_` and `-`, the first of them a
-/// letter or digit. None if nothing is left.
+/// Returns the name that a recipe may use for a file or folder: letters, digits, `.`, `_` and `-`, the first a
+/// letter or digit. `None` if nothing is left.
 pub fn plain(name: &str) -> Option<String> {
     let mut plain = String::new();
     for character in name.chars() {

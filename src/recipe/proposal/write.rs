@@ -157,7 +157,7 @@ fn tried(trial: &Trial, has_ranges: bool) -> String {
         Trial::Runs => format!("ONNX Runtime runs the graph in {shapes}."),
         Trial::NotRun(why) => format!("Not tried on ONNX Runtime: {}", message(why)),
         Trial::Narrowed(why) => {
-            format!("ONNX Runtime runs the graph in {shapes}. In the usual ones it failed: {}", message(why))
+            format!("ONNX Runtime runs the graph in {shapes}. In the opt shapes it failed: {}", message(why))
         }
         Trial::Fails(why) => {
             format!("DECIDE: ONNX Runtime failed in every shape that was tried: {}", message(why))
@@ -196,7 +196,7 @@ fn shape_text(shape: &[Dimension]) -> String {
     format!("[{}]", dimensions.join(", "))
 }
 
-/// Returns a text that stays on its line: names come from a file that anybody wrote.
+/// Returns a string that stays on its line: names come from a file that anybody wrote.
 fn comment(text: &str) -> String {
     let printable =
         |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') { ' ' } else { c };

@@ -29,7 +29,7 @@ pub fn write(tensors: &BTreeMap<String, Tensor>) -> io::Result<Vec<u8>> {
 /// Reads one array of an archive.
 ///
 /// # Errors
-/// A file that is no archive, or lacks the array; an array that is no tensor.
+/// A file that is not an archive or lacks the array; an array that is not a tensor.
 pub fn read_array(path: &Path, name: &str) -> Result<Tensor, NpyError> {
     let file = fs_err::File::open(path).map_err(NpyError::Io)?;
     let bad = |reason: String| NpyError::Format { path: path.into(), reason };

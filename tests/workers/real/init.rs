@@ -54,7 +54,7 @@ fn what_is_proposed_builds_and_validates_untouched() {
     let recipe = home.read("recipe.yaml");
     assert!(recipe.contains("tokens: { integers: { low: 0, high: 10 } }"), "{recipe}");
     assert!(recipe.contains("x: { min: [1, 512], opt: [1, 512], max: [1, 512] }"), "{recipe}");
-    assert!(recipe.contains("In the usual ones it failed"), "{recipe}");
+    assert!(recipe.contains("In the opt shapes it failed"), "{recipe}");
     home.run(&["build", "recipe.yaml"]).exits(0);
     home.run(&["validate", "recipe.yaml"]).exits(0);
     home.run(&["bench", "recipe.yaml", "--rounds", "1", "--budget-ms", "50", "--window-ms", "10"]).exits(0);

@@ -79,7 +79,7 @@ pub struct Tensor {
     bytes: Vec<u8>,
 }
 
-/// Why a file is no tensor, or a tensor no file.
+/// Why a tensor file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum NpyError {
     /// The file can't be read or written.
@@ -222,7 +222,7 @@ impl Tensor {
     /// Reads a file. Memory is taken for what the file holds, never for what its header claims.
     ///
     /// # Errors
-    /// I/O errors; a file that isn't in the format, or holds another number of elements than its header says.
+    /// I/O errors; a file that is not in the format, or has another number of elements than its header says.
     pub fn read(path: &Path) -> Result<Self, NpyError> {
         let mut file = fs_err::File::open(path).map_err(NpyError::Io)?;
         let data = file.metadata().map_err(NpyError::Io)?;

@@ -179,7 +179,7 @@ pub struct BenchRequest {
     pub streams: u32,
     /// Time before anything counts.
     pub warm_up_ms: u64,
-    /// The least length of a window.
+    /// The min length of a window.
     pub window_ms: u64,
     /// Most time for all windows.
     pub budget_ms: u64,
@@ -201,14 +201,14 @@ pub struct EventLine {
     pub event: Event,
 }
 
-/// What a worker tells.
+/// What a worker reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Work goes on.
+    /// Progress of the work.
     Progress(Progress),
-    /// Something the user should know; the request goes on.
+    /// Something the user should know; the request continues.
     Warning(Warning),
     /// The request is done.
     Result(Response),
@@ -432,7 +432,7 @@ pub struct BenchResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory_bytes: Option<u64>,
     /// The median time of the counted runs on the device alone, between two of its events: the samples less copies and
-    /// waiting. Absent where nothing tells it.
+    /// waiting. Absent where it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_p50_ns: Option<u64>,
 }

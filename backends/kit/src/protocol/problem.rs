@@ -18,7 +18,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Makes a problem that nothing on the machine would mend.
+    /// Returns a problem that nothing on this machine would fix.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), needs: Vec::new() }
     }
@@ -33,7 +33,7 @@ impl Problem {
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
-        /// Kinds of failure. On the wire a text; readers keep those they don't know.
+        /// Kinds of failure. On the wire a string; readers keep those they don't know.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum ErrorCode {
             $($(#[$doc])* $variant,)*
@@ -80,7 +80,7 @@ error_codes! {
     LibraryMissing = "library_missing",
     /// The library can't build for the compute capability.
     UnsupportedTarget = "unsupported_target",
-    /// The file is no graph, or one that the library can't read.
+    /// The file is not a graph, or one that the library can't read.
     InvalidGraph = "invalid_graph",
     /// The request contradicts itself or the graph: a missing shape range, an unknown input, a malformed line.
     InvalidRequest = "invalid_request",

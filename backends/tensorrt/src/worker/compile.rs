@@ -24,7 +24,7 @@ use trtx::{Builder, BuilderConfig, NetworkDefinition, OnnxParser, OptProfileSele
 use super::loaded::{Loaded, bug, element_type};
 use super::{io_problem, shapes};
 
-/// The parser's own detail level: it tells the logger, whose limit decides.
+/// The parser's own detail level: the logger's limit decides.
 const PARSER_VERBOSITY: i32 = Severity::Warning as i32;
 
 impl Loaded {

@@ -47,7 +47,7 @@ struct Output {
 unsafe impl Send for Lane<'_> {}
 
 impl<'plan> Lane<'plan> {
-    /// Makes so many lanes of a plan, each with its own copy of the inputs. They borrow the plan, so that none outlives it.
+    /// Creates lanes of a plan, each with its own copy of the inputs. They borrow the plan, so that none outlives it.
     pub(crate) fn all(
         library: &'plan Loaded,
         plan: &'plan mut Plan,

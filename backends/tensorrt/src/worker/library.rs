@@ -61,7 +61,7 @@ pub(crate) fn version(path: &Path) -> Result<String, Problem> {
     Ok(numbers.join("."))
 }
 
-/// The problem of a library that isn't there.
+/// The problem of a missing library.
 pub(crate) fn missing(reason: &str) -> Problem {
     let need =
         if NEEDS_GPU_TO_BUILD { HOW_TO_GET.to_owned() } else { format!("{LIBRARY_NAME}: {HOW_TO_GET}") };

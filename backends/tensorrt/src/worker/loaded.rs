@@ -45,7 +45,7 @@ impl Loaded {
         self.log.warnings()
     }
 
-    /// Returns what tells the host how far a build is.
+    /// Returns what reports the progress of a build to the host.
     pub(crate) fn progress_monitor(&self) -> Box<dyn MonitorProgress> {
         Box::new(Listener(Arc::clone(&self.log)))
     }
