@@ -36,7 +36,7 @@ pub enum OnnxError {
     /// Parts that take little in the file and much in memory.
     #[error(
         "{} has {file_bytes} bytes and would take {needed_bytes} in memory, because it consists of empty parts: expected a \
-          model written by an exporter", path.display()
+         model written by an exporter", path.display()
     )]
     TooDense { path: PathBuf, needed_bytes: u64, file_bytes: u64 },
     /// Two nodes with one output, two inputs of one name, or a node that makes an input or weight.

@@ -20,7 +20,7 @@ pub struct ProfileSpec {
     pub lowering: LoweringOptions,
     /// Which more nodes may stay in FP32, found by running the graphs.
     pub mixed_precision: MixedPrecision,
-    /// Most memory that the compiler may give to one layer, in MiB.
+    /// Max memory that the compiler may use for one layer, in MiB.
     pub workspace_mib: Option<u64>,
     /// Line of the recipe that asks for it.
     pub line: u64,

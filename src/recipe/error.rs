@@ -9,7 +9,7 @@ use crate::gpu::UnknownGpu;
 use crate::onnx::Precision;
 use crate::stored_format::NewerSchema;
 
-/// A recipe that can't be used, and where it says so.
+/// A recipe that can't be used, and the line with the problem.
 #[derive(Debug)]
 pub struct RecipeError {
     /// The file, as it was named by the user.
@@ -87,7 +87,7 @@ pub enum RecipeProblem {
     /// The generic backend with GPU targets.
     #[error("backend onnxruntime ships the ONNX itself, the same for every GPU: write `targets: generic`")]
     TargetedOnnx,
-    /// A plan of several targets is the business of TensorRT-RTX.
+    /// Only TensorRT for RTX builds a plan for several targets.
     #[error(
         "backend {backend} cannot build portable plans: use `compute_capabilities` for one plan per compute capability"
     )]
@@ -128,7 +128,7 @@ pub enum RecipeProblem {
         /// What was given.
         min_row_cosine: f64,
     },
-    /// What is demanded of numbers makes no sense.
+    /// The `validation` section makes no sense.
     #[error("`validation`: {0}")]
     Validation(String),
     /// Lowering options in a profile that lowers nothing.

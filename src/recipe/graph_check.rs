@@ -1,9 +1,9 @@
-//! Does the graph have what the recipe says of it?
+//! Checks a recipe against its graphs.
 
 use super::{Recipe, RecipeGraph};
 use crate::onnx::{Dimension, TensorInfo};
 
-/// A recipe and a graph that don't fit each other.
+/// A recipe that doesn't fit its graph.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphMismatch {
     /// The recipe has a shape range for an input that the graph doesn't have.
@@ -57,7 +57,7 @@ pub enum GraphMismatch {
 }
 
 impl Recipe {
-    /// Checks that a graph of the model has the inputs that the recipe speaks of, and that every dynamic one has a
+    /// Checks that a graph of the model has the inputs that the recipe names, and that every dynamic one has a
     /// range.
     ///
     /// # Errors

@@ -123,7 +123,7 @@ impl Recipe {
     }
 }
 
-/// Looks at the schema before anything else: of a newer recipe, the rest may be anything. What is no YAML, the reader says.
+/// Looks at the schema before anything else: a newer recipe may have anything else. The reader reports what is not YAML.
 fn refuse_newer(text: &str, path: &str) -> Result<(), RecipeError> {
     match serde_saphyr::from_str(text) {
         Ok(schema::Head { schema: Some(schema) })
@@ -136,7 +136,7 @@ fn refuse_newer(text: &str, path: &str) -> Result<(), RecipeError> {
     }
 }
 
-/// Words a YAML error for people: the library's text is `error: line L column C: MESSAGE`, then a snippet that repeats
+/// Rewrites a YAML error for people: the library's text is `error: line L column C: MESSAGE`, then a snippet that repeats
 /// the message at a caret.
 fn syntax_error(error: &serde_saphyr::Error, path: &str) -> RecipeError {
     let text = error.to_string();

@@ -92,7 +92,7 @@ pub(super) struct ProfileGroup {
     /// How the graphs are lowered to the precision.
     #[serde(default)]
     pub lowering: Lowering,
-    /// Most memory that the compiler may give to one layer, in MiB; the compiler's own limit if absent.
+    /// Max memory that the compiler may use for one layer, in MiB; the compiler's own limit if absent.
     pub workspace_mib: Option<u64>,
 }
 

@@ -26,7 +26,7 @@ pub struct HttpsLimits {
     pub connect: Duration,
     /// Without a byte.
     pub idle: Duration,
-    /// How often a server may lead on to another address.
+    /// How often a server may redirect.
     pub redirects: usize,
 }
 
@@ -41,7 +41,7 @@ impl Default for HttpsLimits {
 /// A proxy is used as the environment says (`HTTPS_PROXY`), except for this machine itself.
 ///
 /// # Errors
-/// The address isn't https, the server can't be reached or fails, the file is another one, or it can't be kept.
+/// The URL is not https, the server can't be reached or fails, the file has another digest, or it can't be stored.
 pub fn fetch_https(
     source: &HttpsSource,
     places: &Places,
@@ -241,7 +241,7 @@ fn is_loopback(url: &Url) -> bool {
     matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
 }
 
-/// Returns an address without what may be secret in it: user, password, query (signed addresses), fragment.
+/// Returns a URL without its secrets: user, password, query (signed addresses), fragment.
 fn without_secrets(address: &str) -> String {
     let Ok(mut url) = address.parse::<Url>() else {
         return address.split(['?', '#']).next().unwrap_or_default().into();

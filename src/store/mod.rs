@@ -71,7 +71,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Looks at a store that may not be there, without writing anything.
+    /// Opens a store that may not exist, without writing anything.
     pub fn look_at(root: &Path) -> Self {
         Self { root: root.to_path_buf() }
     }

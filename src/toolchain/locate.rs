@@ -42,7 +42,7 @@ pub enum Origin {
 /// Finds a tool. The digests of an install are its record's; those of other files are computed, and remembered.
 ///
 /// # Errors
-/// The tool is neither named nor installed, or what was named isn't it.
+/// The tool is neither named nor installed, or the named file is another.
 pub fn locate(tool: Tool, places: &Places) -> Result<Located, ToolchainError> {
     match whereabouts(tool, places)? {
         Whereabouts::Own { origin, paths } => {

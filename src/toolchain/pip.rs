@@ -21,7 +21,7 @@ import runpy
 sys.argv[0] = 'pip'
 runpy.run_module('pip', run_name='__main__', alter_sys=True)";
 
-/// How many lines of pip's talk an error repeats.
+/// How many lines of pip's output an error repeats.
 const SAID_LINES: usize = 15;
 
 /// Which Python runs pip, and how.
@@ -206,7 +206,7 @@ fn only_wheel(folder: &Path, what: &str) -> Result<PathBuf, ToolchainError> {
     }
 }
 
-/// Says what pip's failure means, from its own words.
+/// Returns what pip's failure means, from its output.
 fn explain(
     requirement: &Requirement<'_>,
     python: &str,
@@ -243,7 +243,7 @@ fn got_digest(stderr: &str) -> Option<Sha256> {
         .find_map(|hex| Sha256::from_hex(hex.trim()).ok())
 }
 
-/// Masks `user:password@` in addresses: an error ends up in logs, and a mirror's password is nobody's business there.
+/// Masks `user:password@` in addresses: an error ends up in logs, and a mirror's password must not be there.
 fn without_credentials(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;

@@ -1,4 +1,4 @@
-//! What is there of each tool, for a table.
+//! The state of each tool, for a table.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct ToolStatus {
     pub state: ToolState,
 }
 
-/// What is there of a tool.
+/// The state of a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToolState {
@@ -40,7 +40,7 @@ pub enum ToolState {
     },
     /// It can be installed.
     NotInstalled,
-    /// It can't be used as it is.
+    /// It can't be used.
     Unusable {
         /// Why.
         reason: String,

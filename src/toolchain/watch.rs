@@ -1,9 +1,9 @@
-//! Who is told of progress, and asked whether to go on.
+//! Reports progress, and asks whether to stop.
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Another process is at the same thing; no bytes to count.
+    /// Another process does the same; no bytes to count.
     Waiting,
     /// Bytes arrive.
     Downloading,
@@ -24,7 +24,7 @@ pub struct Progress {
     pub total_bytes: Option<u64>,
 }
 
-/// The caller's ear and hand: told of progress, asked whether to stop.
+/// The caller's callbacks: one gets progress, one says whether to stop.
 pub struct Watch<'a> {
     /// Called a few times a second, and at the end of each stage.
     pub progress: &'a mut dyn FnMut(Progress),

@@ -19,7 +19,7 @@ const DRAIN: Duration = Duration::from_millis(200);
 /// How long a worker that closed its output may take to end.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
 
-/// What a request gave, and what it cost.
+/// The result of a request, and its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer<T> {
     /// The result.

@@ -43,7 +43,7 @@ pub struct FoundBackend {
 }
 
 impl SearchPath {
-    /// Makes one from the running program and the values of `NIMCTL_BACKENDS` and `PATH` (folders separated as `PATH`
+    /// Builds the search path from the running program and the values of `NIMCTL_BACKENDS` and `PATH` (folders separated as `PATH`
     /// separates them; empty ones are left out).
     pub fn new(program: Option<&Path>, backends: Option<&OsStr>, path: Option<&OsStr>) -> Self {
         let split = |value: Option<&OsStr>| {

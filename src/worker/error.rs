@@ -31,7 +31,7 @@ pub enum WorkerError {
         #[source]
         source: io::Error,
     },
-    /// No protocol version that both speak.
+    /// Host and worker have no protocol version in common.
     #[error(
         "the {backend} worker speaks protocol version {offered}, nimctl speaks {PROTOCOL_VERSION}: upgrade {}",
         if *offered > u64::from(PROTOCOL_VERSION) { "nimctl" } else { "the worker" }
@@ -137,7 +137,7 @@ pub enum WorkerError {
         /// The backend.
         backend: String,
     },
-    /// The worker did as it should and reported a failure.
+    /// The worker works and reported a failure.
     #[error("{message} (`{request}` by the {backend} worker: {code}){}", needs_text(needs))]
     Reported {
         /// The backend.

@@ -24,7 +24,7 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// From a request to its end.
     pub request_timeout: Duration,
-    /// From closing its input to killing it, when it is no longer wanted.
+    /// From closing its input to killing it, when it is no longer needed.
     pub drop_grace: Duration,
 }
 

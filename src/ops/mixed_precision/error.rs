@@ -18,7 +18,7 @@ pub enum MixedPrecisionError {
     Samples(#[from] SamplesError),
     /// The reference is not finite.
     #[error(
-        "output `{output}` of the graph is not finite in FP32, row {row}: so it cannot be a reference; use other samples"
+        "output `{output}` of the graph is not finite in FP32, row {row}, so it cannot be a reference; use other samples"
     )]
     ReferenceNotFinite { output: String, row: usize },
     /// The graph.
