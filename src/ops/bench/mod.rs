@@ -40,7 +40,7 @@ use crate::worker::protocol::Execution;
 pub struct BenchOptions {
     /// First dimensions of inputs; min and opt of the recipe's shapes if empty.
     pub batches: Vec<u64>,
-    /// Numbers of callers at a time.
+    /// Numbers of concurrent callers.
     pub streams: Vec<u32>,
     /// Rounds, times and threads.
     pub settings: Settings,

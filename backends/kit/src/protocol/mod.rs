@@ -175,7 +175,7 @@ pub struct BenchRequest {
     pub path: PathBuf,
     /// A `.npy` file for each input; every run takes the same.
     pub inputs: BTreeMap<String, PathBuf>,
-    /// So many callers run it at a time, each as soon as its last run is done.
+    /// Number of concurrent callers, each starting a run when its last one is done.
     pub streams: u32,
     /// Time before anything counts.
     pub warm_up_ms: u64,
