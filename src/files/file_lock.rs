@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// A lock that is held.
+/// A held lock.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     _file: fs_err::File,

@@ -15,7 +15,7 @@ macro_rules! element_types {
         }
 
         impl ElementType {
-            /// Returns the type with this number in the specification; none for a number it doesn't have.
+            /// Returns the type with this number in the specification; `None` for a number it doesn't have.
             pub const fn from_onnx(code: i32) -> Option<Self> {
                 match code {
                     $($code => Some(Self::$variant),)*
@@ -115,7 +115,7 @@ impl ElementType {
         self as i32
     }
 
-    /// Returns the bytes that `count` elements take; none where that has no answer or no 64-bit one.
+    /// Returns the bytes that `count` elements take; `None` if that is unknown or exceeds 64 bits.
     pub fn size_bytes(self, count: u64) -> Option<u64> {
         match self.size_bits() {
             0 => None,

@@ -12,7 +12,7 @@ use memmap2::{Advice, Mmap, UncheckedAdvice};
 #[derive(Clone, Debug)]
 pub(super) struct MappedFile {
     bytes: Bytes,
-    /// None for an empty file, which can't be mapped, and for bytes that were in memory.
+    /// `None` for an empty file, which can't be mapped, and for bytes that were in memory.
     mapping: Option<Arc<Mmap>>,
 }
 

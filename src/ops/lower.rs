@@ -64,7 +64,7 @@ pub struct LowerOutcome {
     pub report: LoweringReport,
     /// The files written, relative to the destination's folder; none in a dry run.
     pub files: Vec<WrittenFile>,
-    /// What was to be kept, and is nowhere in the graph.
+    /// What should be kept but is not in the graph.
     pub unmatched: Vec<Unmatched>,
     /// How long all of it took.
     pub elapsed: Duration,

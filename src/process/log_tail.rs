@@ -35,7 +35,7 @@ impl LogTail {
         Ok(Self(shared))
     }
 
-    /// Returns what is kept; waits at most this long for the log's end.
+    /// Returns the kept bytes; waits at most this long for the log's end.
     pub(crate) fn text(&self, wait: Duration) -> String {
         let Shared { state, ended, max_bytes: _ } = &*self.0;
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,7 +47,7 @@ impl ProfileSpec {
     }
 }
 
-/// Returns the tags that follow from what is asked for.
+/// Returns the tags that follow from the recipe.
 pub(super) fn tags_before_build(
     backend: &Backend,
     precision: Precision,

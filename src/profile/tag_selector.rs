@@ -16,7 +16,7 @@ pub enum InvalidTagSelector {
     /// A part without `=`.
     #[error("`{0}` is not key=value; separate tags by commas, as in gpu=l4,precision=fp16")]
     Part(String),
-    /// A key that is there twice.
+    /// A duplicate key.
     #[error("`{0}` is given twice")]
     Twice(String),
 }
@@ -40,7 +40,7 @@ impl FromStr for TagSelector {
 }
 
 impl TagSelector {
-    /// Returns the first tag asked for that these are not; `None` if they are as asked for. The case of values doesn't
+    /// Returns the first requested tag that these don't match; `None` if all match. The case of values doesn't
     /// count.
     pub fn mismatch(&self, tags: &Tags) -> Option<(&str, &str)> {
         let differs =

@@ -25,7 +25,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Returns the compute capabilities that a plan for this target must be built for; none for `generic`.
+    /// Returns the compute capabilities that a plan for this target must be built for; empty for `generic`.
     pub fn compute_capabilities(&self) -> Vec<ComputeCapability> {
         match self {
             Self::Gpu { name: _, compute_capability } => vec![*compute_capability],

@@ -34,7 +34,7 @@ pub enum Sample {
 }
 
 impl Sample {
-    /// Returns whether the shape is that of a file, whatever shape is asked for.
+    /// Returns whether the shape is that of a file, whatever shape is requested.
     pub fn has_its_own_shape(&self) -> bool {
         matches!(self, Self::Npy(_) | Self::Npz(_))
     }
@@ -124,7 +124,7 @@ impl Normal {
     }
 }
 
-/// Evenly distributed whole numbers.
+/// Uniformly distributed integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Integers {

@@ -62,7 +62,7 @@ impl Meaning {
 }
 
 /// Returns seeded values for an input; `bound` is what all of its values must be less than, where the graph shows it.
-/// None for an input that can't be fed: strings, sequences, maps.
+/// `None` for an input that can't be seeded: strings, sequences, maps.
 pub fn seeded(info: &TensorInfo, bound: Option<i64>) -> Option<Sample> {
     let integers = |low, high| Some(Sample::Integers(Integers { low, high }));
     let constant = |value: i64| integers(value, value.saturating_add(1));

@@ -41,7 +41,7 @@ pub struct BuildKeyDocument {
     pub lowering_version: u32,
     /// Versions and digests of the libraries that take part.
     pub toolchain: BTreeMap<String, ToolIdentity>,
-    /// What the compiler is told to compile for.
+    /// The targets of the compiler.
     pub compute_capabilities: Vec<ComputeCapability>,
     /// The GPU that the plan is tuned on, for compilers that tune on the GPU itself.
     pub tuned_on: Option<String>,

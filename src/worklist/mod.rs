@@ -106,7 +106,7 @@ fn in_fp32(lowering: &LoweringOptions) -> String {
     if kept.is_empty() { String::new() } else { format!(" ({} in fp32)", kept.join(", ")) }
 }
 
-/// Resolves profiles into jobs, lowerings first; a job that several profiles need is there once.
+/// Resolves profiles into jobs, lowerings first; a job that several profiles need is listed once.
 ///
 /// # Errors
 /// A number in a shape or size beyond 53 bits.

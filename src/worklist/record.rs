@@ -30,7 +30,7 @@ pub struct BuildRecord {
     pub measurements: Option<Measurements>,
     /// What the compiler warned of.
     pub warnings: Vec<String>,
-    /// Which nodes were found to need FP32 by running the graph, for a lowering that asked for it.
+    /// Which nodes were found to need FP32 by running the graph, for a lowering that requested it.
     #[serde(default)]
     pub mixed_precision: Option<MixedPrecisionReport>,
     /// What the plan's header says, for a plan with a header that we can read.
@@ -56,7 +56,7 @@ impl BuildRecord {
         stored_format::check(&self.document.schema, BUILD_KEY_SCHEMA, path)
     }
 
-    /// Returns how long the job took, in milliseconds; 0 where that is not told.
+    /// Returns how long the job took, in milliseconds; 0 where that is not recorded.
     pub fn total_ms(&self) -> u64 {
         self.measurements.as_ref().map_or(0, |measurements| measurements.timings.total_ms)
     }

@@ -63,7 +63,7 @@ pub enum Value {
     },
     /// A list.
     Sequence(Vec<Node>),
-    /// Pairs in their order; keys are scalars, and each is there once.
+    /// Pairs in their order; keys are unique scalars.
     Mapping(Vec<(Node, Node)>),
 }
 

@@ -198,7 +198,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Resolves merge keys, and refuses keys that are there twice.
+    /// Resolves merge keys, and refuses duplicate keys.
     fn finish_mapping(&mut self, mut pairs: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, YamlError> {
         let is_merge =
             |key: &Node| matches!(&key.value, Value::Scalar { text, plain: true } if &**text == "<<");

@@ -55,7 +55,7 @@ impl GraphOptimization {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RuntimeCacheUse {
-    /// There was none, or the library did not take it: everything was compiled anew.
+    /// There was no cache, or the library refused it: everything was compiled again.
     Cold,
     /// The library took it.
     Warm,

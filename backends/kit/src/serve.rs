@@ -30,7 +30,7 @@ pub trait Backend {
     /// Builds a plan.
     ///
     /// # Errors
-    /// Whatever the host should be told.
+    /// What the host should know.
     fn build(&mut self, _request: &BuildRequest, _events: &Events) -> Result<BuildResult, Problem> {
         Err(unsupported("build"))
     }
@@ -38,7 +38,7 @@ pub trait Backend {
     /// Says what a file holds.
     ///
     /// # Errors
-    /// Whatever the host should be told.
+    /// What the host should know.
     fn inspect(&mut self, _request: &InspectRequest, _events: &Events) -> Result<Inspection, Problem> {
         Err(unsupported("inspect"))
     }
@@ -46,7 +46,7 @@ pub trait Backend {
     /// Runs a graph or plan once.
     ///
     /// # Errors
-    /// Whatever the host should be told.
+    /// What the host should know.
     fn run(&mut self, _request: &RunRequest, _events: &Events) -> Result<RunResult, Problem> {
         Err(unsupported("run"))
     }
@@ -54,7 +54,7 @@ pub trait Backend {
     /// Measures a graph or plan.
     ///
     /// # Errors
-    /// Whatever the host should be told.
+    /// What the host should know.
     fn bench(&mut self, _request: &BenchRequest, _events: &Events) -> Result<BenchResult, Problem> {
         Err(unsupported("bench"))
     }
@@ -123,7 +123,7 @@ pub fn serve<B: Backend>(make_backend: impl FnOnce() -> B) -> ExitCode {
 }
 
 /// Returns the absolute paths of the files mapped into this process whose names contain one of `name_parts`: the
-/// libraries that were really loaded, whatever path was asked for. Empty on systems that don't report them.
+/// libraries that were really loaded, whatever path was requested. Empty on systems that don't report them.
 pub fn mapped_files(name_parts: &[&str]) -> Vec<String> {
     let maps = fs_err::read_to_string("/proc/self/maps").unwrap_or_default();
     let mut files: Vec<String> = maps

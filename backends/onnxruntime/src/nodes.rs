@@ -43,7 +43,7 @@ struct Arguments {
 /// Counts the nodes that each provider ran, by the provider's name.
 ///
 /// # Errors
-/// In words: a profile that is none, one without nodes, and nodes that were to run on another provider. ONNX Runtime puts the
+/// In words: a malformed profile, one without nodes, and nodes that ran on the wrong provider. ONNX Runtime puts the
 /// arithmetic of shapes on the CPU on purpose; a node whose outputs are not integers is a fallback, not reported
 /// otherwise.
 pub(crate) fn nodes_by_provider(profile: &[u8], wanted: Provider) -> Result<BTreeMap<String, u64>, String> {
@@ -103,7 +103,7 @@ mod tests {
         {"cat":"Session","pid":1,"tid":1,"dur":9,"ts":9,"ph":"X","name":"model_run","args":{}}
     ]"#;
 
-    /// Made of the recorded one, with the other provider's name: none was recorded on a GPU.
+    /// The recorded one with the other provider's name: no profile was recorded on a GPU.
     fn on_cuda(floats: &str, integers: &str) -> String {
         RECORDED.replacen("CPUExecutionProvider", integers, 1).replacen(
             "CPUExecutionProvider\",\"output_type_shape\":[{\"float\"",

@@ -25,7 +25,7 @@ impl Profile {
         self.folder.path().join("run")
     }
 
-    /// Ends recording, and returns how many nodes each provider ran. A node that fell from the one that was asked for is a
+    /// Ends recording, and returns how many nodes each provider ran. A node that fell back from the requested one is a
     /// problem.
     pub(crate) fn nodes(
         self,

@@ -54,7 +54,7 @@ pub(crate) fn devices() -> Vec<WorkerDevice> {
     if CUDA::is_available().unwrap_or(false) { driver::devices().unwrap_or_default() } else { Vec::new() }
 }
 
-/// Makes a session run on what was asked for.
+/// Makes a session run on the requested device.
 ///
 /// # Errors
 /// The provider can't start, in the library's own words: CUDA's libraries are missing, say.

@@ -21,7 +21,7 @@ use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 use super::profile::Profile;
 use super::{model_by_reference, provider};
 
-/// Says what a graph takes and gives; loading it proves that ONNX Runtime takes it.
+/// Describes a graph's inputs and outputs; loading it proves that ONNX Runtime takes it.
 pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspection, Problem> {
     let session = load(environment, path, &Execution::default(), None)?;
     Ok(Inspection {

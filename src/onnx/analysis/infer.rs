@@ -19,7 +19,7 @@ pub(in crate::onnx) fn stash_type(node: &NodeProto, index: usize) -> Option<Elem
     is_statistic.then(|| type_attribute(node, "stash_type").unwrap_or(ElementType::Float))
 }
 
-/// Returns the type of an output of one of ONNX's own operators; none if it doesn't follow.
+/// Returns the type of an output of one of ONNX's own operators; `None` if it can't be inferred.
 pub(in crate::onnx) fn output_type(known: &Known<'_>, index: usize) -> Option<ElementType> {
     let Known { node, signature, inputs } = known;
     let signature = (*signature)?;

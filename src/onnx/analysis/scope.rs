@@ -86,7 +86,7 @@ impl<V: Default> Values<V> {
         (values, body)
     }
 
-    /// Returns the FP32 value that a name means in a scope; none for other types and unknown names.
+    /// Returns the FP32 value that a name means in a scope; `None` for other types and unknown names.
     pub(in crate::onnx) fn float(&self, scope: usize, name: &str) -> Option<&Value<V>> {
         self.find(scope, name)
             .map(|id| &self.values[id])

@@ -1,4 +1,4 @@
-//! What ONNX's own operators take and give, from the operators' definitions (`operator_types.tsv`).
+//! The types of the inputs and outputs of ONNX's own operators, from the operators' definitions (`operator_types.tsv`).
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -69,7 +69,7 @@ impl Signature {
     }
 }
 
-/// Returns the signature of an operator in an operator set; none for an operator that ONNX doesn't have there.
+/// Returns the signature of an operator in an operator set; `None` for an operator that ONNX doesn't have there.
 pub(in crate::onnx) fn signature(op_type: &str, opset: i64) -> Option<&'static Signature> {
     static SIGNATURES: OnceLock<BTreeMap<&str, Vec<(i64, Signature)>>> = OnceLock::new();
     let versions = SIGNATURES.get_or_init(read_table).get(op_type)?;

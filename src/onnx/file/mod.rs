@@ -117,7 +117,7 @@ impl OnnxFile {
         self.graph().output.iter().map(TensorInfo::of).collect()
     }
 
-    /// Returns the version of ONNX's own operator set; none if the model uses only others.
+    /// Returns the version of ONNX's own operator set; `None` if the model uses only others.
     pub fn opset(&self) -> Option<i64> {
         let own = self.model.opset_import.iter().find(|opset| matches!(opset.domain(), "" | "ai.onnx"));
         own.map(|opset| opset.version())

@@ -9,7 +9,7 @@ use crate::onnx::Precision;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoweringReport {
-    /// The precision that was asked for.
+    /// The requested precision.
     pub precision: Precision,
     /// Initializers and constants that are now in that precision.
     pub tensors_lowered: u64,

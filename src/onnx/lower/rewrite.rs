@@ -348,7 +348,7 @@ pub(super) fn wanted_forms(value: &Value) -> (bool, bool) {
     (value.wants(Form::Full) || !low, low)
 }
 
-/// Returns the FP32 value that a ConstantOfShape node fills with; none if it is of another type, or the default 0.
+/// Returns the FP32 value that a ConstantOfShape node fills with; `None` if it is of another type, or the default 0.
 pub(super) fn fill_of(file: &OnnxFile, node: &NodeProto) -> Option<f32> {
     let tensor = attribute(node, "value")?.t.as_ref()?;
     let bytes = file.tensor_bytes(tensor).ok()?;

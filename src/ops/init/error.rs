@@ -22,7 +22,7 @@ pub enum InitError {
         "{what} `{name}` may contain only letters, digits, `.`, `_` and `-`, and must start and end with a letter or digit"
     )]
     Name { what: &'static str, name: String },
-    /// The recipe is there already.
+    /// The recipe already exists.
     #[error("{} already exists", path.display())]
     Exists { path: PathBuf },
     /// One file, named twice.

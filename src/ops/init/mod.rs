@@ -29,9 +29,9 @@ pub struct InitOptions {
     pub models: Vec<PathBuf>,
     /// The GPUs to build for, by name.
     pub gpus: Vec<String>,
-    /// Where the recipe is written; none to write no file.
+    /// Where the recipe is written; `None` writes no file.
     pub destination: Option<PathBuf>,
-    /// Whether a file that is there is replaced.
+    /// Whether an existing file is replaced.
     pub force: bool,
     /// The model's name; made from the files' names if absent.
     pub name: Option<String>,
@@ -63,7 +63,7 @@ pub struct InitReport {
 /// Proposes a recipe and writes it. `on_graph` gets each graph's name before the graph is run.
 ///
 /// # Errors
-/// A file that is no ONNX model, an unknown GPU, a name that a recipe can't have, or a destination that is there.
+/// A file that is not an ONNX model, an unknown GPU, a name that a recipe can't have, or a destination that exists.
 pub fn init(options: &InitOptions, on_graph: &dyn Fn(&str)) -> Result<InitReport, InitError> {
     let InitOptions { models, gpus, destination, force, name, release, try_graphs, .. } = options;
     for (what, given) in [("model name", name.as_ref()), ("model release", Some(release))] {

@@ -29,7 +29,7 @@ pub enum SamplesError {
         "input `{input}` has a dynamic dimension and no shape range: add a range to `shapes`, or give its samples as `npy`"
     )]
     NoShape { input: String },
-    /// A distribution that is none.
+    /// An empty distribution.
     #[error("the samples of input `{input}` come from an empty range: `low` must be less than `high`")]
     EmptyRange { input: String },
     /// A tensor file.

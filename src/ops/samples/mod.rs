@@ -195,7 +195,7 @@ pub(super) fn floats(info: &TensorInfo, shape: &[usize], values: &[f32]) -> Resu
     tensor.map_err(|source| npy(info, source))
 }
 
-/// Makes a tensor of an input that takes whole numbers, or floats.
+/// Makes a tensor of an input that takes integers, or floats.
 pub(super) fn whole_numbers(
     info: &TensorInfo,
     shape: &[usize],

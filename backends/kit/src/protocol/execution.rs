@@ -10,7 +10,7 @@ use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
 
 /// How a worker is to run what it loads. What is absent is the worker's own choice.
 ///
-/// A worker that can't do what is asked for says so, with `unsupported_request` or `no_driver`; it never does something
+/// A worker that can't do what is requested says so, with `unsupported_request` or `no_driver`; it never does something
 /// else in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -36,7 +36,7 @@ pub struct Execution {
     pub runtime_cache: Option<PathBuf>,
 }
 
-/// Where and how something ran, as the library and the driver say it, not as it was asked for.
+/// Where and how something ran, as the library and the driver report it, not as it was requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RanOn {

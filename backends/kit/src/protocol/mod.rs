@@ -77,7 +77,7 @@ pub const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 pub struct RequestLine {
     /// The host's number for this request; greater than that of the request before.
     pub id: u64,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
@@ -90,7 +90,7 @@ pub enum Request {
     Describe(DescribeRequest),
     /// Compile a graph into a plan.
     Build(BuildRequest),
-    /// Say what a graph or plan takes and gives.
+    /// Describe the inputs and outputs of a graph or plan.
     Inspect(InspectRequest),
     /// Load a graph or plan, feed tensors once, write the outputs.
     Run(RunRequest),
@@ -131,7 +131,7 @@ pub struct BuildRequest {
     /// What the plan must run on: several for one portable plan; none for the device of this machine.
     #[serde(default)]
     pub compute_capabilities: Vec<ComputeCapability>,
-    /// For each input with an open dimension, the shapes to build for. Inputs of fixed shape need none.
+    /// For each input with a dynamic dimension, the shapes to build for. Inputs of fixed shape need none.
     #[serde(default)]
     pub shape_ranges: BTreeMap<String, ShapeRange>,
     /// The limit of the builder's scratch memory on the device; the library's own default if absent.
@@ -162,7 +162,7 @@ pub struct RunRequest {
     pub execution: Execution,
 }
 
-/// Asks how long runs take. The timed loop is the worker's, so that nothing of the protocol is in it.
+/// Measures how long runs take. The timed loop is the worker's, so that no part of the protocol is timed.
 ///
 /// The worker loads what it is asked to, runs it once, and sends a `progress` event of the stage `first_result`. It goes
 /// on for `warm_up_ms`, which don't count, and then measures in windows: one ends after `window_ms` and ten runs. It
@@ -335,7 +335,7 @@ pub struct WorkerDevice {
     pub pci_address: Option<String>,
 }
 
-/// A plan was built and lies where it was asked for.
+/// A plan was built and is at the requested path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BuildResult {
@@ -394,7 +394,7 @@ pub enum FileKind {
     Plan,
 }
 
-/// The outputs of a run lie in the folder that was asked for.
+/// The outputs of a run are in the requested folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunResult {
@@ -409,7 +409,7 @@ pub struct RunResult {
     pub ran_on: RanOn,
 }
 
-/// The samples of a benchmark lie where they were asked for.
+/// The samples of a benchmark are at the requested path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BenchResult {

@@ -28,7 +28,7 @@ use super::{io_problem, shapes};
 const PARSER_VERBOSITY: i32 = Severity::Warning as i32;
 
 impl Loaded {
-    /// Says what a graph takes and gives.
+    /// Describes a graph's inputs and outputs.
     pub(crate) fn inspect(&self, path: &Path, events: &Events) -> Result<Inspection, Problem> {
         self.begin(events);
         let mut builder = self.builder()?;

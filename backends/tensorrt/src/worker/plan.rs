@@ -52,7 +52,7 @@ impl Plan {
             .map_err(|_| library.failed(ErrorCode::RunFailed, "create an execution context"))
     }
 
-    /// Says what the plan takes and gives.
+    /// Describes the plan's inputs and outputs.
     pub(crate) fn inspection(self) -> Inspection {
         let Self { inputs, outputs, layer_count, .. } = self;
         Inspection { kind: FileKind::Plan, inputs, outputs, layer_count }
