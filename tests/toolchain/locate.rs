@@ -59,8 +59,8 @@ fn a_named_one_that_is_not_it() {
     };
     check(&own, &format!("{}, which was given for tensorrt-rtx, does not exist", own.display()));
     put(&own.join("libtensorrt_rtx.so.1"), b"1");
-    check(&own, "there is no libtensorrt_onnxparser_rtx.so in ");
-    check(&own.join("libtensorrt_rtx.so.1"), "there is no libtensorrt_onnxparser_rtx.so in ");
+    check(&own, "libtensorrt_onnxparser_rtx.so was not found in ");
+    check(&own.join("libtensorrt_rtx.so.1"), "libtensorrt_onnxparser_rtx.so was not found in ");
     put(&own.join("libtensorrt_rtx.so.2"), b"2");
     check(&own, &format!("{} contains more than one libtensorrt_rtx.so of tensorrt-rtx: ", own.display()));
 }

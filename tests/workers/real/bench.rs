@@ -158,7 +158,7 @@ fn check_validation(fault: &str, expected: &str) {
 
 #[test]
 fn a_worker_that_hangs_in_run_fails_one_profile() {
-    check_validation("hang-in-run", "did not finish `run` within 4 s and was ended");
+    check_validation("hang-in-run", "did not finish `run` within 4 s and was stopped");
 }
 
 #[test]

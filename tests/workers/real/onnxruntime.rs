@@ -218,7 +218,7 @@ fn it_refuses_ways_to_run_that_it_does_not_have() {
         Execution { provider: Some(Provider::Cuda), ..default() },
         "this ONNX Runtime was built without the CUDA provider: name one that has it in NIMCTL_ONNXRUNTIME_LIB",
     );
-    check(Execution { device: Some(0), ..default() }, "ask for the provider `cuda`");
+    check(Execution { device: Some(0), ..default() }, "use the provider `cuda`");
     check(Execution { cuda_graph: Some(true), ..default() }, "does not capture CUDA graphs");
     check(
         Execution { runtime_cache: Some("/c".into()), ..default() },

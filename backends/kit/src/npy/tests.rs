@@ -61,7 +61,7 @@ fn bad_files_are_errors_that_say_why() {
     let header = |descr: &str, order: &str, shape: &str| {
         format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n")
     };
-    check(b"", "does not begin as one");
+    check(b"", "does not begin with the magic bytes of NPY");
     check(b"\x93NUMPY", "ends inside its header");
     check(b"\x93NUMPY\x03\x00\x00\x00\x00\x00", "version 3.0");
     check(b"\x93NUMPY\x01\x00\xff\xff{", "ends inside its header");
