@@ -70,7 +70,7 @@ pub enum CudaMajor {
 }
 
 impl CudaMajor {
-    /// Returns the least major version for a library's major version, if that is known.
+    /// Returns the minimum major version for a library's major version, if that is known.
     pub fn for_library(self, library_major: Option<u32>) -> Option<u32> {
         match self {
             Self::Always(major) => Some(major),

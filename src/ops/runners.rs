@@ -23,7 +23,7 @@ pub(super) struct Way {
     pub execution: Execution,
     /// What identifies the worker and its library.
     pub runtime: RuntimeIdentity,
-    /// The GPU, for a worker that tells of any.
+    /// The GPU, if the worker reports any.
     pub device: Option<WorkerDevice>,
 }
 
@@ -142,7 +142,7 @@ pub(super) fn place(backend: &str, library: Option<&Library>, ran_on: &RanOn) ->
 }
 
 /// Returns the number of the GPU that a profile for a target runs on: the one that was asked for, else one of the very
-/// product, else one of its compute capability. Nothing for a worker that tells of no devices: it runs where it likes.
+/// product, else one of its compute capability. `None` for a worker that reports no devices: it chooses one itself.
 fn device_for(
     backend: &Backend,
     devices: &[WorkerDevice],

@@ -11,31 +11,31 @@ use crate::worker::protocol::WorkerDevice;
 #[derive(Debug)]
 pub(super) struct WatchedRound {
     watch: Watch,
-    /// When the timed loop began. The worker says so right before, so this is late by what a line of text takes.
+    /// When the timed loop began. The worker says so right before, so this is late by the time that one line takes.
     loop_began: Option<Duration>,
 }
 
 /// What watching found of a round.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// What the driver told.
+    /// What the driver reported.
     pub gpu: Option<GpuRound>,
     /// Which samples count.
     pub counts: Vec<bool>,
-    /// Time in which none counts.
+    /// Time spans in which no sample counts.
     pub spoiled: Duration,
-    /// Why there is nothing, or no more.
+    /// Why there are no samples, or no more.
     pub problem: Option<String>,
 }
 
 impl WatchedRound {
-    /// Begins to watch; nothing for a device that doesn't say where it is.
+    /// Starts watching; `None` for a device without an address.
     pub(super) fn start(library: Option<&Path>, device: Option<&WorkerDevice>) -> Option<Self> {
         let address = device?.pci_address.as_deref()?;
         Some(Self { watch: Watch::start(library, address), loop_began: None })
     }
 
-    /// Takes note that the timed loop begins.
+    /// Records the start of the timed loop.
     pub(super) fn measuring(&mut self) {
         self.loop_began = Some(self.watch.now());
     }

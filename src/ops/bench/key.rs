@@ -14,7 +14,7 @@ use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::Way;
 use crate::profile::ProfileId;
 
-/// The schema of the key, with the version of how samples are summed up.
+/// The schema of the key, with the version of the summary of samples.
 const SCHEMA: &str = "nimctl.bench-key/2";
 
 #[derive(Serialize)]

@@ -1,8 +1,8 @@
 //! `bench`: how fast the store's profiles of a recipe are on this machine.
 //!
 //! Every case (a graph, a batch, a number of streams) is measured in rounds, each in a fresh worker process. Where there are
-//! several profiles, a round measures each of them before the next round begins, in turning order: what drifts on the
-//! machine drifts for all of them, and they can be compared.
+//! several profiles, a round measures each of them before the next round begins, in alternating order: drift on the
+//! machine affects all of them alike, so that they can be compared.
 
 mod error;
 mod gpu;
@@ -325,7 +325,7 @@ fn subject(
 fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shapes>, String> {
     let ranges: Vec<_> = subject.shapes.values().collect();
     let from_files = subject.samples.values().any(Sample::has_its_own_shape);
-    // Files have the shape that they have, and so has a graph without ranges.
+    // Files keep their own shape, and so does a graph without ranges.
     if ranges.is_empty() || from_files {
         return Ok(vec![Shapes::Opt]);
     }

@@ -31,7 +31,7 @@ pub(super) struct Subject {
     pub cases: Vec<Case>,
     /// Every sample, by the name of case and round.
     pub samples: BTreeMap<String, Tensor>,
-    /// Why nothing was learned of its GPU, if it runs on one.
+    /// Why its GPU was not observed, if it runs on one.
     pub unwatched: Option<String>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn measure(
             let mut progress: Vec<Progress> =
                 subjects.iter().map(|_| Progress::new(inputs, streams)).collect();
             for round in 0..rounds {
-                // Turning the order: none is always the one after a break.
+                // Rotate the order: no profile is always the first after a break.
                 for place in 0..subjects.len() {
                     let index = if round % 2 == 0 { place } else { subjects.len() - 1 - place };
                     let (subject, progress) = (&mut subjects[index], &mut progress[index]);
@@ -270,7 +270,7 @@ fn one_round(
     Ok((Measured { round, latencies_ns, ran_on, clock, boundary, unwatched }, tensor))
 }
 
-/// Returns when a sample began and ended, since the beginning of the loop; nothing for one that took no time.
+/// Returns when a sample began and ended, since the start of the loop; `None` for one that took no time.
 fn span_of(row: &[i64; COLUMNS]) -> Option<Span> {
     let [_stream, start, duration] = row.map(|value| u64::try_from(value).ok());
     let (start, duration) = (Duration::from_nanos(start?), Duration::from_nanos(duration?));

@@ -1,4 +1,4 @@
-//! What makes a measurement worse than it could be, and what to do.
+//! Warnings about the conditions of a measurement, and what to do.
 
 use crate::benchmark::{Benchmark, Case, GpuRound, Throttle};
 use crate::stats::MIN_ROUNDS;
@@ -8,7 +8,7 @@ const BUSY: f64 = 0.3;
 /// A GPU's clock that differs by more, of its median, is not steady.
 const STEADY: f64 = 0.05;
 
-/// Says what makes numbers worse than they could be, and what to do. `unwatched` says why nothing is known of the GPU.
+/// Returns the warnings about a measurement's conditions. `unwatched` says why the GPU was not observed.
 pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<String> {
     let Benchmark { machine, settings, cases, warnings: _ } = benchmark;
     let mut warnings = Vec::new();

@@ -19,7 +19,7 @@ use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::{Execution, RunRequest};
 
-/// Most time that is spent on finding shapes for one graph.
+/// The maximum time for finding the shapes of one graph.
 const MAX_SEARCH_TIME: Duration = Duration::from_secs(60);
 /// Rows that are run at once.
 const MAX_ROWS: i64 = 2;
@@ -48,7 +48,7 @@ pub(super) fn try_all(
     if options.cancel.is_cancelled() { Err(InitError::Cancelled) } else { Ok(()) }
 }
 
-/// A worker, replaced when it broke, and a folder for tensors.
+/// A worker, replaced when it fails, and a folder for tensors.
 struct Runner {
     command: BackendCommand,
     worker: Option<Worker>,

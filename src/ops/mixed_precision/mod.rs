@@ -31,7 +31,7 @@ pub struct Runner {
     pub work_folder: PathBuf,
     /// Where the journal is kept.
     pub journal: PathBuf,
-    /// Most time for one run.
+    /// The maximum time for one run.
     pub timeout: Duration,
     /// Set to stop.
     pub cancel: Cancel,
@@ -42,7 +42,7 @@ pub struct Runner {
 pub struct SearchProgress {
     /// Graphs run so far, those of the journal included.
     pub evaluations: u32,
-    /// Most that will be run.
+    /// The maximum number of graphs to run.
     pub most: u32,
     /// What the last one came to.
     pub row_cosine: f64,

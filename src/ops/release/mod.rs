@@ -1,7 +1,7 @@
 //! `release`: build → validate → bench → check against the policy → a folder and a tar of it.
 //!
-//! Everything is put together in a folder beside the one that was asked for, and renamed at the end: there is a whole
-//! release or none. What was built, and what was found, stays in the store, so that a release that was refused or
+//! Everything is put together in a folder beside the one that was asked for, and renamed at the end: a
+//! release is complete or absent. What was built, and what was found, stays in the store, so that a release that was refused or
 //! interrupted goes on from there: what decides a result is in a key beside it, and one of the same key is taken over.
 
 mod error;
@@ -44,7 +44,7 @@ pub struct ReleaseOptions {
     pub measure: bool,
     /// The folder to make; the tar is beside it.
     pub destination: PathBuf,
-    /// What must hold.
+    /// The policy.
     pub policy: Policy,
     /// The folder of an earlier release to compare with.
     pub baseline: Option<PathBuf>,

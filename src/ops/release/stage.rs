@@ -1,4 +1,4 @@
-//! Lays a release out, sums it up, packs it, and gives it its name.
+//! Lays out a release, writes SHA256SUMS, packs the tar, and renames the folder into place.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};

@@ -7,7 +7,7 @@ use crate::worklist::{Action, Job};
 
 /// Of the memory that is available now, the part that jobs may take together: 80 %.
 const BUDGET_PERCENT: u64 = 80;
-/// Assumed where the system doesn't tell: 4 GiB.
+/// Assumed if the system doesn't report it: 4 GiB.
 const UNKNOWN_AVAILABLE_BYTES: u64 = 4 << 30;
 
 /// TensorRT-RTX took 2.3 GB for an ONNX of 608 MB and 4.1 GB for one of 1.26 GB: 3.3 times its size plus what its
@@ -15,7 +15,7 @@ const UNKNOWN_AVAILABLE_BYTES: u64 = 4 << 30;
 const COMPILE_TIMES_GRAPH: u64 = 4;
 const COMPILE_BASE_BYTES: u64 = 600 << 20;
 
-/// Lowering gives the pages of the graph back as it goes: 41 MB was the most seen, for any size.
+/// Lowering gives the pages of the graph back as it goes: 41 MB was the maximum, for any size.
 const LOWER_BYTES: u64 = 128 << 20;
 
 /// Returns how much memory jobs may take together, in bytes.

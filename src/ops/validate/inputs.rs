@@ -15,7 +15,7 @@ use crate::worker::npy::Tensor;
 /// The shapes that inputs are run in, and what results call them.
 pub(super) const CASES: [(&str, Shapes); 3] =
     [("min", Shapes::Min), ("opt", Shapes::Opt), ("max", Shapes::Max)];
-/// The usual shapes, the first rows alone.
+/// The optimal shapes, the first rows alone.
 pub(super) const ALONE: &str = "alone";
 
 /// The files of one run, by input.

@@ -14,14 +14,14 @@ const LABELLED: &str = "labelled";
 pub(super) struct Outputs {
     /// Outputs of floats by shapes and name.
     pub cases: BTreeMap<&'static str, BTreeMap<String, Floats>>,
-    /// The outputs of the first rows of the usual shapes, run alone.
+    /// The outputs of the first rows of the optimal shapes, run alone.
     pub alone: BTreeMap<String, Floats>,
     /// The embeddings of the labelled set, if the graph has one.
     pub labelled: Option<Floats>,
 }
 
 impl Outputs {
-    /// Returns the one embedding that the graph gives; nothing if it gives none or several.
+    /// Returns the graph's only embedding; `None` if it has none or several.
     pub(super) fn embedding(&self, case: &str) -> Option<&Floats> {
         only_embedding(self.cases.get(case)?)
     }
@@ -41,7 +41,7 @@ impl Outputs {
         archive::write(&tensors).ok()
     }
 
-    /// Returns nothing if the bytes aren't what [`Self::to_npz`] wrote: then it is computed again.
+    /// Returns `None` if the bytes aren't what [`Self::to_npz`] wrote: then it is computed again.
     pub(super) fn of_npz(bytes: &[u8]) -> Option<Self> {
         let mut outputs = Self::default();
         for (name, tensor) in archive::read_all(bytes).ok()? {
@@ -60,7 +60,7 @@ impl Outputs {
     }
 }
 
-/// Returns the one embedding among outputs; nothing if there is none or several.
+/// Returns the only embedding among outputs; `None` if there is none or several.
 pub(super) fn only_embedding(outputs: &BTreeMap<String, Floats>) -> Option<&Floats> {
     let mut found = outputs.values().filter(|floats| floats.is_embedding());
     found.next().filter(|_| found.next().is_none())

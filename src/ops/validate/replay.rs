@@ -1,4 +1,4 @@
-//! `--replay`: one row again, alone, with everything that goes in and comes out left on disk.
+//! `--replay`: runs one row again, alone, and leaves its inputs and outputs on disk.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,7 +49,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What a row gave.
+/// The result of a row.
 #[derive(Clone, Debug)]
 pub struct Replay {
     /// The profile's name.
