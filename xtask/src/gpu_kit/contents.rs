@@ -77,7 +77,7 @@ fn gpu_tests(project: &Project) -> Result<PathBuf> {
         .context("cargo built no tests that need a GPU")
 }
 
-/// Returns the executable that a line of cargo's messages tells of, if it is the one of this target.
+/// Returns the executable that a line of cargo's messages names, if it is this target's.
 fn executable_in(line: &str, target: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == target;
