@@ -5,7 +5,7 @@
 pub enum ErrorKind {
     /// The input is wrong: a recipe, a model, a path, a store that can't be written (exit 1).
     Input,
-    /// The check ran and said no: a digest differs, a gate failed (exit 3).
+    /// A check ran and failed: a digest differs, a gate failed (exit 3).
     Refused,
     /// No profile fits the devices, or the one asked for doesn't (exit 4).
     NoProfile,

@@ -44,7 +44,7 @@ pub enum PipelineError {
         /// Name and need of each.
         profiles: Vec<(String, String)>,
     },
-    /// A graph's source can't be had.
+    /// A graph's source is not available.
     #[error("{recipe}:{line}: the source of graph `{graph}` cannot be used")]
     Source {
         /// The recipe.

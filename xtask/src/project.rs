@@ -124,14 +124,14 @@ pub(crate) fn run(command: Cmd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and returns all that it printed, whether it succeeded or not; says nothing.
+/// Runs a command and returns all that it printed, whether it succeeded or not; prints nothing.
 pub(crate) fn output(command: Cmd<'_>) -> Result<Output> {
     let text = command.to_string();
     let mut command = as_from_a_shell(command);
     command.stdin(Stdio::null()).output().with_context(|| format!("`{text}` can't be started"))
 }
 
-/// Runs a command and returns its stdout; says nothing.
+/// Runs a command and returns its stdout; prints nothing.
 pub(crate) fn read(command: Cmd<'_>) -> Result<String> {
     let text = command.to_string();
     let Output { status, stdout, stderr } = output(command)?;

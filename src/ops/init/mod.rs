@@ -43,7 +43,7 @@ pub struct InitOptions {
     pub places: Places,
     /// Where workers are.
     pub search_path: SearchPath,
-    /// Most time for one run of a graph.
+    /// The maximum time for one run of a graph.
     pub run_timeout: Duration,
     /// Set to stop.
     pub cancel: Cancel,

@@ -78,7 +78,7 @@ pub struct Made {
     pub files: usize,
 }
 
-/// Makes a release, unless the policy says no. `on_step` gets what is being done.
+/// Makes a release, unless the policy refuses it. `on_step` gets what is being done.
 ///
 /// # Errors
 /// What makes a release impossible: the recipe, a build that failed, a destination that is there already. What the policy

@@ -49,7 +49,7 @@ pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
     let one = compare(&bench, &[ONE_TARGET], options.repeat)?;
     let four = compare(&bench, &TARGETS, options.repeat)?;
 
-    println!("\nsize {size}, image tower, median (least) of {} runs, interleaved", options.repeat);
+    println!("\nsize {size}, image tower, median (min) of {} runs, interleaved", options.repeat);
     print_comparison("one target", &one);
     print_comparison("four targets", &four);
     let floor = copy_time(bench.shell, &one.plan, &bench.work.join("copy"))?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::project::{Project, run as execute, say};
 
-/// At least so many times faster than the peer.
+/// The minimum speed-up over the peer.
 const MIN_SPEED_UP: f64 = 20.0;
 /// At most this part of the peer's memory.
 const MAX_MEMORY_RATIO: f64 = 0.1;
@@ -97,7 +97,7 @@ fn beside_peer(project: &Project, bench: &Bench<'_>, size: &str, repeat: usize) 
     let copy_speed = 2.0 * read_bytes as f64 / median(copies);
     let floor = (read_bytes + written_bytes) as f64 / copy_speed;
 
-    println!("\nsize {size}, image tower, median (least) of {repeat} runs, interleaved");
+    println!("\nsize {size}, image tower, median (min) of {repeat} runs, interleaved");
     print_side("fp16", "nimctl lower", &ours);
     print_side("fp16", "onnxconverter-common", &peers);
     println!(
@@ -141,7 +141,7 @@ fn external(bench: &Bench<'_>, repeat: usize) -> Result<Vec<String>> {
         execute(cmd!(shell, "sync"))?;
         ours.0.push(timed(shell, lower(bench, &folder.join("ours.onnx")))?);
     }
-    println!("\nsize {EXTERNAL_SIZE}, image tower, median (least) of {repeat} runs");
+    println!("\nsize {EXTERNAL_SIZE}, image tower, median (min) of {repeat} runs");
     print_side("fp16", "nimctl lower", &ours);
     let peak_bytes = ours.peak_kib() * 1024;
     println!("memory: {:.0} MB (at most {:.0} MB)", megabytes(peak_bytes), megabytes(MAX_EXTERNAL_BYTES));

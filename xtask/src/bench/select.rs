@@ -17,7 +17,7 @@ const PROFILES: usize = 122;
 const BOUND_FILES: usize = 20_000;
 /// Files in the other manifests.
 const OTHER_FILES: [usize; 3] = [2_000, 100_000, 200_000];
-/// At least so many times faster than the peer.
+/// The minimum speed-up over the peer.
 const MIN_SPEED_UP: f64 = 10.0;
 /// The most memory that it may take.
 const MAX_BYTES: u64 = 60_000_000;
@@ -47,7 +47,7 @@ pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
         peers.0.push(timed(shell, cmd!(shell, "python3 -c {LOAD} {manifest}").env("PYTHONPATH", &packages))?);
     }
     println!(
-        "\n{PROFILES} profiles, {BOUND_FILES} files, {:.1} MB; median (least) of {rounds} runs of the whole process",
+        "\n{PROFILES} profiles, {BOUND_FILES} files, {:.1} MB; median (min) of {rounds} runs of the whole process",
         size_bytes(shell, &manifest)? as f64 / 1e6
     );
     print_side("list", "nimctl", &ours);

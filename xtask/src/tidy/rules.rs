@@ -59,7 +59,7 @@ const WORLD: &[(&str, &str)] = &[
 const CORE_ON_DISK: &[&str] =
     &["digest.rs", "onnx/external_data.rs", "onnx/mapped_file.rs", "onnx/write.rs", "plan/mod.rs"];
 
-/// Most lines of a Rust file.
+/// The maximum number of lines of a Rust file.
 const MAX_LINES: usize = 500;
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "common", "misc"];

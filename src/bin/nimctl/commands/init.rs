@@ -18,7 +18,7 @@ use crate::exit::{Failure, done};
 use crate::output::Output;
 use crate::table::table;
 
-/// Most time for one run of a graph.
+/// The maximum time for one run of a graph.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(
