@@ -173,17 +173,17 @@ mod tests {
     #[test]
     fn lint_finds() {
         let text = "\
-    schema_version: '2.0'
-    profiles:
-    - {id: 425dcb3ef646e497d5a50bbd1eb1169c9f33f4253f36669bb428ef250e2447cd, tags: {gpu: t4}}
-    - {id: a, tags: {gpu: t4}, workspace: {files: {x: {checksum: 'md5:1'}, y: {uri: u}}}}
-    - {id: b, tags: {gpu: L40S, gpu_device: '26b5:10de'}, workspace: {files: {x: u}}}
-    - {id: c, tags: {gpu: b999}, workspace: {files: {x: u}}}
-    - {id: d, tags: {product_name_regex: '^NVIDIA-B7'}, workspace: {files: {x: u}}}
-    - {id: e, tags: {product_name_regex: '('}, workspace: {files: {x: u}}}
-    - {id: f, tags: {gpu: l4, compute_capability: '9.0'}, workspace: {files: {x: u}}}
-    - {id: g, tags: {tp: many}, workspace: {files: {x: u}}}
-    ";
+schema_version: '2.0'
+profiles:
+- {id: 425dcb3ef646e497d5a50bbd1eb1169c9f33f4253f36669bb428ef250e2447cd, tags: {gpu: t4}}
+- {id: a, tags: {gpu: t4}, workspace: {files: {x: {checksum: 'md5:1'}, y: {uri: u}}}}
+- {id: b, tags: {gpu: L40S, gpu_device: '26b5:10de'}, workspace: {files: {x: u}}}
+- {id: c, tags: {gpu: b999}, workspace: {files: {x: u}}}
+- {id: d, tags: {product_name_regex: '^NVIDIA-B7'}, workspace: {files: {x: u}}}
+- {id: e, tags: {product_name_regex: '('}, workspace: {files: {x: u}}}
+- {id: f, tags: {gpu: l4, compute_capability: '9.0'}, workspace: {files: {x: u}}}
+- {id: g, tags: {tp: many}, workspace: {files: {x: u}}}
+";
         let found: Vec<(String, &str)> = lint(&ManifestDocument::parse(text.as_bytes(), "m.yaml").unwrap())
             .into_iter()
             .map(|finding| (finding.profile, finding.rule.name()))

@@ -39,7 +39,7 @@ pub enum PipelineError {
         profiles: Vec<String>,
     },
     /// `--require-all`, and some can't be built on this machine.
-    #[error("{} profiles cannot be built on this machine:\n{}", .profiles.len(), .profiles.iter().map(|(name, needs)| format!("  {name}: {needs}")).collect::<Vec<_>>().join("\n"))]
+    #[error("these profiles cannot be built on this machine:\n{}", .profiles.iter().map(|(name, needs)| format!("  {name}: {needs}")).collect::<Vec<_>>().join("\n"))]
     NotAllHere {
         /// Name and need of each.
         profiles: Vec<(String, String)>,

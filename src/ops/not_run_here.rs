@@ -65,7 +65,10 @@ impl fmt::Display for NotRunHere {
                 write!(f, "{backend} cannot run it here: {}", problem.message)
             }
             Self::NoSuchGpu { backend, number, count } => {
-                write!(f, "{backend} cannot run it here: there is no GPU {number}: the worker sees {count}")
+                write!(
+                    f,
+                    "{backend} cannot run it here: GPU {number} does not exist: the worker finds {count}"
+                )
             }
             Self::NoGpuFits { backend, needs, devices } => {
                 let needs = capability_tag(needs).replace('+', " or ");
@@ -96,7 +99,7 @@ mod tests {
             (
                 NotRunHere::NoSuchGpu { backend: backend(), number: 3, count: 1 },
                 "no-such-gpu",
-                "there is no GPU 3: the worker sees 1",
+                "GPU 3 does not exist: the worker finds 1",
             ),
             (
                 NotRunHere::NoGpuFits {

@@ -256,7 +256,7 @@ fn hostile_contents_are_refused() {
         (replaced("\"size_bytes\":4", "\"size_bytes\":4.0"), "invalid type"),
         (replaced("\"text/model.plan\"", "\"../../etc/passwd\""), "not a path inside the profile"),
         (replaced("\"text/model.plan\"", "\"/etc/passwd\""), "not a path inside the profile"),
-        (format!(" {golden}"), "not the canonical form"),
+        (format!(" {golden}"), "not in canonical form"),
         (replaced("\"backend\":\"fake\"", "\"backend\":\"fake\",\"backend\":\"fake\""), "duplicate field"),
         ("[".repeat(100_000), "contents.json"),
         (String::new(), "EOF"),

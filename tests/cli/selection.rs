@@ -156,7 +156,7 @@ fn called_by_nims_name() {
 #[test]
 fn man_pages_are_written() {
     let home = Home::new();
-    home.run(&["man-pages", "man"]).exits(0).has(&["man pages in man"]);
+    home.run(&["man-pages", "man"]).exits(0).has(&["man pages to man"]);
     let page = fs_err::read_to_string(home.path("man/nimctl-manifest-lint.1")).unwrap();
     assert!(page.contains(".TH") && page.contains("equal tags"), "{page}");
     assert!(home.path("man/nimctl.1").exists() && home.path("man/nimctl-select.1").exists());

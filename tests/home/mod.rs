@@ -175,6 +175,7 @@ impl Home {
 
     fn clean(&self, text: &str) -> String {
         let mut text = text.replace(&self.folder().display().to_string(), "~");
+        text = text.replace(&self.program.path().display().to_string(), "<program>");
         text = text.replace(&scripted_backends().display().to_string(), "<fake>");
         if let Some(backends) = std::env::var_os("NIMCTL_TEST_BACKENDS") {
             text = text.replace(&*backends.to_string_lossy(), "<backends>");
