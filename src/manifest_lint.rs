@@ -103,7 +103,7 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
         if let Some((first, _)) = equal.iter().find(|(_, second)| *second == profile.id) {
             found(
                 Rule::EqualTags,
-                format!("its tags equal those of {first}: selection can't tell them apart"),
+                format!("it has the same tags as {first}: selection can't tell the two profiles apart"),
             );
         }
         match document.id_kind(profile) {

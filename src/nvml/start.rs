@@ -37,7 +37,7 @@ pub(super) fn problem(error: &NvmlError, library: Option<&Path>, pci_devices: &P
         (_, kind @ ProblemKind::NotPermitted) => (
             kind,
             format!("{name} could not start: {}", words(error)),
-            "this user can't open /dev/nvidiactl: check its permissions, and in a container the device rules",
+            "this user can't open /dev/nvidiactl: check the file's permissions and, in a container, the device rules",
         ),
         (_, kind) => (
             kind,
@@ -95,9 +95,7 @@ pub(super) fn unopened(kind: ProblemKind, answer: &str, indices: &[u32]) -> Prob
         ProblemKind::NotPermitted => {
             "this user can't open /dev/nvidia<number>; that is expected in a container that was started with other GPUs"
         }
-        _ => {
-            "look for NVRM and Xid lines in `dmesg`; a GPU that doesn't start needs a reset, or the host a reboot"
-        }
+        _ => "look for NVRM and Xid lines in `dmesg`; if a GPU doesn't start, reset it or reboot the host",
     };
     Problem {
         kind,

@@ -107,7 +107,7 @@ fn watch(
         Err(error) => return Some(format!("NVML can't start: {error}")),
     };
     let problem = match nvml.device_by_pci_bus_id(pci_address) {
-        Err(error) => Some(format!("NVML knows no GPU at {pci_address}: {error}")),
+        Err(error) => Some(format!("NVML could not find the GPU at {pci_address}: {error}")),
         Ok(device) => {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
                 let reasons = device.current_throttle_reasons().map_or(0, |reasons| reasons.bits());

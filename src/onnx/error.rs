@@ -59,7 +59,7 @@ pub enum OnnxError {
     ExternalLeavesFolder { tensor: String, location: String, folder: PathBuf },
     /// A location that leaves the folder through a symbolic link.
     #[error(
-        "tensor `{tensor}` names the external file `{location}`, a link that points outside {}: copy the file there instead",
+        "tensor `{tensor}` names the external file `{location}`, a link that points outside {}: replace the link with a copy of the file",
         folder.display()
     )]
     ExternalLinkLeavesFolder { tensor: String, location: String, folder: PathBuf },
@@ -104,7 +104,7 @@ pub enum OnnxError {
     #[error("tensor `{tensor}` is not a tensor of {}: read it with the file it came from", path.display())]
     ForeignTensor { path: PathBuf, tensor: String },
     /// The model's operator set lacks what lowering inserts.
-    #[error("{} uses opset {opset}, and {precision} needs opset {needed} or later: convert the model first", path.display())]
+    #[error("{} uses opset {opset}, but {precision} needs opset {needed} or later: convert the model to a later opset first", path.display())]
     OpsetTooOld { path: PathBuf, opset: i64, needed: i64, precision: &'static str },
     /// A graph that stays beyond what one file can hold.
     #[error(

@@ -67,7 +67,7 @@ impl fmt::Display for NotRunHere {
             Self::NoSuchGpu { backend, number, count } => {
                 write!(
                     f,
-                    "{backend} cannot run it here: GPU {number} does not exist: the worker finds {count}"
+                    "{backend} cannot run it here: GPU {number} does not exist (GPUs found by the worker: {count})"
                 )
             }
             Self::NoGpuFits { backend, needs, devices } => {
@@ -99,7 +99,7 @@ mod tests {
             (
                 NotRunHere::NoSuchGpu { backend: backend(), number: 3, count: 1 },
                 "no-such-gpu",
-                "GPU 3 does not exist: the worker finds 1",
+                "GPU 3 does not exist (GPUs found by the worker: 1)",
             ),
             (
                 NotRunHere::NoGpuFits {

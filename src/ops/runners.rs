@@ -228,7 +228,7 @@ mod tests {
     fn the_gpu_that_was_asked_for_is_taken_or_refused() {
         check(&gpu("l4"), Some(0), Ok(Some(0)));
         check(&gpu("l4"), Some(2), Err("it needs compute capability 8.9, but NVIDIA A100-SXM4-80GB is 8.0"));
-        check(&gpu("l4"), Some(3), Err("GPU 3 does not exist: the worker finds 3"));
+        check(&gpu("l4"), Some(3), Err("GPU 3 does not exist (GPUs found by the worker: 3)"));
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Policy {
 fn not_measured(name: &str, why: &str) -> Refusal {
     Refusal::new(
         format!("{name} could not be measured: {why}"),
-        "run `nimctl bench` to see it again, or release without measurements: --no-bench",
+        "run `nimctl bench` to reproduce the failure, or release without measurements: --no-bench",
     )
 }
 

@@ -84,7 +84,9 @@ impl Reason {
     pub fn text(self) -> &'static str {
         match self {
             Self::Rank => "it names the GPU more closely",
-            Self::Backend => "TensorRT comes before TensorRT-RTX, others, and ONNX",
+            Self::Backend => {
+                "TensorRT ranks above TensorRT-RTX, which ranks above other backends, and ONNX ranks last"
+            }
             Self::Validated => "it passed validation",
             Self::LowerPrecision => "both passed validation, and its precision is lower",
             Self::HigherPrecision => "neither was validated, and its precision is higher",

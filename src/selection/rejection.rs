@@ -103,10 +103,10 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TagSelector { wanted, is: Some(is) } => {
-                write!(f, "{wanted} was requested, but it has {is}")
+                write!(f, "{wanted} was requested, but this profile has {is}")
             }
             Self::TagSelector { wanted, is: None } => {
-                write!(f, "{wanted} was requested, but it has no such tag")
+                write!(f, "{wanted} was requested, but this profile has no such tag")
             }
             Self::UnreadableTag(problem) => f.write_str(problem),
             Self::NoGpu => f.write_str("needs a GPU, but this host has none"),

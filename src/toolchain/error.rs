@@ -46,7 +46,7 @@ pub enum ToolchainError {
     NotInWheel { what: String, file: String },
     #[error("the wheel of {what} cannot be unpacked: {reason}")]
     BadWheel { what: String, reason: String },
-    #[error("`{text}` cannot be the {field} of a package")]
+    #[error("`{text}` is not a valid package {field}")]
     BadRequirement { field: &'static str, text: String },
     #[error("cannot {doing}: no space left in {}", folder.display())]
     DiskFull { doing: String, folder: PathBuf },
@@ -56,7 +56,7 @@ pub enum ToolchainError {
     Io { doing: String, source: io::Error },
     #[error("{tool} is not installed")]
     NotInstalled { tool: Tool },
-    #[error("the install of {tool} in {} is damaged: {reason}", folder.display())]
+    #[error("the {tool} installation in {} is damaged: {reason}", folder.display())]
     Damaged { tool: Tool, folder: PathBuf, reason: String },
     #[error("{tool} was not found: no path was given, and {searched}")]
     NotFound { tool: Tool, searched: String },
@@ -133,7 +133,7 @@ impl ToolchainError {
     /// Returns what to do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Newer(_) => "or use the files that came with this version".into(),
+            Self::Newer(_) => "or use the files that came with this version of nimctl".into(),
             Self::NoWheel { tool } | Self::NotFound { tool, .. } => format!(
                 "name the library or its folder with --{tool}-lib or {}, or put it on the loader path",
                 tool.override_variable()

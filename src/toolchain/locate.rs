@@ -104,7 +104,7 @@ fn on_loader_path(tool: Tool, places: &Places) -> Result<Whereabouts, ToolchainE
     }
     let searched = match places.loader_folders.len() {
         0 => "no folder was searched".to_string(),
-        count => format!("it is not in the {count} loader folders"),
+        count => format!("it is not in any loader folder ({count} searched)"),
     };
     Err(ToolchainError::NotFound { tool, searched: format!("no wheel contains it, and {searched}") })
 }

@@ -105,7 +105,9 @@ impl Demands {
         }
         let place = |what: &str, place: &str| match place.split_once('/') {
             Some((graph, _)) if has_graph(graph) => Ok(()),
-            _ => Err(format!("{what} `{place}` names no graph of this recipe: write `graph/name`")),
+            _ => Err(format!(
+                "{what} `{place}` does not name a graph of this recipe: write it as `graph/name`"
+            )),
         };
         for (name, Tolerance { absolute, relative }) in tolerances {
             place("the output", name)?;
@@ -129,7 +131,7 @@ impl Demands {
         place("`image_input`", image_input)?;
         place("`text_input`", text_input)?;
         if classes.len() < 2 {
-            return Err("`classes` needs two or more classes: a single class is always right".into());
+            return Err("`classes` needs two or more classes: with only one, every answer is right".into());
         }
         if prompts.is_empty() || prompts.iter().any(|prompt| !prompt.contains(CLASS_IN_PROMPT)) {
             return Err(format!("every prompt needs `{CLASS_IN_PROMPT}` in place of the class"));

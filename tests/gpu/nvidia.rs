@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use nimctl::backend::{Builds, facts_of};
 use nimctl::compute_capability::ComputeCapability;
-use nimctl::profile::Backend;
 use nimctl::worker::protocol::WorkerDevice;
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ pub(crate) fn first_gpu() -> WorkerDevice {
 
 /// Whether TensorRT for RTX knows GPUs like this one.
 pub(crate) fn is_known_to_rtx(capability: ComputeCapability) -> bool {
-    Backend::TENSORRT_RTX_CAPABILITIES.contains(&capability)
+    matches!(facts_of("tensorrt-rtx").builds, Builds::AheadOfTime(known) if known.contains(&capability))
 }
 
 /// Whether the user said that something is not there.

@@ -111,7 +111,7 @@ fn where_external_data_may_be() {
     check(&model(external(&[("location", "/w.bin")], 1)), &leaves("/w.bin"));
     check(
         &model(external(&[("location", "link")], 1)),
-        "tensor `w` names the external file `link`, a link that points outside {folder}: copy the file there instead",
+        "tensor `w` names the external file `link`, a link that points outside {folder}: replace the link with a copy of the file",
     );
     check(
         &model(external(&[("location", "gone.bin")], 1)),

@@ -73,7 +73,7 @@ pub enum KeepReason {
     ShapeArithmetic,
     /// It runs a subgraph (If, Loop, Scan), which is left as it was.
     Subgraph,
-    /// It calls a function of the model, which is left as it was.
+    /// It calls a model-local function, which is left as it was.
     LocalFunction,
     /// The operator is not one whose types we know.
     UnknownOperator,

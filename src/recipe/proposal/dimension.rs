@@ -123,7 +123,7 @@ impl DimensionKind {
             Self::Width => "image width in pixels",
             Self::Frames => "steps of time: how long are your recordings?",
             Self::AudioSamples => "audio samples: how long are your recordings?",
-            Self::Channels => "colours: does the model take gray images?",
+            Self::Channels => "colour channels: does the model take greyscale images?",
             Self::Other => "the model does not say what this counts",
         }
     }

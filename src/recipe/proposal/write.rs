@@ -67,7 +67,7 @@ graphs:
         }
         for group in groups.groups.iter().filter(|_| dead_end.is_none()) {
             let needs = match group.backend.facts().builds {
-                Builds::OnTheDevice => "Tuned on the GPU itself: build on such a GPU",
+                Builds::OnTheDevice => "Tuned on the target GPU: build on a host that has one",
                 _ => "Built ahead of time: no GPU is needed",
             };
             let _ = writeln!(yaml, "  # {needs}.");

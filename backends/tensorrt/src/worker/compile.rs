@@ -79,7 +79,10 @@ impl Loaded {
             let limit_bytes =
                 usize::try_from(*workspace_mib).ok().and_then(|mib| mib.checked_mul(1024 * 1024));
             let limit_bytes = limit_bytes.ok_or_else(|| {
-                Problem::new(ErrorCode::InvalidRequest, format!("a workspace of {workspace_mib} MiB"))
+                Problem::new(
+                    ErrorCode::InvalidRequest,
+                    format!("a workspace of {workspace_mib} MiB is too large"),
+                )
             })?;
             config.set_memory_pool_limit(MemoryPoolType::kWORKSPACE, limit_bytes);
         }

@@ -222,7 +222,7 @@ fn form_of(
         .ok_or_else(|| failed("has no shape: inputs are missing"))?;
     let shape: Option<Vec<usize>> =
         dims.d[..rank].iter().map(|&length| usize::try_from(length).ok()).collect();
-    let shape = shape
-        .ok_or_else(|| failed("has a shape that depends on values, which this worker does not support"))?;
+    let shape =
+        shape.ok_or_else(|| failed("has a data-dependent shape, which this worker does not support"))?;
     Ok((known, shape))
 }

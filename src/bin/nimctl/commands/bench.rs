@@ -122,7 +122,7 @@ fn failed_gates(comparisons: &[Comparison], gates: &[Gate]) -> Vec<String> {
     failing
         .map(|(gate, comparison)| {
             format!(
-                "{gate}: {} of {} {} at batch {}, {} streams is {} of {}",
+                "{gate}: {} of {} {} at batch {}, {} streams differs by {} from {}",
                 comparison.metric.name(),
                 comparison.profile,
                 comparison.graph,

@@ -99,7 +99,9 @@ fn text(report: &InitReport, path: Option<&Path>) -> String {
             Trial::Runs => "runs on ONNX Runtime in these shapes".into(),
             Trial::NotRun(why) => format!("not tried on ONNX Runtime: {why}"),
             Trial::Narrowed(why) => {
-                format!("runs on ONNX Runtime in these shapes; in the opt shapes it failed: {why}")
+                format!(
+                    "runs on ONNX Runtime with these shapes, but failed with the proposed opt shapes: {why}"
+                )
             }
             Trial::Fails(why) => {
                 format!("fails on ONNX Runtime in every shape that was tried; set `shapes` by hand: {why}")

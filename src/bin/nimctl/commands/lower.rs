@@ -155,7 +155,7 @@ fn reason(reason: &KeepReason) -> String {
         KeepReason::Accumulation => "accumulates many values, or is part of a normalization".into(),
         KeepReason::ShapeArithmetic => "computes a shape or an index".into(),
         KeepReason::Subgraph => "runs a subgraph".into(),
-        KeepReason::LocalFunction => "calls a function of the model".into(),
+        KeepReason::LocalFunction => "calls a model-local function".into(),
         KeepReason::UnknownOperator => "unknown operator".into(),
         KeepReason::UnknownType { input: _ } => "an input has an unknown type".into(),
         KeepReason::Overflow { tensor: _, values: _ } => {
