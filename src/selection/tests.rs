@@ -259,8 +259,8 @@ fn tag_selectors() {
     assert_eq!(
         reasons,
         [
-            "precision=FP16 was requested, but it has precision=fp8",
-            "tp=2 was requested, but it has no such tag"
+            "precision=FP16 was requested, but this profile has precision=fp8",
+            "tp=2 was requested, but this profile has no such tag"
         ]
     );
 }

@@ -75,7 +75,7 @@ pub enum WorkerError {
     },
     /// The worker took longer than allowed.
     #[error(
-        "the {backend} worker did not finish `{request}` within {}  s and was stopped; allow more time, or see its log{}",
+        "the {backend} worker did not finish `{request}` within {} s and was stopped; allow more time, or see its log{}",
         timeout.as_secs_f64(),
         last_words(stderr_tail)
     )]

@@ -35,7 +35,7 @@ fn a_release_is_complete_and_checks_out() {
         "executed",
         "passed",
         "measured",
-        "packed in out/r1.tar",
+        "packed them as out/r1.tar",
     ]);
     let release = home.path("out/r1");
     let names: Vec<String> = files(&release)
@@ -174,7 +174,7 @@ fn a_policy_that_says_no_leaves_nothing_behind() {
     home.set_up(&release).exits(3).has(&[
         "the required profile `tensorrt-*` was not built",
         "build it on a host that can",
-        "no release was made",
+        "no release was written",
     ]);
     assert_eq!(home.names(), ["data", "p.yaml", "r.yaml"], "a release, or half of one, was left");
     policy("accept: [static]\n");
@@ -213,7 +213,7 @@ fn a_slow_down_beyond_the_allowed_refuses_the_release() {
     misbehave(&mut home);
     let view = proxied(&home, &next, "slow", 3);
     let reason = view["refusals"][0]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("p50 > +50%: p50 of onnx-fp16 text at batch 1 is +"), "{reason}");
+    assert!(reason.starts_with("p50 > +50%: p50 of onnx-fp16 text at batch 1 changed by +"), "{reason}");
     assert!(view["refusals"][0]["remedy"].as_str().unwrap().contains("measure again on an idle machine"));
     assert!(!home.path("r2").exists() && !home.path("r2.tar").exists());
 }
@@ -278,7 +278,7 @@ fn what_was_found_is_taken_over_until_something_changes() {
     bytes[1000] ^= 1;
     fs_err::write(&model, bytes).unwrap();
     let printed = home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]);
-    printed.exits(3).has(&["is not what the profile's id names"]);
+    printed.exits(3).has(&["does not match the profile's id"]);
     assert!(!printed.stderr.contains(VALIDATED_BEFORE), "{printed}");
 }
 

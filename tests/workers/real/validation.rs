@@ -122,7 +122,7 @@ fn a_flipped_byte_is_found_before_anything_is_loaded() {
     fs_err::write(&path, bytes).unwrap();
     home.set_up(&["validate", "r.yaml"])
         .exits(3)
-        .has(&["text/model.onnx is not what the profile's id names", "it was not loaded"]);
+        .has(&["text/model.onnx does not match the profile's id", "it was not loaded"]);
     let manifest = "manifests/r/model_manifest.yaml";
     home.run(&["select", "-m", manifest, "--device", "none"]).exits(4);
     insta::assert_snapshot!(home.transcript());

@@ -173,7 +173,9 @@ fn a_manifest_or_an_id_leads_to_the_recipe() {
     let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
     fs_err::write(home.path("r.yaml"), recipe.replace("release: 1.0.0", "release: 1.0.1")).unwrap();
     home.set_up(&["build", "r.yaml"]).exits(0);
-    home.set_up(&["validate", &id]).exits(3).has(&["the recipe gives it no longer", "nothing was validated"]);
+    home.set_up(&["validate", &id])
+        .exits(3)
+        .has(&["the recipe no longer produces it", "nothing was validated"]);
     insta::assert_snapshot!(home.transcript());
 }
 
