@@ -21,7 +21,7 @@ fn a_driver_that_hangs_holds_up_nothing() {
     assert_eq!(hot.problem, None);
     assert!(hot.readings.len() >= 3 && hot.readings.is_sorted_by_key(|reading| reading.at), "{hot:?}");
     let stranger = watched("HOT", "00000000:07:00.0");
-    assert!(stranger.problem.unwrap().starts_with("NVML knows no GPU at 00000000:07:00.0"));
+    assert!(stranger.problem.unwrap().starts_with("NVML could not find the GPU at 00000000:07:00.0"));
     let hanging = watched("HANGS", "00000000:00:00.0");
     assert_eq!(hanging.problem.as_deref(), Some("NVML did not answer within 2 s"));
 }

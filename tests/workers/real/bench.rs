@@ -119,7 +119,10 @@ fn a_gate_says_no_to_a_slow_down_and_yes_to_none() {
     let environment = [("FAKE_SEED", "1"), ("FAKE_SLOW", "onnx-fp16")];
     let view = json_of(&home, &environment, &gated, 3);
     let failed = view["failed_gates"][0].as_str().unwrap();
-    assert!(failed.starts_with("p50 > +2%: p50 of onnx-fp16 text at batch 1, 1 streams is +"), "{failed}");
+    assert!(
+        failed.starts_with("p50 > +2%: p50 of onnx-fp16 text at batch 1, 1 streams differs by +"),
+        "{failed}"
+    );
 
     home.transcript();
     home.run(&["bench", "r.yaml", "--fail-if", "p50 > +3%"]).exits(1);

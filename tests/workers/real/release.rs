@@ -72,7 +72,8 @@ fn a_release_is_complete_and_checks_out() {
     home.set_up(&next).exits(0);
     let notes = fs_err::read_to_string(home.path("out/r2/release-notes.md")).unwrap();
     assert!(
-        notes.contains("## Since 1.0.0") && notes.contains("1 of 1 profiles are the same bytes"),
+        notes.contains("## Since 1.0.0")
+            && notes.contains("1 of 1 profiles are byte for byte the same as before"),
         "{notes}"
     );
     insta::assert_snapshot!(home.transcript());
