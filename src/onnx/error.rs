@@ -120,13 +120,21 @@ pub enum OnnxError {
         "the payload of tensor `{tensor}` has {found_bytes} bytes instead of {needed_bytes}: this is a bug"
     )]
     PayloadSize { tensor: String, needed_bytes: u64, found_bytes: u64 },
+    /// What lowering made is invalid, and the original isn't.
+    #[error(
+        "lowering {} would give a graph that no runtime takes: {problem}; nothing was written",
+        path.display()
+    )]
+    Inconsistent { path: PathBuf, problem: String },
 }
 
 impl OnnxError {
     /// Returns what the error means to the person who runs the program.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::PayloadSize { .. } | Self::ForeignTensor { .. } => ErrorKind::Bug,
+            Self::PayloadSize { .. } | Self::ForeignTensor { .. } | Self::Inconsistent { .. } => {
+                ErrorKind::Bug
+            }
             _ => ErrorKind::Input,
         }
     }

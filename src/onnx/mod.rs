@@ -8,7 +8,9 @@
 //! [`lower()`](lower::lower), on top of it, turns an FP32 graph into an FP16 or BF16 one.
 
 pub mod analysis;
+mod consistency;
 mod density;
+mod dimension_name;
 mod element_type;
 mod error;
 mod external_data;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::dimension_name::is_name;
 use super::element_type::ElementType;
 use super::proto::{Dimension as DimensionProto, ValueInfoProto, dimension, type_proto};
 
@@ -62,8 +63,8 @@ impl Dimension {
     fn of(dimension: &DimensionProto) -> Self {
         match &dimension.value {
             Some(dimension::Value::DimValue(count)) if *count >= 0 => Self::Fixed(*count),
-            Some(dimension::Value::DimParam(symbol)) if !symbol.is_empty() => Self::Symbolic(symbol.clone()),
-            // Some exporters write -1, or an empty symbol, for a dimension they don't know.
+            Some(dimension::Value::DimParam(symbol)) if is_name(symbol) => Self::Symbolic(symbol.clone()),
+            // Some exporters write -1, or a symbol that is no name, for a dimension they don't know.
             _ => Self::Unknown,
         }
     }

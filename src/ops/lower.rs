@@ -13,6 +13,7 @@ use crate::machine::memory;
 use crate::onnx::{
     Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, analysis, lower,
 };
+use crate::ops::lowering_warnings::lowering_warnings;
 
 /// What to lower, as a user says it.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub struct LowerOutcome {
     pub files: Vec<WrittenFile>,
     /// What should be kept but is not in the graph.
     pub unmatched: Vec<Unmatched>,
+    /// What else keeps a part of the graph in FP32 and could be changed, in words.
+    pub warnings: Vec<String>,
     /// How long all of it took.
     pub elapsed: Duration,
     /// The largest resident size of this process, pages of mapped files included, on systems that report it.
@@ -186,7 +189,8 @@ fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
 fn outcome(report: LoweringReport, files: Vec<WrittenFile>, options: Exact, start: Instant) -> LowerOutcome {
     let Exact { lowering: _, emulate: _, unmatched } = options;
     let (elapsed, peak_memory_bytes) = (start.elapsed(), memory::own_peak_bytes());
-    LowerOutcome { report, files, unmatched, elapsed, peak_memory_bytes }
+    let warnings = lowering_warnings(&report);
+    LowerOutcome { report, files, unmatched, warnings, elapsed, peak_memory_bytes }
 }
 
 fn check_destination(file: &OnnxFile, destination: &Path) -> Result<(), LowerError> {

@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod bench;
 pub mod build;
+pub mod check_recipe;
 pub mod error;
 pub mod event;
 pub mod hash_profile;
@@ -14,6 +15,7 @@ pub mod import_manifest;
 pub mod init;
 pub mod inspect;
 pub mod lower;
+mod lowering_warnings;
 pub mod mixed_precision;
 mod not_run_here;
 pub mod read_manifest;

@@ -1,7 +1,10 @@
 //! Checks a recipe against its graphs.
 
+use std::collections::BTreeMap;
+
 use super::{Recipe, RecipeGraph};
 use crate::onnx::{Dimension, TensorInfo};
+use crate::shape_range::ShapeRange;
 
 /// A recipe that doesn't fit its graph.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,58 @@ pub enum GraphMismatch {
         /// The graph's shape.
         shape: String,
     },
+    /// Two dimensions of one name have different ranges.
+    #[error(
+        "{recipe}:{line}: graph `{graph}`, input `{input}`: {dimension} has the range {range}, but {other} has {other_range}: \
+         dimensions of one name have the same size; give both the same range, or export the model with different names"
+    )]
+    OneNameTwoRanges {
+        /// The recipe.
+        recipe: String,
+        /// Line of the second one's shape range.
+        line: u64,
+        /// The graph.
+        graph: String,
+        /// The input with the second one.
+        input: String,
+        /// The second one: its index and name.
+        dimension: String,
+        /// Its min, opt and max.
+        range: String,
+        /// The first one, with its input.
+        other: String,
+        /// Its min, opt and max.
+        other_range: String,
+    },
+}
+
+/// Two dimensions that have one name and different ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OneNameTwoRanges<'a> {
+    name: &'a str,
+    /// Input, index, and min, opt and max of each.
+    dimensions: [(&'a str, usize, [i64; 3]); 2],
+}
+
+impl<'a> OneNameTwoRanges<'a> {
+    /// Returns the first two among the inputs of a graph.
+    pub(crate) fn first(
+        inputs: impl Iterator<Item = (&'a TensorInfo, &'a ShapeRange)>,
+    ) -> Option<OneNameTwoRanges<'a>> {
+        let mut first: BTreeMap<&str, (&str, usize, [i64; 3])> = BTreeMap::new();
+        for (info, ShapeRange { min, opt, max }) in inputs {
+            let sizes = min.iter().zip(opt).zip(max).map(|((min, opt), max)| [*min, *opt, *max]);
+            for (index, (dimension, range)) in info.shape.iter().zip(sizes).enumerate() {
+                let Dimension::Symbolic(name) = dimension else { continue };
+                let here = (info.name.as_str(), index, range);
+                let known = *first.entry(name).or_insert(here);
+                if known.2 != range {
+                    return Some(OneNameTwoRanges { name, dimensions: [known, here] });
+                }
+            }
+        }
+        None
+    }
 }
 
 impl Recipe {
@@ -109,6 +164,23 @@ impl Recipe {
                     shape,
                 });
             }
+        }
+        let ranged = inputs.iter().filter_map(|info| Some((info, shapes.get(&info.name)?)));
+        if let Some(OneNameTwoRanges { name, dimensions: [first, second] }) = OneNameTwoRanges::first(ranged)
+        {
+            let words = |[min, opt, max]: [i64; 3]| format!("min {min}, opt {opt}, max {max}");
+            let other_input =
+                if first.0 == second.0 { String::new() } else { format!(" of input `{}`", first.0) };
+            return Err(GraphMismatch::OneNameTwoRanges {
+                recipe: recipe(),
+                line: shape_lines.get(second.0).copied().unwrap_or(*source_line),
+                graph: graph(),
+                input: second.0.to_owned(),
+                dimension: format!("dimension {} (`{name}`)", second.1),
+                range: words(second.2),
+                other: format!("dimension {}{other_input}, which has the same name,", first.1),
+                other_range: words(first.2),
+            });
         }
         Ok(())
     }

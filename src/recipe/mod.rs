@@ -15,6 +15,7 @@ use serde_saphyr::{Location, Spanned};
 
 pub use error::{RecipeError, RecipeProblem};
 pub use graph_check::GraphMismatch;
+pub(crate) use graph_check::OneNameTwoRanges;
 pub use only::Only;
 
 use crate::backend::{Backend, Builds};

@@ -7,11 +7,12 @@ use crate::onnx::ElementType;
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// Makes the Constant nodes of numbers tensors named after their outputs: those of subgraphs become initializers there,
-/// those of the graph itself are returned. A constant that is a graph's own output stays a node.
-pub(in crate::onnx) fn take_constants(graph: &mut GraphProto) -> Vec<TensorProto> {
-    for node in &mut graph.node {
+/// those of the graph itself are returned. A constant that is a graph's own output stays a node, and so do those of
+/// subgraphs unless `in_subgraphs`.
+pub(in crate::onnx) fn take_constants(graph: &mut GraphProto, in_subgraphs: bool) -> Vec<TensorProto> {
+    for node in graph.node.iter_mut().filter(|_| in_subgraphs) {
         for body in subgraphs_mut(node) {
-            let tensors = take_constants(body);
+            let tensors = take_constants(body, true);
             body.initializer.extend(tensors);
         }
     }
@@ -19,7 +20,7 @@ pub(in crate::onnx) fn take_constants(graph: &mut GraphProto) -> Vec<TensorProto
     let mut tensors = Vec::new();
     graph.node.retain(|node| {
         let is_output = outputs.iter().any(|output| node.output.iter().any(|name| name == output.name()));
-        match as_tensor(node).filter(|_| !is_output) {
+        match constant_tensor(node).filter(|_| !is_output) {
             Some(tensor) => {
                 tensors.push(tensor);
                 false
@@ -30,7 +31,8 @@ pub(in crate::onnx) fn take_constants(graph: &mut GraphProto) -> Vec<TensorProto
     tensors
 }
 
-fn as_tensor(node: &NodeProto) -> Option<TensorProto> {
+/// Returns the tensor of numbers that a Constant node gives, under the name of its output.
+pub(in crate::onnx) fn constant_tensor(node: &NodeProto) -> Option<TensorProto> {
     if node.op_type() != "Constant" || !is_own_domain(node.domain()) {
         return None;
     }

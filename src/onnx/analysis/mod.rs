@@ -19,11 +19,11 @@ mod shape_arithmetic;
 mod signature;
 pub(super) mod wiring;
 
-pub(super) use constants::take_constants;
+pub(super) use constants::{constant_tensor, take_constants};
 pub use index_bound::index_bounds;
-pub(super) use infer::stash_type;
-pub(super) use node::{attribute, is_own_domain, producers, subgraphs_mut};
+pub(super) use infer::{declared_type, stash_type};
+pub(super) use node::{attribute, is_own_domain, producers, subgraphs, subgraphs_mut};
 pub use node::{label, nodes};
 pub(super) use scope::{Body, Node, Value, Values};
 pub(super) use shape_arithmetic::shape_arithmetic;
-pub(super) use signature::Kind;
+pub(super) use signature::{Kind, Signature, later_signatures};

@@ -45,6 +45,8 @@ pub(in crate::onnx) struct Body<'g, N> {
 #[derive(Debug)]
 pub(in crate::onnx) struct Node<'g, N> {
     pub(in crate::onnx) proto: &'g NodeProto,
+    /// The operator set that it is of.
+    pub(in crate::onnx) opset: i64,
     /// None for operators that are not ONNX's own.
     pub(in crate::onnx) signature: Option<&'static Signature>,
     /// Its subgraphs, in the order of [`subgraphs`].
@@ -113,11 +115,6 @@ impl<V: Default> Values<V> {
     /// Returns all values, to be changed.
     pub(in crate::onnx) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Value<V>> {
         self.values.iter_mut()
-    }
-
-    /// Returns all names that values have anywhere.
-    pub(in crate::onnx) fn names(&self) -> impl Iterator<Item = &str> {
-        self.values.iter().map(|value| value.name.as_str())
     }
 
     fn find(&self, scope: usize, name: &str) -> Option<usize> {
@@ -199,7 +196,7 @@ impl<V: Default> Values<V> {
                 };
                 self.add(scope, name, element_type.or_else(|| declared.get(name.as_str()).copied()));
             }
-            nodes.push(Node { proto, signature, bodies: children, note: N::default() });
+            nodes.push(Node { proto, opset, signature, bodies: children, note: N::default() });
         }
         Body { graph, scope, nodes }
     }

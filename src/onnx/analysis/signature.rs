@@ -71,9 +71,22 @@ impl Signature {
 
 /// Returns the signature of an operator in an operator set; `None` for an operator that ONNX doesn't have there.
 pub(in crate::onnx) fn signature(op_type: &str, opset: i64) -> Option<&'static Signature> {
-    static SIGNATURES: OnceLock<BTreeMap<&str, Vec<(i64, Signature)>>> = OnceLock::new();
-    let versions = SIGNATURES.get_or_init(read_table).get(op_type)?;
+    let versions = signatures().get(op_type)?;
     versions.iter().rev().find(|(since, _)| *since <= opset).map(|(_, signature)| signature)
+}
+
+/// Returns the signatures of an operator in operator sets after `opset`, each with the first that has it.
+pub(in crate::onnx) fn later_signatures(
+    op_type: &str,
+    opset: i64,
+) -> impl Iterator<Item = (i64, &'static Signature)> {
+    let versions = signatures().get(op_type).map(Vec::as_slice).unwrap_or_default();
+    versions.iter().filter(move |(since, _)| *since > opset).map(|(since, signature)| (*since, signature))
+}
+
+fn signatures() -> &'static BTreeMap<&'static str, Vec<(i64, Signature)>> {
+    static SIGNATURES: OnceLock<BTreeMap<&str, Vec<(i64, Signature)>>> = OnceLock::new();
+    SIGNATURES.get_or_init(read_table)
 }
 
 fn at(parameters: &[Parameter], index: usize) -> Option<Kind> {

@@ -10,6 +10,7 @@ use prost::Message as _;
 use crate::digest::Sha256;
 use crate::onnx::analysis::wiring;
 use crate::onnx::density;
+use crate::onnx::dimension_name::has_placeholders;
 use crate::onnx::error::OnnxError;
 use crate::onnx::external_data::{ExternalFile, ExternalFiles, is_external};
 use crate::onnx::graph_digest::{FileDigest, GraphDigest};
@@ -115,6 +116,12 @@ impl OnnxFile {
     /// Returns the outputs.
     pub fn outputs(&self) -> Vec<TensorInfo> {
         self.graph().output.iter().map(TensorInfo::of).collect()
+    }
+
+    /// Returns whether an input or output has a dimension with a symbol that is no name (`?`), which compilers would take
+    /// for one.
+    pub fn has_placeholder_dimensions(&self) -> bool {
+        has_placeholders(self.graph())
     }
 
     /// Returns the version of ONNX's own operator set; `None` if the model uses only others.

@@ -56,15 +56,34 @@ pub(super) fn losses(bytes: &[u8], precision: Precision, release: &dyn Fn(&[u8])
     losses
 }
 
+/// How FP32 weights are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conversion {
+    pub(super) precision: Precision,
+    pub(super) rounding: Rounding,
+    /// Whether finite values that are too large become the largest number, and not infinity.
+    pub(super) clips: bool,
+}
+
+/// Returns the largest finite number of a precision.
+pub(super) fn highest(precision: Precision) -> f32 {
+    match precision {
+        Precision::Fp32 => f32::MAX,
+        Precision::Fp16 => f16::MAX.to_f32(),
+        Precision::Bf16 => bf16::MAX.to_f32(),
+    }
+}
+
 /// Writes little-endian `f32` in another precision, and returns the largest difference between a finite value before
 /// and after. `release` gets what is no longer needed.
 pub(super) fn write_rounded(
     bytes: &[u8],
-    precision: Precision,
-    rounding: Rounding,
+    conversion: Conversion,
     writer: &mut dyn Write,
     release: &dyn Fn(&[u8]),
 ) -> io::Result<f32> {
+    let Conversion { precision, rounding, clips } = conversion;
+    let highest = highest(precision);
     let count = CHUNK_VALUES.min(bytes.len() / 4);
     let (mut floats, mut back) = (vec![0f32; count], vec![0f32; count]);
     let mut halves = vec![0u16; count];
@@ -74,6 +93,11 @@ pub(super) fn write_rounded(
             let count = chunk.len() / 4;
             let (floats, back, halves) = (&mut floats[..count], &mut back[..count], &mut halves[..count]);
             floats.as_mut_bytes().copy_from_slice(&chunk[..count * 4]);
+            if clips {
+                floats.iter_mut().filter(|value| value.is_finite()).for_each(|value| {
+                    *value = value.clamp(-highest, highest);
+                });
+            }
             match precision {
                 Precision::Fp32 => back.copy_from_slice(floats),
                 Precision::Fp16 => {
@@ -99,9 +123,9 @@ pub(super) fn write_rounded(
 }
 
 /// Returns little-endian `f32` in another precision.
-pub(super) fn rounded_bytes(bytes: &[u8], precision: Precision, rounding: Rounding) -> Vec<u8> {
+pub(super) fn rounded_bytes(bytes: &[u8], conversion: Conversion) -> Vec<u8> {
     let mut rounded = Vec::new();
-    write_rounded(bytes, precision, rounding, &mut rounded, &|_| {}).expect("a vector takes every write");
+    write_rounded(bytes, conversion, &mut rounded, &|_| {}).expect("a vector takes every write");
     rounded
 }
 
@@ -123,14 +147,18 @@ mod tests {
         let bytes = value.to_le_bytes();
         let expected = Losses { overflowing, vanishing, nonzero: u64::from(value != 0.0) };
         assert_eq!(losses(&bytes, precision, &|_| {}), expected, "{value:e}");
-        let written = rounded_bytes(&bytes, precision, Rounding::Real);
+        let as_is = |rounding| Conversion { precision, rounding, clips: false };
+        let written = rounded_bytes(&bytes, as_is(Rounding::Real));
         let bits = u16::from_le_bytes(written.try_into().unwrap());
         let back = match precision {
             Precision::Fp16 => f16::from_bits(bits).to_f32(),
             _ => bf16::from_bits(bits).to_f32(),
         };
-        let emulated = rounded_bytes(&bytes, precision, Rounding::Emulated);
+        let emulated = rounded_bytes(&bytes, as_is(Rounding::Emulated));
         assert_eq!(emulated, back.to_le_bytes(), "{value:e}");
+        let clips = Conversion { clips: true, ..as_is(Rounding::Emulated) };
+        let clipped = f32::from_le_bytes(rounded_bytes(&bytes, clips).try_into().unwrap());
+        assert_eq!(clipped, if overflowing == 1 { highest(precision).copysign(value) } else { back });
         assert_eq!(overflowing == 1, value.is_finite() && back.is_infinite(), "{value:e} -> {back:e}");
         assert_eq!(vanishing == 1, value != 0.0 && back == 0.0, "{value:e} -> {back:e}");
     }
@@ -151,12 +179,15 @@ mod tests {
         check(Precision::Bf16, f32::from_bits(0x8001), 0, 0);
     }
 
+    const FP16: Conversion =
+        Conversion { precision: Precision::Fp16, rounding: Rounding::Real, clips: false };
+
     #[test]
     fn every_half_comes_back_and_the_error_is_the_largest() {
         let all: Vec<u8> =
             (0..=u16::MAX).flat_map(|bits| f16::from_bits(bits).to_f32().to_le_bytes()).collect();
         let mut written = Vec::new();
-        let error = write_rounded(&all, Precision::Fp16, Rounding::Real, &mut written, &|_| {}).unwrap();
+        let error = write_rounded(&all, FP16, &mut written, &|_| {}).unwrap();
         assert_eq!(error, 0.0);
         for (bits, two) in (0..=u16::MAX).zip(written.as_chunks::<2>().0) {
             let (wanted, found) = (f16::from_bits(bits), f16::from_le_bytes(*two));
@@ -164,8 +195,7 @@ mod tests {
         }
         let values: Vec<u8> =
             [1.0 + 1.0 / 4096.0, 2049.0, f32::INFINITY].iter().flat_map(|v: &f32| v.to_le_bytes()).collect();
-        let error =
-            write_rounded(&values, Precision::Fp16, Rounding::Real, &mut Vec::new(), &|_| {}).unwrap();
+        let error = write_rounded(&values, FP16, &mut Vec::new(), &|_| {}).unwrap();
         assert_eq!(error, 1.0);
     }
 }

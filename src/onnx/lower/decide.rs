@@ -6,7 +6,7 @@ use super::policy::{around_accumulations, depends_on_target, exact_inputs, is_ac
 use super::report::KeepReason;
 use super::value::Values;
 use crate::onnx::ElementType;
-use crate::onnx::analysis::{Kind, is_own_domain, shape_arithmetic, stash_type};
+use crate::onnx::analysis::{Kind, Signature, is_own_domain, later_signatures, shape_arithmetic, stash_type};
 use crate::onnx::proto::{FunctionProto, NodeProto};
 
 /// A weight whose nonzero values vanish in this part or more loses what it stands for: its nodes stay in FP32. A few
@@ -69,7 +69,7 @@ fn decide_body(
         node.note.decision = match keep {
             Some(reason) if has_floats || !node.bodies.is_empty() => Decision::Keep(reason),
             None if is_low => Decision::Lower,
-            None if has_floats => Decision::Keep(KeepReason::NeedsFp32),
+            None if has_floats => Decision::Keep(newer_operator_set(values, scope, node, options)),
             Some(_) | None => Decision::Untouched,
         };
         if node.note.decision != Decision::Lower {
@@ -129,6 +129,17 @@ fn operator_reason(
 /// Finds the FP32 inputs and outputs that the operator takes and gives in the lower precision as well.
 fn find_low_parameters(values: &Values, scope: usize, node: &mut Node<'_>, options: &LoweringOptions) {
     let Some(signature) = node.signature else { return };
+    (node.note.low_inputs, node.note.low_outputs) = low_parameters(values, scope, node, signature, options);
+}
+
+/// Returns which inputs and which outputs of a node an operator of this signature takes and gives in the lower precision.
+fn low_parameters(
+    values: &Values,
+    scope: usize,
+    node: &Node<'_>,
+    signature: &Signature,
+    options: &LoweringOptions,
+) -> (Vec<bool>, Vec<bool>) {
     let can_be_low = |kind: Option<Kind>, name: &String| match kind {
         Some(Kind::Variable(variable)) => {
             variable.takes(options.precision) && values.float(scope, name).is_some()
@@ -138,15 +149,28 @@ fn find_low_parameters(values: &Values, scope: usize, node: &mut Node<'_>, optio
     let proto = node.proto;
     let exact = exact_inputs(proto.op_type());
     let inputs = proto.input.iter().enumerate();
-    node.note.low_inputs = inputs
-        .map(|(index, name)| !exact.contains(&index) && can_be_low(signature.input(index), name))
-        .collect();
-    let outputs = proto.output.iter().enumerate();
-    node.note.low_outputs = outputs
-        .map(|(index, name)| {
-            stash_type(proto, index) != Some(ElementType::Float) && can_be_low(signature.output(index), name)
-        })
-        .collect();
+    let inputs =
+        inputs.map(|(index, name)| !exact.contains(&index) && can_be_low(signature.input(index), name));
+    let outputs = proto.output.iter().enumerate().map(|(index, name)| {
+        stash_type(proto, index) != Some(ElementType::Float) && can_be_low(signature.output(index), name)
+    });
+    (inputs.collect(), outputs.collect())
+}
+
+/// Returns why an operator that takes nothing in the lower precision keeps its node: a later operator set may take it.
+fn newer_operator_set(
+    values: &Values,
+    scope: usize,
+    node: &Node<'_>,
+    options: &LoweringOptions,
+) -> KeepReason {
+    let opset = node.opset;
+    let mut later = later_signatures(node.proto.op_type(), opset).filter(|_| node.signature.is_some());
+    let takes = later.find(|(_, signature)| {
+        let (inputs, outputs) = low_parameters(values, scope, node, signature, options);
+        inputs.into_iter().chain(outputs).any(|low| low)
+    });
+    takes.map_or(KeepReason::NeedsFp32, |(opset, _)| KeepReason::NewerOperatorSet { opset })
 }
 
 /// Returns why the constants of a node can't be lowered, if they can't.

@@ -3,47 +3,49 @@
 use std::collections::BTreeSet;
 
 use super::choice::{Body, Decision, Node};
+use super::names::FreeNames;
 use super::value::{Form, Produced, Values};
 use super::{Io, LoweringOptions};
 use crate::onnx::ElementType;
 use crate::onnx::proto::TensorProto;
 
-/// Names that no value has.
-#[derive(Debug)]
-pub(super) struct FreeNames(BTreeSet<String>);
-
-impl FreeNames {
-    /// Returns a free name like the one wished for; it is taken then.
-    pub(super) fn take(&mut self, wish: &str) -> String {
-        let numbered = (2..).map(|number| format!("{wish}_{number}"));
-        let mut wishes = std::iter::once(wish.to_string()).chain(numbered);
-        let name = wishes.find(|name| !self.0.contains(name)).expect("the numbers don't end");
-        self.0.insert(name.clone());
-        name
-    }
+/// What it means that a graph lists a weight among its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weights {
+    /// A caller may replace it, in FP32.
+    Replaceable,
+    /// Nothing.
+    Fixed,
 }
 
 /// Finds out the forms of all values of a graph whose weights are `tensors`, once it is decided which nodes are lowered.
-/// Returns the names that are still free.
+/// Those that get a second name take it from `free`.
 pub(super) fn find_forms(
     values: &mut Values,
     body: &Body<'_>,
     tensors: &[&TensorProto],
+    weights: Weights,
     options: &LoweringOptions,
-) -> FreeNames {
+    free: &mut FreeNames,
+) {
     let border = Form::low_if(options.io == Io::Lower);
-    find_in(values, body, tensors, border, true);
-    let mut free = FreeNames(values.names().map(String::from).collect());
-    collect_outputs(body, &mut free.0);
+    let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name()).collect();
+    find_in(values, body, tensors, border, &|input| names.contains(input).then_some(weights));
     let low = options.precision.as_str();
     for value in values.iter_mut().filter(|value| value.element_type == Some(ElementType::Float)) {
         let suffix = if value.carried() == Form::Full { low } else { "fp32" };
         value.note.other_name = free.take(&format!("{}_{suffix}", value.name));
     }
-    free
 }
 
-fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], border: Form, is_top: bool) {
+/// `default_of` says whether an input is a weight too.
+fn find_in(
+    values: &mut Values,
+    body: &Body<'_>,
+    tensors: &[&TensorProto],
+    border: Form,
+    default_of: &dyn Fn(&str) -> Option<Weights>,
+) {
     let Body { graph, scope, nodes } = body;
     for node in nodes {
         for (index, output) in node.proto.output.iter().enumerate() {
@@ -67,9 +69,11 @@ fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], borde
         }
     }
     for input in &graph.input {
-        // One that has a default value is a weight that a caller may replace: FP32.
-        let has_default = is_top && tensors.iter().any(|tensor| tensor.name() == input.name());
-        let form = if has_default { Form::Full } else { border };
+        let form = match default_of(input.name()) {
+            None => border,
+            Some(Weights::Replaceable) => Form::Full,
+            Some(Weights::Fixed) => continue,
+        };
         if let Some(value) = values.own_float_mut(*scope, input.name()) {
             value.note.produced = Produced::In(form);
             value.note.interface = Some(form);
@@ -84,7 +88,7 @@ fn find_in(values: &mut Values, body: &Body<'_>, tensors: &[&TensorProto], borde
         let border = Form::low_if(node.note.decision == Decision::Lower);
         for body in &node.bodies {
             let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
-            find_in(values, body, &tensors, border, false);
+            find_in(values, body, &tensors, border, &|_| None);
         }
     }
 }
@@ -107,12 +111,4 @@ fn produced(values: &Values, scope: usize, node: &Node<'_>, index: usize) -> Pro
         return Produced::Either;
     }
     Produced::In(Form::low_if(node.note.low_outputs.get(index).copied().unwrap_or_default()))
-}
-
-/// Adds the names that nodes mention and that are no values: broken graphs have them.
-fn collect_outputs(body: &Body<'_>, names: &mut BTreeSet<String>) {
-    for node in &body.nodes {
-        names.extend(node.proto.input.iter().chain(&node.proto.output).cloned());
-        node.bodies.iter().for_each(|body| collect_outputs(body, names));
-    }
 }

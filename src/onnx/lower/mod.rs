@@ -14,48 +14,52 @@ mod convert;
 mod decide;
 mod emulate;
 mod forms;
+mod names;
+mod new_nodes;
 mod observe;
 mod options;
 mod policy;
 mod report;
 mod rewrite;
+mod type_attributes;
 mod value;
+mod weights;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-pub use observe::{MAGNITUDES, ObservedValue, observe};
+pub use observe::{Observed, ObservedValue, observe};
 pub use options::{Io, LoweringOptions, kept_by_target};
 pub use policy::Fp32Inside;
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 
 use self::choice::{Body, Decision};
-use self::convert::{Losses, RELEASE_BYTES, write_rounded};
+use self::convert::{Conversion, Losses};
 use self::decide::{decide, unmatched_keeps};
 use self::emulate::Rounding;
-use self::forms::{FreeNames, find_forms};
-use self::rewrite::{Rewrite, fill_of, wanted_forms, without_initializers};
+use self::forms::{Weights, find_forms};
+use self::names::FreeNames;
+use self::rewrite::{Rewrite, clipped, fill_of, wanted_forms, without_initializers};
 use self::value::{Form, Produced, Values};
-use super::analysis::take_constants;
+use self::weights::{LargestError, list_among_inputs, rounded, unchanged, weights_are_inputs};
+use super::analysis::{constant_tensor, take_constants};
+use super::consistency;
+use super::dimension_name::remove_placeholders;
 use super::element_type::ElementType;
 use super::error::OnnxError;
 use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::parallel;
 use super::precision::Precision;
-use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
 use super::visit::change_tensors;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
 
 /// Raised whenever equal arguments start to give other bytes.
 pub const LOWERING_VERSION: u32 = 2;
-
-/// How many weights with large rounding errors the report names.
-const LARGEST_ERRORS: usize = 10;
 
 /// A lowered graph on disk.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +121,7 @@ pub struct LoweredNode {
 pub fn lowered_nodes(file: &OnnxFile, options: &LoweringOptions) -> Result<Vec<LoweredNode>, OnnxError> {
     let source = Source::of(file, options.precision);
     let decided = Decided::new(file, &source, options)?;
-    let mut sizes = std::collections::BTreeMap::new();
+    let mut sizes = BTreeMap::new();
     for tensor in decided.tensors.iter().filter(|tensor| tensor.data_type() == ElementType::Float.to_onnx()) {
         sizes.insert(tensor.name(), tensor_size_bytes(file.path(), tensor)?);
     }
@@ -158,7 +162,11 @@ struct Source {
 impl Source {
     fn of(file: &OnnxFile, precision: Precision) -> Self {
         let mut graph = without_initializers(file.graph(), file.graph().node.clone());
-        let constants = if precision == Precision::Fp32 { Vec::new() } else { take_constants(&mut graph) };
+        let constants = match precision {
+            Precision::Fp32 => Vec::new(),
+            // What had to be an input as well would be one of a branch, which has none.
+            Precision::Fp16 | Precision::Bf16 => take_constants(&mut graph, !weights_are_inputs(file)),
+        };
         Self { graph, constants }
     }
 }
@@ -180,9 +188,6 @@ struct LoweredModel<'a> {
     errors: Vec<(String, LargestError)>,
 }
 
-/// The bits of the largest rounding error of a weight, once it was produced.
-type LargestError = Arc<AtomicU32>;
-
 impl<'g> Decided<'g> {
     fn new(file: &'g OnnxFile, source: &'g Source, options: &LoweringOptions) -> Result<Self, OnnxError> {
         check_opset(file, options.precision)?;
@@ -197,7 +202,9 @@ impl<'g> Decided<'g> {
                 options
             }
         };
-        let free = find_forms(&mut values, &body, &tensors, options);
+        let mut free = FreeNames::of(file.model());
+        let weights = if weights_are_inputs(file) { Weights::Fixed } else { Weights::Replaceable };
+        find_forms(&mut values, &body, &tensors, weights, options, &mut free);
         Ok(Self { file, tensors, values, body, free })
     }
 
@@ -211,9 +218,10 @@ impl<'g> Decided<'g> {
             precision,
             rounding,
             // Since this operator set, Clip takes its limits as inputs.
-            can_clip: file.opset().is_some_and(|opset| opset >= 11),
+            limits_are_inputs: file.opset().is_some_and(|opset| opset >= 11),
             casts_inserted: 0,
             clips_inserted: 0,
+            clipped: BTreeMap::new(),
             limits: None,
         };
         let mut graph = rewrite.graph(&body)?;
@@ -231,8 +239,9 @@ impl<'g> Decided<'g> {
             values_vanished: 0,
             largest_errors: Vec::new(),
             unmatched_keeps: unmatched_keeps(&body, options),
+            replaceable_weights: replaceable_weights(file, &values, &body),
         };
-        report_nodes(&mut report, &body);
+        let mut too_large = report.count_nodes(&body);
         let (mut initializers, mut errors) = (Vec::new(), Vec::new());
         for tensor in tensors {
             if tensor.data_type() == ElementType::String.to_onnx() {
@@ -255,24 +264,22 @@ impl<'g> Decided<'g> {
                 report.weights_after_bytes += size_bytes;
             }
             if low {
-                let error = LargestError::default();
+                let clips = value.and_then(clipped);
+                let conversion = Conversion { precision, rounding, clips: clips.is_some() };
+                rewrite.clipped.extend(clips);
                 let lowered_bytes = size_bytes / 2;
-                initializers.push(rounded(
-                    file,
-                    tensor,
-                    name(Form::Low),
-                    precision,
-                    rounding,
-                    Arc::clone(&error),
-                    size_bytes,
-                ));
+                let (one, error) = rounded(file, tensor, name(Form::Low), conversion, size_bytes);
+                initializers.push(one);
                 errors.push((tensor.name().to_owned(), error));
                 report.values_vanished += value.map_or(0, |value| value.note.losses.vanishing);
                 report.weights_after_bytes += lowered_bytes;
                 report.tensors_lowered += 1;
             }
         }
-        Ok(LoweredModel { model: embedded(file, graph, precision, rounding)?, initializers, report, errors })
+        too_large.append(&mut rewrite.clipped);
+        report.values_clipped = too_large.values().sum();
+        let model = finished(file, graph, &initializers, precision, rounding)?;
+        Ok(LoweredModel { model, initializers, report, errors })
     }
 }
 
@@ -318,11 +325,10 @@ fn find_losses(
         }
     }
     for node in &body.nodes {
-        if node.proto.op_type() == "ConstantOfShape"
-            && let (Some(fill), Some(output)) = (fill_of(file, node.proto), node.proto.output.first())
+        if let (Some(constant), Some(output)) = (constant_of(file, node.proto)?, node.proto.output.first())
             && let Some(value) = values.own_float_mut(body.scope, output)
         {
-            value.note.losses = convert::losses(&fill.to_le_bytes(), precision, &|_| {});
+            value.note.losses = convert::losses(&constant, precision, &|_| {});
         }
         for body in &node.bodies {
             let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
@@ -332,106 +338,63 @@ fn find_losses(
     Ok(())
 }
 
-/// Returns the payload of a tensor, with its error as one of a writer.
-fn payload(file: &OnnxFile, tensor: &TensorProto) -> io::Result<bytes::Bytes> {
-    file.tensor_bytes(tensor).map_err(io::Error::other)
-}
-
-fn report_nodes(report: &mut LoweringReport, body: &Body<'_>) {
-    let mut clipped = std::collections::BTreeMap::new();
-    body.for_each_node(&mut |node| match &node.note.decision {
-        Decision::Untouched => {}
-        Decision::Lower => report.nodes_lowered += 1,
-        Decision::Keep(reason) => {
-            if let KeepReason::Overflow { tensor, values } = reason {
-                clipped.insert(tensor.clone(), *values);
-            }
-            report.nodes_kept.push(KeptNode {
-                node: node.label().into(),
-                op_type: node.proto.op_type().into(),
-                reason: reason.clone(),
-            });
-        }
-    });
-    report.values_clipped = clipped.values().sum();
-}
-
-impl LoweringReport {
-    fn with_errors(mut self, errors: &[(String, LargestError)]) -> Self {
-        let error = |(tensor, error): &(String, LargestError)| RoundingError {
-            tensor: tensor.clone(),
-            largest_error: f32::from_bits(error.load(Ordering::Relaxed)),
-        };
-        self.largest_errors = errors.iter().map(error).filter(|error| error.largest_error > 0.0).collect();
-        let by_size = |a: &RoundingError, b: &RoundingError| {
-            b.largest_error.total_cmp(&a.largest_error).then_with(|| a.tensor.cmp(&b.tensor))
-        };
-        self.largest_errors.sort_by(by_size);
-        self.largest_errors.truncate(LARGEST_ERRORS);
-        self
+/// Returns the FP32 numbers, as little-endian bytes, that a node makes out of nothing.
+fn constant_of(file: &OnnxFile, node: &NodeProto) -> Result<Option<bytes::Bytes>, OnnxError> {
+    if node.op_type() == "ConstantOfShape" {
+        let fill = fill_of(file, node);
+        return Ok(fill.map(|fill| bytes::Bytes::copy_from_slice(&fill.to_le_bytes())));
     }
+    let tensor = constant_tensor(node).filter(|tensor| tensor.data_type() == ElementType::Float.to_onnx());
+    tensor.map(|tensor| file.tensor_bytes(&tensor)).transpose()
 }
 
-fn unchanged<'a>(
-    file: &'a OnnxFile,
-    tensor: &'a TensorProto,
-    name: &str,
-    size_bytes: u64,
-) -> Initializer<'a> {
-    let produce = move |writer: &mut dyn io::Write| {
-        payload(file, tensor)?.chunks(RELEASE_BYTES).try_for_each(|part| {
-            writer.write_all(part)?;
-            file.release(part);
-            Ok(())
-        })
-    };
-    Initializer { header: header(tensor, name, tensor.data_type()), size_bytes, produce: Box::new(produce) }
-}
-
-fn rounded<'a>(
-    file: &'a OnnxFile,
-    tensor: &'a TensorProto,
-    name: &str,
-    precision: Precision,
-    rounding: Rounding,
-    error: LargestError,
-    full_bytes: u64,
-) -> Initializer<'a> {
-    let produce = move |writer: &mut dyn io::Write| {
-        let release = |part: &[u8]| file.release(part);
-        let largest = write_rounded(&payload(file, tensor)?, precision, rounding, writer, &release)?;
-        error.store(largest.to_bits(), Ordering::Relaxed);
-        Ok(())
-    };
-    let (element_type, size_bytes) = match rounding {
-        Rounding::Real => (precision.element_type(), full_bytes / 2),
-        Rounding::Emulated => (ElementType::Float, full_bytes),
-    };
-    Initializer {
-        header: header(tensor, name, element_type.to_onnx()),
-        size_bytes,
-        produce: Box::new(produce),
+/// Returns the FP32 weights that are needed lowered, but that a caller may replace.
+fn replaceable_weights(file: &OnnxFile, values: &Values, body: &Body<'_>) -> Vec<String> {
+    if weights_are_inputs(file) {
+        return Vec::new();
     }
+    let weights: BTreeSet<&str> = file.graph().initializer.iter().map(|tensor| tensor.name()).collect();
+    let inputs = file.graph().input.iter().map(|input| input.name()).filter(|name| weights.contains(name));
+    let is_cast = |name: &&str| values.float(body.scope, name).is_some_and(|value| value.wants(Form::Low));
+    inputs.filter(is_cast).map(Into::into).collect()
 }
 
-fn header(tensor: &TensorProto, name: &str, data_type: i32) -> TensorProto {
-    TensorProto {
-        dims: tensor.dims.clone(),
-        data_type: Some(data_type),
-        name: Some(name.into()),
-        doc_string: tensor.doc_string.clone(),
-        metadata_props: tensor.metadata_props.clone(),
-        ..TensorProto::default()
-    }
-}
-
-/// Returns the model with its new graph, with the external tensors that are no initializers taken in.
-fn embedded(
+/// Returns the model with its new graph and weights, checked, and with the external tensors that are no initializers taken
+/// in.
+fn finished(
     file: &OnnxFile,
-    graph: GraphProto,
+    mut graph: GraphProto,
+    initializers: &[Initializer<'_>],
     precision: Precision,
     rounding: Rounding,
 ) -> Result<ModelProto, OnnxError> {
+    if weights_are_inputs(file) {
+        list_among_inputs(&mut graph, initializers);
+    }
+    remove_placeholders(&mut graph);
+    let mut model = with_graph(file, graph);
+    if precision != Precision::Fp32 {
+        model.metadata_props.push(StringStringEntryProto {
+            key: Some("nimctl.lowering".into()),
+            value: Some(match rounding {
+                Rounding::Real => format!("{precision} version {LOWERING_VERSION}"),
+                Rounding::Emulated => format!("{precision} version {LOWERING_VERSION}, emulated"),
+            }),
+        });
+    }
+    consistency::check(file, &model, initializers)?;
+    change_tensors(&mut model, &mut |tensor| {
+        if is_external(tensor) {
+            tensor.raw_data = Some(file.tensor_bytes(tensor)?);
+            tensor.data_location = None;
+            tensor.external_data.clear();
+        }
+        Ok(())
+    })?;
+    Ok(model)
+}
+
+fn with_graph(file: &OnnxFile, graph: GraphProto) -> ModelProto {
     let ModelProto {
         ir_version,
         producer_name,
@@ -446,7 +409,7 @@ fn embedded(
         functions,
         configuration,
     } = file.model();
-    let mut model = ModelProto {
+    ModelProto {
         ir_version: *ir_version,
         producer_name: producer_name.clone(),
         producer_version: producer_version.clone(),
@@ -459,25 +422,7 @@ fn embedded(
         training_info: training_info.clone(),
         functions: functions.clone(),
         configuration: configuration.clone(),
-    };
-    if precision != Precision::Fp32 {
-        model.metadata_props.push(StringStringEntryProto {
-            key: Some("nimctl.lowering".into()),
-            value: Some(match rounding {
-                Rounding::Real => format!("{precision} version {LOWERING_VERSION}"),
-                Rounding::Emulated => format!("{precision} version {LOWERING_VERSION}, emulated"),
-            }),
-        });
     }
-    change_tensors(&mut model, &mut |tensor| {
-        if is_external(tensor) {
-            tensor.raw_data = Some(file.tensor_bytes(tensor)?);
-            tensor.data_location = None;
-            tensor.external_data.clear();
-        }
-        Ok(())
-    })?;
-    Ok(model)
 }
 
 #[cfg(test)]

@@ -7,19 +7,25 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::choice::Decision;
-use super::rewrite::{plain_node, without_initializers};
-use super::{Decided, LoweringOptions, Rounding, Source, embedded, unchanged};
-use crate::onnx::proto::{
-    AttributeProto, Dimension, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    dimension, type_proto,
-};
+use super::new_nodes::{int_attribute, plain_node};
+use super::rewrite::without_initializers;
+use super::weights::{unchanged, value_of};
+use super::{Decided, LoweringOptions, Rounding, Source, finished};
+use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::onnx::tensor_size::tensor_size_bytes;
 use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, ElementType, OnnxError, OnnxFile, Precision, write_model};
 
-/// The output with the magnitudes, one for each observed value.
-pub const MAGNITUDES: &str = "nimctl.magnitudes";
+/// What the output with the magnitudes is called, if nothing in the graph is.
+const MAGNITUDES: &str = "nimctl.magnitudes";
 
-const ATTRIBUTE_INT: i32 = 2;
+/// What a graph measures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The name of the output with the magnitudes, one for each value.
+    pub output: String,
+    /// The values; if there are none, nothing is lowered, and there is no such output.
+    pub values: Vec<ObservedValue>,
+}
 
 /// A value whose magnitude is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +36,8 @@ pub struct ObservedValue {
     pub nodes: Vec<String>,
 }
 
-/// Writes `file` to `destination` with the output [`MAGNITUDES`], and returns what its elements are of. Values inside
-/// subgraphs are not observed. An empty list says that nothing is lowered, and that there is no such output.
+/// Writes `file` to `destination` with one more output, the magnitudes of values, and returns what its elements are of.
+/// Values inside subgraphs are not observed.
 ///
 /// # Errors
 /// As [`lower`](super::lower).
@@ -39,14 +45,16 @@ pub fn observe(
     file: &OnnxFile,
     options: &LoweringOptions,
     destination: &Path,
-) -> Result<Vec<ObservedValue>, OnnxError> {
+) -> Result<Observed, OnnxError> {
     let source = Source::of(file, options.precision);
-    let decided = Decided::new(file, &source, options)?;
-    let observed = observed(&decided);
+    let mut decided = Decided::new(file, &source, options)?;
+    let values = observed(&decided);
+    let free = &mut decided.free;
 
     let mut graph = without_initializers(&source.graph, source.graph.node.clone());
-    if !observed.is_empty() {
-        let shape = format!("{MAGNITUDES}.shape");
+    let output = free.take(MAGNITUDES);
+    if !values.is_empty() {
+        let shape = free.take(&format!("{output}.shape"));
         graph.initializer.push(TensorProto {
             name: Some(shape.clone()),
             dims: vec![1],
@@ -55,26 +63,22 @@ pub fn observe(
             ..TensorProto::default()
         });
         let mut magnitudes = Vec::new();
-        for (index, value) in observed.iter().enumerate() {
-            let name = |step: &str| format!("{MAGNITUDES}.{index}.{step}");
-            graph.node.push(plain_node("Abs", &name("abs"), vec![value.value.clone()], &name("abs")));
+        for (index, value) in values.iter().enumerate() {
+            let [abs, max, one] =
+                ["abs", "max", "one"].map(|step| free.take(&format!("{output}.{index}.{step}")));
+            graph.node.push(plain_node(free, "Abs", vec![value.value.clone()], &abs));
             graph.node.push(NodeProto {
                 attribute: vec![int_attribute("keepdims", 0)],
-                ..plain_node("ReduceMax", &name("max"), vec![name("abs")], &name("max"))
+                ..plain_node(free, "ReduceMax", vec![abs], &max)
             });
-            graph.node.push(plain_node(
-                "Reshape",
-                &name("one"),
-                vec![name("max"), shape.clone()],
-                &name("one"),
-            ));
-            magnitudes.push(name("one"));
+            graph.node.push(plain_node(free, "Reshape", vec![max, shape.clone()], &one));
+            magnitudes.push(one);
         }
         graph.node.push(NodeProto {
             attribute: vec![int_attribute("axis", 0)],
-            ..plain_node("Concat", MAGNITUDES, magnitudes, MAGNITUDES)
+            ..plain_node(free, "Concat", magnitudes, &output)
         });
-        graph.output.push(vector(MAGNITUDES, observed.len()));
+        graph.output.push(value_of(&output, ElementType::Float.to_onnx(), &[values.len() as i64]));
     }
     let mut initializers = Vec::new();
     for tensor in &decided.tensors {
@@ -85,13 +89,9 @@ pub fn observe(
             initializers.push(unchanged(file, tensor, tensor.name(), size_bytes));
         }
     }
-    write_model(
-        &embedded(file, graph, Precision::Fp32, Rounding::Real)?,
-        initializers,
-        destination,
-        DEFAULT_INLINE_LIMIT_BYTES,
-    )?;
-    Ok(observed)
+    let model = finished(file, graph, &initializers, Precision::Fp32, Rounding::Real)?;
+    write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
+    Ok(Observed { output, values })
 }
 
 fn observed(decided: &Decided<'_>) -> Vec<ObservedValue> {
@@ -121,24 +121,4 @@ fn observed(decided: &Decided<'_>) -> Vec<ObservedValue> {
         }
     }
     observed
-}
-
-fn int_attribute(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(ATTRIBUTE_INT),
-        i: Some(value),
-        ..AttributeProto::default()
-    }
-}
-
-fn vector(name: &str, length: usize) -> ValueInfoProto {
-    let dimension =
-        Dimension { value: Some(dimension::Value::DimValue(length as i64)), ..Dimension::default() };
-    let tensor = type_proto::Tensor {
-        elem_type: Some(ElementType::Float.to_onnx()),
-        shape: Some(TensorShapeProto { dim: vec![dimension] }),
-    };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.into()), r#type: Some(kind), ..ValueInfoProto::default() }
 }

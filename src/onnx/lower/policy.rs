@@ -52,6 +52,8 @@ pub(super) fn needs_fp32(op_type: &str) -> bool {
         | "RandomUniformLike"
         // Scales and zero points.
         | "DequantizeLinear" | "DynamicQuantizeLinear" | "QLinearConv" | "QLinearMatMul" | "QuantizeLinear"
+        // A matrix of ones and zeros, which ONNX Runtime makes in FP32 only.
+        | "EyeLike"
         // Bits, pivots, equality.
         | "BitCast" | "Det" | "Unique" | "ImageDecoder" | "StringNormalizer"
     )

@@ -1,20 +1,23 @@
 //! Writes the nodes of the lowered graph: renamed, retyped, with casts where the two precisions meet.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::choice::{Body, Decision, Node};
-use super::convert::rounded_bytes;
+use super::convert::{Conversion, highest, rounded_bytes};
 use super::emulate::Rounding;
-use super::forms::{FreeNames, input_form, is_cast_from_other_type};
+use super::forms::{input_form, is_cast_from_other_type};
+use super::names::FreeNames;
+use super::new_nodes::{
+    cast_node, float_attribute, plain_node, set_attribute, tensor_attribute, type_attribute,
+};
 use super::report::KeepReason;
+use super::type_attributes::output_type_attribute;
 use super::value::{Form, Produced, Value, Values};
 use crate::onnx::analysis::{attribute, subgraphs_mut};
-use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::onnx::{ElementType, OnnxError, OnnxFile, Precision};
-
-// Numbers of the ONNX specification's `AttributeType`.
-const ATTRIBUTE_INT: i32 = 2;
-const ATTRIBUTE_TENSOR: i32 = 4;
 
 /// What the nodes are written with.
 pub(super) struct Rewrite<'a> {
@@ -23,10 +26,12 @@ pub(super) struct Rewrite<'a> {
     pub(super) free: FreeNames,
     pub(super) precision: Precision,
     pub(super) rounding: Rounding,
-    /// Whether Clip takes its limits as inputs.
-    pub(super) can_clip: bool,
+    /// Whether Clip takes its limits as inputs; in older operator sets they are attributes.
+    pub(super) limits_are_inputs: bool,
     pub(super) casts_inserted: u64,
     pub(super) clips_inserted: u64,
+    /// How many values of a constant are clipped because it is needed lowered, by its name.
+    pub(super) clipped: BTreeMap<String, u64>,
     /// The names of the min and max finite numbers of the lower precision, if nodes use them.
     pub(super) limits: Option<[String; 2]>,
 }
@@ -62,26 +67,34 @@ impl Rewrite<'_> {
 
     /// Returns the min and max finite numbers of the lower precision, if nodes use them.
     pub(super) fn limit_tensors(&self) -> Vec<TensorProto> {
-        let highest = match self.precision {
-            Precision::Fp32 => f32::MAX,
-            Precision::Fp16 => half::f16::MAX.to_f32(),
-            Precision::Bf16 => half::bf16::MAX.to_f32(),
-        };
         let limit = |(name, value): (&String, f32)| TensorProto {
             name: Some(name.clone()),
             data_type: Some(ElementType::Float.to_onnx()),
             raw_data: Some(Bytes::copy_from_slice(&value.to_le_bytes())),
             ..TensorProto::default()
         };
-        self.limits.iter().flatten().zip([-highest, highest]).map(limit).collect()
+        self.limits.iter().flatten().zip(self.limits_of_precision()).map(limit).collect()
+    }
+
+    /// Returns how the lowered form of a constant is written.
+    pub(super) fn conversion(&self, value: &Value) -> Conversion {
+        let clips = value.note.losses.overflowing > 0;
+        Conversion { precision: self.precision, rounding: self.rounding, clips }
+    }
+
+    fn limits_of_precision(&self) -> [f32; 2] {
+        let highest = highest(self.precision);
+        [-highest, highest]
     }
 
     fn nodes(&mut self, body: &Body<'_>) -> Result<Vec<NodeProto>, OnnxError> {
         let Body { graph, scope, nodes } = body;
         let mut out = Vec::with_capacity(nodes.len());
-        let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
-        for name in graph.input.iter().map(|input| input.name()).chain(sparse.map(|tensor| tensor.name())) {
-            self.cast_where_wanted(&mut out, *scope, name, false);
+        for input in &graph.input {
+            self.cast_where_wanted(&mut out, *scope, input.name(), false);
+        }
+        for tensor in graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref()) {
+            self.cast_where_wanted(&mut out, *scope, tensor.name(), true);
         }
         for node in nodes {
             if node.note.decision == Decision::Lower && is_cast_from_other_type(self.values, *scope, node) {
@@ -91,7 +104,7 @@ impl Rewrite<'_> {
             self.node(&mut out, *scope, node)?;
             let overflows = matches!(node.note.decision, Decision::Keep(KeepReason::Overflow { .. }));
             for output in &node.proto.output {
-                self.cast_where_wanted(&mut out, *scope, output, overflows && self.can_clip);
+                self.cast_where_wanted(&mut out, *scope, output, overflows);
             }
         }
         Ok(out)
@@ -112,10 +125,12 @@ impl Rewrite<'_> {
                 *output = value.name_of(form).into();
             }
         }
-        if node.note.low_outputs.first() == Some(&true) {
-            self.lower_attributes(&mut renamed);
-        }
         if node.note.decision == Decision::Lower {
+            let output = node.proto.output.first().and_then(|output| self.values.float(scope, output));
+            if output.is_some() {
+                let is_low = node.note.low_outputs.first().copied().unwrap_or_default();
+                self.change_attributes(&mut renamed, Form::low_if(is_low));
+            }
             self.remove_idle_cast(&mut renamed, scope, node);
         }
         let border = if node.note.decision == Decision::Lower { Form::Low } else { Form::Full };
@@ -149,12 +164,13 @@ impl Rewrite<'_> {
                 weights.push(TensorProto { name: Some(value.name_of(Form::Full).into()), ..tensor.clone() });
             }
             if low {
+                self.clipped.extend(clipped(value));
                 let bytes = self.file.tensor_bytes(tensor)?;
                 weights.push(TensorProto {
                     name: Some(value.name_of(Form::Low).into()),
                     dims: tensor.dims.clone(),
                     data_type: Some(self.element_type(Form::Low).to_onnx()),
-                    raw_data: Some(rounded_bytes(&bytes, self.precision, self.rounding).into()),
+                    raw_data: Some(rounded_bytes(&bytes, self.conversion(value)).into()),
                     ..TensorProto::default()
                 });
             }
@@ -184,7 +200,7 @@ impl Rewrite<'_> {
     ///
     /// Clipped first, a value stays finite: a mask of the lowest FP32 number would become an infinity, and a row of
     /// those has no softmax.
-    fn cast_where_wanted(&mut self, out: &mut Vec<NodeProto>, scope: usize, name: &str, clip: bool) {
+    fn cast_where_wanted(&mut self, out: &mut Vec<NodeProto>, scope: usize, name: &str, overflows: bool) {
         let Some(value) = self.values.float(scope, name) else { return };
         let Produced::In(form) = value.note.produced else { return };
         if !value.wants(form.other()) {
@@ -193,21 +209,39 @@ impl Rewrite<'_> {
         let to = form.other();
         let output = value.name_of(to).to_string();
         let mut input = value.name_of(form).to_string();
-        if clip && to == Form::Low {
-            let [lowest, highest] = self.limit_names();
-            let clipped = self.free.take(&format!("{output}_clipped"));
-            out.push(plain_node("Clip", &clipped, vec![input, lowest, highest], &clipped));
-            self.clips_inserted += 1;
-            input = clipped;
+        let too_large = value.note.losses.overflowing;
+        if (overflows || too_large > 0) && to == Form::Low {
+            if !overflows {
+                // A constant that is a node. One whose node is kept because of it is counted with that.
+                self.clipped.insert(value.name.clone(), too_large);
+            }
+            input = self.clip(out, input, &output);
         }
+        let element_type = self.element_type(to);
         match (self.rounding, to) {
-            (Rounding::Real, _) => out.push(cast_node(input, &output, self.element_type(to))),
+            (Rounding::Real, _) => out.push(cast_node(&mut self.free, input, &output, element_type)),
             (Rounding::Emulated, Form::Full) => {
-                out.push(plain_node("Identity", &output, vec![input], &output))
+                out.push(plain_node(&mut self.free, "Identity", vec![input], &output));
             }
             (Rounding::Emulated, Form::Low) => out.extend(self.rounded(input, &output)),
         }
         self.casts_inserted += 1;
+    }
+
+    /// Adds a node that clips a value to the range of the lower precision, and returns the name of what it gives.
+    fn clip(&mut self, out: &mut Vec<NodeProto>, input: String, wish: &str) -> String {
+        let clipped = self.free.take(&format!("{wish}_clipped"));
+        let mut inputs = vec![input];
+        let mut attributes = Vec::new();
+        if self.limits_are_inputs {
+            inputs.extend(self.limit_names());
+        } else {
+            let limits = ["min", "max"].into_iter().zip(self.limits_of_precision());
+            attributes.extend(limits.map(|(name, limit)| float_attribute(name, limit)));
+        }
+        out.push(NodeProto { attribute: attributes, ..plain_node(&mut self.free, "Clip", inputs, &clipped) });
+        self.clips_inserted += 1;
+        clipped
     }
 
     /// Adds a cast from another type, once for each form that is wanted.
@@ -224,11 +258,12 @@ impl Rewrite<'_> {
             let name = value.name_of(form).to_string();
             let mut cast = node.proto.clone();
             if form != value.carried() {
-                cast.name = Some(format!("{name}_cast"));
+                // A copy, which needs a name of its own.
+                cast.name = Some(self.free.take(&format!("{name}_cast")));
                 self.casts_inserted += 1;
             }
             cast.output = vec![name];
-            set_attribute(&mut cast, cast_attribute(self.element_type(form)));
+            set_attribute(&mut cast, type_attribute("to", self.element_type(form)));
             self.remove_idle_cast(&mut cast, scope, node);
             if self.rounding == Rounding::Emulated && form == Form::Low {
                 let rounding = self.round_outputs(&mut cast, &[true]);
@@ -271,8 +306,8 @@ impl Rewrite<'_> {
     fn rounded(&mut self, input: String, output: &str) -> [NodeProto; 2] {
         let half = self.free.take(&format!("{output}_{}", self.precision));
         [
-            cast_node(input, &half, self.precision.element_type()),
-            cast_node(half.clone(), output, ElementType::Float),
+            cast_node(&mut self.free, input, &half, self.precision.element_type()),
+            cast_node(&mut self.free, half.clone(), output, ElementType::Float),
         ]
     }
 
@@ -283,26 +318,21 @@ impl Rewrite<'_> {
             .clone()
     }
 
-    fn lower_attributes(&self, node: &mut NodeProto) {
-        match node.op_type() {
-            "Cast" => set_attribute(node, cast_attribute(self.element_type(Form::Low))),
-            "ConstantOfShape" => {
-                let fill = fill_of(self.file, node).unwrap_or(0.0).to_le_bytes();
-                let tensor = TensorProto {
-                    dims: vec![1],
-                    data_type: Some(self.element_type(Form::Low).to_onnx()),
-                    raw_data: Some(rounded_bytes(&fill, self.precision, self.rounding).into()),
-                    ..TensorProto::default()
-                };
-                let value = AttributeProto {
-                    name: Some("value".into()),
-                    r#type: Some(ATTRIBUTE_TENSOR),
-                    t: Some(tensor),
-                    ..AttributeProto::default()
-                };
-                set_attribute(node, value);
-            }
-            _ => {}
+    /// Gives a lowered node the attributes that its first output's form asks for: its type, and what it is filled with.
+    fn change_attributes(&self, node: &mut NodeProto, form: Form) {
+        if let Some(name) = output_type_attribute(node.op_type()) {
+            set_attribute(node, type_attribute(name, self.element_type(form)));
+        }
+        if node.op_type() == "ConstantOfShape" && form == Form::Low {
+            let conversion = Conversion { precision: self.precision, rounding: self.rounding, clips: false };
+            let fill = fill_of(self.file, node).unwrap_or(0.0).to_le_bytes();
+            let tensor = TensorProto {
+                dims: vec![1],
+                data_type: Some(self.element_type(Form::Low).to_onnx()),
+                raw_data: Some(rounded_bytes(&fill, conversion).into()),
+                ..TensorProto::default()
+            };
+            set_attribute(node, tensor_attribute("value", tensor));
         }
     }
 }
@@ -342,6 +372,12 @@ fn set_element_type(value: &mut ValueInfoProto, element_type: ElementType) {
     }
 }
 
+/// Returns the name of a constant and how many of its values don't fit into the lower precision, if any don't.
+pub(super) fn clipped(value: &Value) -> Option<(String, u64)> {
+    let too_large = value.note.losses.overflowing;
+    (too_large > 0).then(|| (value.name.clone(), too_large))
+}
+
 /// Returns whether a weight is needed as it was, and whether it is needed lowered.
 pub(super) fn wanted_forms(value: &Value) -> (bool, bool) {
     let low = value.wants(Form::Low);
@@ -354,40 +390,4 @@ pub(super) fn fill_of(file: &OnnxFile, node: &NodeProto) -> Option<f32> {
     let bytes = file.tensor_bytes(tensor).ok()?;
     let is_float = tensor.data_type() == ElementType::Float.to_onnx();
     bytes.first_chunk::<4>().filter(|_| is_float).map(|bytes| f32::from_le_bytes(*bytes))
-}
-
-/// Returns a node of ONNX's own operators without attributes.
-pub(super) fn plain_node(op_type: &str, name: &str, inputs: Vec<String>, output: &str) -> NodeProto {
-    NodeProto {
-        name: Some(name.into()),
-        op_type: Some(op_type.into()),
-        input: inputs,
-        output: vec![output.into()],
-        ..NodeProto::default()
-    }
-}
-
-fn cast_node(input: String, output: &str, to: ElementType) -> NodeProto {
-    NodeProto {
-        attribute: vec![cast_attribute(to)],
-        ..plain_node("Cast", &format!("{output}_cast"), vec![input], output)
-    }
-}
-
-fn cast_attribute(to: ElementType) -> AttributeProto {
-    AttributeProto {
-        name: Some("to".into()),
-        r#type: Some(ATTRIBUTE_INT),
-        i: Some(i64::from(to.to_onnx())),
-        ..AttributeProto::default()
-    }
-}
-
-fn set_attribute(node: &mut NodeProto, value: AttributeProto) {
-    let is_new = attribute(node, value.name()).is_none();
-    if is_new {
-        node.attribute.push(value);
-    } else if let Some(old) = node.attribute.iter_mut().find(|old| old.name() == value.name()) {
-        *old = value;
-    }
 }

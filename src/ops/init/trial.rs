@@ -11,6 +11,7 @@ use crate::backend::Backend;
 use crate::onnx::OnnxFile;
 use crate::ops::resolve::FoundBackend;
 use crate::ops::samples::{self, Shapes, Subject};
+use crate::recipe::OneNameTwoRanges;
 use crate::recipe::proposal::{DimensionKind, DraftGraph, DraftInput, Trial, alternatives};
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
@@ -85,6 +86,11 @@ impl Runner {
         for ranges in alternatives(&graph.inputs) {
             if Instant::now() > until || self.cancel.is_cancelled() {
                 break;
+            }
+            let inputs = graph.inputs.iter().zip(&ranges);
+            let ranged = inputs.filter_map(|(input, range)| Some((&input.info, range.as_ref()?)));
+            if OneNameTwoRanges::first(ranged).is_some() {
+                continue;
             }
             if self.run(graph, &ranges, file).is_ok() {
                 for (input, range) in graph.inputs.iter_mut().zip(ranges) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::compile_failed::compile_failed;
 use super::{Context, backend_of};
 use crate::backend::facts_of;
 use crate::error_kind::ErrorKind;
@@ -52,8 +53,9 @@ pub(super) fn run(
         shape_ranges,
         workspace_mib,
     } = job.document.clone();
+    let graph = work.path().join(GraphDigest::MODEL_PATH);
     let request = BuildRequest {
-        graph: work.path().join(GraphDigest::MODEL_PATH),
+        graph: graph.clone(),
         plan: plan.clone(),
         compute_capabilities,
         shape_ranges,
@@ -71,7 +73,8 @@ pub(super) fn run(
             (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage: progress.stage });
         }
         Event::Warning(_) | Event::Result(_) | Event::Error(_) => {}
-    })?;
+    });
+    let answer = answer.map_err(|error| compile_failed(job, context, &graph, error))?;
     let header = check_plan(job, backend, &plan)?;
     let output = context.store.adopt(&plan, PLAN_FILE)?;
     Ok(BuildRecord {

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Context;
+use crate::onnx::lower::Lowered;
 use crate::onnx::{GraphDigest, LoweringReport, OnnxFile, Precision, lower};
 use crate::ops::error::JobError;
 use crate::ops::event::BuildEvent;
+use crate::ops::lowering_warnings::lowering_warnings;
 use crate::store::StoreError;
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, Measurements, OutputFile, Timings};
 
@@ -16,23 +18,17 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
     let start = Instant::now();
     let source = &context.resolved.graphs[&job.graph].file;
     let work = context.store.work_folder()?;
-    let (names, report) = if job.document.lowering.precision == Precision::Fp32 {
+    let is_fp32 = job.document.lowering.precision == Precision::Fp32;
+    // A compiler would take the dimensions of one symbol for equal, whatever it is: written anew, there is none.
+    let (names, report) = if is_fp32 && !source.has_placeholder_dimensions() {
         (copy(source, work.path())?, None)
     } else {
-        let lowered =
-            lower::lower(source, &job.document.lowering, &work.path().join(GraphDigest::MODEL_PATH))?;
-        (lowered.files.into_iter().map(|file| file.path).collect(), Some(lowered.report))
+        let destination = work.path().join(GraphDigest::MODEL_PATH);
+        let Lowered { files, report } = lower::lower(source, &job.document.lowering, &destination)?;
+        (files.into_iter().map(|file| file.path).collect(), Some(report).filter(|_| !is_fp32))
     };
-    let warnings: Vec<String> = report
-        .iter()
-        .flat_map(|report: &LoweringReport| &report.unmatched_keeps)
-        .map(|keep| {
-            format!(
-                "graph `{}` has no node or operator `{keep}`, which the recipe's `lowering` keeps in FP32",
-                job.graph
-            )
-        })
-        .collect();
+    let warnings: Vec<String> =
+        report.as_ref().map(|report| warnings(&job.graph, report)).unwrap_or_default();
     for message in &warnings {
         (context.on_event)(BuildEvent::Warning { message: message.clone() });
     }
@@ -54,6 +50,16 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         mixed_precision: context.resolved.lowerings.report(&job.graph, &job.document.lowering).cloned(),
         warnings,
     })
+}
+
+fn warnings(graph: &str, report: &LoweringReport) -> Vec<String> {
+    let unmatched = report.unmatched_keeps.iter().map(|keep| {
+        format!(
+            "graph `{graph}` has no node or operator `{keep}`, which the recipe's `lowering` keeps in FP32"
+        )
+    });
+    let others = lowering_warnings(report).into_iter().map(|warning| format!("graph `{graph}`: {warning}"));
+    unmatched.chain(others).collect()
 }
 
 /// Copies a model and its external data; the model gets the name that profiles use.

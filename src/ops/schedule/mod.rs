@@ -5,6 +5,7 @@
 //! they time kernels on it. A worker stays alive across jobs while it is healthy.
 
 mod compile;
+mod compile_failed;
 mod lower;
 mod memory;
 mod search;

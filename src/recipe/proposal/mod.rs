@@ -144,10 +144,6 @@ fn ranges(infos: &[TensorInfo]) -> Vec<Option<ShapeRange>> {
         let dimensions: Vec<Range> = (0..info.shape.len())
             .map(|index| match &info.shape[index] {
                 Dimension::Fixed(length) => [*length; 3],
-                // Some exporters name what they don't know `?`: the same name, and not the same number.
-                Dimension::Symbolic(symbol) if !symbol.contains(char::is_alphanumeric) => {
-                    of_dimension(info, index)
-                }
                 Dimension::Symbolic(symbol) => {
                     of_sum(symbol, &by_symbol).unwrap_or_else(|| by_symbol[symbol.as_str()])
                 }

@@ -133,7 +133,7 @@ fn write_range(yaml: &mut String, input: &DraftInput) {
         let [min, opt, max] = [range.min[index], range.opt[index], range.max[index]];
         let span = if min == max { format!("{min}") } else { format!("{min} to {max}, tuned for {opt}") };
         let dimension = match &info.shape[index] {
-            Dimension::Symbolic(symbol) if symbol.contains(char::is_alphanumeric) => {
+            Dimension::Symbolic(symbol) => {
                 format!("{index} ({})", comment(symbol))
             }
             _ => format!("{index}"),

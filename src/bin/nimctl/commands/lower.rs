@@ -72,6 +72,9 @@ pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, F
             Unmatched::Operator(operator) => format!("the graph has no operator {operator} (--keep-op)"),
         });
     }
+    for warning in &outcome.warnings {
+        output.warning(warning);
+    }
     let folder = destination.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let files = outcome
         .files
@@ -152,6 +155,9 @@ fn reason(reason: &KeepReason) -> String {
         KeepReason::KeptOperator => "--keep-op".into(),
         KeepReason::KeptNode => "--keep-node".into(),
         KeepReason::NeedsFp32 => "the operator needs fp32".into(),
+        KeepReason::NewerOperatorSet { opset } => {
+            format!("the operator takes the precision from opset {opset} on")
+        }
         KeepReason::Accumulation => "accumulates many values, or is part of a normalization".into(),
         KeepReason::ShapeArithmetic => "computes a shape or an index".into(),
         KeepReason::Subgraph => "runs a subgraph".into(),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
+use nimctl::ops::check_recipe::check_graphs;
 use nimctl::profile::ProfileSpec;
 use nimctl::recipe::Recipe;
 use serde::Serialize;
@@ -56,6 +57,10 @@ fn check(path: &std::path::Path) -> Checked {
         Ok(text) => Recipe::parse(&text, &name).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
+    let recipe = recipe.and_then(|recipe| {
+        check_graphs(&recipe).map_err(|error| error.to_string())?;
+        Ok(recipe)
+    });
     match recipe {
         Ok(recipe) => Checked {
             path: name,
