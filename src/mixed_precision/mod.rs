@@ -76,7 +76,7 @@ pub struct MixedPrecisionReport {
     /// The gate of the search; absent without search.
     pub min_row_cosine: Option<f64>,
     /// The min row cosine with nothing kept beyond what the recipe's lists and the policy keep; absent without
-    /// search. -1 stands for a row that is not finite.
+    /// search. -1 stands for a row that is not finite, and for a graph that fails.
     pub row_cosine_before: Option<f64>,
     /// The min row cosine with the nodes of `kept`; absent without search.
     pub row_cosine_after: Option<f64>,

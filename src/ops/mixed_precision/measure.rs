@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::{MixedPrecisionError, Runner};
 use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
-use crate::onnx::lower::{MAGNITUDES, ObservedValue, emulate, observe};
+use crate::onnx::lower::{Observed, ObservedValue, emulate, observe};
 use crate::onnx::{LoweringOptions, OnnxFile};
 use crate::ops::samples::{self, Subject};
+use crate::worker::error::WorkerError;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
-use crate::worker::protocol::{Execution, RunRequest};
+use crate::worker::protocol::{ErrorCode, Execution, RunRequest};
 
 /// A worker with inputs, and the FP32 graph's outputs for them.
 pub(super) struct Measure<'a> {
@@ -24,8 +25,23 @@ pub(super) struct Measure<'a> {
 /// An output of FP32.
 struct Floats {
     values: Vec<f32>,
-    /// Values of one row: all that the first dimension doesn't count.
-    row_length: usize,
+    shape: Vec<usize>,
+}
+
+impl Floats {
+    /// Returns the number of values of one row: all that the first dimension doesn't count. A plain vector is one row.
+    fn row_length(&self) -> usize {
+        if self.shape.len() < 2 { self.values.len() } else { self.shape[1..].iter().product() }
+    }
+}
+
+/// What came of running a graph with some nodes lowered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Measured {
+    /// The min row cosine of any output against the reference.
+    RowCosine(f64),
+    /// The graph could not be loaded or run, or its outputs have other shapes than the reference's.
+    Unusable,
 }
 
 impl<'a> Measure<'a> {
@@ -44,28 +60,36 @@ impl<'a> Measure<'a> {
         for (output, floats) in &self.reference {
             let not_finite = floats.values.iter().position(|value| !value.is_finite());
             if let Some(position) = not_finite {
-                let row = position / floats.row_length.max(1);
+                let row = position / floats.row_length().max(1);
                 return Err(MixedPrecisionError::ReferenceNotFinite { output: output.clone(), row });
             }
         }
         Ok(())
     }
 
-    /// Returns the min row cosine of any output of the emulated graph against the reference.
-    pub(super) fn row_cosine(&mut self, options: &LoweringOptions) -> Result<f64, MixedPrecisionError> {
+    /// Compares the emulated graph with the reference.
+    ///
+    /// # Errors
+    /// What says nothing about the graph: the worker is gone, files can't be written.
+    pub(super) fn emulated(&mut self, options: &LoweringOptions) -> Result<Measured, MixedPrecisionError> {
         let folder = Graphs::new(&self.runner.work_folder)?;
         emulate(self.file, options, &folder.model)?;
-        let outputs = self.run(&folder.model)?;
+        let outputs = match self.run(&folder.model) {
+            Ok(outputs) => outputs,
+            Err(MixedPrecisionError::Worker(error)) if is_about_the_graph(&error) => {
+                return Ok(Measured::Unusable);
+            }
+            Err(error) => return Err(error),
+        };
         let mut least = 1f64;
         for (name, reference) in &self.reference {
-            let output = outputs
-                .get(name)
-                .filter(|output| output.values.len() == reference.values.len())
-                .ok_or_else(|| MixedPrecisionError::NoOutput { output: name.clone() })?;
-            let (cosine, _) = least_row_cosine(&reference.values, &output.values, reference.row_length);
+            let Some(output) = outputs.get(name).filter(|output| output.shape == reference.shape) else {
+                return Ok(Measured::Unusable);
+            };
+            let (cosine, _) = least_row_cosine(&reference.values, &output.values, reference.row_length());
             least = least.min(cosine.max(NOT_FINITE));
         }
-        Ok(least)
+        Ok(Measured::RowCosine(least))
     }
 
     /// Returns the largest magnitude of every value that would be lowered.
@@ -74,16 +98,16 @@ impl<'a> Measure<'a> {
         options: &LoweringOptions,
     ) -> Result<Vec<(ObservedValue, f64)>, MixedPrecisionError> {
         let folder = Graphs::new(&self.runner.work_folder)?;
-        let observed = observe(self.file, options, &folder.model)?;
-        if observed.is_empty() {
+        let Observed { output, values } = observe(self.file, options, &folder.model)?;
+        if values.is_empty() {
             return Ok(Vec::new());
         }
         let mut outputs = self.run(&folder.model)?;
         let magnitudes = outputs
-            .remove(MAGNITUDES)
-            .filter(|output| output.values.len() == observed.len())
-            .ok_or_else(|| MixedPrecisionError::NoOutput { output: MAGNITUDES.into() })?;
-        Ok(observed.into_iter().zip(magnitudes.values.into_iter().map(f64::from)).collect())
+            .remove(&output)
+            .filter(|magnitudes| magnitudes.values.len() == values.len())
+            .ok_or(MixedPrecisionError::NoOutput { output })?;
+        Ok(values.into_iter().zip(magnitudes.values.into_iter().map(f64::from)).collect())
     }
 
     fn run(&mut self, model: &Path) -> Result<BTreeMap<String, Floats>, MixedPrecisionError> {
@@ -100,14 +124,17 @@ impl<'a> Measure<'a> {
             let tensor = Tensor::read(&path).map_err(MixedPrecisionError::Output)?;
             // Outputs of other types don't say how near two graphs are.
             if let Some(values) = tensor.elements::<f32>() {
-                let row_length = tensor.shape().get(1..).map_or(values.len(), |row| row.iter().product());
-                // A plain vector is one row.
-                let row_length = if tensor.shape().len() < 2 { values.len() } else { row_length };
-                floats.insert(name, Floats { values, row_length });
+                floats.insert(name, Floats { values, shape: tensor.shape().to_vec() });
             }
         }
         Ok(floats)
     }
+}
+
+/// Returns whether a worker that works reported a failure of the graph that it was given.
+fn is_about_the_graph(error: &WorkerError) -> bool {
+    let code = error.problem().map(|problem| problem.code);
+    matches!(code, Some(ErrorCode::InvalidGraph | ErrorCode::RunFailed | ErrorCode::BuildFailed))
 }
 
 /// A folder for one graph or one run, gone when dropped.

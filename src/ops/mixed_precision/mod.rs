@@ -13,9 +13,10 @@ use std::time::Duration;
 
 pub use error::MixedPrecisionError;
 use journal::Journal;
-use measure::Measure;
+use measure::{Measure, Measured};
 
 use crate::mixed_precision::search::{Verdict, smallest_passing};
+use crate::mixed_precision::similarity::NOT_FINITE;
 use crate::mixed_precision::{KeptForAccuracy, MixedPrecision, MixedPrecisionReport, OutOfRange};
 use crate::onnx::lower::{LoweredNode, lowered_nodes};
 use crate::onnx::{LoweringOptions, Precision};
@@ -44,8 +45,10 @@ pub struct SearchProgress {
     pub evaluations: u32,
     /// The maximum number of graphs to run.
     pub most: u32,
-    /// What the last one came to.
+    /// The last one's min row cosine; -1 where a row is not finite, or the graph failed.
     pub row_cosine: f64,
+    /// Whether the last one failed, so that there was nothing to compare.
+    pub failed: bool,
     /// How many nodes it kept.
     pub kept: usize,
 }
@@ -172,20 +175,24 @@ impl Hunt<'_> {
     /// Returns the min row cosine with some nodes kept, from the journal or by running the graph.
     fn row_cosine(&mut self, kept: &BTreeSet<usize>) -> Result<f64, MixedPrecisionError> {
         let names = self.names(kept);
-        let row_cosine = match self.journal.get(&names) {
-            Some(known) => known,
+        let (row_cosine, failed) = match self.journal.get(&names) {
+            Some(known) => (known, false),
             // With nothing lowered the graph is what it was.
-            None if kept.len() == self.nodes.len() => 1.0,
+            None if kept.len() == self.nodes.len() => (1.0, false),
             None => {
                 let mut options = self.lowering.clone();
                 options.keep_nodes.extend(names.iter().cloned());
-                let row_cosine = self.measure.row_cosine(&options)?;
-                self.journal.add(&names, row_cosine)?;
-                row_cosine
+                let measured = match self.measure.emulated(&options)? {
+                    Measured::RowCosine(row_cosine) => (row_cosine, false),
+                    // As bad as one whose rows are not finite.
+                    Measured::Unusable => (NOT_FINITE, true),
+                };
+                self.journal.add(&names, measured.0)?;
+                measured
             }
         };
         let (evaluations, most, kept) = (self.journal.len(), self.most, kept.len());
-        (self.on_progress)(SearchProgress { evaluations, most, row_cosine, kept });
+        (self.on_progress)(SearchProgress { evaluations, most, row_cosine, failed, kept });
         Ok(row_cosine)
     }
 

@@ -51,10 +51,12 @@ fn run(
     };
     let subject = resolved.subject_as_given(graph);
     let found = find(&subject, &spec.lowering, spec.mixed_precision, &runner, &|progress| {
-        let stage = format!(
-            "graph {} of at most {}: {} kept, min cosine {:.5}",
-            progress.evaluations, progress.most, progress.kept, progress.row_cosine
-        );
+        let came_to = match progress.failed {
+            true => "does not run".into(),
+            false => format!("min cosine {:.5}", progress.row_cosine),
+        };
+        let (evaluations, most, kept) = (progress.evaluations, progress.most, progress.kept);
+        let stage = format!("graph {evaluations} of at most {most}: {kept} kept, {came_to}");
         on_event(BuildEvent::JobStage { title: title.clone(), stage });
     });
     let report = found.map_err(|source| {
