@@ -26,7 +26,7 @@ fn newer_operator_set(report: &LoweringReport) -> Option<String> {
     let (precision, nodes) = (report.precision, counted(nodes, "node"));
     Some(format!(
         "{nodes} kept in fp32, because the operator set of the graph does not define the operator for {precision} ({names}): \
-         convert the model to opset {opset} to lower them"
+         convert the model to opset {opset} to change that"
     ))
 }
 
@@ -39,7 +39,7 @@ fn replaceable_weights(report: &LoweringReport) -> Option<String> {
     let count = counted(weights.len(), "weight");
     Some(format!(
         "{count} kept in fp32, because the graph lists them among its inputs, where a caller may replace them ({names}): \
-         export the model without `keep_initializers_as_inputs` to lower them"
+         export the model without `keep_initializers_as_inputs` to change that"
     ))
 }
 
@@ -95,7 +95,7 @@ mod tests {
             &[],
             &[
                 "3 nodes are kept in fp32, because the operator set of the graph does not define the operator for bf16 (Conv from \
-               opset 22 on, TopK from opset 24 on): convert the model to opset 24 to lower them",
+               opset 22 on, TopK from opset 24 on): convert the model to opset 24 to change that",
             ],
         );
     }
@@ -107,7 +107,7 @@ mod tests {
             &["a", "b", "c", "d", "e", "f"],
             &[
                 "6 weights are kept in fp32, because the graph lists them among its inputs, where a caller may replace them (`a`, \
-               `b`, `c`, `d`, `e`, …): export the model without `keep_initializers_as_inputs` to lower them",
+               `b`, `c`, `d`, `e`, …): export the model without `keep_initializers_as_inputs` to change that",
             ],
         );
     }

@@ -197,3 +197,60 @@ fn shape_text(shape: &[Dimension]) -> String {
         .collect();
     format!("[{}]", words.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::ElementType;
+
+    /// Checks what is said of ranges of `x` and `mask`, whose dimensions have these names.
+    #[track_caller]
+    fn check(x: [&str; 3], mask: [&str; 1], x_max: [i64; 3], mask_max: i64, expected: Option<&str>) {
+        let text = format!(
+            "schema: nimctl.recipe/1\nmodel: {{ name: m, release: \"1.0\" }}\ngraphs:\n  g:\n    source: {{ path: g.onnx }}\n    shapes:\n      \
+             x: {{ min: [1, 1, 1], opt: [1, 1, 1], max: {x_max:?} }}\n      mask: {{ min: [1], opt: [1], max: [{mask_max}] }}\n\
+             profiles:\n  - {{ backend: onnxruntime, precisions: [fp32], targets: generic }}\n"
+        );
+        let recipe = Recipe::parse(&text, "r.yaml").unwrap();
+        let dimension = |name: &&str| match *name {
+            "?" => Dimension::Unknown,
+            name => Dimension::Symbolic(name.into()),
+        };
+        let info = |name: &str, shape: &[&str]| TensorInfo {
+            name: name.into(),
+            element_type: ElementType::Float,
+            shape: shape.iter().map(dimension).collect(),
+            rank_known: true,
+        };
+        let error = recipe.check_graph("g", &[info("x", &x), info("mask", &mask)]).err();
+        assert_eq!(error.map(|error| error.to_string()).as_deref(), expected);
+    }
+
+    #[test]
+    fn dimensions_of_one_name_have_one_range() {
+        check(["n", "h", "w"], ["n"], [4, 48, 320], 4, None);
+        check(["?", "?", "?"], ["?"], [4, 48, 320], 8, None);
+        check(
+            ["n", "h", "h"],
+            ["n"],
+            [4, 48, 320],
+            4,
+            Some(
+                "r.yaml:7: graph `g`, input `x`: dimension 2 (`h`) has the range min 1, opt 1, max 320, but dimension 1, which has \
+                 the same name, has min 1, opt 1, max 48: dimensions of one name have the same size; give both the same range, or \
+                 export the model with different names",
+            ),
+        );
+        check(
+            ["n", "h", "w"],
+            ["n"],
+            [4, 48, 320],
+            8,
+            Some(
+                "r.yaml:8: graph `g`, input `mask`: dimension 0 (`n`) has the range min 1, opt 1, max 8, but dimension 0 of input \
+                 `x`, which has the same name, has min 1, opt 1, max 4: dimensions of one name have the same size; give both the \
+                 same range, or export the model with different names",
+            ),
+        );
+    }
+}

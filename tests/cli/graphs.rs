@@ -75,3 +75,15 @@ fn a_dynamic_input_needs_a_range() {
     home.run(&["build", "r.yaml"]).exits(0);
     insta::assert_snapshot!(home.transcript());
 }
+
+#[test]
+fn a_check_looks_at_graphs_that_are_there() {
+    let home = home_with_graph(GENERIC);
+    home.run(&["recipe", "check", "r.yaml"]).exits(0);
+    home.write("r.yaml", recipe("X: { min: [1, 4], opt: [2, 4], max: [8, 4] }", GENERIC));
+    home.run(&["recipe", "check", "r.yaml"]).exits(1);
+    fs_err::remove_file(home.path("graph.onnx")).unwrap();
+    home.run(&["recipe", "check", "r.yaml"]).exits(0);
+    let said = home.transcript();
+    assert!(said.contains("r.yaml:7: graph `main` has no input `X`"), "{said}");
+}

@@ -52,7 +52,7 @@ impl Loaded {
 
     /// Says what the library could not do, and why in its own words.
     pub(crate) fn failed(&self, code: ErrorCode, what: &str) -> Problem {
-        Problem::new(code, format!("{LIBRARY_NAME} {} could not {what}: {}", self.version, self.log.errors()))
+        Problem::new(code, format!("{LIBRARY_NAME} {} could not {what}:{}", self.version, self.log.errors()))
     }
 }
 

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use nimctl_backend_kit::serve::Events;
 
 /// The last errors are the ones that say why.
-const MAX_ERRORS: usize = 4;
+const MAX_ERRORS: usize = 16;
 const MAX_WARNINGS: usize = 100;
-const MAX_MESSAGE_CHARS: usize = 2000;
+const MAX_LINES: usize = 40;
+/// Lines around a description of a node, which there are without one as well.
+const EMPTY_MARKERS: &[&str] = &["--- Begin node ---", "--- End node ---", "Node name:"];
 /// TensorRT reports thousands of steps a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
@@ -34,6 +36,9 @@ impl Log {
 
     pub(crate) fn error(&self, message: &str) {
         let message = tidy(message);
+        if message.is_empty() {
+            return;
+        }
         let _ = writeln!(std::io::stderr(), "error: {message}");
         let mut state = self.state();
         if !state.errors.contains(&message) {
@@ -45,7 +50,7 @@ impl Log {
     }
 
     pub(crate) fn warning(&self, message: &str) {
-        let message = tidy(message);
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(std::io::stderr(), "warning: {message}");
         let mut state = self.state();
         if state.warnings.len() < MAX_WARNINGS && !state.warnings.contains(&message) {
@@ -56,13 +61,16 @@ impl Log {
         }
     }
 
-    /// Returns TensorRT's own words on why something failed.
+    /// Returns TensorRT's own words on why something failed, to stand behind a colon: one line, or lines of their own,
+    /// indented.
     pub(crate) fn errors(&self) -> String {
         let state = self.state();
-        if state.errors.is_empty() {
-            return "it gave no reason".into();
+        let lines: Vec<&str> = state.errors.iter().flat_map(|message| message.lines()).collect();
+        match lines.as_slice() {
+            [] => " it gave no reason".into(),
+            [line] => format!(" {line}"),
+            lines => lines.iter().map(|line| format!("\n  {line}")).collect(),
         }
-        state.errors.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 
     pub(crate) fn warnings(&self) -> Vec<String> {
@@ -99,8 +107,46 @@ impl Log {
     }
 }
 
-/// Makes one short line of a message.
+/// Returns the lines of a message that say something, as they are, but for spaces at their ends.
 fn tidy(message: &str) -> String {
-    let words: Vec<&str> = message.split_whitespace().collect();
-    words.join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
+    let says_nothing =
+        |line: &&str| line.is_empty() || EMPTY_MARKERS.iter().any(|marker| line.ends_with(marker));
+    let lines: Vec<&str> =
+        message.lines().map(str::trim_end).filter(|line| !says_nothing(&line.trim_start())).collect();
+    lines[..lines.len().min(MAX_LINES)].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(messages: &[&str], expected: &str) {
+        let log = Log::default();
+        messages.iter().for_each(|message| log.error(message));
+        assert_eq!(log.errors(), expected);
+    }
+
+    #[test]
+    fn errors_are_whole_lines_without_empty_markers() {
+        check(&[], " it gave no reason");
+        check(&["  \n"], " it gave no reason");
+        check(
+            &["Error Code 4: API Usage Error (no  such thing)\n"],
+            " Error Code 4: API Usage Error (no  such thing)",
+        );
+        check(
+            &[
+                "ModelImporter.cpp:140: While parsing node number 3 [Det -> \"y\"]:",
+                "ModelImporter.cpp:142: --- Begin node ---\nNode name: \n",
+                "ModelImporter.cpp:143: --- End node ---",
+                "ModelImporter.cpp:151: ERROR: false",
+            ],
+            "\n  ModelImporter.cpp:140: While parsing node number 3 [Det -> \"y\"]:\n  ModelImporter.cpp:151: ERROR: false",
+        );
+        check(
+            &["--- Begin node ---\nNode name: det\n--- End node ---", "second"],
+            "\n  Node name: det\n  second",
+        );
+    }
 }
