@@ -37,6 +37,15 @@ impl Precision {
         }
     }
 
+    /// Returns the magnitude up to which every whole number is a number of this precision.
+    pub const fn exact_integers(self) -> f64 {
+        match self {
+            Self::Fp32 => 16_777_216.0,
+            Self::Fp16 => 2048.0,
+            Self::Bf16 => 256.0,
+        }
+    }
+
     /// Returns the ONNX element type of this precision.
     pub const fn element_type(self) -> ElementType {
         match self {

@@ -16,6 +16,10 @@ const STRANGER: &str = "tests/recompute_ids.py";
 
 /// Lowers ONNX's own operator tests, and runs the results; fetches what it needs with pip, or says why not.
 const OPERATORS: &str = "tests/operators/run.py";
+/// Strings operators between whole numbers and what must be exact, lowers, and looks for differences.
+const CHAINS: &str = "tests/operators/exact_chains.py";
+/// How many of its graphs take part here; the script alone tries 2000.
+const CHAINS_SAMPLE: &str = "120";
 /// Measures what FP16 costs a model with real weights; fetches it with pip, or says why not.
 const SENTENCES: &str = "tests/minilm/measure.py";
 /// What the names of tests that need a browser end with.
@@ -76,6 +80,7 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
     }
     let nimctl = project.executables.join("nimctl");
     execute(cmd!(shell, "python3 {OPERATORS} --nimctl {nimctl} --sample {OPERATOR_SAMPLE}"))?;
+    execute(cmd!(shell, "python3 {CHAINS} --nimctl {nimctl} --graphs {CHAINS_SAMPLE}"))?;
     execute(cmd!(shell, "python3 {SENTENCES} --nimctl {nimctl}"))
 }
 

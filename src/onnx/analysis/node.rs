@@ -1,7 +1,5 @@
 //! What a node says by itself, without the graph around it.
 
-use std::collections::BTreeMap;
-
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// Returns whether a node is of ONNX's own operator set.
@@ -43,13 +41,4 @@ pub fn nodes(graph: &GraphProto) -> Vec<&NodeProto> {
     let mut nodes = Vec::new();
     add(graph, &mut nodes);
     nodes
-}
-
-/// Returns the index of the node that produces each value of a graph.
-pub(in crate::onnx) fn producers(graph: &GraphProto) -> BTreeMap<&str, usize> {
-    let mut producers = BTreeMap::new();
-    for (index, node) in graph.node.iter().enumerate() {
-        producers.extend(node.output.iter().map(|output| (output.as_str(), index)));
-    }
-    producers
 }

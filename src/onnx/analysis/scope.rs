@@ -16,6 +16,8 @@ use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
 pub(in crate::onnx) struct Values<V> {
     values: Vec<Value<V>>,
     scopes: Vec<Scope>,
+    /// How many nodes were read, those of subgraphs included.
+    nodes: usize,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(in crate::onnx) struct Body<'g, N> {
 /// A node, with what is known of it and a note `N` of whoever asked for the analysis.
 #[derive(Debug)]
 pub(in crate::onnx) struct Node<'g, N> {
+    /// Its place among all nodes of the graph and its subgraphs.
+    pub(in crate::onnx) index: usize,
     pub(in crate::onnx) proto: &'g NodeProto,
     /// The operator set that it is of.
     pub(in crate::onnx) opset: i64,
@@ -83,7 +87,7 @@ impl<V: Default> Values<V> {
         tensors: &[&TensorProto],
         opset: i64,
     ) -> (Self, Body<'g, N>) {
-        let mut values = Self { values: Vec::new(), scopes: Vec::new() };
+        let mut values = Self { values: Vec::new(), scopes: Vec::new(), nodes: 0 };
         let body = values.read_body(graph, tensors, opset, None, &[]);
         (values, body)
     }
@@ -103,8 +107,13 @@ impl<V: Default> Values<V> {
 
     /// Returns the FP32 value of a name that this scope itself has.
     pub(in crate::onnx) fn own_float_mut(&mut self, scope: usize, name: &str) -> Option<&mut Value<V>> {
+        self.own_mut(scope, name).filter(|value| value.element_type == Some(ElementType::Float))
+    }
+
+    /// Returns the value of a name that this scope itself has, of whatever type.
+    pub(in crate::onnx) fn own_mut(&mut self, scope: usize, name: &str) -> Option<&mut Value<V>> {
         let id = *self.scopes[scope].names.get(name)?;
-        Some(&mut self.values[id]).filter(|value| value.element_type == Some(ElementType::Float))
+        Some(&mut self.values[id])
     }
 
     /// Returns the type of what a name means in a scope, if it is known.
@@ -117,7 +126,18 @@ impl<V: Default> Values<V> {
         self.values.iter_mut()
     }
 
-    fn find(&self, scope: usize, name: &str) -> Option<usize> {
+    /// Returns all values; the position of each is its number.
+    pub(in crate::onnx) fn all(&self) -> &[Value<V>] {
+        &self.values
+    }
+
+    /// Returns how many nodes the graph and its subgraphs have.
+    pub(in crate::onnx) fn node_count(&self) -> usize {
+        self.nodes
+    }
+
+    /// Returns the number of the value that a name means in a scope.
+    pub(in crate::onnx) fn find(&self, scope: usize, name: &str) -> Option<usize> {
         let mut scope = Some(&self.scopes[scope]);
         while let Some(here) = scope {
             if let Some(id) = here.names.get(name) {
@@ -170,6 +190,8 @@ impl<V: Default> Values<V> {
             .collect();
         let mut nodes = Vec::with_capacity(graph.node.len());
         for proto in &graph.node {
+            let index = self.nodes;
+            self.nodes += 1;
             let signature = signature(proto.op_type(), opset).filter(|_| is_own_domain(proto.domain()));
             let inputs: Vec<Option<ElementType>> =
                 proto.input.iter().map(|name| self.element_type(scope, name)).collect();
@@ -185,18 +207,18 @@ impl<V: Default> Values<V> {
                 let outputs = body.graph.output.iter().skip(skip);
                 outputs.map(|output| self.element_type(body.scope, output.name())).collect::<Vec<_>>()
             });
-            for (index, name) in proto.output.iter().enumerate() {
+            for (place, name) in proto.output.iter().enumerate() {
                 let known = Known { node: proto, signature, inputs: &inputs };
                 // What the operator says wins over what the file declares: exporters get declarations wrong.
                 let element_type = match &from_body {
                     Some(outputs) if matches!(proto.op_type(), "If" | "Loop" | "Scan") => {
-                        outputs.get(index).copied().flatten()
+                        outputs.get(place).copied().flatten()
                     }
-                    _ => output_type(&known, index),
+                    _ => output_type(&known, place),
                 };
                 self.add(scope, name, element_type.or_else(|| declared.get(name.as_str()).copied()));
             }
-            nodes.push(Node { proto, opset, signature, bodies: children, note: N::default() });
+            nodes.push(Node { index, proto, opset, signature, bodies: children, note: N::default() });
         }
         Body { graph, scope, nodes }
     }

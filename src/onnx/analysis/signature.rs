@@ -89,6 +89,12 @@ fn signatures() -> &'static BTreeMap<&'static str, Vec<(i64, Signature)>> {
     SIGNATURES.get_or_init(read_table)
 }
 
+/// Returns the names of all operators.
+#[cfg(test)]
+pub(super) fn operators() -> impl Iterator<Item = &'static str> {
+    TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split('\t').next())
+}
+
 fn at(parameters: &[Parameter], index: usize) -> Option<Kind> {
     let last = parameters.last().filter(|last| last.repeats);
     parameters.get(index).or(last).map(|parameter| parameter.kind)

@@ -28,6 +28,15 @@ pub(super) struct Losses {
     pub(super) nonzero: u64,
 }
 
+impl Losses {
+    /// Returns whether a tensor loses what it stands for: this part of its nonzero values or more would become zero. A few
+    /// values near zero in a large weight are noise.
+    pub(super) fn are_vanishing(&self) -> bool {
+        const VANISHING_PERCENT: u64 = 1;
+        self.vanishing > 0 && self.vanishing * 100 >= self.nonzero * VANISHING_PERCENT
+    }
+}
+
 /// Counts what rounding would lose; `bytes` are little-endian `f32`. `release` gets what is no longer needed.
 pub(super) fn losses(bytes: &[u8], precision: Precision, release: &dyn Fn(&[u8])) -> Losses {
     // Magnitudes as bits, which order as the numbers do: the least that rounds to infinity, the largest that rounds

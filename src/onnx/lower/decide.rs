@@ -2,25 +2,23 @@
 
 use super::LoweringOptions;
 use super::choice::{Body, Decision, Node};
-use super::policy::{around_accumulations, depends_on_target, exact_inputs, is_accumulation, needs_fp32};
+use super::findings::Findings;
+use super::policy::{depends_on_target, exact_inputs, needs_fp32};
 use super::report::KeepReason;
 use super::value::Values;
 use crate::onnx::ElementType;
-use crate::onnx::analysis::{Kind, Signature, is_own_domain, later_signatures, shape_arithmetic, stash_type};
+use crate::onnx::analysis::{Exactness, Kind, Signature, is_own_domain, later_signatures, stash_type};
 use crate::onnx::proto::{FunctionProto, NodeProto};
-
-/// A weight whose nonzero values vanish in this part or more loses what it stands for: its nodes stay in FP32. A few
-/// values near zero in a large weight are noise.
-const VANISHING_PERCENT: u64 = 1;
 
 /// Decides on every node of a graph and its subgraphs.
 pub(super) fn decide(
     values: &Values,
     body: &mut Body<'_>,
+    findings: &Findings<'_>,
     functions: &[FunctionProto],
     options: &LoweringOptions,
 ) {
-    decide_body(values, body, functions, options, None);
+    decide_body(values, body, findings, functions, options, None);
 }
 
 /// Returns the names in the options that fit no node.
@@ -37,27 +35,29 @@ pub(super) fn unmatched_keeps(body: &Body<'_>, options: &LoweringOptions) -> Vec
 fn decide_body(
     values: &Values,
     body: &mut Body<'_>,
+    findings: &Findings<'_>,
     functions: &[FunctionProto],
     options: &LoweringOptions,
     outer: Option<&KeepReason>,
 ) {
-    let (shapes, sums) = (shape_arithmetic(body.graph), around_accumulations(body.graph));
     let scope = body.scope;
-    for (index, node) in body.nodes.iter_mut().enumerate() {
+    for node in &mut body.nodes {
         let keep = outer
             .cloned()
             .or_else(|| asked_for(node, functions, options))
             .or_else(|| operator_reason(values, scope, node, options))
-            .or_else(|| shapes.contains(&index).then_some(KeepReason::ShapeArithmetic))
+            .or_else(|| findings.exactness(node).map(exact_reason))
             .or_else(|| {
-                let sum = is_accumulation(node.proto) || sums.contains(&index);
                 let asked = options.lower_ops.iter().any(|op| op == node.proto.op_type());
-                (sum && !asked).then_some(KeepReason::Accumulation)
+                (findings.is_sum(node) && !asked).then_some(KeepReason::Accumulation)
             });
         let keep = match keep {
             Some(reason) => Some(reason),
             None => {
                 find_low_parameters(values, scope, node, options);
+                if node.is_control_flow() {
+                    findings.keep_exact_ends(node);
+                }
                 losses(values, scope, node)
             }
         };
@@ -77,8 +77,16 @@ fn decide_body(
             node.note.low_outputs.clear();
         }
         for body in &mut node.bodies {
-            decide_body(values, body, functions, options, inside.as_ref());
+            decide_body(values, body, findings, functions, options, inside.as_ref());
         }
+    }
+}
+
+fn exact_reason(exactness: Exactness) -> KeepReason {
+    match exactness {
+        Exactness::Angle => KeepReason::Angle,
+        Exactness::Whole => KeepReason::WholeNumbers,
+        Exactness::Position => KeepReason::ShapeArithmetic,
     }
 }
 
@@ -184,7 +192,6 @@ fn losses(values: &Values, scope: usize, node: &Node<'_>) -> Option<KeepReason> 
         if losses.overflowing > 0 {
             return Some(KeepReason::Overflow { tensor, values: losses.overflowing });
         }
-        let vanishes = losses.vanishing > 0 && losses.vanishing * 100 >= losses.nonzero * VANISHING_PERCENT;
-        vanishes.then_some(KeepReason::Vanishing { tensor, values: losses.vanishing })
+        losses.are_vanishing().then_some(KeepReason::Vanishing { tensor, values: losses.vanishing })
     })
 }

@@ -7,6 +7,7 @@ use super::names::FreeNames;
 use super::value::{Form, Produced, Values};
 use super::{Io, LoweringOptions};
 use crate::onnx::ElementType;
+use crate::onnx::analysis::Wires;
 use crate::onnx::proto::TensorProto;
 
 /// What it means that a graph lists a weight among its inputs.
@@ -30,11 +31,43 @@ pub(super) fn find_forms(
 ) {
     let border = Form::low_if(options.io == Io::Lower);
     let names: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name()).collect();
-    find_in(values, body, tensors, border, &|input| names.contains(input).then_some(weights));
+    let borders = Borders {
+        inputs: vec![border; body.graph.input.len()],
+        outputs: vec![border; body.graph.output.len()],
+    };
+    find_in(values, body, tensors, &borders, &|input| names.contains(input).then_some(weights));
     let low = options.precision.as_str();
     for value in values.iter_mut().filter(|value| value.element_type == Some(ElementType::Float)) {
         let suffix = if value.carried() == Form::Full { low } else { "fp32" };
         value.note.other_name = free.take(&format!("{}_{suffix}", value.name));
+    }
+}
+
+/// The forms that FP32 inputs and outputs of a graph have for the world around it.
+pub(super) struct Borders {
+    inputs: Vec<Form>,
+    pub(super) outputs: Vec<Form>,
+}
+
+impl Borders {
+    /// Returns those of a node's subgraph: what the node reads and makes in the lower precision is so inside, too.
+    pub(super) fn of(node: &Node<'_>, body: &Body<'_>) -> Self {
+        let wires = Wires::of(node).filter(|_| node.note.decision == Decision::Lower);
+        let low = |side: &[bool], place: Option<usize>| {
+            Form::low_if(place.and_then(|place| side.get(place).copied()).unwrap_or_default())
+        };
+        let input = |place: usize| {
+            let outside = wires.and_then(|wires| wires.node_input(place));
+            low(&node.note.low_inputs, outside)
+        };
+        let output = |place: usize| match wires.and_then(|wires| wires.next_input(place)) {
+            Some(next) => input(next),
+            None => low(&node.note.low_outputs, wires.and_then(|wires| wires.node_output(place))),
+        };
+        Self {
+            inputs: (0..body.graph.input.len()).map(input).collect(),
+            outputs: (0..body.graph.output.len()).map(output).collect(),
+        }
     }
 }
 
@@ -43,7 +76,7 @@ fn find_in(
     values: &mut Values,
     body: &Body<'_>,
     tensors: &[&TensorProto],
-    border: Form,
+    borders: &Borders,
     default_of: &dyn Fn(&str) -> Option<Weights>,
 ) {
     let Body { graph, scope, nodes } = body;
@@ -60,17 +93,17 @@ fn find_in(
             value.note.produced = Produced::Either;
         }
     }
-    for output in &graph.output {
+    for (output, border) in graph.output.iter().zip(&borders.outputs) {
         if let Some(value) = values.own_float_mut(*scope, output.name()) {
-            value.note.interface = Some(border);
+            value.note.interface = Some(*border);
         }
         if let Some(value) = values.float_mut(*scope, output.name()) {
-            value.want(border);
+            value.want(*border);
         }
     }
-    for input in &graph.input {
+    for (input, border) in graph.input.iter().zip(&borders.inputs) {
         let form = match default_of(input.name()) {
-            None => border,
+            None => *border,
             Some(Weights::Replaceable) => Form::Full,
             Some(Weights::Fixed) => continue,
         };
@@ -85,10 +118,9 @@ fn find_in(
                 value.want(input_form(node, index));
             }
         }
-        let border = Form::low_if(node.note.decision == Decision::Lower);
         for body in &node.bodies {
             let tensors: Vec<&TensorProto> = body.graph.initializer.iter().collect();
-            find_in(values, body, &tensors, border, &|_| None);
+            find_in(values, body, &tensors, &Borders::of(node, body), &|_| None);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Lowers an FP32 graph to FP16 or BF16.
 //!
 //! Strongly typed compilers compute in the precision that the graph says, so the graph is where precision is
-//! decided. [`analysis`](super::analysis) says what is known of every value and node. The steps, a module each: `decide`
-//! decides which nodes are lowered, by that and by what `policy` knows of operators, and notes a `choice` for each;
+//! decided. [`analysis`](super::analysis) says what is known of every value and node. The steps, a module each: `findings`
+//! are what the analysis says for one precision, and `sums` where values are summed up; `decide` decides which nodes are
+//! lowered, by those and by what `policy` knows of operators, and notes a `choice` for each;
 //! `forms` finds where the precisions meet, and notes it of each `value`; `rewrite` renames, casts and changes types;
 //! `convert` rounds the weights while they are written.
 //!
@@ -13,6 +14,7 @@ mod choice;
 mod convert;
 mod decide;
 mod emulate;
+mod findings;
 mod forms;
 mod names;
 mod new_nodes;
@@ -21,6 +23,7 @@ mod options;
 mod policy;
 mod report;
 mod rewrite;
+mod sums;
 mod type_attributes;
 mod value;
 mod weights;
@@ -39,12 +42,13 @@ use self::choice::{Body, Decision};
 use self::convert::{Conversion, Losses};
 use self::decide::{decide, unmatched_keeps};
 use self::emulate::Rounding;
+use self::findings::Findings;
 use self::forms::{Weights, find_forms};
 use self::names::FreeNames;
 use self::rewrite::{Rewrite, clipped, fill_of, wanted_forms, without_initializers};
 use self::value::{Form, Produced, Values};
 use self::weights::{LargestError, list_among_inputs, rounded, unchanged, weights_are_inputs};
-use super::analysis::{constant_tensor, take_constants};
+use super::analysis::{ConstantFacts, constant_tensor, take_constants};
 use super::consistency;
 use super::dimension_name::remove_placeholders;
 use super::element_type::ElementType;
@@ -59,7 +63,7 @@ use super::visit::change_tensors;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
 
 /// Raised whenever equal arguments start to give other bytes.
-pub const LOWERING_VERSION: u32 = 2;
+pub const LOWERING_VERSION: u32 = 3;
 
 /// A lowered graph on disk.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,7 +202,8 @@ impl<'g> Decided<'g> {
         let options = match options.precision {
             Precision::Fp32 => &LoweringOptions { io: Io::Keep, ..options.clone() },
             Precision::Fp16 | Precision::Bf16 => {
-                decide(&values, &mut body, &file.model().functions, options);
+                let findings = Findings::of(file, &values, &body, options.precision);
+                decide(&values, &mut body, &findings, &file.model().functions, options);
                 options
             }
         };
@@ -297,7 +302,7 @@ fn check_opset(file: &OnnxFile, precision: Precision) -> Result<(), OnnxError> {
     }
 }
 
-/// Checks every tensor's payload and finds what each FP32 constant would lose.
+/// Checks every tensor's payload and finds what is known of each constant, and what those of FP32 would lose.
 fn find_losses(
     file: &OnnxFile,
     values: &mut Values,
@@ -305,23 +310,34 @@ fn find_losses(
     tensors: &[&TensorProto],
     precision: Precision,
 ) -> Result<(), OnnxError> {
-    let tensors: Vec<(&TensorProto, OnceLock<Losses>)> = tensors
+    let tensors: Vec<(&TensorProto, OnceLock<(Losses, Option<ConstantFacts>)>)> = tensors
         .iter()
         .filter(|tensor| tensor.data_type() != ElementType::String.to_onnx())
         .map(|tensor| (*tensor, OnceLock::new()))
         .collect();
-    parallel::for_each(&tensors, |(tensor, losses)| {
+    parallel::for_each(&tensors, |(tensor, found)| {
         let bytes = file.tensor_bytes(tensor)?;
-        if tensor.data_type() == ElementType::Float.to_onnx() {
-            let _ = losses.set(convert::losses(&bytes, precision, &|part| file.release(part)));
-        }
+        let element_type = ElementType::from_onnx(tensor.data_type());
+        let facts = element_type.and_then(|element_type| ConstantFacts::of(element_type, &bytes));
+        let losses = if element_type == Some(ElementType::Float) {
+            convert::losses(&bytes, precision, &|part| file.release(part))
+        } else {
+            Losses::default()
+        };
+        let _ = found.set((losses, facts));
         Ok(())
     })?;
-    for (tensor, losses) in tensors {
-        if let (Some(losses), Some(value)) =
-            (losses.into_inner(), values.own_float_mut(body.scope, tensor.name()))
-        {
+    // What a caller may replace is no constant.
+    let can_be_replaced = |name: &str| {
+        !weights_are_inputs(file) && body.graph.input.iter().any(|input| input.name() == name)
+    };
+    for (tensor, found) in tensors {
+        let Some((losses, facts)) = found.into_inner() else { continue };
+        let element_type = ElementType::from_onnx(tensor.data_type());
+        let value = values.own_mut(body.scope, tensor.name());
+        if let Some(value) = value.filter(|value| value.element_type == element_type) {
             value.note.losses = losses;
+            value.note.facts = facts.filter(|_| !can_be_replaced(tensor.name()));
         }
     }
     for node in &body.nodes {

@@ -3,17 +3,15 @@
 //! | operators | in FP32 | why |
 //! | --- | --- | --- |
 //! | positions, boxes, windows, spectra, random numbers, quantization | always | half precision has 11 bits: indices above 2048 and scales lose their meaning |
-//! | sums and norms ([`is_accumulation`]) and the arithmetic of a normalization that was taken apart | always | squares overflow, long sums lose their small terms; the operators' definitions promise no wider sum |
+//! | sums and norms ([`is_accumulation`]), and what goes into them and comes of them (`sums`) | always | squares overflow, long sums lose their small terms; the operators' definitions promise no wider sum |
 //! | [`Fp32Inside`]: normalizations, softmax | where the target doesn't promise it | see [`crate::backend::Facts`] |
 //! | products and convolutions | no | all targets sum FP16 products in FP32 |
-
-use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::onnx::analysis::{attribute, is_own_domain, producers};
-use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::onnx::analysis::attribute;
+use crate::onnx::proto::NodeProto;
 
 /// A kind of operator that a target computes in FP32 inside, whatever its input is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +57,9 @@ pub(super) fn needs_fp32(op_type: &str) -> bool {
     )
 }
 
+/// Fewer summands than this lose nothing that their own rounding doesn't lose.
+pub(super) const MIN_SUMMED: i64 = 16;
+
 /// Returns whether a node sums up many values.
 pub(super) fn is_accumulation(node: &NodeProto) -> bool {
     if matches!(node.op_type(), "ScatterElements" | "ScatterND") {
@@ -66,10 +67,15 @@ pub(super) fn is_accumulation(node: &NodeProto) -> bool {
         let reduction = attribute(node, "reduction").and_then(|reduction| reduction.s.as_deref());
         return reduction.is_some_and(|reduction| reduction != b"none");
     }
+    if node.op_type() == "AveragePool" {
+        let kernel = attribute(node, "kernel_shape").map_or(&[][..], |kernel| &kernel.ints);
+        return kernel.iter().product::<i64>() >= MIN_SUMMED;
+    }
     matches!(
         node.op_type(),
         "CumProd"
             | "CumSum"
+            | "GlobalAveragePool"
             | "GlobalLpPool"
             | "LRN"
             | "LpNormalization"
@@ -90,66 +96,9 @@ pub(super) fn is_accumulation(node: &NodeProto) -> bool {
 pub(super) fn exact_inputs(op_type: &str) -> &'static [usize] {
     match op_type {
         "Dropout" => &[1],
+        "GridSample" => &[1],
         "Resize" => &[1, 2],
         "Upsample" => &[1],
         _ => &[],
     }
-}
-
-/// Returns the nodes of normalizations that were taken apart: what squares and shifts values before they are summed,
-/// and what becomes of the sum until values are divided by it.
-pub(super) fn around_accumulations(graph: &GraphProto) -> BTreeSet<usize> {
-    let producers = producers(graph);
-    let mut consumers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, node) in graph.node.iter().enumerate() {
-        for input in &node.input {
-            consumers.entry(input).or_default().push(index);
-        }
-    }
-    let sums = graph.node.iter().filter(|node| is_own_domain(node.domain()) && is_accumulation(node));
-    let (mut before, mut after): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-    for node in sums {
-        before.extend(node.input.first().map(String::as_str));
-        after.extend(node.output.first().map(String::as_str));
-    }
-    let mut around = BTreeSet::new();
-    while let Some(name) = before.pop() {
-        let Some(&index) = producers.get(name) else { continue };
-        let node = &graph.node[index];
-        let is_square = node.op_type() == "Mul" && node.input.first() == node.input.get(1);
-        if (is_square || matches!(node.op_type(), "Pow" | "Abs" | "Exp" | "Sub")) && around.insert(index) {
-            before.extend(node.input.iter().map(String::as_str));
-        }
-    }
-    while let Some(name) = after.pop() {
-        for &index in consumers.get(name).into_iter().flatten() {
-            let node = &graph.node[index];
-            let goes_on = matches!(
-                node.op_type(),
-                "Add"
-                    | "Clip"
-                    | "Expand"
-                    | "Log"
-                    | "Max"
-                    | "Pow"
-                    | "Reciprocal"
-                    | "Reshape"
-                    | "Sqrt"
-                    | "Squeeze"
-                    | "Unsqueeze"
-            ) && !joins_large(node, &producers);
-            if goes_on && around.insert(index) {
-                after.extend(node.output.first().map(String::as_str));
-            } else if matches!(node.op_type(), "Div" | "Mul" | "Sub") {
-                around.insert(index);
-            }
-        }
-    }
-    around
-}
-
-/// Returns whether a node joins a sum with something else that nodes compute: a residual, not an epsilon.
-fn joins_large(node: &NodeProto, producers: &BTreeMap<&str, usize>) -> bool {
-    matches!(node.op_type(), "Add" | "Max")
-        && node.input.iter().filter(|input| producers.contains_key(input.as_str())).count() > 1
 }

@@ -124,8 +124,12 @@ pub enum KeepReason {
     },
     /// It sums up many values, or is a part of a normalization that does, and the target promises no wider sum.
     Accumulation,
-    /// Its result ends in a shape or an index, where integers above 2048 must stay exact.
+    /// Its result ends as a shape, an index, a position or another whole number, or in a comparison for equality.
     ShapeArithmetic,
+    /// It makes or reads whole numbers (ids, lengths, positions) that may be too large to stay exact in the precision.
+    WholeNumbers,
+    /// Its result ends as an angle, whose fraction counts however large it is.
+    Angle,
     /// It runs a subgraph (If, Loop, Scan), which is left as it was.
     Subgraph,
     /// It calls a model-local function, which is left as it was.

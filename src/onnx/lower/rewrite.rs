@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::choice::{Body, Decision, Node};
 use super::convert::{Conversion, highest, rounded_bytes};
 use super::emulate::Rounding;
-use super::forms::{input_form, is_cast_from_other_type};
+use super::forms::{Borders, input_form, is_cast_from_other_type};
 use super::names::FreeNames;
 use super::new_nodes::{
     cast_node, float_attribute, plain_node, set_attribute, tensor_attribute, type_attribute,
@@ -51,21 +51,21 @@ impl Rewrite<'_> {
         Ok(graph)
     }
 
-    /// Returns a subgraph, whose outputs have this form.
-    fn subgraph(&mut self, body: &Body<'_>, border: Form) -> Result<GraphProto, OnnxError> {
+    /// Returns a subgraph, whose outputs have these forms.
+    fn subgraph(&mut self, body: &Body<'_>, borders: &Borders) -> Result<GraphProto, OnnxError> {
         let mut graph = self.graph(body)?;
         graph.initializer = self.weights(body)?;
-        for output in &mut graph.output {
+        for (output, border) in graph.output.iter_mut().zip(&borders.outputs) {
             // One that is handed through from outside may have another name and type there.
             if let Some(value) = self.values.float(body.scope, output.name()) {
-                output.name = Some(value.name_of(border).into());
-                set_element_type(output, self.element_type(border));
+                output.name = Some(value.name_of(*border).into());
+                set_element_type(output, self.element_type(*border));
             }
         }
         Ok(graph)
     }
 
-    /// Returns the min and max finite numbers of the lower precision, if nodes use them.
+    /// Returns the limits of values that nodes clip, if any do.
     pub(super) fn limit_tensors(&self) -> Vec<TensorProto> {
         let limit = |(name, value): (&String, f32)| TensorProto {
             name: Some(name.clone()),
@@ -73,7 +73,7 @@ impl Rewrite<'_> {
             raw_data: Some(Bytes::copy_from_slice(&value.to_le_bytes())),
             ..TensorProto::default()
         };
-        self.limits.iter().flatten().zip(self.limits_of_precision()).map(limit).collect()
+        self.limits.iter().flatten().zip(self.limits_of_values()).map(limit).collect()
     }
 
     /// Returns how the lowered form of a constant is written.
@@ -82,9 +82,11 @@ impl Rewrite<'_> {
         Conversion { precision: self.precision, rounding: self.rounding, clips }
     }
 
-    fn limits_of_precision(&self) -> [f32; 2] {
-        let highest = highest(self.precision);
-        [-highest, highest]
+    /// Returns the limits of values that nodes clip: half of what the lower precision holds, so that a score can be added to
+    /// a mask of the lowest number without becoming an infinity.
+    fn limits_of_values(&self) -> [f32; 2] {
+        let limit = highest(self.precision) / 2.0;
+        [-limit, limit]
     }
 
     fn nodes(&mut self, body: &Body<'_>) -> Result<Vec<NodeProto>, OnnxError> {
@@ -133,9 +135,8 @@ impl Rewrite<'_> {
             }
             self.remove_idle_cast(&mut renamed, scope, node);
         }
-        let border = if node.note.decision == Decision::Lower { Form::Low } else { Form::Full };
         for (body, slot) in node.bodies.iter().zip(subgraphs_mut(&mut renamed)) {
-            *slot = self.subgraph(body, border)?;
+            *slot = self.subgraph(body, &Borders::of(node, body))?;
         }
         if self.rounding == Rounding::Emulated && !node.is_control_flow() {
             let unrounded = self.round_outputs(&mut renamed, &node.note.low_outputs);
@@ -236,7 +237,7 @@ impl Rewrite<'_> {
         if self.limits_are_inputs {
             inputs.extend(self.limit_names());
         } else {
-            let limits = ["min", "max"].into_iter().zip(self.limits_of_precision());
+            let limits = ["min", "max"].into_iter().zip(self.limits_of_values());
             attributes.extend(limits.map(|(name, limit)| float_attribute(name, limit)));
         }
         out.push(NodeProto { attribute: attributes, ..plain_node(&mut self.free, "Clip", inputs, &clipped) });

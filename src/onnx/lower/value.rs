@@ -1,7 +1,7 @@
 //! What is noted of a value: what it would lose, and in which forms it is produced and read.
 
 use super::convert::Losses;
-use crate::onnx::analysis;
+use crate::onnx::analysis::{self, ConstantFacts};
 
 /// The two forms that a value of the original graph can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +26,11 @@ pub(super) type Value = analysis::Value<Forms>;
 /// All values of the original graph.
 pub(super) type Values = analysis::Values<Forms>;
 
-/// What is noted of a value; all of it is for FP32 values alone.
+/// What is noted of a value; all of it but the facts is for FP32 values alone.
 #[derive(Debug)]
 pub(super) struct Forms {
+    /// What is known of a constant that the graph holds.
+    pub(super) facts: Option<ConstantFacts>,
     /// What a constant would lose.
     pub(super) losses: Losses,
     pub(super) produced: Produced,
@@ -43,6 +45,7 @@ pub(super) struct Forms {
 impl Default for Forms {
     fn default() -> Self {
         Self {
+            facts: None,
             losses: Losses::default(),
             // Of what nothing in the graph says otherwise: sparse weights.
             produced: Produced::In(Form::Full),

@@ -159,7 +159,9 @@ fn reason(reason: &KeepReason) -> String {
             format!("the operator takes the precision from opset {opset} on")
         }
         KeepReason::Accumulation => "accumulates many values, or is part of a normalization".into(),
-        KeepReason::ShapeArithmetic => "computes a shape or an index".into(),
+        KeepReason::ShapeArithmetic => "computes a shape, an index or a position".into(),
+        KeepReason::WholeNumbers => "has whole numbers that may be too large".into(),
+        KeepReason::Angle => "computes an angle".into(),
         KeepReason::Subgraph => "runs a subgraph".into(),
         KeepReason::LocalFunction => "calls a model-local function".into(),
         KeepReason::UnknownOperator => "unknown operator".into(),
