@@ -30,10 +30,13 @@ pub(in crate::onnx) fn carried(flow: &Flow<'_>) -> Carried {
         }
         let before = reached(state.after, |value| {
             let made_from = flow.producers[value].filter(|node| piles_up(flow, *node));
-            let read = made_from.into_iter().flat_map(|node| flow.nodes[node].inputs.iter().flatten().copied());
+            let read =
+                made_from.into_iter().flat_map(|node| flow.nodes[node].inputs.iter().flatten().copied());
             read.chain(flow.handed_from[value].iter().copied()).collect()
         });
-        let between = |value: &Option<ValueId>| value.is_some_and(|value| after.contains(&value) && before.contains(&value));
+        let between = |value: &Option<ValueId>| {
+            value.is_some_and(|value| after.contains(&value) && before.contains(&value))
+        };
         let nodes: Vec<usize> = (0..flow.nodes.len())
             .filter(|node| {
                 let step = &flow.nodes[*node];
@@ -61,11 +64,16 @@ fn reached(start: ValueId, next: impl Fn(ValueId) -> Vec<ValueId>) -> BTreeSet<V
 fn piles_up(flow: &Flow<'_>, node: usize) -> bool {
     !matches!(
         flow.nodes[node].rule,
-        None | Some(Rule::Learned | Rule::Normalizes | Rule::Bounds | Rule::Counts | Rule::Units | Rule::ControlFlow)
+        None | Some(
+            Rule::Learned | Rule::Normalizes | Rule::Bounds | Rule::Counts | Rule::Units | Rule::ControlFlow
+        )
     )
 }
 
 /// Returns whether a node makes new numbers, and doesn't only move or choose them.
 fn computes(flow: &Flow<'_>, node: usize) -> bool {
-    !matches!(flow.nodes[node].rule, Some(Rule::Moves(_) | Rule::MovesAll | Rule::Splits | Rule::Casts | Rule::Signs))
+    !matches!(
+        flow.nodes[node].rule,
+        Some(Rule::Moves(_) | Rule::MovesAll | Rule::Splits | Rule::Casts | Rule::Signs)
+    )
 }

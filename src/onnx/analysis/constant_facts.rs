@@ -47,14 +47,20 @@ fn scan<const SIZE: usize>(elements: &[[u8; SIZE]], value: impl Fn([u8; SIZE]) -
         is_whole &= value.fract() == 0.0;
         has_one_magnitude &= magnitude == 0.0 || largest == 0.0 || magnitude == largest;
         is_non_negative &= value >= 0.0;
-        largest = largest.max(magnitude);
+        // Not a number is no number, and the larger of two.
+        largest = if magnitude.is_nan() { magnitude } else { largest.max(magnitude) };
         if !(is_whole || has_one_magnitude || is_non_negative) {
             break;
         }
     }
     // Zeros and one other magnitude: steps of it, whatever it is.
-    let whole = if has_one_magnitude && largest.is_finite() {
-        Some(Whole { unit: if largest == 0.0 { 1.0 } else { largest }, steps: f64::from(u8::from(largest != 0.0)) })
+    let whole = if !largest.is_finite() {
+        None
+    } else if has_one_magnitude {
+        Some(Whole {
+            unit: if largest == 0.0 { 1.0 } else { largest },
+            steps: f64::from(u8::from(largest != 0.0)),
+        })
     } else if is_whole {
         Some(Whole { unit: 1.0, steps: largest })
     } else {

@@ -58,11 +58,23 @@ fn is_exact_node<V: Default>(values: &Values<V>, quantities: &Quantities, step: 
         return false;
     }
     let is_float = |value: &&ValueId| values.all()[**value].element_type == Some(ElementType::Float);
-    if step.inputs.iter().chain(&step.outputs).flatten().filter(is_float).any(|value| quantities.is_large(*value)) {
+    if step
+        .inputs
+        .iter()
+        .chain(&step.outputs)
+        .flatten()
+        .filter(is_float)
+        .any(|value| quantities.is_large(*value))
+    {
         return true;
     }
-    let mut varying =
-        step.inputs.iter().flatten().filter(is_float).filter(|input| !quantities.is_constant(**input)).peekable();
+    let mut varying = step
+        .inputs
+        .iter()
+        .flatten()
+        .filter(is_float)
+        .filter(|input| !quantities.is_constant(**input))
+        .peekable();
     varying.peek().is_some() && varying.all(|input| quantities.is_exact(*input))
 }
 
@@ -85,7 +97,8 @@ impl<V: Default> Walk<'_, '_, V> {
             let compares = op_type == "Equal" || cast_to == Some(ElementType::Bool);
             for place in exact_inputs(op_type).iter().chain(cast_to.is_some().then_some(&0)) {
                 let input = step.inputs.get(*place).copied().flatten();
-                let is_chance = |value: &ValueId| compares && self.quantities.get(*value) == Quantity::Learned;
+                let is_chance =
+                    |value: &ValueId| compares && self.quantities.get(*value) == Quantity::Learned;
                 self.want(input.filter(|value| !is_chance(value)), Exactness::Position);
             }
             if cast_to.is_some() || compares || matches!(rule, Rule::Rounds | Rule::Remains) {
@@ -151,9 +164,7 @@ impl<V: Default> Walk<'_, '_, V> {
             Rule::Counts if !exact_inputs(step.proto.op_type()).contains(&0) => return,
             // What comes out is as good as what goes in.
             Rule::Learned => inputs().filter(|input| quantities.is_exact(*input)).collect(),
-            Rule::Ranks => {
-                inputs().filter(|input| quantities.get(*input) != Quantity::Learned).collect()
-            }
+            Rule::Ranks => inputs().filter(|input| quantities.get(*input) != Quantity::Learned).collect(),
             // An angle made of several rounded values is as rounded as they are.
             _ if why == Exactness::Angle
                 && inputs().filter(|input| quantities.get(*input) == Quantity::Learned).count() > 1 =>

@@ -97,7 +97,8 @@ impl Wires {
             "Scan" => {
                 // The first version has the lengths of sequences before all else.
                 let in_body = node.bodies.first().map_or(inputs, |body| body.graph.input.len());
-                let scanned = super::node::attribute(node.proto, "num_scan_inputs").map_or(0, |count| count.i());
+                let scanned =
+                    super::node::attribute(node.proto, "num_scan_inputs").map_or(0, |count| count.i());
                 let states = in_body.saturating_sub(usize::try_from(scanned).unwrap_or(in_body));
                 Self {
                     first_input: Some(inputs.saturating_sub(in_body)),

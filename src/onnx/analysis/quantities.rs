@@ -115,7 +115,8 @@ impl Quantities {
     fn raise(&mut self, value: ValueId, found: Quantity, widen: bool) -> bool {
         let before = self.of[value];
         let mut after = before.join(found);
-        if let (true, Quantity::Whole(whole)) = (widen && before != Quantity::Unreached && after != before, after)
+        if let (true, Quantity::Whole(whole)) =
+            (widen && before != Quantity::Unreached && after != before, after)
         {
             after = Quantity::Whole(Whole { steps: f64::INFINITY, ..whole });
         }
@@ -164,7 +165,9 @@ impl Quantities {
             Rule::Remains => match (first, input(1)) {
                 (Quantity::Whole(a), Some(Quantity::Whole(b))) => {
                     let whole = Quantity::Whole(a).join(Quantity::Whole(b));
-                    whole.whole().map_or(Quantity::Scaled, |whole| Quantity::Whole(whole.limited(b.magnitude())))
+                    whole
+                        .whole()
+                        .map_or(Quantity::Scaled, |whole| Quantity::Whole(whole.limited(b.magnitude())))
                 }
                 _ => self.computed(step),
             },
@@ -217,12 +220,12 @@ impl Quantities {
     }
 
     fn clipped(&self, step: &Step<'_>, first: Quantity) -> Quantity {
-        let attributes = ["min", "max"].map(|name| {
-            super::node::attribute(step.proto, name).and_then(|limit| limit.f).map(f64::from)
-        });
+        let attributes = ["min", "max"]
+            .map(|name| super::node::attribute(step.proto, name).and_then(|limit| limit.f).map(f64::from));
         let limit = |place: usize| {
             let input = step.inputs.get(place).copied().flatten();
-            let magnitude = input.filter(|input| self.is_constant[*input]).and_then(|input| self.of[input].whole());
+            let magnitude =
+                input.filter(|input| self.is_constant[*input]).and_then(|input| self.of[input].whole());
             magnitude.map(Whole::magnitude).or(attributes[place - 1].map(f64::abs))
         };
         match (first, limit(1), limit(2)) {
@@ -234,17 +237,18 @@ impl Quantities {
     }
 }
 
-/// Returns whether what a node makes is the same in every run: what it moves, or all that it reads.
+/// Returns whether what a node makes is the same in every run, but for its shape.
 fn is_constant_node(step: &Step<'_>, is_constant: &[bool]) -> bool {
-    let reads = |places: &[usize]| {
-        places.iter().filter_map(|place| step.inputs.get(*place).copied().flatten()).all(|input| is_constant[input])
-    };
-    match step.rule {
-        None | Some(Rule::ControlFlow) => false,
-        Some(Rule::Moves(places)) => reads(places),
-        Some(Rule::Fills) => true,
-        Some(_) if step.proto.op_type().starts_with("Random") => false,
-        Some(_) => step.inputs.iter().flatten().all(|input| is_constant[*input]),
+    let mut inputs = step.inputs.iter().flatten();
+    match (step.rule, step.proto.op_type()) {
+        (None | Some(Rule::ControlFlow), _) => false,
+        (Some(Rule::Fills), _) => true,
+        (_, "Bernoulli" | "Multinomial" | "RandomNormal" | "RandomUniform") => false,
+        (_, "RandomNormalLike" | "RandomUniformLike") => false,
+        (_, "Expand" | "Reshape" | "Slice" | "Squeeze" | "Tile" | "Unsqueeze") => {
+            inputs.next().is_some_and(|input| is_constant[*input])
+        }
+        _ => inputs.all(|input| is_constant[*input]),
     }
 }
 

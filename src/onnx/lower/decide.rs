@@ -51,12 +51,13 @@ fn decide_body(
                 let asked = options.lower_ops.iter().any(|op| op == node.proto.op_type());
                 (findings.is_sum(node) && !asked).then_some(KeepReason::Accumulation)
             });
+        let mut exact_ends = None;
         let keep = match keep {
             Some(reason) => Some(reason),
             None => {
                 find_low_parameters(values, scope, node, options);
                 if node.is_control_flow() {
-                    findings.keep_exact_ends(node);
+                    exact_ends = findings.keep_exact_ends(node);
                 }
                 losses(values, scope, node)
             }
@@ -69,7 +70,10 @@ fn decide_body(
         node.note.decision = match keep {
             Some(reason) if has_floats || !node.bodies.is_empty() => Decision::Keep(reason),
             None if is_low => Decision::Lower,
-            None if has_floats => Decision::Keep(newer_operator_set(values, scope, node, options)),
+            None if has_floats => {
+                let definition = || newer_operator_set(values, scope, node, options);
+                Decision::Keep(exact_ends.unwrap_or_else(definition))
+            }
             Some(_) | None => Decision::Untouched,
         };
         if node.note.decision != Decision::Lower {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::choice::{Body, Node};
+use super::report::KeepReason;
 use super::sums::sums;
 use super::value::Values;
 use crate::onnx::analysis::{
@@ -44,13 +45,12 @@ impl<'g> Findings<'g> {
         self.sums.contains(&node.index) || self.carried.nodes.contains(&node.index)
     }
 
-    /// Says which inputs and outputs of a node with subgraphs stay in FP32 with what is inside them.
-    pub(super) fn keep_exact_ends(&self, node: &mut Node<'_>) {
+    /// Notes which inputs and outputs of a node with subgraphs stay in FP32 with what is inside them. Returns why, if any do.
+    pub(super) fn keep_exact_ends(&self, node: &mut Node<'_>) -> Option<KeepReason> {
         let index = node.index;
         let step = &self.flow.nodes[index];
-        let must_stay = |value: ValueId| {
-            self.quantities.is_exact(value) || self.exact.values.contains_key(&value)
-        };
+        let must_stay =
+            |value: ValueId| self.quantities.is_exact(value) || self.exact.values.contains_key(&value);
         let mut full: Vec<End> = Vec::new();
         for (place, input) in step.inputs.iter().enumerate() {
             full.extend(input.filter(|value| must_stay(*value)).map(|_| End::Input(place)));
@@ -60,7 +60,11 @@ impl<'g> Findings<'g> {
         }
         let wired = self.flow.wired.iter().filter(|wired| wired.node == index && must_stay(wired.inside));
         full.extend(wired.map(|wired| wired.end));
-        full.extend(self.carried.states.iter().filter(|state| state.node == index).map(|state| End::Input(state.input)));
+        let mut reason = (!full.is_empty()).then_some(KeepReason::ShapeArithmetic);
+        for state in self.carried.states.iter().filter(|state| state.node == index) {
+            full.push(End::Input(state.input));
+            reason.get_or_insert(KeepReason::Accumulation);
+        }
         // A state has one type on its whole way.
         for state in self.flow.states.iter().filter(|state| state.node == index) {
             let ends = [End::Input(state.input), End::Output(state.output)];
@@ -77,6 +81,7 @@ impl<'g> Findings<'g> {
                 *low = false;
             }
         }
+        reason
     }
 }
 

@@ -328,9 +328,8 @@ fn find_losses(
         Ok(())
     })?;
     // What a caller may replace is no constant.
-    let can_be_replaced = |name: &str| {
-        !weights_are_inputs(file) && body.graph.input.iter().any(|input| input.name() == name)
-    };
+    let can_be_replaced =
+        |name: &str| !weights_are_inputs(file) && body.graph.input.iter().any(|input| input.name() == name);
     for (tensor, found) in tensors {
         let Some((losses, facts)) = found.into_inner() else { continue };
         let element_type = ElementType::from_onnx(tensor.data_type());

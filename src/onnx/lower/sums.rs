@@ -62,7 +62,8 @@ impl Sums<'_, '_> {
             // What is close to zero decides about the result.
             "Log" | "Sqrt" | "Reciprocal" | "Pow" | "Div" => {
                 let decisive = input(usize::from(op_type == "Div"));
-                let is_decisive = op_type != "Pow" || input(1).is_some_and(|power| !self.is_positive_whole(power));
+                let is_decisive =
+                    op_type != "Pow" || input(1).is_some_and(|power| !self.is_positive_whole(power));
                 if let Some(decisive) = decisive.filter(|value| is_decisive && self.holds_sum[*value]) {
                     self.found.insert(index);
                     self.keep_sums_in(decisive);
@@ -105,7 +106,8 @@ impl Sums<'_, '_> {
     /// Keeps what becomes of a node's result until values are divided or multiplied by it.
     fn after(&mut self, index: usize) {
         let mut seen = BTreeSet::new();
-        let mut pending: Vec<ValueId> = self.flow.nodes[index].outputs.iter().take(1).copied().flatten().collect();
+        let mut pending: Vec<ValueId> =
+            self.flow.nodes[index].outputs.iter().take(1).copied().flatten().collect();
         while let Some(value) = pending.pop() {
             for (reader, _) in &self.flow.consumers[value] {
                 let step = &self.flow.nodes[*reader];
@@ -138,8 +140,13 @@ impl Sums<'_, '_> {
     /// Returns whether a node joins a sum with something else that nodes compute: a residual, not an epsilon.
     fn joins_large(&self, step: &Step<'_>) -> bool {
         matches!(step.proto.op_type(), "Add" | "Max" | "Sum") && {
-            let varying: Vec<ValueId> =
-                step.inputs.iter().flatten().copied().filter(|input| !self.quantities.is_constant(*input)).collect();
+            let varying: Vec<ValueId> = step
+                .inputs
+                .iter()
+                .flatten()
+                .copied()
+                .filter(|input| !self.quantities.is_constant(*input))
+                .collect();
             varying.len() > 1 && !varying.iter().all(|input| self.holds_sum[*input])
         }
     }
@@ -198,7 +205,8 @@ fn holds_sum(flow: &Flow<'_>, quantities: &Quantities, vanishes: &dyn Fn(ValueId
     for _ in 0..MAX_PASSES {
         let mut changed = false;
         for step in &flow.nodes {
-            let mut varying = step.inputs.iter().flatten().filter(|input| !quantities.is_constant(**input)).peekable();
+            let mut varying =
+                step.inputs.iter().flatten().filter(|input| !quantities.is_constant(**input)).peekable();
             let is_held = is_square(quantities, step)
                 || step.proto.op_type() == "Exp"
                 || hands_on(quantities, step)
@@ -218,9 +226,14 @@ fn holds_sum(flow: &Flow<'_>, quantities: &Quantities, vanishes: &dyn Fn(ValueId
 /// Returns whether a node squares its input.
 fn is_square(quantities: &Quantities, step: &Step<'_>) -> bool {
     match step.proto.op_type() {
-        "Mul" => step.inputs.first().is_some_and(|first| first.is_some() && step.inputs.get(1) == Some(first)),
+        "Mul" => {
+            step.inputs.first().is_some_and(|first| first.is_some() && step.inputs.get(1) == Some(first))
+        }
         "Pow" => step.inputs.get(1).copied().flatten().is_some_and(|power| {
-            quantities.facts(power).and_then(|facts| facts.whole).is_some_and(|whole| whole.magnitude() == 2.0)
+            quantities
+                .facts(power)
+                .and_then(|facts| facts.whole)
+                .is_some_and(|whole| whole.magnitude() == 2.0)
         }),
         _ => false,
     }

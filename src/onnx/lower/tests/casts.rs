@@ -30,7 +30,7 @@ fn inputs_and_outputs_are_lowered_on_request() {
 fn a_cast_from_integers_is_made_once_for_each_precision() {
     let nodes = vec![cast("n", "f", FLOAT), node("Add", &["x", "f"], "a"), node("Custom", &["f", "a"], "y")];
     let mut graph = graph(nodes, vec![]);
-    graph.input.push(value("n", INT64));
+    graph.input.push(value("n", UINT8));
     let expected = [
         "Cast10(x) -> x_fp16",
         "Cast1(n) -> f_fp32",

@@ -2,9 +2,11 @@
 
 mod casts;
 mod damaged;
+mod exactness;
 mod names;
 mod operators;
 mod subgraphs;
+mod sums;
 mod type_attributes;
 mod weights;
 
@@ -20,7 +22,9 @@ use crate::onnx::proto::{
 };
 
 const FLOAT: i32 = 1;
+const UINT8: i32 = 2;
 const INT64: i32 = 7;
+const BOOL: i32 = 9;
 const FLOAT16: i32 = 10;
 
 fn value(name: &str, code: i32) -> ValueInfoProto {
@@ -141,4 +145,21 @@ fn subgraph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
         g: Some(Box::new(graph)),
         ..AttributeProto::default()
     }
+}
+
+/// Returns the kept nodes of a graph whose inputs are `x` (FP32) and these, each as its name, an operator and a reason.
+fn kept(nodes: Vec<NodeProto>, weights: Vec<TensorProto>, inputs: &[(&str, i32)]) -> Vec<String> {
+    let mut graph = graph(nodes, weights);
+    graph.input.extend(inputs.iter().map(|(name, code)| value(name, *code)));
+    kept_in(graph)
+}
+
+fn kept_in(graph: GraphProto) -> Vec<String> {
+    let (_, report) = lowered(graph, &options());
+    let line = |kept: &KeptNode| {
+        let reason = serde_json::to_value(&kept.reason).unwrap();
+        let reason = reason.as_str().map_or_else(|| reason.to_string(), String::from);
+        format!("{} {}: {reason}", kept.op_type, kept.node.trim_end_matches("_node"))
+    };
+    report.nodes_kept.iter().map(line).collect()
 }

@@ -70,7 +70,7 @@ fn a_kept_subgraph_reads_fp32_and_keeps_all_that_is_in_it() {
 #[test]
 fn a_loop_carries_what_it_computes_in_the_lower_precision() {
     let body = GraphProto {
-        node: vec![node("Mul", &["state", "w"], "next"), node("Identity", &["go"], "go_on")],
+        node: vec![node("MatMul", &["state", "w"], "next"), node("Identity", &["go"], "go_on")],
         input: vec![value("step", INT64), value("go", 9), value("state", FLOAT)],
         output: vec![value("go_on", 9), value("next", FLOAT), value("x", FLOAT)],
         ..GraphProto::default()

@@ -58,7 +58,7 @@ fn statistics_of_a_normalization_have_the_type_that_it_computes_in() {
 fn a_cast_like_another_value_follows_it() {
     let nodes = vec![node("CastLike", &["n", "x"], "f"), node("Mul", &["x", "f"], "y")];
     let mut graph = graph(nodes, vec![]);
-    graph.input.push(value("n", INT64));
+    graph.input.push(value("n", UINT8));
     let expected =
         ["Cast10(x) -> x_fp16", "CastLike(n, x_fp16) -> f", "Mul(x_fp16, f) -> y_fp16", "Cast1(y_fp16) -> y"];
     check(graph, &options(), &expected);
