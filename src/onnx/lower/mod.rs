@@ -310,7 +310,8 @@ fn find_losses(
     tensors: &[&TensorProto],
     precision: Precision,
 ) -> Result<(), OnnxError> {
-    let tensors: Vec<(&TensorProto, OnceLock<(Losses, Option<ConstantFacts>)>)> = tensors
+    type Found = OnceLock<(Losses, Option<ConstantFacts>)>;
+    let tensors: Vec<(&TensorProto, Found)> = tensors
         .iter()
         .filter(|tensor| tensor.data_type() != ElementType::String.to_onnx())
         .map(|tensor| (*tensor, OnceLock::new()))

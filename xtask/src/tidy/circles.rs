@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Finding;
-use super::code::{modules_used, only_code, without_tests};
+use super::code::{is_of_tests, modules_used, only_code, without_tests};
 
 /// Which modules each module uses, with the first place where it does.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ impl Uses {
         let library = path.strip_prefix("src/").filter(|inner| !inner.starts_with("bin/"));
         let Some(inner) = library.and_then(|inner| inner.strip_suffix(".rs")) else { return };
         let module = inner.split('/').next().unwrap_or(inner);
-        if module == "lib" || inner.ends_with("tests") {
+        if module == "lib" || is_of_tests(inner) {
             return;
         }
         let uses = self.0.entry(module.to_owned()).or_default();

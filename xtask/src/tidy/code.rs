@@ -86,6 +86,11 @@ pub(super) fn word(line: &str, word: &str) -> Option<usize> {
         .find(|at| !line[..*at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
 }
 
+/// Returns whether a file has tests and nothing else: `tests.rs`, or what is in a folder `tests`.
+pub(super) fn is_of_tests(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, "tests" | "tests.rs"))
+}
+
 /// Returns code up to the tests at its end.
 pub(super) fn without_tests(code: &str) -> &str {
     code.split_once("#[cfg(test)]\nmod tests").map_or(code, |(before, _)| before)

@@ -1,7 +1,7 @@
 //! The rules, each over the text of one file.
 
 use super::Finding;
-use super::code::{modules_used, only_code, without_tests, word};
+use super::code::{is_of_tests, modules_used, only_code, without_tests, word};
 
 /// Pure: no disk, clock, environment, process, printing.
 const CORE: &[&str] = &[
@@ -220,7 +220,7 @@ fn library(path: &str, code: &str, found: &mut impl FnMut(usize, String)) {
 
 /// The core returns what it made of its arguments; `path` is below `src/`. Its tests may use the disk.
 fn core_is_pure(path: &str, code: &str, found: &mut impl FnMut(usize, String)) {
-    if path.ends_with("tests.rs") {
+    if is_of_tests(path) {
         return;
     }
     for (line, code) in (1..).zip(without_tests(code).lines()) {
