@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::choice::{Body, Node};
 use super::report::KeepReason;
+use super::spectrum::spectra;
 use super::sums::sums;
 use super::value::Values;
 use crate::onnx::analysis::{
@@ -18,6 +19,7 @@ pub(super) struct Findings<'g> {
     quantities: Quantities,
     exact: Exact,
     sums: BTreeSet<usize>,
+    spectra: BTreeSet<usize>,
     carried: Carried,
 }
 
@@ -31,8 +33,9 @@ impl<'g> Findings<'g> {
         let exact = exact(values, &flow, &quantities);
         let vanishes = |value: ValueId| values.all()[value].note.losses.are_vanishing();
         let sums = sums(&flow, &quantities, &vanishes);
+        let spectra = spectra(&flow, &quantities);
         let carried = carried(&flow);
-        Self { flow, quantities, exact, sums, carried }
+        Self { flow, quantities, exact, sums, spectra, carried }
     }
 
     /// Returns why a node's numbers must be exact.
@@ -43,6 +46,11 @@ impl<'g> Findings<'g> {
     /// Returns whether a node sums up many values, or is around one that does.
     pub(super) fn is_sum(&self, node: &Node<'_>) -> bool {
         self.sums.contains(&node.index) || self.carried.nodes.contains(&node.index)
+    }
+
+    /// Returns whether a node is a part of a spectrum whose logarithm is taken.
+    pub(super) fn is_spectrum(&self, node: &Node<'_>) -> bool {
+        self.spectra.contains(&node.index)
     }
 
     /// Notes which inputs and outputs of a node with subgraphs stay in FP32 with what is inside them. Returns why, if any do.

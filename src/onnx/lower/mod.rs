@@ -2,7 +2,7 @@
 //!
 //! Strongly typed compilers compute in the precision that the graph says, so the graph is where precision is
 //! decided. [`analysis`](super::analysis) says what is known of every value and node. The steps, a module each: `findings`
-//! are what the analysis says for one precision, and `sums` where values are summed up; `decide` decides which nodes are
+//! are what the analysis says for one precision, `sums` and `spectrum` where values are summed up; `decide` decides which nodes are
 //! lowered, by those and by what `policy` knows of operators, and notes a `choice` for each;
 //! `forms` finds where the precisions meet, and notes it of each `value`; `rewrite` renames, casts and changes types;
 //! `convert` rounds the weights while they are written.
@@ -23,6 +23,7 @@ mod options;
 mod policy;
 mod report;
 mod rewrite;
+mod spectrum;
 mod sums;
 mod type_attributes;
 mod value;

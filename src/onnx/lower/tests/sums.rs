@@ -77,6 +77,23 @@ fn the_power_of_a_spectrum_keeps_its_root_and_its_logarithm() {
 }
 
 #[test]
+fn the_transform_before_a_logarithmic_spectrum_is_kept_and_learned_features_are_not() {
+    let spectrum = |from: &str| {
+        vec![
+            node("Conv", &[from, "filters"], "band"),
+            node("Mul", &["band", "band"], "square"),
+            node("Add", &["square", "one"], "safe"),
+            node("Log", &["safe"], "loudness"),
+            node("Conv", &["loudness", "filters"], "y"),
+        ]
+    };
+    let weights: &[(&str, &[f32])] = &[("filters", &[0.5, -0.5]), ("one", &[1.0])];
+    check(spectrum("x"), weights, &["Conv band", "Mul square", "Add safe", "Log loudness"]);
+    let learned = [vec![node("Relu", &["x"], "feature")], spectrum("feature")].concat();
+    check(learned, weights, &["Mul square", "Add safe", "Log loudness"]);
+}
+
+#[test]
 fn an_exponential_is_kept_until_it_is_bounded() {
     let softplus = vec![
         node("Exp", &["x"], "e"),
