@@ -30,6 +30,8 @@
 //! So a recipe is read once in a command, its graphs are resolved once, and a backend is asked once what it is.
 //! [`ops::workspace`] is what all of them are handed. Without a recipe: [`ops::lower`], [`ops::inspect`], [`ops::synth`];
 //! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped.
+//! [`ops::check`] says whether a model or a recipe can be compiled. [`ops::precision_check`] is the part of a build that compares
+//! what was lowered with what it was.
 //!
 //! # Layers
 //!
@@ -37,7 +39,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`onnx`], [`passport`], [`plan`], [`mod@precision_check`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`files`], [`machine`], [`nvml`], [`process`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -54,7 +56,7 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::init`] limits its search for shapes, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
+//! Clocks: [`ops::init`] limits its search for shapes, [`ops::precision_check`] its runs, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
 //! time limits; [`files`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
@@ -83,6 +85,7 @@
 //! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/2` | [`ops::validate`] | both |
 //! | `<store>/nimctl/origins/<id>.json` | `nimctl.origin/1`, which the first ones lack | [`store`] | both |
 //! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
+//! | `<store>/nimctl/precision-checks/<key>.json` | `nimctl.precision-check/1`; the key is `nimctl.precision-check-key/1` | [`store`] | both |
 //! | samples: `.npy`, `.npz`, `.jpg`, `.png`, text, `tokenizer.json` | – | [`ops::samples`] | read |
 //! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
@@ -138,6 +141,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passport;
 pub mod plan;
+pub mod precision_check;
 pub mod process;
 pub mod profile;
 pub mod recipe;

@@ -2,6 +2,7 @@
 //! is here, and nowhere else.
 
 use super::tool::{Library, Tool, ToolFacts};
+use super::words::{self, Words};
 use crate::compute_capability::ComputeCapability;
 use crate::onnx::lower::Fp32Inside;
 
@@ -40,6 +41,8 @@ pub struct Facts {
     pub runs_on_later_from: Option<ComputeCapability>,
     /// Which CUDA the driver must support.
     pub cuda_major: CudaMajor,
+    /// What its library's messages mean, where they don't say it plainly.
+    pub words: &'static [Words],
     /// Where its profiles stand among those that name a GPU equally closely: smaller is first.
     pub preference: u8,
 }
@@ -115,6 +118,7 @@ const KNOWN: &[Facts] = &[
         runs_on_later_from: None,
         // TensorRT 8 and 10 exist for CUDA 11; TensorRT 11 needs CUDA 12.
         cuda_major: CudaMajor::ByLibrary(&[(11, 12), (0, 11)]),
+        words: words::OF_TENSORRT,
         preference: 0,
     },
     Facts {
@@ -130,6 +134,7 @@ const KNOWN: &[Facts] = &[
         compiles_when_loaded: true,
         runs_on_later_from: Some(ComputeCapability::new(12, 0)),
         cuda_major: CudaMajor::Always(12),
+        words: words::OF_TENSORRT,
         preference: 1,
     },
     Facts {
@@ -145,6 +150,7 @@ const KNOWN: &[Facts] = &[
         compiles_when_loaded: false,
         runs_on_later_from: None,
         cuda_major: CudaMajor::Unknown,
+        words: &[],
         preference: 3,
     },
 ];
@@ -163,6 +169,7 @@ static STRANGER: Facts = Facts {
     compiles_when_loaded: false,
     runs_on_later_from: None,
     cuda_major: CudaMajor::Unknown,
+    words: &[],
     preference: 2,
 };
 

@@ -6,6 +6,7 @@
 
 mod known;
 mod tool;
+mod words;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use known::{Builds, CudaMajor, Facts, facts_of, facts_of_tag, tags_in_names};
 pub use tool::{Tool, UnknownTool};
+pub use words::Words;
 
 pub(crate) use tool::Library;
 

@@ -46,6 +46,11 @@ pub enum BuildEvent {
         /// The size of what came out.
         size_bytes: u64,
     },
+    /// Something that ran is over; whoever asked for it says what came of it.
+    JobEnded {
+        /// Its title.
+        title: String,
+    },
     /// It was found which nodes of a graph must stay in FP32.
     MixedPrecision {
         /// The title of the search.

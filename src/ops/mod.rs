@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod bench;
 pub mod build;
+pub mod check;
 pub mod check_recipe;
 pub mod error;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod lower;
 mod lowering_warnings;
 pub mod mixed_precision;
 mod not_run_here;
+pub mod precision_check;
 pub mod read_manifest;
 pub mod release;
 pub mod report;

@@ -1,8 +1,10 @@
-//! Which nodes of a graph were found to need FP32, as the store remembers it.
+//! What was found by running graphs, as the store remembers it: which nodes need FP32, and whether a lowered graph keeps the
+//! numbers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::mixed_precision::MixedPrecisionReport;
+use crate::precision_check::PrecisionCheck;
 use crate::stored_format::{self, Unreadable};
 
 /// The schema name inside the file.
@@ -19,5 +21,22 @@ pub(super) struct Found {
 impl Found {
     pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
         stored_format::from_json(bytes, MIXED_PRECISION_SCHEMA, path)
+    }
+}
+
+/// The schema name inside the file of a check.
+pub(super) const PRECISION_CHECK_SCHEMA: &str = "nimctl.precision-check/1";
+
+/// What a check came to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FoundByCheck {
+    pub(super) schema: String,
+    pub(super) check: PrecisionCheck,
+}
+
+impl FoundByCheck {
+    pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        stored_format::from_json(bytes, PRECISION_CHECK_SCHEMA, path)
     }
 }

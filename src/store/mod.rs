@@ -8,6 +8,7 @@
 //! nimctl/bench/<id>.npz                           every sample of its last benchmark
 //! nimctl/origins/<id>.json                        the recipe that a profile was built from
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
+//! nimctl/precision-checks/<key>.json              whether a lowered graph keeps the numbers, found by running it
 //! tmp/                                            files in the making; emptied when a builder takes the lock
 //! lock                                            held by the one process that writes
 //! ```
@@ -27,7 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-use found::{Found, MIXED_PRECISION_SCHEMA};
+use found::{Found, FoundByCheck, MIXED_PRECISION_SCHEMA, PRECISION_CHECK_SCHEMA};
 use origin::{ORIGIN_SCHEMA, Origin};
 use serde::Serialize;
 
@@ -37,6 +38,7 @@ use crate::files::direct_file;
 use crate::files::file_lock::FileLock;
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::passport::{PASSPORT_SCHEMA, Passport};
+use crate::precision_check::PrecisionCheck;
 use crate::profile::ProfileId;
 use crate::stored_format::{self, Unreadable};
 use crate::worklist::{BUILD_KEY_SCHEMA, BUILD_RECORD_SCHEMA, Job};
@@ -372,6 +374,28 @@ impl Store {
     /// Returns where a search for these nodes keeps its journal.
     pub fn mixed_precision_journal(&self, key: &Sha256) -> PathBuf {
         self.root.join("nimctl/mixed-precision").join(format!("{}.jsonl", key.to_hex()))
+    }
+
+    /// Returns what a check of a lowered graph came to, if that is known.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
+    pub fn precision_check(&self, key: &Sha256) -> Result<Option<PrecisionCheck>, StoreError> {
+        let found = self.read(&self.precision_check_path(key), FoundByCheck::parse)?;
+        Ok(found.map(|FoundByCheck { schema: _, check }| check))
+    }
+
+    /// Remembers what a check of a lowered graph came to.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_precision_check(&self, key: &Sha256, check: &PrecisionCheck) -> Result<(), StoreError> {
+        let found = FoundByCheck { schema: PRECISION_CHECK_SCHEMA.into(), check: check.clone() };
+        self.write(&self.precision_check_path(key), PRECISION_CHECK_SCHEMA, &found)
+    }
+
+    fn precision_check_path(&self, key: &Sha256) -> PathBuf {
+        self.root.join("nimctl/precision-checks").join(format!("{}.json", key.to_hex()))
     }
 
     /// Returns where a profile's passport is.

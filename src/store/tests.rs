@@ -6,6 +6,7 @@ use crate::digest::Blake3;
 /// Golden files of the store that no other module reads.
 const ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin.json");
 const FIRST_ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin-first.json");
+const PRECISION_CHECK: &[u8] = include_bytes!("../../tests/fixtures/formats/precision-check.json");
 const MIXED_PRECISION: &[u8] = include_bytes!("../../tests/fixtures/formats/mixed-precision.json");
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -86,6 +87,11 @@ fn golden_files_are_read() {
     assert_eq!(report.min_row_cosine, Some(0.999));
     store.put_mixed_precision(&key, &report).unwrap();
     assert_eq!(store.mixed_precision(&key).unwrap(), Some(report));
+    atomic_file::write(&store.precision_check_path(&key), PRECISION_CHECK).unwrap();
+    let check = store.precision_check(&key).unwrap().unwrap();
+    assert_eq!(check.failed().count(), 1);
+    store.put_precision_check(&key, &check).unwrap();
+    assert_eq!(store.precision_check(&key).unwrap(), Some(check));
 }
 
 #[test]
@@ -127,6 +133,13 @@ fn what_a_newer_nimctl_wrote_is_refused_and_stays() {
         "nimctl.mixed-precision",
         &|| store.mixed_precision(&key).map(drop),
         &|| store.put_mixed_precision(&key, &report),
+    );
+    let found = serde_json::from_slice::<FoundByCheck>(PRECISION_CHECK).unwrap().check;
+    check(
+        &store.precision_check_path(&key),
+        "nimctl.precision-check",
+        &|| store.precision_check(&key).map(drop),
+        &|| store.put_precision_check(&key, &found),
     );
     let passport = include_bytes!("../../tests/fixtures/formats/passport.json");
     let passport = Passport::parse(passport, "p").unwrap();

@@ -12,8 +12,9 @@ use super::conversation::Conversation;
 use super::error::WorkerError;
 use super::process::WorkerProcess;
 use super::protocol::{
-    BenchRequest, BenchResult, BuildRequest, BuildResult, DescribeRequest, Description, Event,
-    InspectRequest, Inspection, PROTOCOL_VERSION, Request, Response, RunRequest, RunResult,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, DescribeRequest,
+    Description, Event, InspectRequest, Inspection, PROTOCOL_VERSION, Request, Response, RunRequest,
+    RunResult,
 };
 pub use crate::process::Cancel;
 
@@ -112,6 +113,23 @@ impl Worker {
         match result {
             Response::Build(result) => Ok(Answer { result, peak_memory_bytes }),
             other => Err(self.conversation.wrong_answer("build", &other)),
+        }
+    }
+
+    /// Names the nodes of a graph that can't be compiled.
+    ///
+    /// # Errors
+    /// As [`Worker::request`].
+    pub fn check(
+        &mut self,
+        request: CheckRequest,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Answer<CheckResult>, WorkerError> {
+        let Answer { result, peak_memory_bytes } = self.request(Request::Check(request), cancel, on_event)?;
+        match result {
+            Response::Check(result) => Ok(Answer { result, peak_memory_bytes }),
+            other => Err(self.conversation.wrong_answer("check", &other)),
         }
     }
 

@@ -2,7 +2,7 @@
 //! version, which is refused and stays as it is.
 //!
 //! Formats that only one module reads have their golden files tested beside it: build records and keys (`src/worklist`),
-//! passports, origins and mixed precision (`src/store`), the digest cache (`src/files`), installed tools (`src/toolchain`).
+//! passports, origins, mixed precision and precision checks (`src/store`), the digest cache (`src/files`), installed tools (`src/toolchain`).
 //! Here is what a user sees.
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@
 )]
 
 mod builds;
+mod check;
 mod doctor;
 mod formats;
 #[path = "../workers/graph.rs"]

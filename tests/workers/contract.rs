@@ -3,8 +3,8 @@
 use nimctl::worker::error::WorkerError;
 use nimctl::worker::host::{BackendCommand, Cancel, Worker};
 use nimctl::worker::protocol::{
-    DescribeRequest, ErrorCode, Execution, InspectRequest, PROTOCOL_VERSION, Request, Response, RunRequest,
-    Support,
+    CheckRequest, DescribeRequest, ErrorCode, Execution, InspectRequest, PROTOCOL_VERSION, Request, Response,
+    RunRequest, Support,
 };
 use serde_json::Value;
 
@@ -47,6 +47,11 @@ fn survives_files_that_are_not_there(worker: &mut Worker) {
         .unwrap_err();
     let allowed =
         [ErrorCode::Io, ErrorCode::NoDriver, ErrorCode::LibraryMissing, ErrorCode::UnsupportedRequest];
+    assert!(matches!(&error, WorkerError::Reported { code, .. } if allowed.contains(code)), "{error}");
+    assert!(worker.is_healthy());
+    let error = worker
+        .check(CheckRequest { graph: "/nonexistent/graph".into() }, &Cancel::new(), &mut |_| {})
+        .unwrap_err();
     assert!(matches!(&error, WorkerError::Reported { code, .. } if allowed.contains(code)), "{error}");
     assert!(worker.is_healthy());
 }

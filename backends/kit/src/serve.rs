@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use crate::lines::{Line, excerpt, read_line};
 use crate::protocol::{
-    BenchRequest, BenchResult, BuildRequest, BuildResult, Description, ErrorCode, Event, EventLine,
-    InspectRequest, Inspection, MAX_LINE_BYTES, Problem, Progress, Request, Response, RunRequest, RunResult,
-    Warning,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, Description, ErrorCode,
+    Event, EventLine, InspectRequest, Inspection, MAX_LINE_BYTES, Problem, Progress, Request, Response,
+    RunRequest, RunResult, Warning,
 };
 
 /// What a worker can do. A request that is not implemented is answered with `unsupported_request`.
@@ -33,6 +33,14 @@ pub trait Backend {
     /// What the host should know.
     fn build(&mut self, _request: &BuildRequest, _events: &Events) -> Result<BuildResult, Problem> {
         Err(unsupported("build"))
+    }
+
+    /// Names the nodes of a graph that can't be compiled.
+    ///
+    /// # Errors
+    /// What the host should know.
+    fn check(&mut self, _request: &CheckRequest, _events: &Events) -> Result<CheckResult, Problem> {
+        Err(unsupported("check"))
     }
 
     /// Says what a file holds.
@@ -235,7 +243,7 @@ fn decode(line: &[u8]) -> Incoming {
             return Incoming { id: Some(id), request: Err(invalid(message.into())) };
         }
     };
-    let request = if ["describe", "build", "inspect", "run", "bench"].contains(&name.as_str()) {
+    let request = if ["describe", "build", "check", "inspect", "run", "bench"].contains(&name.as_str()) {
         serde_json::from_value(request).map_err(|error| invalid(format!("`{name}` is malformed: {error}")))
     } else {
         Err(unsupported(&name))
@@ -247,6 +255,7 @@ fn handle(backend: &mut impl Backend, request: Request, events: &Events) -> Resu
     match request {
         Request::Describe(_) => Ok(Response::Describe(Box::new(backend.describe()))),
         Request::Build(request) => backend.build(&request, events).map(Response::Build),
+        Request::Check(request) => backend.check(&request, events).map(Response::Check),
         Request::Inspect(request) => backend.inspect(&request, events).map(Response::Inspect),
         Request::Run(request) => backend.run(&request, events).map(Response::Run),
         Request::Bench(request) => backend.bench(&request, events).map(Response::Bench),

@@ -130,6 +130,13 @@ impl From<nimctl::ops::init::InitError> for Failure {
     }
 }
 
+impl From<nimctl::ops::check::CheckError> for Failure {
+    fn from(error: nimctl::ops::check::CheckError) -> Self {
+        let hint = error.hint();
+        Self::new(error.kind(), error).hint(hint)
+    }
+}
+
 impl From<nimctl::ops::select::SelectError> for Failure {
     fn from(error: nimctl::ops::select::SelectError) -> Self {
         let hint = error.hint();

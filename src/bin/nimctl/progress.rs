@@ -53,6 +53,7 @@ impl BuildProgress {
                 clear(&mut running, &title);
                 self.line(&format!("{title}: {} in {}", size(size_bytes), duration(total_ms)));
             }
+            BuildEvent::JobEnded { title } => clear(&mut running, &title),
             BuildEvent::MixedPrecision { title, report } => {
                 clear(&mut running, &title);
                 let text = mixed_precision_text(&title, &report);

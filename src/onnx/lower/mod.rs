@@ -34,6 +34,7 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
+pub use emulate::emulate_with_outputs;
 pub use observe::{Observed, ObservedValue, observe};
 pub use options::{Io, LoweringOptions, kept_by_target};
 pub use policy::Fp32Inside;
@@ -151,8 +152,17 @@ fn write(
     rounding: Rounding,
     destination: &Path,
 ) -> Result<Lowered, OnnxError> {
-    let source = Source::of(file, options.precision);
-    let decided = Decided::new(file, &source, options)?;
+    write_source(file, &Source::of(file, options.precision), options, rounding, destination)
+}
+
+fn write_source(
+    file: &OnnxFile,
+    source: &Source,
+    options: &LoweringOptions,
+    rounding: Rounding,
+    destination: &Path,
+) -> Result<Lowered, OnnxError> {
+    let decided = Decided::new(file, source, options)?;
     let LoweredModel { model, initializers, report, errors } = decided.finish(options, rounding)?;
     let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
     Ok(Lowered { files, report: report.with_errors(&errors) })

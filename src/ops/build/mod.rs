@@ -13,12 +13,14 @@ pub use report::{BuildReport, JobLine, Outcome, ProfileLine, plan};
 use super::assemble::assemble;
 use super::error::PipelineError;
 use super::event::{BuildEvent, OnEvent};
+use super::precision_check;
 use super::read_manifest::refuse_newer_manifest;
 use super::resolve::Resolved;
 use super::schedule::schedule;
 use super::workspace::Workspace;
 use crate::manifest::ManifestProfile;
 use crate::store::Store;
+use crate::worklist::BuildKey;
 
 /// What a build writes beside the store.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct BuildOptions {
     pub manifest: PathBuf,
     /// Fail if a profile can't be built on this machine.
     pub require_all: bool,
+    /// Run each lowered graph beside its FP32 graph, and report what that comes to.
+    pub check: bool,
 }
 
 /// Builds the profiles of a resolved recipe, and writes the manifest.
@@ -43,7 +47,7 @@ pub fn build(
     if options.require_all && !resolved.elsewhere.is_empty() {
         return Err(PipelineError::NotAllHere { profiles: resolved.not_here() });
     }
-    let (mut report, entries) = build_into_store(workspace, resolved, on_event)?;
+    let (mut report, entries) = build_into_store(workspace, resolved, options.check, on_event)?;
     if report.failure().is_none() {
         written::manifest(&mut report, resolved, entries, &options.manifest)?;
     }
@@ -57,6 +61,7 @@ pub fn build(
 pub(super) fn build_into_store(
     workspace: &Workspace,
     resolved: &mut Resolved,
+    check: bool,
     on_event: OnEvent<'_>,
 ) -> Result<(BuildReport, Vec<ManifestProfile>), PipelineError> {
     let store = Store::open(&workspace.store)?;
@@ -65,6 +70,10 @@ pub(super) fn build_into_store(
     let records = schedule(workspace, resolved, &store, &lock, on_event)?;
     let assembled = assemble(resolved, &records, &store)?;
     written::profiles(&assembled, resolved, &store)?;
-    let report = BuildReport::new(resolved, &assembled, &store);
+    let mut report = BuildReport::new(resolved, &assembled, &store);
+    if check {
+        let lowered = |key: &BuildKey| records.get(key).is_some_and(Result::is_ok);
+        report.checks = precision_check::run_all(workspace, resolved, &store, &lowered, on_event)?;
+    }
     Ok((report, report::entries(assembled)))
 }

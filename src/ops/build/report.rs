@@ -6,6 +6,7 @@ use crate::manifest::ManifestProfile;
 use crate::ops::assemble::{Assembled, AssembledProfile, AssembledState};
 use crate::ops::error::JobError;
 use crate::ops::event::{BuildEvent, OnEvent};
+use crate::ops::precision_check::CheckedGraph;
 use crate::ops::resolve::{PendingSearch, Resolved};
 use crate::profile::{ProfileId, ProfileSpec, Tags};
 use crate::store::Store;
@@ -89,6 +90,8 @@ pub struct BuildReport {
     pub jobs: Vec<JobLine>,
     /// Every profile of the recipe, in its order.
     pub profiles: Vec<ProfileLine>,
+    /// What the checks of the lowered graphs came to; empty if they were not wanted, or nothing is lowered.
+    pub checks: Vec<CheckedGraph>,
     /// Where the manifest is; absent after a dry run or a failure.
     pub manifest: Option<PathBuf>,
     /// Whether the manifest's bytes changed.
@@ -161,6 +164,7 @@ impl BuildReport {
             model: (model.name.clone(), model.release.clone()),
             jobs,
             profiles,
+            checks: Vec::new(),
             manifest: None,
             manifest_changed: false,
             dropped: Vec::new(),

@@ -6,7 +6,7 @@
 
 mod error;
 mod paths;
-mod trial;
+pub(in crate::ops) mod trial;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,9 @@ use crate::recipe::proposal::{Draft, DraftGraph, Trial, groups, names, weights_p
 use crate::toolchain::Places;
 use crate::worker::discover::SearchPath;
 use crate::worker::host::Cancel;
+
+/// The maximum time for finding the shapes of one graph.
+const MAX_SEARCH_TIME: Duration = Duration::from_secs(60);
 
 /// What to propose a recipe for.
 #[derive(Clone, Debug)]
@@ -86,7 +89,14 @@ pub fn init(options: &InitOptions, on_graph: &dyn Fn(&str)) -> Result<InitReport
         graphs.push(DraftGraph::of(name, source, file));
     }
     if *try_graphs {
-        trial::try_all(&mut graphs, &files, options, on_graph)?;
+        let tools = trial::Tools {
+            places: &options.places,
+            search_path: &options.search_path,
+            run_timeout: options.run_timeout,
+            search_time: MAX_SEARCH_TIME,
+            cancel: &options.cancel,
+        };
+        trial::try_all(&mut graphs, &files, &tools, on_graph)?;
     } else {
         graphs.iter_mut().for_each(|graph| graph.trial = Trial::NotRun("--no-trial was given".into()));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{InitError, InitOptions};
+use super::InitError;
 use crate::backend::Backend;
 use crate::onnx::OnnxFile;
 use crate::ops::resolve::FoundBackend;
@@ -15,24 +15,47 @@ use crate::recipe::OneNameTwoRanges;
 use crate::recipe::proposal::{DimensionKind, DraftGraph, DraftInput, Trial, alternatives};
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
+use crate::toolchain::Places;
+use crate::worker::discover::SearchPath;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::{Execution, RunRequest};
 
-/// The maximum time for finding the shapes of one graph.
-const MAX_SEARCH_TIME: Duration = Duration::from_secs(60);
 /// Rows that are run at once.
 const MAX_ROWS: i64 = 2;
+
+/// Where ONNX Runtime is, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct Tools<'a> {
+    /// Where toolchains are.
+    pub places: &'a Places,
+    /// Where workers are.
+    pub search_path: &'a SearchPath,
+    /// The maximum time for one run of a graph.
+    pub run_timeout: Duration,
+    /// The maximum time for finding the shapes of one graph.
+    pub search_time: Duration,
+    /// Set to stop.
+    pub cancel: &'a Cancel,
+}
+
+/// Runs one graph, and changes its ranges to some that run.
+pub(in crate::ops) fn try_in_shapes(graph: &mut DraftGraph, file: &OnnxFile, tools: &Tools<'_>) -> Trial {
+    match Runner::start(tools) {
+        Ok(mut runner) => runner.settle(graph, file),
+        Err(why) => Trial::NotRun(why),
+    }
+}
 
 /// Tries every graph, and changes its ranges to some that run.
 pub(super) fn try_all(
     graphs: &mut [DraftGraph],
     files: &[OnnxFile],
-    options: &InitOptions,
+    tools: &Tools<'_>,
     on_graph: &dyn Fn(&str),
 ) -> Result<(), InitError> {
-    let mut runner = match Runner::start(options) {
+    let mut runner = match Runner::start(tools) {
         Ok(runner) => runner,
         Err(why) => {
             graphs.iter_mut().for_each(|graph| graph.trial = Trial::NotRun(why.clone()));
@@ -40,13 +63,13 @@ pub(super) fn try_all(
         }
     };
     for (graph, file) in graphs.iter_mut().zip(files) {
-        if options.cancel.is_cancelled() {
+        if tools.cancel.is_cancelled() {
             return Err(InitError::Cancelled);
         }
         on_graph(&graph.name);
         graph.trial = runner.settle(graph, file);
     }
-    if options.cancel.is_cancelled() { Err(InitError::Cancelled) } else { Ok(()) }
+    if tools.cancel.is_cancelled() { Err(InitError::Cancelled) } else { Ok(()) }
 }
 
 /// A worker, replaced when it fails, and a folder for tensors.
@@ -55,23 +78,31 @@ struct Runner {
     worker: Option<Worker>,
     limits: Limits,
     cancel: Cancel,
+    search_time: Duration,
     folder: tempfile::TempDir,
 }
 
 impl Runner {
     /// Finds and starts ONNX Runtime; the error says in words what is missing.
-    fn start(options: &InitOptions) -> Result<Self, String> {
+    fn start(tools: &Tools<'_>) -> Result<Self, String> {
         let backend = Backend::reference();
-        let found = FoundBackend::find(backend.name(), &options.search_path, &options.places)
+        let found = FoundBackend::find(backend.name(), tools.search_path, tools.places)
             .map_err(|error| error.to_string())?;
         if found.library.is_none() {
             return Err("its library is not installed: run `nimctl toolchain install onnxruntime`".into());
         }
         let command = found.command;
-        let limits = Limits { request_timeout: options.run_timeout, ..Limits::default() };
+        let limits = Limits { request_timeout: tools.run_timeout, ..Limits::default() };
         let worker = Worker::spawn(&command, limits).map_err(|error| error.to_string())?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        Ok(Self { command, worker: Some(worker), limits, cancel: options.cancel.clone(), folder })
+        Ok(Self {
+            command,
+            worker: Some(worker),
+            limits,
+            cancel: tools.cancel.clone(),
+            search_time: tools.search_time,
+            folder,
+        })
     }
 
     /// Runs a graph as proposed, then in other shapes until one runs; keeps the ranges that did.
@@ -82,7 +113,7 @@ impl Runner {
         }
         let proposed: Vec<_> = graph.inputs.iter().map(|input| input.range.clone()).collect();
         let Err(first) = self.run(graph, &proposed, file) else { return Trial::Runs };
-        let until = Instant::now() + MAX_SEARCH_TIME;
+        let until = Instant::now() + self.search_time;
         for ranges in alternatives(&graph.inputs) {
             if Instant::now() > until || self.cancel.is_cancelled() {
                 break;

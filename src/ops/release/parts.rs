@@ -133,7 +133,7 @@ fn build_one(
     part: &mut Resolved,
     on_step: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ReleaseError> {
-    let (report, _): (BuildReport, _) = build_into_store(workspace, part, &|event| {
+    let (report, _): (BuildReport, _) = build_into_store(workspace, part, false, &|event| {
         if let BuildEvent::JobStarted { title } = event {
             on_step(&format!("building: {title}"));
         }

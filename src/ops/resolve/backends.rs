@@ -126,7 +126,7 @@ impl Builder {
 
 impl Backends {
     /// Nobody asked for any yet.
-    pub(super) fn new(workspace: &Workspace) -> Self {
+    pub(in crate::ops) fn new(workspace: &Workspace) -> Self {
         let Workspace { search_path, places, .. } = workspace;
         Self { search_path: search_path.clone(), places: places.clone(), found: Mutex::default() }
     }
@@ -143,6 +143,16 @@ impl Backends {
         let new = Arc::new(FoundBackend::find(backend.name(), &self.search_path, &self.places)?);
         found.insert(backend.clone(), Arc::clone(&new));
         Ok(new)
+    }
+
+    /// Returns how a known backend's worker is started, if its library is there.
+    ///
+    /// # Errors
+    /// A worker or a library that is missing.
+    pub(in crate::ops) fn command_of(&self, backend: &Backend) -> Result<BackendCommand, PipelineError> {
+        let found = self.find(backend).map_err(worker_error(backend))?;
+        self.required_library(backend, &found)?;
+        Ok(found.command.clone())
     }
 
     /// Returns how ONNX graphs are run, and what identifies the library that runs them.

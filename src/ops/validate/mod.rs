@@ -11,7 +11,7 @@ mod numbers;
 mod outputs;
 mod profile;
 mod replay;
-mod runtime;
+pub(in crate::ops) mod runtime;
 mod subjects;
 
 use std::collections::BTreeSet;

@@ -9,12 +9,12 @@ use crate::ops::runners::{Way, place};
 use crate::ops::workspace::Workspace;
 use crate::validation::Floats;
 use crate::worker::error::WorkerError;
-use crate::worker::host::{Cancel, Limits, Worker};
+use crate::worker::host::{Answer, Cancel, Limits, Worker};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::{RanOn, RunRequest};
 
 /// A worker, started when it is needed and replaced when it broke.
-pub(super) struct Runtime {
+pub(in crate::ops) struct Runtime {
     way: Way,
     limits: Limits,
     cancel: Cancel,
@@ -22,14 +22,15 @@ pub(super) struct Runtime {
     /// Where outputs are written.
     folder: PathBuf,
     ran_on: RanOn,
+    peak_memory_bytes: Option<u64>,
 }
 
 impl Runtime {
     /// Makes one that has not been started.
-    pub(super) fn new(way: Way, workspace: &Workspace, folder: &Path) -> Self {
+    pub(in crate::ops) fn new(way: Way, workspace: &Workspace, folder: &Path) -> Self {
         let limits = Limits { request_timeout: workspace.job_timeout, ..Limits::default() };
         let (cancel, folder) = (workspace.cancel.clone(), folder.to_path_buf());
-        Self { way, limits, cancel, worker: None, folder, ran_on: RanOn::default() }
+        Self { way, limits, cancel, worker: None, folder, ran_on: RanOn::default(), peak_memory_bytes: None }
     }
 
     /// Returns what runs here, and where the last run was.
@@ -37,6 +38,11 @@ impl Runtime {
         let ran_on = self.ran_on.clone();
         let description = self.worker()?.description();
         Ok(place(&description.backend, description.library.as_ref(), &ran_on))
+    }
+
+    /// Returns the peak resident size of the worker during the last run.
+    pub(in crate::ops) fn peak_memory_bytes(&self) -> Option<u64> {
+        self.peak_memory_bytes
     }
 
     /// Returns a worker that can take a request: one that crashed is replaced.
@@ -86,7 +92,7 @@ impl Runtime {
     }
 
     /// Runs a graph once.
-    pub(super) fn run_on(
+    pub(in crate::ops) fn run_on(
         &mut self,
         inputs: Files,
         path: &Path,
@@ -97,8 +103,8 @@ impl Runtime {
         let execution = self.way.execution.clone();
         let request =
             RunRequest { path: path.into(), inputs, output_folder: folder.path().into(), execution };
-        let result = self.worker()?.run(request, &cancel, &mut |_| {})?.result;
-        self.ran_on = result.ran_on;
+        let Answer { result, peak_memory_bytes } = self.worker()?.run(request, &cancel, &mut |_| {})?;
+        (self.ran_on, self.peak_memory_bytes) = (result.ran_on, peak_memory_bytes);
         let mut outputs = BTreeMap::new();
         for (name, file) in result.outputs {
             let tensor = Tensor::read(&file).map_err(|error| lost(std::io::Error::other(error)))?;

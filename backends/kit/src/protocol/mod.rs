@@ -30,7 +30,7 @@
 //! * An `error` ends the request, not the worker: it must be ready for the next one. A worker that is broken beyond
 //!   that exits, with a status other than 0.
 //! * Standard input closing means that the host is gone. A worker that is idle (or answering `describe`) then exits
-//!   with status 0; one that is building, inspecting or running exits **at once**, whatever is half done.
+//!   with status 0; one that is building, checking, inspecting or running exits **at once**, whatever is half done.
 //! * The host starts each worker in a process group of its own and ends the whole group on a time-out, on cancelling
 //!   and at its own end: a worker may start processes, and must not take them out of the group.
 //! * All paths are absolute. A worker writes only what the request names. It reads no environment but its
@@ -50,6 +50,7 @@
 //! tensor file can hold `int4`, `float8e4m3`, `float4e2m1` and the like. A shape is a list of dimensions, where -1
 //! stands for one that is open until run time.
 
+mod check;
 mod execution;
 mod problem;
 
@@ -62,6 +63,7 @@ use crate::compute_capability::ComputeCapability;
 use crate::shape_range::ShapeRange;
 
 pub use crate::execution::{GraphOptimization, Provider, RuntimeCacheUse};
+pub use check::{CheckRequest, CheckResult, Refusal, RefusalReason};
 pub use execution::{Execution, RanOn};
 pub use problem::{ErrorCode, Problem};
 
@@ -90,6 +92,8 @@ pub enum Request {
     Describe(DescribeRequest),
     /// Compile a graph into a plan.
     Build(BuildRequest),
+    /// Name the nodes of a graph that can't be compiled.
+    Check(CheckRequest),
     /// Describe the inputs and outputs of a graph or plan.
     Inspect(InspectRequest),
     /// Load a graph or plan, feed tensors once, write the outputs.
@@ -104,6 +108,7 @@ impl Request {
         match self {
             Self::Describe(_) => "describe",
             Self::Build(_) => "build",
+            Self::Check(_) => "check",
             Self::Inspect(_) => "inspect",
             Self::Run(_) => "run",
             Self::Bench(_) => "bench",
@@ -247,6 +252,8 @@ pub enum Response {
     Describe(Box<Description>),
     /// Answers `build`.
     Build(BuildResult),
+    /// Answers `check`.
+    Check(CheckResult),
     /// Answers `inspect`.
     Inspect(Inspection),
     /// Answers `run`.
@@ -261,6 +268,7 @@ impl Response {
         match self {
             Self::Describe(_) => "describe",
             Self::Build(_) => "build",
+            Self::Check(_) => "check",
             Self::Inspect(_) => "inspect",
             Self::Run(_) => "run",
             Self::Bench(_) => "bench",

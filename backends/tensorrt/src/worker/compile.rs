@@ -13,7 +13,8 @@ use std::time::Instant;
 use nimctl_backend_kit::compute_capability::ComputeCapability;
 use nimctl_backend_kit::direct_file;
 use nimctl_backend_kit::protocol::{
-    BuildRequest, BuildResult, ErrorCode, FileKind, Inspection, Problem, TensorDescription,
+    BuildRequest, BuildResult, CheckResult, ErrorCode, FileKind, Inspection, Problem, Refusal, RefusalReason,
+    TensorDescription,
 };
 use nimctl_backend_kit::serve::Events;
 use trtx::builder::MemoryPoolType;
@@ -22,7 +23,7 @@ use trtx::trtx_sys::Dims64;
 use trtx::{Builder, BuilderConfig, NetworkDefinition, OnnxParser, OptProfileSelector, Severity, Tensor};
 
 use super::loaded::{Loaded, bug, element_type};
-use super::{io_problem, shapes};
+use super::{io_problem, refusals, shapes};
 
 /// The parser's own detail level: the logger's limit decides.
 const PARSER_VERBOSITY: i32 = Severity::Warning as i32;
@@ -36,6 +37,26 @@ impl Loaded {
         let (inputs, outputs) = tensors(parser.network())?;
         let layer_count = u64::try_from(parser.network().nb_layers()).ok();
         Ok(Inspection { kind: FileKind::Onnx, inputs, outputs, layer_count })
+    }
+
+    /// Names the nodes of a graph that the parser refuses.
+    pub(crate) fn check(&self, path: &Path, events: &Events) -> Result<CheckResult, Problem> {
+        self.begin(events);
+        events.progress("parse", None, None);
+        let mut builder = self.builder()?;
+        let whole = |reason, message| vec![Refusal { node: None, op_type: None, reason, message }];
+        let refusals = match self.parse(&mut builder, path) {
+            Ok(parser) => match refuse_shape_tensors(parser.network()) {
+                Ok(()) => Vec::new(),
+                Err(problem) => whole(RefusalReason::DynamicShape, problem.message),
+            },
+            Err(problem) if problem.code != ErrorCode::InvalidGraph => return Err(problem),
+            Err(problem) => match refusals::read(&self.logged_errors()) {
+                none if none.is_empty() => whole(RefusalReason::Other, problem.message),
+                some => some,
+            },
+        };
+        Ok(CheckResult { refusals })
     }
 
     /// Builds a plan for `targets`, or for the device of this machine if there are none.

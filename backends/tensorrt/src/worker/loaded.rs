@@ -45,6 +45,11 @@ impl Loaded {
         self.log.warnings()
     }
 
+    /// Returns every error of the request as the library logged it.
+    pub(crate) fn logged_errors(&self) -> Vec<String> {
+        self.log.logged()
+    }
+
     /// Returns what reports the progress of a build to the host.
     pub(crate) fn progress_monitor(&self) -> Box<dyn MonitorProgress> {
         Box::new(Listener(Arc::clone(&self.log)))

@@ -11,6 +11,9 @@ use nimctl_backend_kit::serve::Events;
 const MAX_ERRORS: usize = 16;
 const MAX_WARNINGS: usize = 100;
 const MAX_LINES: usize = 40;
+/// Of the log as it came: four messages for each of a thousand refusals.
+const MAX_LOGGED: usize = 4000;
+const MAX_LOGGED_CHARS: usize = 2000;
 /// Lines around a description of a node, which there are without one as well.
 const EMPTY_MARKERS: &[&str] = &["--- Begin node ---", "--- End node ---", "Node name:"];
 /// TensorRT reports thousands of steps a second.
@@ -23,6 +26,8 @@ pub(crate) struct Log(Mutex<State>);
 struct State {
     events: Option<Events>,
     errors: VecDeque<String>,
+    /// Every error as the library logged it.
+    logged: Vec<String>,
     warnings: Vec<String>,
     phases: Vec<(String, u64)>,
     last_progress: Option<Instant>,
@@ -35,6 +40,7 @@ impl Log {
     }
 
     pub(crate) fn error(&self, message: &str) {
+        self.keep(message);
         let message = tidy(message);
         if message.is_empty() {
             return;
@@ -47,6 +53,18 @@ impl Log {
         if state.errors.len() > MAX_ERRORS {
             state.errors.pop_front();
         }
+    }
+
+    fn keep(&self, message: &str) {
+        let mut state = self.state();
+        if state.logged.len() < MAX_LOGGED {
+            state.logged.push(message.chars().take(MAX_LOGGED_CHARS).collect());
+        }
+    }
+
+    /// Returns every error of the request as TensorRT logged it.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.state().logged.clone()
     }
 
     pub(crate) fn warning(&self, message: &str) {

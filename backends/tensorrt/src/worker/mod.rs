@@ -6,7 +6,8 @@
 //! * [`library`]: finds TensorRT's files and asks their version.
 //! * [`log`]: what TensorRT says while it works.
 //! * [`loaded`]: the library and its logger, once a process.
-//! * [`compile`]: from a graph to a plan. [`shapes`]: do the shape ranges fit the graph?
+//! * [`compile`]: from a graph to a plan. [`shapes`]: do the shape ranges fit the graph? [`refusals`]: which nodes does the
+//!   parser refuse?
 //! * [`run`]: `run` and `bench`. A [`plan`] is loaded, its [`contexts`] differ by flavour, and each caller has a [`lane`].
 //! * [`cuda`]: the GPU's memory and streams.
 //!
@@ -27,6 +28,7 @@ mod library;
 mod loaded;
 mod log;
 mod plan;
+mod refusals;
 mod run;
 mod shapes;
 
@@ -36,8 +38,9 @@ use std::process::ExitCode;
 use nimctl_backend_kit::compute_capability::ComputeCapability;
 use nimctl_backend_kit::driver;
 use nimctl_backend_kit::protocol::{
-    BenchRequest, BenchResult, BuildRequest, BuildResult, Description, ErrorCode, Execution, InspectRequest,
-    Inspection, Library, PROTOCOL_VERSION, Problem, RunRequest, RunResult, Support, WorkerDevice,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, Description, ErrorCode,
+    Execution, InspectRequest, Inspection, Library, PROTOCOL_VERSION, Problem, RunRequest, RunResult,
+    Support, WorkerDevice,
 };
 use nimctl_backend_kit::serve::{Backend, Events, mapped_files, serve};
 
@@ -123,6 +126,11 @@ impl Backend for TensorRt {
         flavour::check_targets(&targets, &devices)?;
         check_readable(&request.graph)?;
         self.builder()?.build(request, &targets, events)
+    }
+
+    fn check(&mut self, request: &CheckRequest, events: &Events) -> Result<CheckResult, Problem> {
+        check_readable(&request.graph)?;
+        self.builder()?.check(&request.graph, events)
     }
 
     fn inspect(&mut self, request: &InspectRequest, events: &Events) -> Result<Inspection, Problem> {

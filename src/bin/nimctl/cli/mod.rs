@@ -1,6 +1,7 @@
 //! The command line: commands and arguments, with their help texts.
 
 mod bench;
+mod check;
 mod execution;
 mod init;
 mod manifest;
@@ -19,6 +20,7 @@ use nimctl::synth::NvclipSize;
 use crate::output::Format;
 
 pub(crate) use bench::Bench;
+pub(crate) use check::Check;
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use release::{Release, Verify};
@@ -104,6 +106,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Propose a recipe for your own ONNX files.
     Init(Init),
+    /// Check whether a model or recipe can be compiled, for which GPUs, and what stands in the way.
+    Check(Check),
     /// Build a recipe's profiles, and write their manifest.
     Build(Build),
     /// Check recipes, or print their JSON Schema.
@@ -219,6 +223,9 @@ pub(crate) struct Build {
     /// Fail with exit code 5 if a profile can't be built on this machine.
     #[arg(long)]
     pub(crate) require_all: bool,
+    /// Don't compare lowered graphs with their FP32 graphs: each is run in ONNX Runtime, once for the same graph and samples.
+    #[arg(long)]
+    pub(crate) no_check: bool,
     /// The maximum number of concurrent jobs [default: the number of cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,

@@ -14,6 +14,7 @@ use nimctl::worker::host::Cancel;
 use nimctl::worklist::JobReason;
 use serde::Serialize;
 
+use super::precision;
 use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, code, done};
@@ -27,7 +28,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Build { recipe, manifest, only, dry_run, require_all, jobs, job_timeout } = arguments;
+    let cli::Build { recipe, manifest, only, dry_run, require_all, no_check, jobs, job_timeout } = arguments;
     let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
     if let Some(jobs) = jobs {
         workspace.parallel_jobs = usize::from(*jobs);
@@ -35,6 +36,7 @@ pub(crate) fn run(
     let options = BuildOptions {
         manifest: manifest.clone().unwrap_or_else(|| default_manifest(recipe)),
         require_all: *require_all,
+        check: !no_check,
     };
     let progress = BuildProgress::new(output);
     let show = |event| progress.show(event);
@@ -47,6 +49,7 @@ pub(crate) fn run(
     progress.finish();
     let report = report?;
     output.result(&text(&report, arguments.dry_run), &View::new(&report));
+    precision::warnings(&report.checks).iter().for_each(|warning| output.warning(warning));
     match report.failure() {
         None => {
             if let (Some(manifest), true) = (&report.manifest, report.manifest_changed) {
@@ -96,8 +99,15 @@ fn default_manifest(recipe: &Path) -> PathBuf {
 }
 
 fn text(report: &BuildReport, dry_run: bool) -> String {
-    let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed: _, dropped: _ } =
-        report;
+    let BuildReport {
+        model: (model, release),
+        jobs,
+        profiles,
+        checks,
+        manifest,
+        manifest_changed: _,
+        dropped: _,
+    } = report;
     let mut text = format!("{model} {release}\n\n");
     if dry_run {
         let rows: Vec<Vec<String>> = jobs
@@ -138,6 +148,7 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
         Outcome::Failed(error) => Some(error.message.clone()),
         _ => None,
     });
+    text.push_str(&precision::text(checks));
     if let Some(manifest) = manifest {
         let ran = jobs.iter().filter(|job| job.reason.is_some()).count();
         let what =
@@ -173,6 +184,7 @@ struct View<'a> {
     dropped: &'a [String],
     jobs: Vec<JobView<'a>>,
     profiles: Vec<ProfileView<'a>>,
+    checks: Vec<precision::CheckView<'a>>,
 }
 
 #[derive(Serialize)]
@@ -205,8 +217,15 @@ struct ProfileView<'a> {
 
 impl<'a> View<'a> {
     fn new(report: &'a BuildReport) -> Self {
-        let BuildReport { model: (model, release), jobs, profiles, manifest, manifest_changed, dropped } =
-            report;
+        let BuildReport {
+            model: (model, release),
+            jobs,
+            profiles,
+            checks,
+            manifest,
+            manifest_changed,
+            dropped,
+        } = report;
         let job = |line: &'a JobLine| {
             let JobLine { title, key, profiles, reason } = line;
             JobView { title, key, profiles, reason: reason.as_ref() }
@@ -220,6 +239,7 @@ impl<'a> View<'a> {
             dropped,
             jobs: jobs.iter().map(job).collect(),
             profiles: profiles.iter().map(ProfileView::new).collect(),
+            checks: checks.iter().map(precision::CheckView::new).collect(),
         }
     }
 }

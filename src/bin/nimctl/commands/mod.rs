@@ -1,8 +1,10 @@
-//! One file per command: it parses arguments and prints results; the work is done in `nimctl::ops`.
+//! One file per command: it parses arguments and prints results; the work is done in `nimctl::ops`. `precision` is a part of the
+//! report of `build`.
 
 mod backend;
 mod bench;
 mod build;
+mod check;
 mod doctor;
 mod hash_profile;
 mod init;
@@ -12,6 +14,7 @@ mod lower;
 mod man_pages;
 mod manifest;
 mod model;
+mod precision;
 mod recipe;
 mod release;
 mod report;
@@ -35,6 +38,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
     let Arguments { global, command } = arguments;
     match command {
         Command::Init(arguments) => init::run(&arguments, &global, output, cancel),
+        Command::Check(arguments) => check::run(&arguments, &global, output, cancel),
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
