@@ -1,8 +1,16 @@
 //! The shapes that a graph is checked in, and whether there is room for the larger ones.
+//!
+//! The max shapes are those of a profile with the rows of its opt shapes: a row loses the same among 8 others as among 64, and
+//! it is lengths that positions and sums grow with.
+
+use std::collections::BTreeMap;
 
 use super::pair::Pair;
 use crate::machine::memory;
+use crate::onnx::TensorInfo;
 use crate::ops::samples::{Shapes, Subject};
+use crate::recipe::proposal::DimensionKind;
+use crate::shape_range::ShapeRange;
 
 /// Of the memory that is available, the part that a run may take.
 const MEMORY_PERCENT: u64 = 70;
@@ -16,6 +24,23 @@ pub(super) enum Case {
     Opt,
     /// The max shapes.
     Max,
+}
+
+/// Returns the shape ranges of a graph with no more rows in the max shapes than in the opt shapes.
+pub(super) fn without_more_rows(
+    inputs: &[TensorInfo],
+    shapes: &BTreeMap<String, ShapeRange>,
+) -> BTreeMap<String, ShapeRange> {
+    let mut shapes = shapes.clone();
+    for info in inputs {
+        let Some(range) = shapes.get_mut(&info.name) else { continue };
+        for index in 0..range.max.len().min(info.shape.len()) {
+            if DimensionKind::of(info, index) == DimensionKind::Batch {
+                range.max[index] = range.opt[index];
+            }
+        }
+    }
+    shapes
 }
 
 /// Returns the shapes to run: the max shapes only where they are others.
@@ -67,16 +92,11 @@ impl Case {
     }
 }
 
-/// Returns by how much the max shapes are larger than the opt shapes: the first dimension counts rows; of others, lengths of
-/// sequences for example, the cost may grow with the square.
+/// Returns by how much the max shapes cost more than the opt shapes at most: it may grow with the square of a length.
 fn growth(subject: &Subject<'_>) -> f64 {
-    let of_range = |(min_opt, max): (&[i64], &[i64])| {
-        let factors = min_opt.iter().zip(max).enumerate().map(|(index, (&opt, &max))| {
-            let factor = max as f64 / opt.max(1) as f64;
-            if index == 0 { factor } else { factor * factor }
-        });
-        factors.product::<f64>()
+    let of_range = |ShapeRange { min: _, opt, max }: &ShapeRange| {
+        let factors = opt.iter().zip(max).map(|(&opt, &max)| max as f64 / opt.max(1) as f64);
+        factors.product::<f64>().powi(2)
     };
-    let ranges = subject.shapes.values().map(|range| of_range((&range.opt, &range.max)));
-    ranges.fold(1.0, f64::max)
+    subject.shapes.values().map(of_range).fold(1.0, f64::max)
 }

@@ -9,6 +9,7 @@
 //! None of them returns early: a test that passed has tested something.
 
 mod bench;
+mod check;
 mod contract;
 mod executed_plans;
 mod gpu_stand_in;
@@ -17,6 +18,7 @@ mod mixed_precision;
 mod once;
 mod onnxruntime;
 mod plans_on_a_gpu;
+mod precision_check;
 mod release;
 mod tensorrt;
 mod tensorrt_rtx;

@@ -21,6 +21,7 @@ const CORE: &[&str] = &[
     "onnx",
     "passport",
     "plan",
+    "precision_check",
     "profile",
     "recipe",
     "release",
