@@ -108,5 +108,5 @@ fn a_changed_key_says_what_changed() {
 #[test]
 fn golden_key() {
     let jobs = resolve(&[spec("tensorrt-rtx", gpu("l4", ADA))], "1.7.1.116");
-    insta::assert_snapshot!(jobs[2].key, @"sha256:3a93fef240721180a74516487a7b7547d9da758a155e4a55c34738683eea49d9");
+    insta::assert_snapshot!(jobs[2].key, @"sha256:9c7aae0eb56d42691ebd973ed1d26d05277543973f51754bb6b4b095799755a4");
 }

@@ -67,7 +67,7 @@ fn lists_as_nim_does_and_as_json() {
 #[test]
 fn pins() {
     let home = Home::new();
-    let l4 = "937d4aa1516ac373ece5e9009793cc0fd621239a5cc7b6518d1a33db33965e3c";
+    let l4 = "f24bdfd0cc4fe76fd650ed8066a120395bdc759c8f741657ad9ce5582bdfcdf0";
     let mut text = String::new();
     let mut pin = |label: &str, pin: &str, device: &str, more: &[&str]| {
         let mut arguments = vec!["select", "-m", DEMO, "--device", device, "--profile", pin];
@@ -108,7 +108,7 @@ fn variables() {
         home.run_with(variables, &arguments)
     };
     select(&[("NIM_MANIFEST_PROFILE", "onnx-fp16")], &[]).exits(0);
-    select(&[("NIM_MANIFEST_PROFILE", "onnx-fp16"), ("NIM_MODEL_PROFILE", "937d4aa1")], &[]).exits(0);
+    select(&[("NIM_MANIFEST_PROFILE", "onnx-fp16"), ("NIM_MODEL_PROFILE", "f24bdfd0")], &[]).exits(0);
     select(&[("NIM_MODEL_PROFILE", "onnx-fp16")], &["--profile", "tensorrt-rtx-l4-fp16"]).exits(0);
     select(&[("NIM_MANIFEST_PROFILE", "tensorrt-rtx-t4-fp16")], &[]).exits(1);
     let a10g = [("NIM_MODEL_PROFILE", "tensorrt-rtx-a10g-fp16")];
