@@ -23,6 +23,9 @@ pub struct Facts {
     pub builds: Builds,
     /// The library that it loads. A stranger's worker finds its own.
     pub tool: Option<Tool>,
+    /// The revision of what its worker does to make plans beside calling its library, as the worker says it too; 0 if it does
+    /// nothing, or is a stranger's. Part of build keys: a plan of another revision is not what would be built today.
+    pub build_revision: u32,
     /// What it computes in FP32 inside, so that it can be lowered without loss.
     ///
     /// * ONNX Runtime: all of it; its CPU kernels for these compute in FP32, its CUDA kernels accumulate in FP32.
@@ -112,6 +115,7 @@ const KNOWN: &[Facts] = &[
         has_trt_version: true,
         builds: Builds::OnTheDevice,
         tool: Some(Tool::Tensorrt),
+        build_revision: 0,
         fp32_inside: &[Fp32Inside::Normalization],
         has_plan_header: false,
         compiles_when_loaded: false,
@@ -129,6 +133,8 @@ const KNOWN: &[Facts] = &[
         has_trt_version: true,
         builds: Builds::AheadOfTime(TENSORRT_RTX_CAPABILITIES),
         tool: Some(Tool::TensorrtRtx),
+        // 1: builds allocate with rising addresses, each in a process of its own, so that equal requests give equal plans.
+        build_revision: 1,
         fp32_inside: &[Fp32Inside::Normalization],
         has_plan_header: true,
         compiles_when_loaded: true,
@@ -145,6 +151,7 @@ const KNOWN: &[Facts] = &[
         has_trt_version: false,
         builds: Builds::Nothing,
         tool: Some(Tool::OnnxRuntime),
+        build_revision: 0,
         fp32_inside: &[Fp32Inside::Normalization, Fp32Inside::RmsNormalization, Fp32Inside::Softmax],
         has_plan_header: false,
         compiles_when_loaded: false,
@@ -164,6 +171,7 @@ static STRANGER: Facts = Facts {
     has_trt_version: false,
     builds: Builds::AsItsWorkerSays,
     tool: None,
+    build_revision: 0,
     fp32_inside: &[],
     has_plan_header: false,
     compiles_when_loaded: false,

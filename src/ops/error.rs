@@ -195,6 +195,21 @@ impl From<WorkerError> for JobError {
     }
 }
 
+/// A worker of another release than this nimctl.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the {backend} worker makes plans of revision {found}, and this nimctl expects revision {expected}: install nimctl and its \
+     workers from the same release"
+)]
+pub(super) struct WrongWorker {
+    /// The backend.
+    pub(super) backend: String,
+    /// What the worker says.
+    pub(super) found: u32,
+    /// What the table of backends says.
+    pub(super) expected: u32,
+}
+
 /// A plan that isn't what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WrongPlan {

@@ -40,6 +40,8 @@ impl RuntimeIdentity {
             compute_capabilities: _,
             portable_plans: _,
             needs_gpu_to_build: _,
+            one_build_per_process: _,
+            build_revision: _,
             devices: _,
         } = description;
         // Paths of files differ from machine to machine.

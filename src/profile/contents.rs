@@ -10,6 +10,7 @@
 //! | backend, toolchain | yes | yes |
 //! | target | yes, what the compiler is told² | yes, as the recipe names it |
 //! | shape ranges | yes | yes |
+//! | revision of our worker | yes | no: its effect is in the files¹ |
 //! | workspace limit and other flags | yes | no: their effect is in the files¹ |
 //! | bytes of the built files | no: they come out | yes |
 //! | times, host names, absolute paths, environment | no | no |

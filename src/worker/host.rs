@@ -1,8 +1,8 @@
 //! The host's side: starts a worker, sends it requests one at a time, and survives whatever it does.
 //!
-//! A worker stays up between requests, because loading an inference library takes a while; [`Worker::is_healthy`] says
-//! whether it can go on. One that crashed, hung or broke the protocol is gone with its whole process group by the
-//! time the error is returned.
+//! A worker stays up between requests, because loading an inference library takes a while, unless it builds only one plan
+//! per process. [`Worker::is_healthy`] says whether it can go on. One that crashed, hung or broke the protocol is gone with
+//! its whole process group by the time the error is returned.
 
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub struct Worker {
     conversation: Conversation,
     description: Description,
     limits: Limits,
+    command: BackendCommand,
+    /// Whether it was asked for anything but its description.
+    is_used: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -65,7 +68,13 @@ impl Worker {
         let response =
             conversation.request(request, limits.handshake_timeout, &Cancel::new(), &mut |_| {})?.result;
         match response {
-            Response::Describe(description) => Ok(Self { conversation, description: *description, limits }),
+            Response::Describe(description) => Ok(Self {
+                conversation,
+                description: *description,
+                limits,
+                command: command.clone(),
+                is_used: false,
+            }),
             other => Err(conversation.wrong_answer("describe", &other)),
         }
     }
@@ -85,7 +94,8 @@ impl Worker {
         !self.conversation.ended && !self.conversation.process.has_ended()
     }
 
-    /// Sends a request and waits for its end; `on_event` gets the progress and the warnings before it.
+    /// Sends a request and waits for its end; `on_event` gets the progress and the warnings before it. A worker that builds
+    /// one plan per process is started anew for the next one.
     ///
     /// # Errors
     /// [`WorkerError::Reported`] if the worker fails, [`WorkerError::Unsendable`] if the request can't be written.
@@ -96,6 +106,14 @@ impl Worker {
         cancel: &Cancel,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Answer<Response>, WorkerError> {
+        let needs_new_process =
+            matches!(request, Request::Build(_)) && self.description.one_build_per_process && self.is_used;
+        if needs_new_process && self.is_healthy() {
+            // First it goes, and its memory.
+            self.conversation.process.end(self.limits.drop_grace);
+            *self = Self::spawn(&self.command, self.limits)?;
+        }
+        self.is_used = true;
         self.conversation.request(request, self.limits.request_timeout, cancel, on_event)
     }
 

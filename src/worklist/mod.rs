@@ -194,6 +194,12 @@ fn compile_document(
         LOWERING_VERSION,
     );
     document.toolchain = inputs.toolchains.get(backend).cloned().unwrap_or_default();
+    let revision = backend.facts().build_revision;
+    if revision > 0 {
+        // Not in the contents: there, the bytes of the plan say all.
+        let worker = ToolIdentity { version: revision.to_string(), libraries: BTreeMap::new() };
+        document.toolchain.insert(format!("nimctl-backend-{backend}"), worker);
+    }
     document.compute_capabilities = target.compute_capabilities();
     // TensorRT times kernels on the GPU at hand, so a plan for an H100 PCIe is not one for an H100 SXM.
     document.tuned_on = match target {

@@ -108,5 +108,5 @@ fn a_changed_key_says_what_changed() {
 #[test]
 fn golden_key() {
     let jobs = resolve(&[spec("tensorrt-rtx", gpu("l4", ADA))], "1.7.1.116");
-    insta::assert_snapshot!(jobs[2].key, @"sha256:9c7aae0eb56d42691ebd973ed1d26d05277543973f51754bb6b4b095799755a4");
+    insta::assert_snapshot!(jobs[2].key, @"sha256:94a9a88481b6ecf1f4d64ef34f1da1ff72aedb6273329fbf7770a772ed6ebef7");
 }

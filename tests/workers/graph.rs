@@ -45,6 +45,90 @@ pub(crate) fn write_slow(path: &Path, width: usize, layers: usize) {
     fs_err::write(path, envelope(&graph)).unwrap();
 }
 
+/// Writes a graph of three open dimensions, x of shape [N, 3, H, W]: convolutions that are scaled by their own means, then
+/// attention over all pixels, whose shapes are computed.
+pub(crate) fn write_open(path: &Path) {
+    let mut graph = Vec::new();
+    let mut input = "x".to_owned();
+    for block in 0..5 {
+        let name = |what: &str| format!("{what}{block}");
+        for (operator, inputs, output) in [
+            ("Conv", [input, name("w")].as_slice(), name("c")),
+            ("Relu", &[name("c")], name("r")),
+            ("GlobalAveragePool", &[name("r")], name("m")),
+            ("Sigmoid", &[name("m")], name("s")),
+            ("Mul", &[name("r"), name("s")], name("o")),
+        ] {
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            graph.extend(bytes(1, &node(operator, &inputs, &output)));
+        }
+        let channels = if block == 0 { 3 } else { 8 };
+        graph.extend(bytes(5, &numbers(&name("w"), &[8, channels, 3, 3])));
+        input = name("o");
+    }
+    let attribute = |name: &str, value: Vec<u8>| bytes(5, &[bytes(1, name.as_bytes()), value].concat());
+    let axis = || attribute("axis", [number(3, 0), number(20, 2)].concat());
+    let order = |axes: &[u64]| {
+        let axes: Vec<u8> = axes.iter().flat_map(|&axis| number(8, axis)).collect();
+        attribute("perm", [axes, number(20, 7)].concat())
+    };
+    for (operator, inputs, output, attributes) in [
+        ("Shape", ["o4"].as_slice(), "shape", vec![]),
+        ("Gather", &["shape", "[0]"], "n", vec![]),
+        ("Gather", &["shape", "[2]"], "h", vec![]),
+        ("Gather", &["shape", "[3]"], "w", vec![]),
+        ("Mul", &["h", "w"], "hw", vec![]),
+        ("Concat", &["n", "[8]", "hw"], "flat", axis()),
+        ("Reshape", &["o4", "flat"], "flattened", vec![]),
+        ("Transpose", &["flattened"], "rows", order(&[0, 2, 1])),
+        ("MatMul", &["rows", "w_qkv"], "qkv", vec![]),
+        ("Concat", &["n", "hw", "[3]", "[8]"], "three", axis()),
+        ("Reshape", &["qkv", "three"], "parts", vec![]),
+        ("Transpose", &["parts"], "split", order(&[2, 0, 1, 3])),
+        ("Gather", &["split", "0"], "q", vec![]),
+        ("Gather", &["split", "1"], "k", vec![]),
+        ("Gather", &["split", "2"], "v", vec![]),
+        ("Transpose", &["k"], "k_t", order(&[0, 2, 1])),
+        ("MatMul", &["q", "k_t"], "scores", vec![]),
+        ("Softmax", &["scores"], "p", vec![]),
+        ("MatMul", &["p", "v"], "mixed", vec![]),
+        ("Add", &["mixed", "rows"], "sum", vec![]),
+        ("MatMul", &["sum", "w_y"], "logits", vec![]),
+        ("Softmax", &["logits"], "y", vec![]),
+    ] {
+        graph.extend(bytes(1, &[node(operator, inputs, output), attributes].concat()));
+    }
+    for index in [0, 1, 2, 3, 8_i64] {
+        for (name, shape) in [(index.to_string(), [].as_slice()), (format!("[{index}]"), &[1])] {
+            graph.extend(bytes(5, &integers(&name, shape, index)));
+        }
+    }
+    graph.extend(bytes(5, &numbers("w_qkv", &[8, 24])));
+    graph.extend(bytes(5, &numbers("w_y", &[8, 33])));
+    graph.extend(bytes(2, b"open"));
+    let open = |name: &str| bytes(2, name.as_bytes());
+    let value = |name: &str, dimensions: &[Vec<u8>]| {
+        let shape: Vec<u8> = dimensions.iter().flat_map(|dimension| bytes(1, dimension)).collect();
+        let tensor = [number(1, Precision::Float32 as u64), bytes(2, &shape)].concat();
+        [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
+    };
+    graph.extend(bytes(11, &value("x", &[open("N"), number(1, 3), open("H"), open("W")])));
+    graph.extend(bytes(12, &value("y", &[open("N"), open("pixels"), number(1, 33)])));
+    fs_err::write(path, envelope(&graph)).unwrap();
+}
+
+/// Some FP32 numbers, the same ones every time.
+fn numbers(name: &str, shape: &[usize]) -> Vec<u8> {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|index| (index % 7) as f32 * 0.05 - 0.15).collect();
+    tensor(name, shape, Precision::Float32, &raw(Precision::Float32, &values))
+}
+
+fn integers(name: &str, shape: &[u64], value: i64) -> Vec<u8> {
+    let shape: Vec<u8> = shape.iter().flat_map(|&dimension| number(1, dimension)).collect();
+    [shape, number(2, 7), bytes(8, name.as_bytes()), bytes(9, &value.to_le_bytes())].concat()
+}
+
 /// Little-endian elements of a precision.
 pub(crate) fn raw(precision: Precision, values: &[f32]) -> Vec<u8> {
     match precision {

@@ -26,6 +26,8 @@ impl Backend for Echo {
             compute_capabilities: TARGETS.to_vec(),
             portable_plans: false,
             needs_gpu_to_build: false,
+            one_build_per_process: false,
+            build_revision: 0,
             devices: Vec::new(),
         }
     }

@@ -78,6 +78,8 @@ impl Backend for OnnxRuntime {
             compute_capabilities: Vec::new(),
             portable_plans: false,
             needs_gpu_to_build: false,
+            one_build_per_process: false,
+            build_revision: 0,
             devices,
         }
     }

@@ -8,7 +8,7 @@ use super::{Context, backend_of};
 use crate::backend::facts_of;
 use crate::error_kind::ErrorKind;
 use crate::onnx::GraphDigest;
-use crate::ops::error::{JobError, WrongPlan};
+use crate::ops::error::{JobError, WrongPlan, WrongWorker};
 use crate::ops::event::BuildEvent;
 use crate::ops::resolve::BackendHere;
 use crate::plan::PlanHeader;
@@ -64,7 +64,9 @@ pub(super) fn run(
     workers.retain(|_, worker| worker.is_healthy());
     if !workers.contains_key(backend) {
         let limits = Limits { request_timeout: context.workspace.job_timeout, ..Limits::default() };
-        workers.insert(backend.to_owned(), Worker::spawn(&builder.command, limits)?);
+        let worker = Worker::spawn(&builder.command, limits)?;
+        check_worker(backend, &worker)?;
+        workers.insert(backend.to_owned(), worker);
     }
     let worker = workers.get_mut(backend).expect("a worker was just put there");
     let title = job.title();
@@ -95,6 +97,15 @@ pub(super) fn run(
         mixed_precision: None,
         warnings: answer.result.warnings,
     })
+}
+
+/// Checks that a worker makes plans as this nimctl takes for granted in build keys.
+fn check_worker(backend: &str, worker: &Worker) -> Result<(), JobError> {
+    let (expected, found) = (facts_of(backend).build_revision, worker.description().build_revision);
+    if expected == 0 || found == expected {
+        return Ok(());
+    }
+    Err(JobError::new(ErrorKind::Refused, WrongWorker { backend: backend.to_owned(), found, expected }))
 }
 
 /// Reads a plan's header, and checks that it is what was asked for where the backend's plans have one.

@@ -20,6 +20,7 @@ mod onnxruntime;
 mod plans_on_a_gpu;
 mod precision_check;
 mod release;
+mod same_bytes;
 mod tensorrt;
 mod tensorrt_rtx;
 mod towers;

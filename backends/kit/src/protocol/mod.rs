@@ -302,6 +302,14 @@ pub struct Description {
     /// Whether `build` needs a GPU.
     #[serde(default)]
     pub needs_gpu_to_build: bool,
+    /// Whether a process builds at most one plan, and before any other request: for libraries that keep something of what
+    /// they did, which changes the next plan. The host starts another process for each build.
+    #[serde(default)]
+    pub one_build_per_process: bool,
+    /// The revision of what the worker does to make plans beside calling its library: raised when equal requests give other
+    /// plans than before. Only workers that come with nimctl need it; others are identified by their executable.
+    #[serde(default)]
+    pub build_revision: u32,
     /// The devices that the worker sees.
     #[serde(default)]
     pub devices: Vec<WorkerDevice>,

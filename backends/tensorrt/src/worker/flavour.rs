@@ -19,6 +19,10 @@ mod values {
     pub(crate) const HOW_TO_GET: &str = "`nimctl toolchain install tensorrt-rtx`, or NIMCTL_TENSORRT_RTX_LIB set to the \
                                          folder of libtensorrt_rtx.so.1 and libtensorrt_onnxparser_rtx.so.1";
     pub(crate) const NEEDS_GPU_TO_BUILD: bool = false;
+    /// The library keeps tables that the first build makes, among the blocks of that build.
+    pub(crate) const ONE_BUILD_PER_PROCESS: bool = true;
+    /// 1: builds allocate with rising addresses, each in a process of its own.
+    pub(crate) const BUILD_REVISION: u32 = 1;
     pub(crate) const PORTABLE_PLANS: bool = true;
     pub(crate) const COMPUTE_CAPABILITIES: [ComputeCapability; 6] = [
         ComputeCapability::new(7, 5),
@@ -43,6 +47,8 @@ mod values {
     pub(crate) const HOW_TO_GET: &str = "TensorRT 11 from NVIDIA, with NIMCTL_TENSORRT_LIB set to the folder of \
                                          libnvinfer.so.11 and libnvonnxparser.so.11";
     pub(crate) const NEEDS_GPU_TO_BUILD: bool = true;
+    pub(crate) const ONE_BUILD_PER_PROCESS: bool = false;
+    pub(crate) const BUILD_REVISION: u32 = 0;
     pub(crate) const PORTABLE_PLANS: bool = false;
     pub(crate) const COMPUTE_CAPABILITIES: [ComputeCapability; 0] = [];
 }

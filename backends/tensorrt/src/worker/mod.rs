@@ -7,7 +7,7 @@
 //! * [`log`]: what TensorRT says while it works.
 //! * [`loaded`]: the library and its logger, once a process.
 //! * [`compile`]: from a graph to a plan. [`shapes`]: do the shape ranges fit the graph? [`refusals`]: which nodes does the
-//!   parser refuse?
+//!   parser refuse? [`memory`]: where builds allocate.
 //! * [`run`]: `run` and `bench`. A [`plan`] is loaded, its [`contexts`] differ by flavour, and each caller has a [`lane`].
 //! * [`cuda`]: the GPU's memory and streams.
 //!
@@ -27,6 +27,7 @@ mod lane;
 mod library;
 mod loaded;
 mod log;
+mod memory;
 mod plan;
 mod refusals;
 mod run;
@@ -50,12 +51,14 @@ use plan::Plan;
 
 /// Serves requests.
 pub(crate) fn main() -> ExitCode {
-    serve(|| TensorRt { loaded: None })
+    serve(|| TensorRt { loaded: None, is_used: false })
 }
 
 struct TensorRt {
     /// Present once the library was loaded; a library that is missing now may be there at the next request.
     loaded: Option<Loaded>,
+    /// Whether the library has done anything yet but say its version.
+    is_used: bool,
 }
 
 impl TensorRt {
@@ -110,6 +113,8 @@ impl Backend for TensorRt {
             compute_capabilities: flavour::COMPUTE_CAPABILITIES.to_vec(),
             portable_plans: flavour::PORTABLE_PLANS,
             needs_gpu_to_build: flavour::NEEDS_GPU_TO_BUILD,
+            one_build_per_process: flavour::ONE_BUILD_PER_PROCESS,
+            build_revision: flavour::BUILD_REVISION,
             devices: driver::devices().unwrap_or_default(),
         }
     }
@@ -125,15 +130,25 @@ impl Backend for TensorRt {
         };
         flavour::check_targets(&targets, &devices)?;
         check_readable(&request.graph)?;
-        self.builder()?.build(request, &targets, events)
+        if std::mem::replace(&mut self.is_used, true) && flavour::ONE_BUILD_PER_PROCESS {
+            let message = format!(
+                "{} keeps something of what it did, which changes the next plan: a build needs a new process of this worker",
+                flavour::LIBRARY_NAME
+            );
+            return Err(Problem::new(ErrorCode::UnsupportedRequest, message));
+        }
+        let loaded = self.builder()?;
+        memory::while_building(|| loaded.build(request, &targets, events))
     }
 
     fn check(&mut self, request: &CheckRequest, events: &Events) -> Result<CheckResult, Problem> {
+        self.is_used = true;
         check_readable(&request.graph)?;
         self.builder()?.check(&request.graph, events)
     }
 
     fn inspect(&mut self, request: &InspectRequest, events: &Events) -> Result<Inspection, Problem> {
+        self.is_used = true;
         if is_plan(&request.path)? {
             let loaded = self.runner()?;
             let gpu = Gpu::open(None)?;
@@ -143,12 +158,14 @@ impl Backend for TensorRt {
     }
 
     fn run(&mut self, request: &RunRequest, events: &Events) -> Result<RunResult, Problem> {
+        self.is_used = true;
         let loaded = self.runner()?;
         check_plan(&request.path)?;
         run::run(loaded, request, events)
     }
 
     fn bench(&mut self, request: &BenchRequest, events: &Events) -> Result<BenchResult, Problem> {
+        self.is_used = true;
         let loaded = self.runner()?;
         check_plan(&request.path)?;
         run::bench(loaded, request, events)

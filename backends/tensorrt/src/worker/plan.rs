@@ -10,8 +10,8 @@ use trtx::{CudaEngine, ExecutionContext, Runtime, TensorIOMode, TensorLocation};
 
 use super::contexts::Contexts;
 use super::cuda::Gpu;
-use super::io_problem;
 use super::loaded::{Loaded, bug, element_type};
+use super::{io_problem, memory};
 
 /// A plan on a GPU.
 pub(crate) struct Plan {
@@ -34,6 +34,7 @@ impl Plan {
         events: &Events,
     ) -> Result<Self, Problem> {
         library.begin(events);
+        memory::when_running();
         let loading = format!("load the plan {}", path.display());
         let failed = |_: trtx::Error| library.failed(ErrorCode::RunFailed, &loading);
         let file = map(path)?;
