@@ -14,8 +14,8 @@ as it is. Then:
 
 A row of an output is what one item of the first axis has. A graph may fail at these stages: conversion, checker (unless the
 original fails there, too), load, run, numbers: a row whose cosine is below 0.999, a value that isn't finite where the
-original's is, or integers that differ. What fails in the checker is tried in ONNX Runtime nevertheless; all other failures end the test.
-What cosines can't see, rows of one value, the largest difference shows.
+original's is, or integers that differ. What fails in the checker is tried in ONNX Runtime nevertheless; after any other
+failure the next model follows. What cosines can't see, rows of one value, the largest difference shows.
 
 Exits with 1 if a graph of nimctl's fails. What can't be fetched is skipped, and said so.
 """
