@@ -125,8 +125,9 @@ impl<V: Default> Walk<'_, '_, V> {
     }
 
     fn want(&mut self, value: Option<ValueId>, why: Exactness) {
+        // What the graph holds is as exact as it is; what is computed from it alone must be exact too.
         if let Some(value) = value
-            && !self.quantities.is_constant(value)
+            && self.quantities.facts(value).is_none()
             && self.found.values.get(&value).is_none_or(|known| *known < why)
         {
             self.found.values.insert(value, why);

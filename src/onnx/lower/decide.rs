@@ -47,6 +47,7 @@ fn decide_body(
             .or_else(|| asked_for(node, functions, options))
             .or_else(|| operator_reason(values, scope, node, options))
             .or_else(|| findings.exactness(node).map(exact_reason))
+            .or_else(|| findings.is_scale(node).then_some(KeepReason::NeedsFp32))
             .or_else(|| findings.is_spectrum(node).then_some(KeepReason::Spectrum))
             .or_else(|| {
                 let asked = options.lower_ops.iter().any(|op| op == node.proto.op_type());

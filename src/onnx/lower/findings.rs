@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::choice::{Body, Node};
 use super::report::KeepReason;
+use super::scales::scales;
 use super::spectrum::spectra;
 use super::sums::sums;
 use super::value::Values;
@@ -20,6 +21,7 @@ pub(super) struct Findings<'g> {
     exact: Exact,
     sums: BTreeSet<usize>,
     spectra: BTreeSet<usize>,
+    scales: BTreeSet<usize>,
     carried: Carried,
 }
 
@@ -33,9 +35,11 @@ impl<'g> Findings<'g> {
         let exact = exact(values, &flow, &quantities);
         let vanishes = |value: ValueId| values.all()[value].note.losses.are_vanishing();
         let sums = sums(&flow, &quantities, &vanishes);
-        let spectra = spectra(&flow, &quantities);
+        let is_float = |value: ValueId| values.all()[value].element_type == Some(ElementType::Float);
+        let spectra = spectra(&flow, &quantities, &is_float);
+        let scales = scales(&flow, &quantities);
         let carried = carried(&flow);
-        Self { flow, quantities, exact, sums, spectra, carried }
+        Self { flow, quantities, exact, sums, spectra, scales, carried }
     }
 
     /// Returns why a node's numbers must be exact.
@@ -51,6 +55,11 @@ impl<'g> Findings<'g> {
     /// Returns whether a node is a part of a spectrum whose logarithm is taken.
     pub(super) fn is_spectrum(&self, node: &Node<'_>) -> bool {
         self.spectra.contains(&node.index)
+    }
+
+    /// Returns whether a node works with the scales of quantized numbers.
+    pub(super) fn is_scale(&self, node: &Node<'_>) -> bool {
+        self.scales.contains(&node.index)
     }
 
     /// Notes which inputs and outputs of a node with subgraphs stay in FP32 with what is inside them. Returns why, if any do.

@@ -23,6 +23,7 @@ mod options;
 mod policy;
 mod report;
 mod rewrite;
+mod scales;
 mod spectrum;
 mod sums;
 mod type_attributes;

@@ -128,7 +128,7 @@ pub enum KeepReason {
     ShapeArithmetic,
     /// It makes or reads whole numbers (ids, lengths, positions) that may be too large to stay exact in the precision.
     WholeNumbers,
-    /// It is between a signal and the logarithm of its spectrum, in which rounding would fill the quiet bands with noise.
+    /// It is between a signal and the root or logarithm of its spectrum, where rounding would fill the quiet bands with noise.
     Spectrum,
     /// Its result ends as an angle, whose fraction counts however large it is.
     Angle,

@@ -1,31 +1,47 @@
 //! Front ends of audio models: a linear transform of the signal (a filter bank, a Fourier transform, both as convolutions),
-//! squares of it, and their logarithm.
+//! squares of it, and their root or logarithm.
 //!
 //! A quiet band is the difference of large products, so rounding the signal or the filters fills it with noise, 66 dB below
-//! the loudest band in FP16. Only the logarithm shows that: it is what the rest of the model sees. So everything from the
-//! signal to the logarithm stays in FP32.
+//! the loudest band in FP16. The root shows some of that to the rest of the model, and the logarithm all. So everything from
+//! the signal to them stays in FP32.
 
 use std::collections::BTreeSet;
 
 use crate::onnx::analysis::{Flow, Quantities, Rule, Step, ValueId};
 
-/// Returns the nodes that compute the logarithm of a spectrum from the inputs of the graph.
-pub(super) fn spectra(flow: &Flow<'_>, quantities: &Quantities) -> BTreeSet<usize> {
+/// Returns the nodes that compute a spectrum from the inputs of the graph, up to its root or logarithm. `is_float` says which
+/// values are FP32.
+pub(super) fn spectra(
+    flow: &Flow<'_>,
+    quantities: &Quantities,
+    is_float: &dyn Fn(ValueId) -> bool,
+) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
-    let logarithms = flow.nodes.iter().filter(|step| step.rule.is_some() && step.proto.op_type() == "Log");
-    for step in logarithms {
-        found.extend(front_end(flow, quantities, step).unwrap_or_default());
+    for (index, step) in flow.nodes.iter().enumerate() {
+        if step.rule.is_some()
+            && matches!(step.proto.op_type(), "Log" | "Sqrt")
+            && let Some(nodes) = front_end(flow, quantities, is_float, step)
+        {
+            found.extend(nodes);
+            found.insert(index);
+        }
     }
     found
 }
 
-/// Returns the nodes before a logarithm; `None` if they do something else than transform and square, or too little.
-fn front_end(flow: &Flow<'_>, quantities: &Quantities, logarithm: &Step<'_>) -> Option<BTreeSet<usize>> {
+/// Returns the nodes before a root or logarithm; `None` if they do something else than transform and square, or too little.
+fn front_end(
+    flow: &Flow<'_>,
+    quantities: &Quantities,
+    is_float: &dyn Fn(ValueId) -> bool,
+    root: &Step<'_>,
+) -> Option<BTreeSet<usize>> {
     let mut nodes = BTreeSet::new();
-    let mut pending: Vec<ValueId> = logarithm.inputs.iter().copied().flatten().collect();
+    let mut pending: Vec<ValueId> = root.inputs.iter().copied().flatten().collect();
     let (mut transforms, mut squares) = (false, false);
     while let Some(value) = pending.pop() {
-        if quantities.is_constant(value) {
+        // Lengths and axes are no part of the signal.
+        if quantities.is_constant(value) || !is_float(value) {
             continue;
         }
         // What a subgraph hands out or takes in is no plain front end.
@@ -40,7 +56,10 @@ fn front_end(flow: &Flow<'_>, quantities: &Quantities, logarithm: &Step<'_>) -> 
             Part::Linear => {}
         }
         if nodes.insert(index) {
-            pending.extend(step.inputs.iter().copied().flatten());
+            let moved: &[usize] = if let Some(Rule::Moves(places)) = step.rule { places } else { &[] };
+            let inputs =
+                step.inputs.iter().enumerate().filter(|(place, _)| moved.is_empty() || moved.contains(place));
+            pending.extend(inputs.filter_map(|(_, input)| *input));
         }
     }
     (transforms && squares).then_some(nodes)
@@ -69,7 +88,7 @@ fn part(quantities: &Quantities, step: &Step<'_>) -> Option<Part> {
         }
         (_, "DFT") => Some(Part::Transform),
         (Rule::Multiplies | Rule::Divides, _) if varying == 1 => Some(Part::Linear),
-        (_, "Sqrt" | "AveragePool" | "ReduceMean") => Some(Part::Linear),
+        (_, "Sqrt" | "Log" | "AveragePool" | "ReduceMean") => Some(Part::Linear),
         (_, "Relu") => None,
         (
             Rule::Moves(_)

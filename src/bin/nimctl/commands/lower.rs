@@ -161,7 +161,7 @@ fn reason(reason: &KeepReason) -> String {
         KeepReason::Accumulation => "accumulates many values, or is part of a normalization".into(),
         KeepReason::ShapeArithmetic => "computes a shape, an index or a position".into(),
         KeepReason::WholeNumbers => "has whole numbers that may be too large".into(),
-        KeepReason::Spectrum => "computes the logarithm of a spectrum".into(),
+        KeepReason::Spectrum => "computes a spectrum".into(),
         KeepReason::Angle => "computes an angle".into(),
         KeepReason::Subgraph => "runs a subgraph".into(),
         KeepReason::LocalFunction => "calls a model-local function".into(),

@@ -128,6 +128,14 @@ fn angles_are_exact_and_their_sines_are_not() {
         node("Add", &["sine", "x"], "y"),
     ];
     check(nodes, &[("frequency", &[0.1, 0.3])], &[], &["Mul angle: angle", "Sin sine: angle"]);
+    // Positions that the graph holds are no different.
+    let nodes = vec![
+        node("Mul", &["positions", "frequency"], "angle"),
+        node("Cos", &["angle"], "cosine"),
+        node("Mul", &["x", "cosine"], "y"),
+    ];
+    let weights: &[(&str, &[f32])] = &[("positions", &[0.0, 4095.0]), ("frequency", &[0.1, 0.3])];
+    check(nodes, weights, &[], &["Mul angle: angle", "Cos cosine: angle"]);
     // What several rounded values are added up to is as rounded as they are.
     let nodes = vec![
         node("MatMul", &["x", "w"], "a"),

@@ -91,6 +91,31 @@ fn the_transform_before_a_logarithmic_spectrum_is_kept_and_learned_features_are_
     check(spectrum("x"), weights, &["Conv band", "Mul square", "Add safe", "Log loudness"]);
     let learned = [vec![node("Relu", &["x"], "feature")], spectrum("feature")].concat();
     check(learned, weights, &["Mul square", "Add safe", "Log loudness"]);
+    // How much is cut off is computed, and no part of the signal.
+    let lengths = vec![
+        node("Shape", &["x"], "shape"),
+        node("Slice", &["x", "shape", "shape"], "cut"),
+        node("Conv", &["cut", "filters"], "band"),
+        node("Mul", &["band", "band"], "square"),
+        node("Sqrt", &["square"], "magnitude"),
+        node("Conv", &["magnitude", "filters"], "y"),
+    ];
+    check(lengths, weights, &["Slice cut", "Conv band", "Mul square", "Sqrt magnitude"]);
+}
+
+#[test]
+fn scales_of_quantized_numbers_are_kept() {
+    let quantize = NodeProto {
+        output: ["q", "scale", "zero"].map(String::from).into(),
+        ..node("DynamicQuantizeLinear", &["x"], "q")
+    };
+    let nodes = vec![
+        quantize,
+        node("Mul", &["scale", "w_scale"], "both"),
+        node("Mul", &["x", "both"], "scaled"),
+        node("Relu", &["scaled"], "y"),
+    ];
+    check(nodes, &[("w_scale", &[0.01])], &["DynamicQuantizeLinear q", "Mul both", "Mul scaled"]);
 }
 
 #[test]
