@@ -26,6 +26,8 @@ pub mod summary;
 mod tensor_bytes;
 mod tensor_info;
 mod tensor_size;
+#[cfg(test)]
+mod test_graphs;
 mod visit;
 mod write;
 

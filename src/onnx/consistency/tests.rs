@@ -5,57 +5,10 @@ use prost::Message as _;
 use super::*;
 use crate::error_kind::ErrorKind;
 use crate::onnx::ElementType;
-use crate::onnx::proto::{AttributeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto};
-
-const FLOAT: i32 = 1;
-const BOOL: i32 = 9;
-const FLOAT16: i32 = 10;
-
-fn value(name: &str, code: i32) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: Some(code), shape: None };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.into()), r#type: Some(kind), ..ValueInfoProto::default() }
-}
-
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-    NodeProto {
-        op_type: Some(op.into()),
-        name: Some(format!("make {output}")),
-        input: inputs.iter().map(|&name| name.into()).collect(),
-        output: vec![output.into()],
-        ..NodeProto::default()
-    }
-}
-
-fn integer(name: &str, number: i32) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(2),
-        i: Some(number.into()),
-        ..AttributeProto::default()
-    }
-}
-
-fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(5),
-        g: Some(Box::new(graph)),
-        ..AttributeProto::default()
-    }
-}
+use crate::onnx::test_graphs::{BOOL, FLOAT, FLOAT16, integer, model, node, subgraph, value};
 
 fn weight(name: &str, code: i32) -> TensorProto {
     TensorProto { name: Some(name.into()), data_type: Some(code), ..TensorProto::default() }
-}
-
-fn model(graph: GraphProto) -> ModelProto {
-    ModelProto {
-        ir_version: Some(9),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
 }
 
 /// `y = (x · w) + x`, with a branch.
@@ -115,20 +68,20 @@ fn nothing_is_said_of_what_is_sound() {
 #[test]
 fn names() {
     check_change(
-        |model| graph_of(model).node[2].name = Some("make m".into()),
-        Some("two nodes are named `make m`"),
+        |model| graph_of(model).node[2].name = Some("m_node".into()),
+        Some("two nodes are named `m_node`"),
     );
     check_change(
         |model| graph_of(model).node[2].output[0] = "m".into(),
-        Some("node `make y` (Add) makes `m`, which is made before"),
+        Some("node `y_node` (Add) makes `m`, which is made before"),
     );
     check_change(
         |model| graph_of(model).node[2].input[1] = "x_fp16".into(),
-        Some("node `make y` (Add) reads `x_fp16`, which nothing makes"),
+        Some("node `y_node` (Add) reads `x_fp16`, which nothing makes"),
     );
     check_change(
         |model| graph_of(model).node.swap(0, 2),
-        Some("node `make y` (Add) reads `i`, which is made later"),
+        Some("node `y_node` (Add) reads `i`, which is made later"),
     );
     check_change(
         |model| graph_of(model).output[0].name = Some("z".into()),
@@ -141,21 +94,21 @@ fn names() {
 fn types_of_nodes() {
     check_change(
         |model| graph_of(model).initializer[0].data_type = Some(FLOAT16),
-        Some("node `make m` (Mul) has `w` as float16, but `x` as float"),
+        Some("node `m_node` (Mul) has `w` as float16, but `x` as float"),
     );
     check_change(
         |model| {
             let eye = node("EyeLike", &["x"], "e");
-            let attribute = vec![integer("dtype", FLOAT16)];
+            let attribute = vec![integer("dtype", FLOAT16.into())];
             let graph = graph_of(model);
             graph.node.insert(0, NodeProto { attribute, ..eye });
             graph.node[1].input[1] = "e".into();
         },
-        Some("node `make m` (Mul) has `e` as float16, but `x` as float"),
+        Some("node `m_node` (Mul) has `e` as float16, but `x` as float"),
     );
     check_change(
         |model| graph_of(model).node[1].input[0] = "x".into(),
-        Some("node `make i` (If) has `x` as float, not bool"),
+        Some("node `i_node` (If) has `x` as float, not bool"),
     );
     check_change(
         |model| {
@@ -163,7 +116,7 @@ fn types_of_nodes() {
             graph_of(model).initializer[0] = weight("w", ElementType::Bfloat16.to_onnx());
             graph_of(model).node[0].op_type = Some("TopK".into());
         },
-        Some("node `make m` (TopK) has `x` as bfloat16, which it does not take"),
+        Some("node `m_node` (TopK) has `x` as bfloat16, which it does not take"),
     );
 }
 
@@ -185,17 +138,17 @@ fn branches_and_loops() {
         |model| {
             let branch = graph_of(model).node[1].attribute[0].g.as_mut().unwrap();
             branch.node[0] =
-                NodeProto { attribute: vec![integer("to", FLOAT16)], ..node("Cast", &["m"], "inner") };
+                NodeProto { attribute: vec![integer("to", FLOAT16.into())], ..node("Cast", &["m"], "inner") };
             branch.output[0] = value("inner", FLOAT16);
             graph_of(model).node[2] =
-                NodeProto { attribute: vec![integer("to", FLOAT)], ..node("Cast", &["i"], "y") };
+                NodeProto { attribute: vec![integer("to", FLOAT.into())], ..node("Cast", &["i"], "y") };
         },
-        Some("node `make i` (If) has `inner` as float, but `inner` as float16"),
+        Some("node `i_node` (If) has `inner` as float, but `inner` as float16"),
     );
     let repeat = |state: i32, to: i32| {
         let body = GraphProto {
             node: vec![
-                NodeProto { attribute: vec![integer("to", to)], ..node("Cast", &["state"], "next") },
+                NodeProto { attribute: vec![integer("to", to.into())], ..node("Cast", &["state"], "next") },
                 node("Identity", &["go"], "go_on"),
             ],
             input: vec![value("step", 7), value("go", BOOL), value("state", state)],
@@ -209,10 +162,10 @@ fn branches_and_loops() {
     check_change(repeat(FLOAT, FLOAT), None);
     check_change(
         repeat(FLOAT, FLOAT16),
-        Some("node `make last` (Loop) has `next` as float16, but `state` as float"),
+        Some("node `last_node` (Loop) has `next` as float16, but `state` as float"),
     );
     check_change(
         repeat(FLOAT16, FLOAT16),
-        Some("node `make last` (Loop) has `m` as float, but `state` as float16"),
+        Some("node `last_node` (Loop) has `m` as float, but `state` as float16"),
     );
 }

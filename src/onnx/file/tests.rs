@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::error_kind::ErrorKind;
-use crate::onnx::proto::{OperatorSetIdProto, StringStringEntryProto};
-use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, write_model};
+use crate::onnx::proto::StringStringEntryProto;
+use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, test_graphs, write_model};
 
 fn tensor(name: &str, elements: i64) -> TensorProto {
     TensorProto {
@@ -27,13 +27,7 @@ fn external(entries: &[(&str, &str)], elements: i64) -> TensorProto {
 }
 
 fn model(tensor: TensorProto) -> ModelProto {
-    let graph = GraphProto { initializer: vec![tensor], ..GraphProto::default() };
-    ModelProto {
-        ir_version: Some(9),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
+    test_graphs::model(GraphProto { initializer: vec![tensor], ..GraphProto::default() })
 }
 
 /// Checks the message of the error that opening these bytes gives; `{folder}` stands for the folder.

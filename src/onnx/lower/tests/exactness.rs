@@ -184,7 +184,7 @@ fn numbers_are_followed_into_branches_and_out_of_them() {
     };
     let choose = NodeProto {
         attribute: [("then_branch", "t"), ("else_branch", "e")]
-            .map(|(attribute, name)| subgraph_attribute(attribute, branch(name)))
+            .map(|(attribute, name)| subgraph(attribute, branch(name)))
             .into(),
         ..node("If", &["c"], "either")
     };
@@ -210,10 +210,7 @@ fn what_a_loop_ends_by_is_exact() {
         output: vec![value("go_on", BOOL), value("next", FLOAT)],
         ..GraphProto::default()
     };
-    let repeat = NodeProto {
-        attribute: vec![subgraph_attribute("body", body)],
-        ..node("Loop", &["n", "c", "x"], "y")
-    };
+    let repeat = NodeProto { attribute: vec![subgraph("body", body)], ..node("Loop", &["n", "c", "x"], "y") };
     let weights = vec![weight("w", &[0.1, -0.2]), weight("limit", &[300.0])];
     let kept = kept(vec![repeat], weights, &[("n", INT64), ("c", BOOL)]);
     assert_eq!(

@@ -17,40 +17,11 @@ use prost::Message as _;
 use super::*;
 use crate::backend::facts_of;
 use crate::onnx::analysis::attribute;
-use crate::onnx::proto::{
-    AttributeProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto, type_proto,
-};
-
-const FLOAT: i32 = 1;
-const UINT8: i32 = 2;
-const INT64: i32 = 7;
-const BOOL: i32 = 9;
-const FLOAT16: i32 = 10;
-
-fn value(name: &str, code: i32) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: Some(code), shape: None };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.into()), r#type: Some(kind), ..ValueInfoProto::default() }
-}
-
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-    NodeProto {
-        op_type: Some(op.into()),
-        name: Some(format!("{output}_node")),
-        input: inputs.iter().map(|&name| name.into()).collect(),
-        output: vec![output.into()],
-        ..NodeProto::default()
-    }
-}
+use crate::onnx::proto::{AttributeProto, NodeProto, OperatorSetIdProto};
+use crate::onnx::test_graphs::{BOOL, FLOAT, FLOAT16, INT64, UINT8, integer, model, node, subgraph, value};
 
 fn cast(input: &str, output: &str, to: i32) -> NodeProto {
-    let to = AttributeProto {
-        name: Some("to".into()),
-        r#type: Some(2),
-        i: Some(i64::from(to)),
-        ..AttributeProto::default()
-    };
-    NodeProto { attribute: vec![to], ..node("Cast", &[input], output) }
+    NodeProto { attribute: vec![integer("to", to.into())], ..node("Cast", &[input], output) }
 }
 
 fn weight(name: &str, values: &[f32]) -> TensorProto {
@@ -75,15 +46,6 @@ fn graph(nodes: Vec<NodeProto>, weights: Vec<TensorProto>) -> GraphProto {
 
 fn options() -> LoweringOptions {
     LoweringOptions::new(Precision::Fp16, facts_of("onnxruntime").fp32_inside)
-}
-
-fn model(graph: GraphProto) -> ModelProto {
-    ModelProto {
-        ir_version: Some(9),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(19) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
 }
 
 /// Lowers a graph and returns the result and the report.
@@ -136,15 +98,6 @@ fn lines(graph: &GraphProto) -> Vec<String> {
 
 fn weight_types(graph: &GraphProto) -> BTreeMap<&str, i32> {
     graph.initializer.iter().map(|tensor| (tensor.name(), tensor.data_type())).collect()
-}
-
-fn subgraph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(5),
-        g: Some(Box::new(graph)),
-        ..AttributeProto::default()
-    }
 }
 
 /// Returns the kept nodes of a graph whose inputs are `x` (FP32) and these, each as its name, an operator and a reason.

@@ -90,10 +90,8 @@ fn names_inside_subgraphs_count() {
         output: vec![value("inner", FLOAT)],
         ..GraphProto::default()
     };
-    let choose = NodeProto {
-        attribute: vec![subgraph_attribute("then_branch", branch.clone())],
-        ..node("If", &["c"], "i")
-    };
+    let choose =
+        NodeProto { attribute: vec![subgraph("then_branch", branch.clone())], ..node("If", &["c"], "i") };
     let mut graph = graph(vec![choose, node("Mul", &["i", "x"], "y")], vec![]);
     graph.input.push(value("c", 9));
     check_names(&graph);

@@ -5,7 +5,7 @@ use super::*;
 /// `If(c)` with the same branch twice, between a product and a Relu.
 fn branching(branch: &GraphProto, op: &str) -> GraphProto {
     let choose = NodeProto {
-        attribute: ["then_branch", "else_branch"].map(|name| subgraph_attribute(name, branch.clone())).into(),
+        attribute: ["then_branch", "else_branch"].map(|name| subgraph(name, branch.clone())).into(),
         ..node(op, &["c"], "i")
     };
     let nodes = vec![node("Mul", &["x", "w"], "m"), choose, node("Relu", &["i"], "y")];
@@ -76,7 +76,7 @@ fn a_loop_carries_what_it_computes_in_the_lower_precision() {
         ..GraphProto::default()
     };
     let repeat = NodeProto {
-        attribute: vec![subgraph_attribute("body", body)],
+        attribute: vec![subgraph("body", body)],
         output: vec!["last".into(), "all".into()],
         ..node("Loop", &["n", "c", "x"], "last")
     };

@@ -160,14 +160,9 @@ fn a_residual_is_not_a_part_of_a_sum() {
 }
 
 fn scan(body: GraphProto) -> GraphProto {
-    let count = AttributeProto {
-        name: Some("num_scan_inputs".into()),
-        r#type: Some(2),
-        i: Some(1),
-        ..AttributeProto::default()
-    };
+    let count = integer("num_scan_inputs", 1);
     let scan = NodeProto {
-        attribute: vec![count, subgraph_attribute("body", body)],
+        attribute: vec![count, subgraph("body", body)],
         output: vec!["last".into(), "all".into()],
         ..node("Scan", &["x", "rows"], "scan")
     };

@@ -1,6 +1,7 @@
 //! What becomes of weights and constants.
 
 use super::*;
+use crate::onnx::proto::{ValueInfoProto, type_proto};
 
 #[test]
 fn a_kept_node_has_its_own_form_of_a_shared_weight() {
@@ -156,7 +157,7 @@ fn constants_in_branches_stay_nodes_where_weights_must_be_inputs() {
         ..GraphProto::default()
     };
     let choose = NodeProto {
-        attribute: ["then_branch", "else_branch"].map(|name| subgraph_attribute(name, branch.clone())).into(),
+        attribute: ["then_branch", "else_branch"].map(|name| subgraph(name, branch.clone())).into(),
         ..node("If", &["c"], "y")
     };
     let mut model = with_weights_among_inputs(3, vec![choose], vec![]);
@@ -218,7 +219,7 @@ fn a_weight_that_a_branch_gives_is_clipped_and_counted() {
     };
     let branches = [("then_branch", branch(1e6)), ("else_branch", branch(2.0))];
     let choose = NodeProto {
-        attribute: branches.map(|(name, branch)| subgraph_attribute(name, branch)).into(),
+        attribute: branches.map(|(name, branch)| subgraph(name, branch)).into(),
         ..node("If", &["c"], "i")
     };
     let mut graph = graph(vec![choose, node("Mul", &["i", "x"], "y")], vec![]);
