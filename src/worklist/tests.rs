@@ -108,5 +108,5 @@ fn a_changed_key_says_what_changed() {
 #[test]
 fn golden_key() {
     let jobs = resolve(&[spec("tensorrt-rtx", gpu("l4", ADA))], "1.7.1.116");
-    insta::assert_snapshot!(jobs[2].key, @"sha256:94a9a88481b6ecf1f4d64ef34f1da1ff72aedb6273329fbf7770a772ed6ebef7");
+    insta::assert_snapshot!(jobs[2].key, @"sha256:f02934023a25de9ca9ceab6c028c96b59cdf304d6d27f41a1bc77602e7a42c41");
 }

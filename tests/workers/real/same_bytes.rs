@@ -1,11 +1,13 @@
-//! What the `tensorrt-rtx` worker does so that equal requests give equal plans: an allocator of its own, and one build per
-//! process.
+//! What the `tensorrt-rtx` worker does so that equal requests give equal plans: an allocator of its own, threads that take turns,
+//! and one build per process. Without the first, the graph here gives another plan almost every time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nimctl::compute_capability::ComputeCapability;
+use nimctl::digest::Sha256;
 use nimctl::shape_range::ShapeRange;
 use nimctl::worker::host::{BackendCommand, Cancel};
 use nimctl::worker::protocol::{BuildRequest, ErrorCode};
@@ -25,6 +27,39 @@ fn request(folder: &Path) -> BuildRequest {
         shape_ranges: BTreeMap::from([("x".into(), range)]),
         workspace_mib: None,
     }
+}
+
+#[test]
+fn plans_are_equal_in_every_environment_and_beside_other_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = request(folder.path());
+    let busy = AtomicBool::new(true);
+    let mut digests = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for variables in [0, 1, 30] {
+            let mut command = real("tensorrt-rtx");
+            for number in 0..variables {
+                command.environment.insert(format!("VARIABLE_{number}"), "x".repeat(number * 97 + 1).into());
+            }
+            let mut worker = start(&command);
+            for _ in 0..2 {
+                let process = worker.process_id();
+                worker.build(request.clone(), &Cancel::new(), &mut |_| {}).unwrap();
+                digests.push((process != worker.process_id(), Sha256::of_file(&request.plan).unwrap().0));
+            }
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
+    let (is_new_process, digests): (Vec<_>, Vec<_>) = digests.into_iter().unzip();
+    assert_eq!(is_new_process, [false, true, false, true, false, true]);
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
 #[test]

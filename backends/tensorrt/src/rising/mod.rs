@@ -11,6 +11,8 @@
 //! Addresses of all threads come from one counter. A thread's own blocks rise then, however threads take turns; had each thread
 //! a region of its own, the order of two threads' blocks would depend on which was started first.
 
+use crate::turns;
+
 mod malloc;
 mod region;
 
@@ -33,7 +35,7 @@ pub fn during<T>(build: impl FnOnce() -> T) -> Result<T, NotRising> {
     }
     malloc::set_rises(true);
     malloc::take_refused();
-    let built = build();
+    let built = turns::during(build);
     if malloc::take_refused() { Err(NotRising::NoAddressSpace) } else { Ok(built) }
 }
 

@@ -21,8 +21,8 @@ mod values {
     pub(crate) const NEEDS_GPU_TO_BUILD: bool = false;
     /// The library keeps tables that the first build makes, among the blocks of that build.
     pub(crate) const ONE_BUILD_PER_PROCESS: bool = true;
-    /// 1: builds allocate with rising addresses, each in a process of its own.
-    pub(crate) const BUILD_REVISION: u32 = 1;
+    /// 1: builds allocate with rising addresses, each in a process of its own. 2: threads take turns.
+    pub(crate) const BUILD_REVISION: u32 = 2;
     pub(crate) const PORTABLE_PLANS: bool = true;
     pub(crate) const COMPUTE_CAPABILITIES: [ComputeCapability; 6] = [
         ComputeCapability::new(7, 5),
