@@ -44,6 +44,8 @@ pub enum Rule {
     ContradictoryTags,
     /// A selector that no GPU can satisfy, or that can't be read.
     UnreachableSelector,
+    /// A tag about hardware that selection doesn't read, or a plan whose GPU no tag names.
+    UnreadTag,
 }
 
 /// How bad a finding is.
@@ -69,7 +71,8 @@ impl Rule {
             | Self::MissingUri
             | Self::NoFiles
             | Self::UnknownGpu
-            | Self::ContradictoryTags => Severity::Warning,
+            | Self::ContradictoryTags
+            | Self::UnreadTag => Severity::Warning,
             Self::OpaqueId => Severity::Note,
         }
     }
@@ -87,6 +90,7 @@ impl Rule {
             Self::UnknownGpu => "unknown-gpu",
             Self::ContradictoryTags => "contradictory-tags",
             Self::UnreachableSelector => "unreachable-selector",
+            Self::UnreadTag => "unread-tag",
         }
     }
 }
@@ -128,6 +132,7 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
                 SelectorProblem::UnknownGpu(message) => found(Rule::UnknownGpu, message),
                 SelectorProblem::Contradiction(message) => found(Rule::ContradictoryTags, message),
                 SelectorProblem::Unreachable(message) => found(Rule::UnreachableSelector, message),
+                SelectorProblem::NotRead(message) => found(Rule::UnreadTag, message),
             }
         }
     }
@@ -183,6 +188,8 @@ profiles:
 - {id: e, tags: {product_name_regex: '('}, workspace: {files: {x: u}}}
 - {id: f, tags: {gpu: l4, compute_capability: '9.0'}, workspace: {files: {x: u}}}
 - {id: g, tags: {tp: many}, workspace: {files: {x: u}}}
+- {id: h, tags: {gpu_arch: ada, min_driver: '535', cuda_major_version: '12', name: device-model}, workspace: {files: {x: u}}}
+- {id: i, tags: {type: TensorRT, precision: int8}, workspace: {files: {x: u}}}
 ";
         let found: Vec<(String, &str)> = lint(&ManifestDocument::parse(text.as_bytes(), "m.yaml").unwrap())
             .into_iter()
@@ -197,6 +204,8 @@ profiles:
         assert_eq!(of("a"), ["equal-tags", "unknown-checksum", "missing-uri"]);
         assert_eq!(of("b"), ["contradictory-tags"]);
         assert_eq!(of("c"), ["unknown-gpu"]);
+        assert_eq!(of("h"), ["unread-tag", "unread-tag"]);
+        assert_eq!(of("i"), ["unread-tag"]);
         for id in ["d", "e", "f", "g"] {
             assert_eq!(of(id), ["unreachable-selector"], "{id}");
         }

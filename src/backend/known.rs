@@ -194,6 +194,11 @@ pub fn facts_of_tag(value: &str) -> &'static Facts {
     KNOWN.iter().find(means).unwrap_or(&STRANGER)
 }
 
+/// Returns whether a tag's value means a known backend.
+pub fn is_known_tag(value: &str) -> bool {
+    !std::ptr::eq(facts_of_tag(value), &raw const STRANGER)
+}
+
 /// Returns the tags that readable names of profiles may begin with, longer ones before their own beginnings.
 pub fn tags_in_names() -> impl Iterator<Item = &'static str> {
     let mut tags: Vec<&str> = KNOWN.iter().map(|facts| facts.tag.unwrap_or(facts.name)).collect();

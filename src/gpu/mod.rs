@@ -75,11 +75,19 @@ pub fn sources() -> &'static BTreeMap<String, String> {
     &KNOWN.sources
 }
 
-/// Finds a GPU by PCI id, `device:vendor` in hexadecimal: `2330:10de`.
+/// Finds a GPU by PCI id, `device:vendor` in hexadecimal: `2330:10de`. An id without a vendor is NVIDIA's.
 ///
 /// Ids that several products share are not listed.
 pub fn by_pci_id(id: &str) -> Option<&'static Gpu> {
-    known().iter().find(|gpu| gpu.pci_ids.iter().any(|known| known.eq_ignore_ascii_case(id)))
+    let id = full_pci_id(id);
+    known().iter().find(|gpu| gpu.pci_ids.contains(&id))
+}
+
+/// Writes a PCI id as `device:vendor` in lower case: `2330` and `0x2330` become `2330:10de`.
+pub fn full_pci_id(id: &str) -> String {
+    let id = id.trim().to_lowercase();
+    let id = id.strip_prefix("0x").unwrap_or(&id);
+    if id.contains(':') { id.to_owned() } else { format!("{id}:10de") }
 }
 
 /// Finds a GPU by the driver's product name, ignoring case, separators and a leading `NVIDIA`.
@@ -192,6 +200,8 @@ mod tests {
             ("2321:10de", Some("h100-nvl")),
             ("2335:10de", Some("h200")),
             ("233b:10de", Some("h200-nvl")),
+            ("2330", Some("h100-sxm")),
+            ("0x20B0", Some("a100-sxm")),
             ("25b6:10de", None),
             ("2330:1002", None),
             ("", None),

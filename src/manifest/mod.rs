@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::backend;
 use crate::digest::Sha256;
 use crate::profile::{InvalidTag, ModelRelease, ProfileId, Tags};
 
@@ -143,7 +144,8 @@ impl ManifestProfile {
             tag("compute_capability").map(|list| format!("sm{}", list.replace('.', "").replace('+', "-sm")));
         let count = |key: &str| tag(key).map(|count| format!("{key}{count}"));
         let parts = [
-            tag("llm_engine").or(tag("backend")).or(tag("model_type")).map(str::to_owned),
+            backend_of_tags(&self.tags).map(str::to_lowercase),
+            is_set(&self.tags, "trtllm_buildable").then(|| "trtllm_buildable".to_owned()),
             tag("gpu").map(|gpu| gpu.to_lowercase().replace(' ', "-")).or(capabilities),
             tag("precision").map(str::to_lowercase),
             count("tp"),
@@ -154,6 +156,20 @@ impl ManifestProfile {
         let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
         if name.is_empty() { self.id.clone() } else { name }
     }
+}
+
+/// Returns the backend that tags name: in `llm_engine`, else `backend`, else `model_type`, else `type` if it is the name of a
+/// backend (`type: TensorRT`, but not `type: vlm`).
+pub fn backend_of_tags(tags: &Tags) -> Option<&str> {
+    let tag = |key: &str| tags.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let kind = || tag("type").filter(|value| backend::is_known_tag(&value.to_lowercase()));
+    tag("llm_engine").or_else(|| tag("backend")).or_else(|| tag("model_type")).or_else(kind)
+}
+
+/// Returns whether a tag says yes: `true`, `enabled`, `yes`, `on` or `1`.
+pub fn is_set(tags: &Tags, key: &str) -> bool {
+    let value = tags.get(key).map(|value| value.trim().to_lowercase());
+    matches!(value.as_deref(), Some("true" | "enabled" | "yes" | "on" | "1"))
 }
 
 /// Returns pairs of ids of profiles whose tags are equal apart from `content`: the first such profile and each later one.

@@ -57,7 +57,8 @@ fn try_fit(
     if let Some(found) = capability(requirement, facts, slot)? {
         rank = rank.min(found);
     }
-    if slot.instance.is_some() && requirement.runtime.builds == Builds::OnTheDevice {
+    let is_tuned = requirement.runtime.builds == Builds::OnTheDevice && !requirement.is_built_at_start;
+    if slot.instance.is_some() && is_tuned {
         return Err(Rejection::TunedForWholeGpu);
     }
     // CUDA shows a program one MIG instance at a time.
@@ -68,8 +69,11 @@ fn try_fit(
     driver(requirement, host)?;
     let short = if runs_anywhere { None } else { memory(facts, gpus, group, &mut notes)? };
     validated(facts)?;
-    if requirement.runtime.builds == Builds::OnTheDevice && requirement.is_generic() {
+    if requirement.is_for_unknown_gpu() {
         notes.push("its tags don't say which GPU its plan was built on".into());
+    }
+    if requirement.is_built_at_start {
+        notes.push("its engine is built when the container first starts, which can take an hour".into());
     }
     Ok(match short {
         Some(message) => Verdict::ShortOfMemory { rank, message },
@@ -91,7 +95,7 @@ fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank
         rank = Some(Rank::Product);
     }
     if let Some(pci_id) = &requirement.pci_id {
-        if device.pci_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(pci_id)) {
+        if device.pci_id.as_ref().is_some_and(|id| gpu::full_pci_id(id) == *pci_id) {
             rank = Some(Rank::PciId);
         } else {
             // Another id of the same product: an A100 with less memory, say.
@@ -141,12 +145,19 @@ fn capability(
             return Err(Rejection::ComputeCapability { wanted: list.clone(), and_later: last.is_some(), is });
         }
     }
-    Ok(tagged.map(|_| Rank::ComputeCapability))
+    if let Some(from) = requirement.from_capability {
+        let is = slot.device.compute_capability.ok_or(Rejection::UnknownComputeCapability)?;
+        if is < from {
+            return Err(Rejection::ComputeCapability { wanted: vec![from], and_later: true, is });
+        }
+    }
+    Ok((tagged.is_some() || requirement.from_capability.is_some()).then_some(Rank::ComputeCapability))
 }
 
-/// Checks that the driver supports the CUDA that the backend's library was built with.
+/// Checks that the driver supports the CUDA that the tags name, else the one that the backend's library was built with.
 fn driver(requirement: &Requirement<'_>, host: &Host) -> Result<(), Rejection> {
-    let Some(wanted_cuda_major) = requirement.runtime.cuda_major.for_library(requirement.trt_major) else {
+    let by_library = || requirement.runtime.cuda_major.for_library(requirement.trt_major);
+    let Some(wanted_cuda_major) = requirement.cuda_major.or_else(by_library) else {
         return Ok(());
     };
     let Some(is) = &host.cuda_version else { return Ok(()) };

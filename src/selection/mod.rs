@@ -7,7 +7,7 @@
 //! 3. Each profile is checked against each kind of GPU in the host. A kind is a product, or a MIG profile of a product.
 //!    A profile fits or has one [`Rejection`]: the first rule that it breaks, in the order of that enum.
 //! 4. Profiles that fit are ordered ([`Reason`]): by how closely they name the GPU (PCI id, product, compute capability,
-//!    no GPU); then TensorRT, TensorRT-RTX, others, ONNX; then validated before not validated; then the lower precision
+//!    no GPU); then ready before built at the start, and plans for an unknown GPU last; then TensorRT, TensorRT-RTX, others, ONNX; then validated before not validated; then the lower precision
 //!    among validated profiles, the higher precision among the rest; then the larger batch; then the id, so that the
 //!    order in the manifest never matters.
 //!

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::tag_meaning::runtime_of;
+use super::tag_meaning::{Requirement, of_tags};
 use super::{Facts, Rank};
 use crate::manifest::ManifestProfile;
 
@@ -12,6 +12,7 @@ use crate::manifest::ManifestProfile;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     rank: Rank,
+    readiness: Readiness,
     preference: u8,
     is_not_validated: bool,
     /// Bits of its precision, negated if it is not validated: then more bits are better.
@@ -20,12 +21,37 @@ pub(super) struct Key {
     id: String,
 }
 
+/// What stands between a profile and its first answer; less is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Readiness {
+    /// Nothing.
+    Ready,
+    /// Its engine must be built first.
+    BuiltAtStart,
+    /// It is a plan for a GPU that no tag names, so that it may not load.
+    MayNotLoad,
+}
+
+impl Readiness {
+    fn of(requirement: &Requirement<'_>) -> Self {
+        if requirement.is_built_at_start {
+            Self::BuiltAtStart
+        } else if requirement.is_for_unknown_gpu() {
+            Self::MayNotLoad
+        } else {
+            Self::Ready
+        }
+    }
+}
+
 /// Why one profile ranks before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It names the GPU more closely.
     Rank,
+    /// It needs no build at the start, or it is not a plan for an unknown GPU.
+    Ready,
     /// TensorRT before TensorRT-RTX before others before ONNX.
     Backend,
     /// It passed validation, and the other was not validated.
@@ -43,10 +69,12 @@ pub enum Reason {
 pub(super) fn key(profile: &ManifestProfile, facts: &Facts, rank: Rank) -> Key {
     let tag = |key: &str| profile.tags.get(key).map(|value| value.to_lowercase());
     let is_validated = facts.validated == Some(true);
+    let requirement = of_tags(&profile.tags);
     let bits = tag("precision").map_or(0, |precision| precision_bits(&precision));
     Key {
         rank,
-        preference: runtime_of(&profile.tags).preference,
+        readiness: Readiness::of(&requirement),
+        preference: requirement.runtime.preference,
         is_not_validated: !is_validated,
         precision_bits: if is_validated { bits } else { -bits },
         batch_size: Reverse(tag("batch_size").and_then(|size| size.parse().ok()).unwrap_or(0)),
@@ -63,9 +91,11 @@ fn precision_bits(precision: &str) -> i32 {
 
 /// Returns the first rule that puts one key before another.
 pub(super) fn reason(first: &Key, second: &Key) -> Reason {
-    let Key { rank, preference, is_not_validated, precision_bits, batch_size, id: _ } = first;
+    let Key { rank, readiness, preference, is_not_validated, precision_bits, batch_size, id: _ } = first;
     if *rank != second.rank {
         Reason::Rank
+    } else if *readiness != second.readiness {
+        Reason::Ready
     } else if *preference != second.preference {
         Reason::Backend
     } else if *is_not_validated != second.is_not_validated {
@@ -84,6 +114,7 @@ impl Reason {
     pub fn text(self) -> &'static str {
         match self {
             Self::Rank => "it names the GPU more closely",
+            Self::Ready => "the other is built when it starts, or was built on an unknown GPU",
             Self::Backend => {
                 "TensorRT ranks above TensorRT-RTX, which ranks above other backends, and ONNX ranks last"
             }

@@ -2,9 +2,10 @@
 
 use fancy_regex::{Regex, RegexBuilder};
 
-use crate::backend;
+use crate::backend::{self, Builds};
 use crate::compute_capability::ComputeCapability;
 use crate::gpu::{self, Gpu};
+use crate::manifest::{backend_of_tags, is_set};
 use crate::profile::Tags;
 
 /// Max backtracking steps of a pattern; names are short, so a sensible pattern needs a few dozen.
@@ -28,15 +29,42 @@ pub(super) struct Requirement<'a> {
     pub(super) gpus: Result<u32, String>,
     /// The backend that runs it.
     pub(super) runtime: &'static backend::Facts,
-    /// The major version in the tag `trt_version`.
+    /// The major version in the tag `trt_version`, else in `key`.
     pub(super) trt_major: Option<u32>,
+    /// The major version of CUDA in the tag `cuda_major_version`, else in `key`.
+    pub(super) cuda_major: Option<u32>,
+    /// The lowest compute capability of a hardware-compatible plan (`ampereplus`).
+    pub(super) from_capability: Option<ComputeCapability>,
+    /// Whether there is no plan yet: the container builds it when it starts.
+    pub(super) is_built_at_start: bool,
+}
+
+/// The tag `key` of NeMo Retriever's profiles: `NVIDIA-A10G_10.0.1_12`, `NVIDIA-H100-80GB-HBM3_10.0.1_12_FP8`.
+struct PlanKey<'a> {
+    gpu: &'a str,
+    trt_version: &'a str,
+    cuda_major: u32,
+}
+
+impl<'a> PlanKey<'a> {
+    /// Reads it; `None` if it has another form, such as `onnx`.
+    fn of_tags(tags: &'a Tags) -> Option<Self> {
+        let mut parts = tags.get("key")?.trim().split('_');
+        let (gpu, trt_version, cuda) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_version = trt_version.contains('.') && major(trt_version).is_some();
+        (!gpu.is_empty() && is_version).then_some(Self { gpu, trt_version, cuda_major: major(cuda)? })
+    }
+}
+
+/// Returns the major number of a version: 12 of `12` and `12.4`.
+fn major(version: &str) -> Option<u32> {
+    version.trim().split('.').next()?.parse().ok()
 }
 
 /// Returns the facts of the backend that a profile's tags name.
 pub(super) fn runtime_of(tags: &Tags) -> &'static backend::Facts {
-    let tag = |key: &str| tags.get(key).map(|value| value.to_lowercase());
-    let named = tag("llm_engine").or_else(|| tag("backend")).or_else(|| tag("model_type"));
-    backend::facts_of_tag(named.as_deref().unwrap_or_default())
+    let named = backend_of_tags(tags).or_else(|| PlanKey::of_tags(tags).map(|_| "tensorrt"));
+    backend::facts_of_tag(&named.unwrap_or_default().to_lowercase())
 }
 
 impl Requirement<'_> {
@@ -46,14 +74,21 @@ impl Requirement<'_> {
             && self.pci_id.is_none()
             && self.compute_capabilities.is_none()
             && self.product_name_regex.is_none()
+            && self.from_capability.is_none()
+    }
+
+    /// Returns whether it is a plan tuned on some GPU, and no tag says on which.
+    pub(super) fn is_for_unknown_gpu(&self) -> bool {
+        self.is_generic() && !self.is_built_at_start && self.runtime.builds == Builds::OnTheDevice
     }
 }
 
 /// Reads tags. A tag that can't be read is kept: it becomes the reason why the profile doesn't fit.
 pub(super) fn of_tags(tags: &Tags) -> Requirement<'_> {
     let tag = |key: &str| tags.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
-    let gpu = tag("gpu").map(|name| (name, gpu::named(name)));
-    let pci_id = tag("gpu_device").map(str::to_lowercase);
+    let key = PlanKey::of_tags(tags);
+    let gpu = tag("gpu").or(key.as_ref().map(|key| key.gpu)).map(|name| (name, gpu::named(name)));
+    let pci_id = tag("gpu_device").map(gpu::full_pci_id);
     let gpus = ["tp", "pp"].into_iter().try_fold(1_u32, |product, key| {
         let Some(text) = tag(key) else { return Ok(product) };
         let count = text.parse::<u32>().ok().filter(|count| (1..=1024).contains(count));
@@ -66,7 +101,11 @@ pub(super) fn of_tags(tags: &Tags) -> Requirement<'_> {
         product_name_regex: tag("product_name_regex").map(|pattern| (pattern, compiled(pattern))),
         gpus,
         runtime: runtime_of(tags),
-        trt_major: tag("trt_version").and_then(|version| version.split('.').next()?.parse().ok()),
+        trt_major: tag("trt_version").or(key.as_ref().map(|key| key.trt_version)).and_then(major),
+        cuda_major: tag("cuda_major_version").and_then(major).or(key.map(|key| key.cuda_major)),
+        from_capability: is_set(tags, "ampereplus").then_some(ComputeCapability::new(8, 0)),
+        is_built_at_start: is_set(tags, "trtllm_buildable")
+            || tag("model_type").is_some_and(|kind| kind.eq_ignore_ascii_case("rmir")),
     }
 }
 
@@ -114,6 +153,40 @@ pub enum SelectorProblem {
     Contradiction(String),
     /// No known GPU satisfies it, or it can't be read.
     Unreachable(String),
+    /// It looks like a selector, and selection doesn't read it.
+    NotRead(String),
+}
+
+/// Words in names of tags that are about hardware.
+const HARDWARE_WORDS: [&str; 12] =
+    ["gpu", "gpus", "cuda", "sm", "arch", "compute", "capability", "device", "driver", "trt", "mig", "vram"];
+
+/// Tags with such words that selection reads, or that say nothing of where a profile runs.
+const READ_TAGS: [&str; 8] = [
+    "gpu",
+    "gpu_device",
+    "compute_capability",
+    "cuda_major_version",
+    "trt_version",
+    "number_of_gpus",
+    "trtllm_buildable",
+    "product_name_regex",
+];
+
+/// Returns the problems of tags that look like selectors and that selection doesn't read.
+fn tags_not_read(tags: &Tags) -> impl Iterator<Item = SelectorProblem> {
+    let about_hardware = |key: &str| {
+        let key = key.to_lowercase();
+        let mut words = key.split(|c: char| !c.is_ascii_alphanumeric());
+        words.any(|word| HARDWARE_WORDS.contains(&word))
+    };
+    let not_read =
+        tags.iter().filter(move |(key, _)| !READ_TAGS.contains(&key.as_str()) && about_hardware(key));
+    not_read.map(|(key, value)| {
+        SelectorProblem::NotRead(format!(
+            "tag {key}={value} looks like hardware, but selection doesn't read it"
+        ))
+    })
 }
 
 /// Returns what is wrong with the selectors in a profile's tags.
@@ -125,7 +198,8 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
         let nearest = gpu::find(name).err().map(|unknown| unknown.nearest.join(", "));
         let nearest =
             nearest.map(|names| format!("; the nearest known names are {names}")).unwrap_or_default();
-        problems.push(SelectorProblem::UnknownGpu(format!("tag gpu={name} names no known GPU{nearest}")));
+        let tag = if tags.contains_key("gpu") { "gpu" } else { "key" };
+        problems.push(SelectorProblem::UnknownGpu(format!("tag {tag}={name} names no known GPU{nearest}")));
     }
     if let (Some(device), Some((name, _))) = (tags.get("gpu_device"), requirement.gpu.as_ref()) {
         if requirement.pci_id.is_none() {
@@ -186,6 +260,12 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
     }
     if let Err(text) = &requirement.gpus {
         problems.push(SelectorProblem::Unreachable(format!("tag {text} is not a number of GPUs")));
+    }
+    problems.extend(tags_not_read(tags));
+    if requirement.is_for_unknown_gpu() {
+        let message =
+            "a TensorRT plan runs only on the GPU that it was built on, and no tag says which that is";
+        problems.push(SelectorProblem::NotRead(message.into()));
     }
     problems
 }

@@ -115,6 +115,70 @@ fn compute_capabilities() {
 }
 
 #[test]
+fn tags_as_nvidia_writes_them() {
+    // A PCI id without a vendor is NVIDIA's.
+    check("gpu_device=27b8 backend=tensorrt", "l4", "PciId");
+    check("gpu=l40s gpu_device=26b9 backend=tensorrt", "l40s", "PciId");
+    check("gpu_device=27b8", "t4", "built for PCI id 27b8:10de (l4), but this GPU is t4");
+    // `key` is GPU, TensorRT and CUDA, and the precision in some.
+    check("key=NVIDIA-L40S_10.3.0_12_FP8", "l40s", "Product");
+    check("key=NVIDIA-L40S_10.3.0_12_FP8", "l4", "built for NVIDIA-L40S, but this GPU is l4");
+    check("key=onnx type=ONNX", "none", "Generic");
+    check(
+        "key=NVIDIA-A100-SXM4-80GB_10.3.0_12",
+        "a100-sxm/1g.10gb",
+        "tuned on a whole GPU, but this is a MIG instance",
+    );
+    // `type` names the backend.
+    check("type=ONNX precision=fp32", "none", "Generic");
+    check("type=vlm backend=onnx", "none", "Generic");
+    check("type=TensorRT gpu=H100", "h100-nvl", "Product");
+    // Plans of one level run on later GPUs.
+    check("model_type=tensorrt ampereplus=enabled", "l4", "ComputeCapability");
+    check(
+        "model_type=tensorrt ampereplus=enabled",
+        "rtx-2080-ti",
+        "built for compute capability 8.0 and later, but this GPU has 7.5",
+    );
+    check("model_type=tensorrt gpu=t4 ampereplus=disabled", "t4", "Product");
+    // There is no plan yet.
+    check("llm_engine=tensorrt_llm trtllm_buildable=true", "a100-sxm/3g.40gb", "Generic");
+}
+
+#[test]
+fn the_drivers_cuda_is_that_of_the_tags() {
+    let mut host = Host::stated(["l4"]).unwrap();
+    host.cuda_version = Some("12.6".into());
+    let old = "needs a driver for CUDA 13, but this one supports CUDA up to 12.6: update the driver";
+    for tags in ["gpu=l4 backend=tensorrt cuda_major_version=13", "key=NVIDIA-L4_10.14.1_13"] {
+        assert_eq!(verdict_of(tags, &Facts::default(), &host), old, "{tags}");
+    }
+    assert_eq!(verdict_of("gpu=l4 backend=vllm cuda_major_version=12", &Facts::default(), &host), "Product");
+}
+
+#[test]
+fn what_may_not_load_and_what_is_built_first_come_last() {
+    let ordered = [
+        "llm_engine=vllm precision=bf16",
+        "type=ONNX precision=fp16",
+        "llm_engine=tensorrt_llm trtllm_buildable=true",
+        "model_type=rmir precision=fp16",
+        "type=TensorRT precision=fp16",
+    ];
+    let mut profiles = profiles(&ordered);
+    profiles.reverse();
+    let host = Host::stated(["h100-pcie"]).unwrap();
+    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), &host);
+    let fitting = &answers[0].fitting;
+    let found: Vec<&str> = fitting.iter().map(|(place, _, _)| profiles[*place].id.as_str()).collect();
+    assert_eq!(found, ordered);
+    assert!(fitting[2].2[0].contains("built when the container first starts"), "{:?}", fitting[2]);
+    assert!(fitting[4].2[0].contains("don't say which GPU"), "{:?}", fitting[4]);
+    assert_eq!(profiles[2].readable_name(), "tensorrt_llm-trtllm_buildable");
+    assert_eq!(profiles[0].readable_name(), "tensorrt-fp16");
+}
+
+#[test]
 fn what_runs_where() {
     check("backend=onnx", "none", "Generic");
     check("model_type=onnx", "l4", "Generic");
