@@ -23,6 +23,9 @@ pub use visible::VisibleDevices;
 /// The schema name in a device file.
 pub const DEVICES_SCHEMA: &str = "nimctl.devices/1";
 
+/// What a desktop holds on its GPU at most, where the driver doesn't report it.
+const MAX_DESKTOP_BYTES: u64 = 2 << 30;
+
 /// A host and its GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
@@ -268,9 +271,26 @@ impl Device {
     }
 
     /// Returns the memory that compute programs hold on it, in bytes. A desktop doesn't count.
+    ///
+    /// Where the driver doesn't report programs, or not their memory (WSL, vGPUs, other containers' programs), it is what is
+    /// not free, less the desktop's share.
     pub fn compute_memory_bytes(&self) -> u64 {
-        let computing = self.processes.iter().filter(|process| process.kind == ProcessKind::Compute);
-        computing.filter_map(|process| process.memory_bytes).sum()
+        let held_by = |kind: ProcessKind| -> u64 {
+            let of_kind = self.processes.iter().filter(|process| process.kind == kind);
+            of_kind.filter_map(|process| process.memory_bytes).sum()
+        };
+        let reported = held_by(ProcessKind::Compute);
+        let is_known =
+            !self.processes.is_empty() && self.processes.iter().all(|process| process.memory_bytes.is_some());
+        if is_known {
+            return reported;
+        }
+        let (Some(total), Some(free)) = (self.memory_total_bytes, self.memory_free_bytes) else {
+            return reported;
+        };
+        let screen = if self.display_active == Some(true) { MAX_DESKTOP_BYTES } else { 0 };
+        let desktop = held_by(ProcessKind::Graphics).max(screen);
+        reported.max(total.saturating_sub(free).saturating_sub(desktop))
     }
 }
 

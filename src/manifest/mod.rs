@@ -139,6 +139,12 @@ impl ManifestProfile {
     /// Returns a readable name made from the tags: `tensorrt-rtx-l40s-fp16`, `tensorrt_llm-a100-fp16-tp2-latency`.
     /// Several profiles of a manifest may have the same one.
     pub fn readable_name(&self) -> String {
+        let name = self.name_parts().join("-");
+        if name.is_empty() { self.id.clone() } else { name }
+    }
+
+    /// Returns the parts of the readable name.
+    pub(crate) fn name_parts(&self) -> Vec<String> {
         let tag = |key: &str| self.tags.get(key).map(String::as_str).filter(|value| !value.is_empty());
         let capabilities =
             tag("compute_capability").map(|list| format!("sm{}", list.replace('.', "").replace('+', "-sm")));
@@ -153,8 +159,7 @@ impl ManifestProfile {
             tag("profile").map(str::to_lowercase),
             tag("feat_lora").filter(|value| value.eq_ignore_ascii_case("true")).map(|_| "lora".to_owned()),
         ];
-        let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
-        if name.is_empty() { self.id.clone() } else { name }
+        parts.into_iter().flatten().collect()
     }
 }
 

@@ -221,6 +221,21 @@ fn memory() {
         verdict_of("backend=vllm", &Facts::default(), &host),
         "short: compute programs use 1 of 1 GPUs of this kind"
     );
+    // Where programs or their memory aren't reported, what is not free counts, less a desktop's share.
+    let unknown = GpuProcess { memory_bytes: None, ..process(ProcessKind::Compute) };
+    for (processes, display, free_gib, is_used) in [
+        (vec![unknown.clone()], false, 20, true),
+        (vec![unknown.clone()], true, 20, false),
+        (vec![unknown, process(ProcessKind::Graphics)], false, 14, false),
+        (Vec::new(), true, 12, true),
+        (Vec::new(), false, 23, false),
+    ] {
+        let device = &mut host.devices[0];
+        device.processes = processes;
+        device.display_active = Some(display);
+        device.memory_free_bytes = Some(free_gib * GIB);
+        assert_eq!(is_in_use(&host.slots()[0]), is_used, "{:?}", host.devices[0]);
+    }
     let unified = Host::stated(["gb10"]).unwrap();
     assert_eq!(of(1000, &unified), "Generic");
 }
@@ -343,6 +358,16 @@ fn pins() {
         assert_eq!(found(pin), Ok(0), "{pin}");
     }
     assert_eq!(found("ABCDB"), Ok(1));
+    profiles[0].tags.insert("gpu_device".into(), "27b8:10de".into());
+    profiles[0].tags.insert("number_of_gpus".into(), "1".into());
+    profiles[0].tags.insert("nim_workspace_hash_v1".into(), "f00-1".into());
+    let found = |pin: &str| find_pinned(&profiles, pin);
+    for pin in ["tensorrt-l4-27b8:10de-f00-1-1", "tensorrt-l4-1-27B8:10de", "tensorrt-l4-f00-1"] {
+        assert_eq!(found(pin), Ok(0), "{pin}");
+    }
+    for pin in ["tensorrt-l4-2", "tensorrt-l4-1-1-1-1", "tensorrt-1", "tensorrt-l4-"] {
+        assert!(matches!(found(pin), Err(PinError::Unknown { .. })), "{pin}");
+    }
     assert!(matches!(found("abcd"), Err(PinError::Ambiguous { candidates, .. }) if candidates.len() == 3));
     assert!(matches!(found("abc"), Err(PinError::Unknown { .. })));
     let Err(PinError::Unknown { nearest, .. }) = found("tensorrt-l40") else { panic!() };

@@ -121,6 +121,24 @@ fn variables() {
     insta::assert_snapshot!(home.transcript_with_digests());
 }
 
+/// Compose and `docker --env-file` keep quotes; `default` leaves the choice to nimctl.
+#[test]
+fn variables_with_quotes_or_defaults() {
+    let home = Home::new();
+    let chosen = "f24bdfd0cc4fe76fd650ed8066a120395bdc759c8f741657ad9ce5582bdfcdf0";
+    for variable in [
+        ("NIM_MODEL_PROFILE", "\"\""),
+        ("NIM_MODEL_PROFILE", "''"),
+        ("NIM_MODEL_PROFILE", "default"),
+        ("NIM_MANIFEST_PROFILE", "'Default'"),
+        ("NIM_MODEL_PROFILE", "'tensorrt-rtx-l4-fp16'"),
+        ("NIM_TAGS_SELECTOR", "\"gpu=l4,precision=fp16\""),
+        ("NIM_TAGS_SELECTOR", "\"\""),
+    ] {
+        home.run_with(&[variable], &["select", "-m", DEMO, "--device", "l4", "--id"]).exits(0).has(&[chosen]);
+    }
+}
+
 #[test]
 fn a_manifest_is_found_or_asked_for() {
     let home = Home::new();

@@ -130,7 +130,7 @@ pub(crate) fn manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
 pub(crate) fn pinned_profile(flag: Option<&str>) -> Option<(String, &'static str)> {
     ["NIM_MANIFEST_PROFILE", "NIM_MODEL_PROFILE"]
         .into_iter()
-        .find_map(|name| Some((text_of(name)?, name)))
+        .find_map(|name| Some((text_of(name).filter(|text| !means_any_profile(text))?, name)))
         .or_else(|| Some((flag?.to_owned(), "--profile")))
 }
 
@@ -147,8 +147,21 @@ pub(crate) fn allows_unsafe() -> bool {
         .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
-/// Returns a variable if it is set and not empty.
+/// Returns whether a requested profile is the word for "choose one".
+fn means_any_profile(text: &str) -> bool {
+    ["default", "auto"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Returns a variable if it is set and not empty. Quotes around the value are no part of it: `docker --env-file` and compose
+/// files keep them.
 fn text_of(name: &str) -> Option<String> {
-    let text = std::env::var_os(name)?.to_string_lossy().trim().to_owned();
+    let value = std::env::var_os(name)?;
+    let text = unquoted(&value.to_string_lossy()).to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    let inside = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    inside('"').or_else(|| inside('\'')).map_or(text, str::trim)
 }
