@@ -11,7 +11,7 @@ use crate::manifest::{ManifestDocument, ManifestProfile, store_digest};
 use crate::passport::{Passport, Status};
 use crate::profile::TagSelector;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
-use crate::selection::{self, Answer, Facts, PinError, find_pinned};
+use crate::selection::{self, Answer, Facts, Lora, PinError, find_pinned};
 use crate::store::{Store, StoreError};
 use crate::stored_format::{Newer, Unreadable};
 
@@ -31,6 +31,8 @@ pub struct SelectOptions<'a> {
     pub pin: Option<(String, &'static str)>,
     /// Whether a pinned profile is chosen even if it doesn't fit.
     pub allow_unsafe: bool,
+    /// What becomes of profiles that serve LoRA adapters. They are allowed if the pin or the selector names one.
+    pub lora: Lora,
 }
 
 /// The result of [`select`].
@@ -44,6 +46,8 @@ pub struct SelectReport<'a> {
     pub answers: Vec<Answer<'a>>,
     /// Index of the profile that the user named, and what named it.
     pub pinned: Option<(usize, &'static str)>,
+    /// What became of profiles that serve LoRA adapters.
+    pub lora: Lora,
     allow_unsafe: bool,
 }
 
@@ -195,8 +199,12 @@ pub fn select<'a>(options: &SelectOptions<'_>, host: &'a Host) -> Result<SelectR
             }
         }
     }
-    let answers = selection::select(profiles, &facts, &options.selector, host);
-    Ok(SelectReport { facts, answers, pinned, allow_unsafe: options.allow_unsafe, document })
+    let lora = match options.lora {
+        Lora::Excluded if pinned.is_some() || options.selector.names("feat_lora") => Lora::Allowed,
+        lora => lora,
+    };
+    let answers = selection::select(profiles, &facts, &options.selector, lora, host);
+    Ok(SelectReport { facts, answers, pinned, lora, allow_unsafe: options.allow_unsafe, document })
 }
 
 /// Returns what the store knows about a profile that names its contents; `None` if the contents are missing or damaged.

@@ -40,6 +40,11 @@ impl FromStr for TagSelector {
 }
 
 impl TagSelector {
+    /// Returns whether it requests a value of a tag.
+    pub fn names(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// Returns the first requested tag that these don't match; `None` if all match. The case of values doesn't
     /// count.
     pub fn mismatch(&self, tags: &Tags) -> Option<(&str, &str)> {

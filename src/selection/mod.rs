@@ -8,8 +8,9 @@
 //!    A profile fits or has one [`Rejection`]: the first rule that it breaks, in the order of that enum.
 //! 4. Profiles that fit are ordered ([`Reason`]): by how closely they name the GPU (PCI id, product, compute capability,
 //!    no GPU); then ready before built at the start, and plans for an unknown GPU last; then TensorRT, TensorRT-RTX, others, ONNX; then validated before not validated; then the lower precision
-//!    among validated profiles, the higher precision among the rest; then the larger batch; then the id, so that the
-//!    order in the manifest never matters.
+//!    among validated profiles, the higher precision among the rest; then latency before throughput, the higher `tp` and
+//!    the larger batch; then the id, so that the order in the manifest never matters. A profile with LoRA is chosen only
+//!    on request ([`Lora`]).
 //!
 //! The first profile is the answer for that kind of GPU; a host with several kinds has several answers. Nothing here
 //! reads the disk or asks the driver: sizes, plan headers and validation results come as [`Facts`].
@@ -31,7 +32,7 @@ use serde::Serialize;
 
 use crate::compute_capability::ComputeCapability;
 use crate::device::{Host, Slot};
-use crate::manifest::ManifestProfile;
+use crate::manifest::{ManifestProfile, is_set};
 use crate::profile::TagSelector;
 
 pub use fit::is_in_use;
@@ -49,6 +50,18 @@ pub struct Facts {
     pub plan_capabilities: Option<Vec<ComputeCapability>>,
     /// Whether it passed validation; `None` if it was not validated.
     pub validated: Option<bool>,
+}
+
+/// What becomes of profiles that serve LoRA adapters (`feat_lora: true`), as in NIM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lora {
+    /// They are not chosen.
+    #[default]
+    Excluded,
+    /// They are as good as others: the user names a profile or its tags, or wants a list.
+    Allowed,
+    /// They rank first: the user has adapters.
+    Preferred,
 }
 
 /// How closely a profile names a GPU; the closest sorts first.
@@ -151,6 +164,7 @@ pub fn select<'a>(
     profiles: &[ManifestProfile],
     facts: &BTreeMap<String, Facts>,
     selector: &TagSelector,
+    lora: Lora,
     host: &'a Host,
 ) -> Vec<Answer<'a>> {
     let nothing = Facts::default();
@@ -163,6 +177,9 @@ pub fn select<'a>(
         for (place, (profile, requirement)) in profiles.iter().zip(&requirements).enumerate() {
             let verdict = match selector.mismatch(&profile.tags) {
                 Some((key, wanted)) => Verdict::Rejected(Rejection::of_tag(key, wanted, &profile.tags)),
+                None if lora == Lora::Excluded && is_set(&profile.tags, "feat_lora") => {
+                    Verdict::Rejected(Rejection::LoraNotRequested)
+                }
                 None => fit::verdict(requirement, facts_of(profile), &answer.group, host),
             };
             match verdict {
@@ -171,7 +188,8 @@ pub fn select<'a>(
                 Verdict::Rejected(rejection) => answer.rejected.push((place, rejection)),
             }
         }
-        let key = |place: usize, rank: Rank| order::key(&profiles[place], facts_of(&profiles[place]), rank);
+        let key =
+            |place: usize, rank: Rank| order::key(&profiles[place], facts_of(&profiles[place]), rank, lora);
         answer.fitting.sort_by_cached_key(|(place, rank, _)| key(*place, *rank));
         short.sort_by_cached_key(|(place, rank, _)| key(*place, *rank));
         answer.short_of_memory = short.into_iter().map(|(place, _, message)| (place, message)).collect();
@@ -182,10 +200,14 @@ pub fn select<'a>(
 
 /// Returns why one fitting profile ranks before another: the first rule in which they differ.
 pub fn reason(
+    lora: Lora,
     (first, first_facts, first_rank): (&ManifestProfile, &Facts, Rank),
     (second, second_facts, second_rank): (&ManifestProfile, &Facts, Rank),
 ) -> Reason {
-    order::reason(&order::key(first, first_facts, first_rank), &order::key(second, second_facts, second_rank))
+    order::reason(
+        &order::key(first, first_facts, first_rank, lora),
+        &order::key(second, second_facts, second_rank, lora),
+    )
 }
 
 #[cfg(test)]

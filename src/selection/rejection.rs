@@ -15,6 +15,8 @@ pub enum Rejection {
         /// Its value in the profile.
         is: Option<String>,
     },
+    /// It serves LoRA adapters, and the user requested none.
+    LoraNotRequested,
     /// A tag that selection needs can't be read.
     UnreadableTag(String),
     /// It needs a GPU, and the host has none.
@@ -84,6 +86,7 @@ impl Rejection {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::TagSelector { .. } => "tag_selector",
+            Self::LoraNotRequested => "lora_not_requested",
             Self::UnreadableTag(_) => "unreadable_tag",
             Self::NoGpu => "no_gpu",
             Self::OtherGpu { .. } => "other_gpu",
@@ -108,6 +111,9 @@ impl fmt::Display for Rejection {
             Self::TagSelector { wanted, is: None } => {
                 write!(f, "{wanted} was requested, but this profile has no such tag")
             }
+            Self::LoraNotRequested => f.write_str(
+                "it serves LoRA adapters, and none were requested: set NIM_PEFT_SOURCE, or request feat_lora=true or the profile",
+            ),
             Self::UnreadableTag(problem) => f.write_str(problem),
             Self::NoGpu => f.write_str("needs a GPU, but this host has none"),
             Self::OtherGpu { wanted, is } => write!(f, "built for {wanted}, but this GPU is {is}"),

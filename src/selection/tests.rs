@@ -24,7 +24,7 @@ fn profiles(texts: &[&str]) -> Vec<ManifestProfile> {
 fn verdict_of(text: &str, facts: &Facts, host: &Host) -> String {
     let profiles = profiles(&[text]);
     let facts = BTreeMap::from([(profiles[0].id.clone(), facts.clone())]);
-    let answers = select(&profiles, &facts, &TagSelector::default(), host);
+    let answers = select(&profiles, &facts, &TagSelector::default(), Lora::Excluded, host);
     let answer = &answers[0];
     match (answer.fitting.first(), answer.short_of_memory.first(), answer.rejected.first()) {
         (Some((_, rank, _)), _, _) => format!("{rank:?}"),
@@ -168,7 +168,7 @@ fn what_may_not_load_and_what_is_built_first_come_last() {
     let mut profiles = profiles(&ordered);
     profiles.reverse();
     let host = Host::stated(["h100-pcie"]).unwrap();
-    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), &host);
+    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), Lora::Excluded, &host);
     let fitting = &answers[0].fitting;
     let found: Vec<&str> = fitting.iter().map(|(place, _, _)| profiles[*place].id.as_str()).collect();
     assert_eq!(found, ordered);
@@ -292,7 +292,7 @@ fn the_order() {
         .collect();
     let host = Host::stated(["l4"]).unwrap();
     profiles.reverse();
-    let answers = select(&profiles, &facts, &TagSelector::default(), &host);
+    let answers = select(&profiles, &facts, &TagSelector::default(), Lora::Excluded, &host);
     let found: Vec<&str> =
         answers[0].fitting.iter().map(|(place, _, _)| profiles[*place].id.as_str()).collect();
     assert_eq!(found, ordered);
@@ -303,15 +303,56 @@ fn the_order() {
             (profile.clone(), facts.get(&profile.id).unwrap_or(&nothing).clone(), *rank)
         };
         let (a, b) = (of(&pair[0]), of(&pair[1]));
-        assert_eq!(reason((&a.0, &a.1, a.2), (&b.0, &b.1, b.2)), expected, "{} {}", a.0.id, b.0.id);
+        assert_eq!(
+            reason(Lora::Excluded, (&a.0, &a.1, a.2), (&b.0, &b.1, b.2)),
+            expected,
+            "{} {}",
+            a.0.id,
+            b.0.id
+        );
     }
+}
+
+#[test]
+fn lora_is_chosen_only_on_request() {
+    let texts =
+        ["a=1 feat_lora=true tp=2", "b=1 feat_lora=false", "c=1"].map(|text| format!("{text} gpu=l4"));
+    let profiles = profiles(&texts.each_ref().map(String::as_str));
+    let host = Host::stated(["l4:2"]).unwrap();
+    let order = |lora, selector: &str| -> Vec<usize> {
+        let answers = select(&profiles, &BTreeMap::new(), &selector.parse().unwrap(), lora, &host);
+        answers[0].fitting.iter().map(|(place, _, _)| *place).collect()
+    };
+    assert_eq!(order(Lora::Excluded, ""), [1, 2]);
+    assert_eq!(order(Lora::Allowed, ""), [0, 1, 2]);
+    assert_eq!(order(Lora::Preferred, ""), [0, 1, 2]);
+    assert_eq!(order(Lora::Allowed, "feat_lora=true"), [0]);
+}
+
+/// NIM's documentation: latency before throughput, then more GPUs.
+#[test]
+fn latency_goes_before_throughput() {
+    let ordered = [
+        "gpu=l4 precision=fp8 tp=2 profile=latency",
+        "gpu=l4 precision=fp8 tp=1 profile=latency",
+        "gpu=l4 precision=fp8 tp=2",
+        "gpu=l4 precision=fp8 tp=4 profile=throughput",
+        "gpu=l4 precision=fp8 tp=1 profile=throughput batch_size=8",
+    ];
+    let mut profiles = profiles(&ordered);
+    profiles.reverse();
+    let host = Host::stated(["l4:4"]).unwrap();
+    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), Lora::Excluded, &host);
+    let found: Vec<&str> =
+        answers[0].fitting.iter().map(|(place, _, _)| profiles[*place].id.as_str()).collect();
+    assert_eq!(found, ordered);
 }
 
 #[test]
 fn each_kind_of_gpu_has_its_answer() {
     let profiles = profiles(&["gpu=l4", "gpu=t4", "backend=onnx"]);
     let host = Host::stated(["l4", "t4", "l4", "a100-sxm/1g.10gb"]).unwrap();
-    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), &host);
+    let answers = select(&profiles, &BTreeMap::new(), &TagSelector::default(), Lora::Excluded, &host);
     let shown: Vec<_> = answers
         .iter()
         .map(|answer| (answer.group.name(), answer.group.slots.len(), answer.chosen()))
@@ -331,7 +372,7 @@ fn tag_selectors() {
     let selector: TagSelector = "precision=FP16, tp=2".parse().unwrap();
     let profiles = profiles(&["precision=fp16 tp=2 backend=vllm", "precision=fp8 tp=2", "precision=fp16"]);
     let host = Host::stated(["l4:2"]).unwrap();
-    let answers = select(&profiles, &BTreeMap::new(), &selector, &host);
+    let answers = select(&profiles, &BTreeMap::new(), &selector, Lora::Excluded, &host);
     assert_eq!(answers[0].chosen(), Some(0));
     let reasons: Vec<String> =
         answers[0].rejected.iter().map(|(_, rejection)| rejection.to_string()).collect();
@@ -415,7 +456,7 @@ proptest! {
         host in any_host(),
     ) {
         let ids = |profiles: &[ManifestProfile]| -> Vec<Vec<String>> {
-            let answers = select(profiles, &BTreeMap::new(), &TagSelector::default(), &host);
+            let answers = select(profiles, &BTreeMap::new(), &TagSelector::default(), Lora::Excluded, &host);
             let of = |answer: &Answer<'_>| answer.fitting.iter().map(|(place, _, _)| profiles[*place].id.clone()).collect();
             answers.iter().map(of).collect()
         };
@@ -426,7 +467,7 @@ proptest! {
     #[test]
     fn what_is_chosen_satisfies_the_request(profiles in any_manifest(), host in any_host()) {
         let selector: TagSelector = "precision=fp16".parse().unwrap();
-        for answer in select(&profiles, &BTreeMap::new(), &selector, &host) {
+        for answer in select(&profiles, &BTreeMap::new(), &selector, Lora::Excluded, &host) {
             let places: BTreeSet<usize> = answer.fitting.iter().map(|(place, _, _)| *place)
                 .chain(answer.short_of_memory.iter().map(|(place, _)| *place))
                 .chain(answer.rejected.iter().map(|(place, _)| *place))

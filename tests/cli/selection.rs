@@ -121,6 +121,38 @@ fn variables() {
     insta::assert_snapshot!(home.transcript_with_digests());
 }
 
+/// NIM's headings, and its rule for LoRA.
+#[test]
+fn lora_and_buildable_profiles() {
+    let home = Home::new();
+    home.write(
+        "m.yaml",
+        "schema_version: '2.0'\nprofiles:\n\
+         - {id: lora, tags: {llm_engine: vllm, precision: bf16, feat_lora: 'true'}}\n\
+         - {id: plain, tags: {llm_engine: vllm, precision: bf16, feat_lora: 'false'}}\n\
+         - {id: hf, tags: {llm_engine: tensorrt_llm, precision: bf16, trtllm_buildable: 'true'}}\n\
+         - {id: hf-lora, tags: {llm_engine: tensorrt_llm, trtllm_buildable: 'true', feat_lora: 'true'}}\n",
+    );
+    let list = home.run(&["list-model-profiles", "-m", "m.yaml", "--device", "l4"]);
+    list.exits(0).has(&["- Compatible with system and runnable:
+  - plain (vllm-bf16)
+  - With LoRA support:
+    - lora (vllm-bf16-lora)
+- Compilable to TRT-LLM using just-in-time compilation of HF models to TRTLLM engines:
+  - hf (tensorrt_llm-trtllm_buildable-bf16)
+  - With LoRA support:
+    - hf-lora (tensorrt_llm-trtllm_buildable-lora)
+"]);
+    let select = |variables: &[(&str, &str)], more: &[&str]| {
+        home.run_with(variables, &[&["select", "-m", "m.yaml", "--device", "l4"], more].concat())
+    };
+    select(&[], &[]).exits(0).has(&["profile  plain"]);
+    select(&[], &["--tags", "feat_lora=true"]).exits(0).has(&["profile  lora"]);
+    select(&[], &["--profile", "lora"]).exits(0).has(&["profile  lora"]);
+    let adapters = [("NIM_PEFT_SOURCE", "/adapters")];
+    select(&adapters, &[]).exits(0).has(&["profile  lora"]);
+}
+
 /// Compose and `docker --env-file` keep quotes; `default` leaves the choice to nimctl.
 #[test]
 fn variables_with_quotes_or_defaults() {

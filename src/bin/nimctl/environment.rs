@@ -147,6 +147,11 @@ pub(crate) fn allows_unsafe() -> bool {
         .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
+/// Returns whether `NIM_PEFT_SOURCE` is set: then NIM serves LoRA adapters.
+pub(crate) fn requests_lora() -> bool {
+    text_of("NIM_PEFT_SOURCE").is_some()
+}
+
 /// Returns whether a requested profile is the word for "choose one".
 fn means_any_profile(text: &str) -> bool {
     ["default", "auto"].iter().any(|word| text.eq_ignore_ascii_case(word))

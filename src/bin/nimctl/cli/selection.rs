@@ -42,6 +42,7 @@ Name a profile by its id, by the first four or more characters of its id, by its
 list-model-profiles. These variables work as in NIM:
   NIM_MANIFEST_PROFILE, NIM_MODEL_PROFILE  the profile to use; the first overrides the second, both override --profile
   NIM_TAGS_SELECTOR                        like --tags, and overrides it
+  NIM_PEFT_SOURCE                          if it is set, profiles with LoRA rank first; otherwise they are not chosen
   NIM_MANIFEST_ALLOW_UNSAFE                like --allow-unsafe, if it is 1 or true
 
 Exit codes: 1 no such profile, or the manifest can't be read; 4 no profile fits, or the named one doesn't.

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use nimctl::device::Host;
+use nimctl::manifest::is_set;
 use nimctl::ops::select::{SelectOptions, SelectReport, select};
 use nimctl::profile::TagSelector;
 use nimctl::profile::Tags;
-use nimctl::selection::is_in_use;
+use nimctl::selection::{Lora, is_in_use};
 use serde::Serialize;
 
 use super::select::warn_of_problems;
@@ -32,6 +33,7 @@ pub(crate) fn run(
         selector: TagSelector::default(),
         pin: None,
         allow_unsafe: false,
+        lora: Lora::Allowed,
     };
     let report = select(&options, &host)?;
     let lists = Lists::new(&report);
@@ -42,6 +44,9 @@ pub(crate) fn run(
     }
     Ok(done())
 }
+
+/// NIM's heading of profiles without a plan (`trtllm_buildable: true`).
+const BUILDABLE: &str = "Compilable to TRT-LLM using just-in-time compilation of HF models to TRTLLM engines";
 
 /// Indices of profiles by their state on this host: the best state on any kind of GPU.
 struct Lists {
@@ -107,7 +112,23 @@ fn text(host: &Host, report: &SelectReport<'_>, lists: &Lists, explain: bool) ->
         };
         places.iter().map(line).collect::<Vec<_>>()
     };
-    section(&mut text, "Compatible with system and runnable", &lines(&lists.runnable, false));
+    let has = |place: &usize, tag: &str| is_set(&report.profiles()[*place].tags, tag);
+    let (buildable, runnable): (Vec<usize>, Vec<usize>) =
+        lists.runnable.iter().partition(|place| has(place, "trtllm_buildable"));
+    let with_lora = |places: Vec<usize>| {
+        let (lora, plain): (Vec<usize>, Vec<usize>) =
+            places.into_iter().partition(|place| has(place, "feat_lora"));
+        let mut all = lines(&plain, false);
+        if !lora.is_empty() {
+            let indented = lines(&lora, false).join("\n    - ");
+            all.push(format!("With LoRA support:\n    - {indented}"));
+        }
+        all
+    };
+    section(&mut text, "Compatible with system and runnable", &with_lora(runnable));
+    if !buildable.is_empty() {
+        section(&mut text, BUILDABLE, &with_lora(buildable));
+    }
     let short = "Compatible with system but not runnable due to low GPU free memory";
     section(&mut text, short, &lines(&lists.not_runnable, explain));
     section(&mut text, "Incompatible with system", &lines(&lists.incompatible, explain));

@@ -9,7 +9,7 @@ use nimctl::manifest::ManifestProfile;
 use nimctl::ops::select::{SelectOptions, SelectReport, select};
 use nimctl::profile::TagSelector;
 use nimctl::profile::Tags;
-use nimctl::selection::{self, Answer, Facts, Rank};
+use nimctl::selection::{self, Answer, Facts, Lora, Rank};
 use serde::Serialize;
 
 use crate::cli::{self, Global};
@@ -37,7 +37,9 @@ pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> 
     };
     let store = environment::store_folder(global).ok();
     let allow_unsafe = *allow_unsafe || environment::allows_unsafe();
-    let options = SelectOptions { manifest: &manifest, store: store.as_deref(), selector, pin, allow_unsafe };
+    let lora = if environment::requests_lora() { Lora::Preferred } else { Lora::Excluded };
+    let manifest = &manifest;
+    let options = SelectOptions { manifest, store: store.as_deref(), selector, pin, allow_unsafe, lora };
     let report = select(&options, &host)?;
     for answer in &report.answers {
         warn_of_doubts(&report, answer, output);
@@ -140,6 +142,7 @@ fn chosen_text(report: &SelectReport<'_>, answer: &Answer<'_>, place: usize) -> 
         {
             let next = &report.profiles()[*next];
             let reason = selection::reason(
+                report.lora,
                 (profile, facts(report, profile), *rank),
                 (next, facts(report, next), *next_rank),
             );
