@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{DEVICES_SCHEMA, Host};
+use super::{DEVICES_SCHEMA, Device, Host};
+use crate::gpu;
 use crate::stored_format::{self, Newer};
 
 /// A file that is not a valid device file.
@@ -60,7 +61,23 @@ impl Host {
         if schema.as_deref() != Some(DEVICES_SCHEMA) {
             return Err(InvalidDeviceFile::Schema { path: path.into(), found: schema });
         }
-        serde_json::from_str(text).map_err(invalid)
+        let mut host: Self = serde_json::from_str(text).map_err(invalid)?;
+        host.devices.iter_mut().for_each(complete);
+        Ok(host)
+    }
+}
+
+/// Fills in what follows from the product name and the PCI id of a GPU that the file doesn't identify: someone wrote it by hand,
+/// or an older nimctl with a shorter list.
+fn complete(device: &mut Device) {
+    if device.known_as.is_some() {
+        return;
+    }
+    device.pci_id = device.pci_id.as_deref().map(gpu::full_pci_id);
+    if let Some(known) = gpu::identified(Some(&device.product_name), device.pci_id.as_deref()) {
+        device.known_as = Some(known.name.clone());
+        device.compute_capability = device.compute_capability.or(Some(known.compute_capability));
+        device.unified_memory |= known.unified_memory;
     }
 }
 
@@ -73,6 +90,19 @@ mod tests {
         let host = Host::stated(["h100-sxm:2", "a100-sxm/1g.10gb"]).unwrap();
         let text = serde_json::to_string_pretty(&host).unwrap();
         assert_eq!(Host::read(&text, "f").unwrap(), host);
+    }
+
+    #[test]
+    fn what_follows_from_name_and_id_may_be_absent() {
+        let text = r#"{"schema": "nimctl.devices/1", "origin": "stated", "devices": [
+            {"index": 0, "product_name": "NVIDIA L4"},
+            {"index": 1, "product_name": "a new name", "pci_id": "2330"},
+            {"index": 2, "product_name": "NVIDIA L4-24Q", "pci_id": "27b8:10de"}]}"#;
+        let devices = Host::read(text, "f").unwrap().devices;
+        let known: Vec<_> = devices.iter().map(|device| device.known_as.as_deref()).collect();
+        assert_eq!(known, [Some("l4"), Some("h100-sxm"), None]);
+        assert_eq!(devices[0].compute_capability, Some("8.9".parse().unwrap()));
+        assert_eq!(devices[1].pci_id.as_deref(), Some("2330:10de"));
     }
 
     #[test]

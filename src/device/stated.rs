@@ -19,6 +19,11 @@ pub enum InvalidDevice {
         /// The GPUs with that name.
         members: Vec<String>,
     },
+    /// A virtual GPU.
+    #[error(
+        "`{0}` is a vGPU, a part of a GPU that its host shares: probe it there with `nimctl doctor --output json`, and give the result as --device-file"
+    )]
+    Virtual(String),
     /// An invalid number of GPUs.
     #[error("`{0}`: give the number of GPUs after `:`, from 1 to 64")]
     Count(String),
@@ -53,10 +58,7 @@ impl Host {
             if !(1..=64).contains(&count) {
                 return Err(InvalidDevice::Count(statement.into()));
             }
-            let (name, mig) = match kind.split_once('/') {
-                Some((name, mig)) => (name, Some(mig)),
-                None => (kind, None),
-            };
+            let (name, mig) = parts(kind);
             let known = one(name)?;
             for _ in 0..count {
                 let mut device = of_known(devices.len() as u32, known);
@@ -72,6 +74,14 @@ impl Host {
     }
 }
 
+/// Splits a GPU's name from its MIG profile: `a100-sxm/1g.10gb`; `NVIDIA A100-SXM4-80GB MIG 1g.10gb`, as nimctl and the driver
+/// print it; and GPU feature discovery's labels `NVIDIA-A100-SXM4-80GB-MIG-1g.10gb` and `…-SHARED`.
+fn parts(kind: &str) -> (&str, Option<&str>) {
+    let kind = kind.strip_suffix("-SHARED").unwrap_or(kind);
+    let separated = ["/", " MIG ", "-MIG-"].into_iter().find_map(|between| kind.split_once(between));
+    separated.map_or((kind, None), |(name, mig)| (name, Some(mig)))
+}
+
 /// Returns the GPU with a name.
 fn one(name: &str) -> Result<&'static Gpu, InvalidDevice> {
     let unknown = match gpu::find(name) {
@@ -79,6 +89,7 @@ fn one(name: &str) -> Result<&'static Gpu, InvalidDevice> {
         Err(unknown) => unknown,
     };
     match gpu::named(name).as_slice() {
+        [] if gpu::is_virtual_name(name) => Err(InvalidDevice::Virtual(name.into())),
         [] => Err(unknown.into()),
         [known] => Ok(known),
         several => Err(InvalidDevice::Family {
@@ -100,11 +111,17 @@ fn of_known(index: u32, known: &'static Gpu) -> Device {
     }
 }
 
-/// Reads a MIG profile's name: `1g.10gb`, `3g.40gb`, `1g.10gb+me`.
+/// Reads a MIG profile's name: `1g.10gb`, `3g.40gb`, `1g.10gb+me`; a compute instance, `1c.3g.40gb`, shares the memory of its
+/// GPU instance.
 fn instance(profile: &str) -> Option<MigInstance> {
-    let (slices, memory) = profile.split_once("g.")?;
+    let whole = match profile.split_once("c.") {
+        Some((compute_slices, whole)) => compute_slices.parse::<u8>().ok().map(|_| whole)?,
+        None => profile,
+    };
+    let (slices, memory) = whole.split_once("g.")?;
     let (memory_gb, attributes) = memory.split_once("gb")?;
-    let plain = slices.parse::<u8>().is_ok() && (attributes.is_empty() || attributes.starts_with('+'));
+    let plain =
+        slices.parse::<u8>().is_ok() && (attributes.is_empty() || attributes.starts_with(['+', '-', '.']));
     let memory_gb: u64 = memory_gb.parse().ok().filter(|size| plain && (1..=1024).contains(size))?;
     Some(MigInstance {
         index: 0,
@@ -135,6 +152,22 @@ mod tests {
         );
         assert_eq!(host.slots()[2].memory_total_bytes(), Some(10 * GIB));
         assert!(Host::stated(["none"]).unwrap().slots().is_empty());
+        // What nimctl prints and what nodes are labelled with is understood.
+        for (statement, profile, size_gib) in [
+            ("NVIDIA A100-SXM4-80GB MIG 2g.20gb", "2g.20gb", 20),
+            ("NVIDIA-A100-SXM4-80GB-MIG-2g.20gb", "2g.20gb", 20),
+            ("NVIDIA-A100-SXM4-80GB-MIG-2g.20gb-SHARED", "2g.20gb", 20),
+            ("a100-sxm/1c.3g.40gb", "1c.3g.40gb", 40),
+            ("a100-sxm/1g.24gb+me.all", "1g.24gb+me.all", 24),
+            ("a100-sxm/1g.24gb-me", "1g.24gb-me", 24),
+        ] {
+            let host = Host::stated([statement]).unwrap();
+            let instance = host.slots()[0].instance.unwrap();
+            assert_eq!(instance.profile.as_deref(), Some(profile), "{statement}");
+            assert_eq!(instance.memory_total_bytes, Some(size_gib * GIB), "{statement}");
+        }
+        let shared = Host::stated(["NVIDIA-L40S-SHARED:2"]).unwrap();
+        assert_eq!(shared.slots()[1].device.known_as.as_deref(), Some("l40s"));
     }
 
     #[test]
@@ -142,6 +175,9 @@ mod tests {
         for (statement, part) in [
             ("h100", "names several GPUs: choose one of h100-sxm, h100-pcie, h100-nvl"),
             ("h100-sx", "unknown GPU `h100-sx`; the nearest known names are h100-sxm"),
+            ("GRID T4-16Q", "is a vGPU"),
+            ("NVIDIA L40S-48Q", "is a vGPU"),
+            ("a100-sxm/xc.1g.10gb", "a MIG profile such as"),
             ("l4:0", "1 to 64"),
             ("l4:many", "1 to 64"),
             ("a100-sxm/1g", "a MIG profile such as"),

@@ -1,6 +1,6 @@
 //! `NVIDIA_VISIBLE_DEVICES` and `CUDA_VISIBLE_DEVICES`: which GPUs programs are allowed to see.
 
-use super::{Device, Host};
+use super::{Device, Host, MigInstance};
 
 const CONTAINER: &str = "NVIDIA_VISIBLE_DEVICES";
 const CUDA: &str = "CUDA_VISIBLE_DEVICES";
@@ -17,8 +17,9 @@ pub struct VisibleDevices {
 impl VisibleDevices {
     /// Marks the devices and instances of a host that programs can't see.
     ///
-    /// Indices in `NVIDIA_VISIBLE_DEVICES` are the host's. Inside a container, the runtime has already applied them and
-    /// renumbered the remaining devices: if there are as many indices as GPUs, nothing is hidden. Indices in
+    /// Inside a container, the runtime has already applied `NVIDIA_VISIBLE_DEVICES`, and what NVML lists is what there is:
+    /// `void`, CDI names, paths and items that name nothing here hide nothing, nor do as many indices as there are GPUs or
+    /// MIG instances, since indices are the host's. Only `none` hides everything. Indices in
     /// `CUDA_VISIBLE_DEVICES` count the remaining devices, and an index that doesn't exist hides everything after it, as in
     /// CUDA. Indices follow the order of PCI addresses, as in CUDA if `CUDA_DEVICE_ORDER` says so or all GPUs are of one
     /// kind.
@@ -26,12 +27,16 @@ impl VisibleDevices {
         if let Some(value) = &self.container {
             match value.trim() {
                 "" | "all" => {}
-                "none" | "void" => hide(host, CONTAINER, &[]),
+                "none" => hide(host, CONTAINER, &[]),
                 list => {
                     let wanted: Vec<&str> = list.split(',').map(str::trim).collect();
-                    let applied =
-                        wanted.len() == host.devices.len() && wanted.iter().all(|item| is_index(item));
-                    if !applied {
+                    let instances: usize = host.devices.iter().map(|device| device.mig_instances.len()).sum();
+                    let all = |count: usize, has_form: fn(&str) -> bool| {
+                        wanted.len() == count && wanted.iter().all(|item| has_form(item))
+                    };
+                    let applied = all(host.devices.len(), is_index) || all(instances, is_mig_index);
+                    let names_any = || wanted.iter().any(|item| names_part(item, host));
+                    if !applied && names_any() {
                         hide(host, CONTAINER, &wanted);
                     }
                 }
@@ -62,18 +67,31 @@ fn is_index(item: &str) -> bool {
     !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Returns whether an item is a MIG instance by its GPU's index and its own: `1:2`.
+fn is_mig_index(item: &str) -> bool {
+    item.split_once(':').is_some_and(|(device, instance)| is_index(device) && is_index(instance))
+}
+
+/// Returns whether an item names a GPU or an instance that is listed.
+fn names_part(item: &str, host: &Host) -> bool {
+    let names = |device: &Device| {
+        let mut instances = device.mig_instances.iter();
+        names_device(item, device) || instances.any(|instance| names_instance(item, device, instance))
+    };
+    host.devices.iter().any(names)
+}
+
 /// Hides every device and instance that is neither wanted nor hidden already.
 fn hide(host: &mut Host, variable: &str, wanted: &[&str]) {
     for device in host.devices.iter_mut().filter(|device| device.hidden_by.is_none()) {
         let whole = wanted.iter().any(|item| names_device(item, device));
-        let index = device.index;
-        for instance in device.mig_instances.iter_mut().filter(|instance| instance.hidden_by.is_none()) {
-            let place = format!("{index}:{}", instance.index);
-            let named = |item: &&str| *item == place || starts(instance.uuid.as_deref(), item, "MIG-");
-            if !whole && !wanted.iter().any(named) {
+        let mut instances = std::mem::take(&mut device.mig_instances);
+        for instance in instances.iter_mut().filter(|instance| instance.hidden_by.is_none()) {
+            if !whole && !wanted.iter().any(|item| names_instance(item, device, instance)) {
                 instance.hidden_by = Some(variable.into());
             }
         }
+        device.mig_instances = instances;
         let part = device.mig_instances.iter().any(|instance| instance.hidden_by.is_none());
         if !whole && !part {
             device.hidden_by = Some(variable.into());
@@ -88,6 +106,10 @@ fn names_device(item: &str, device: &Device) -> bool {
     starts(device.uuid.as_deref(), item, "GPU-")
 }
 
+fn names_instance(item: &str, device: &Device, instance: &MigInstance) -> bool {
+    item == format!("{}:{}", device.index, instance.index) || starts(instance.uuid.as_deref(), item, "MIG-")
+}
+
 /// Returns whether an item is a uuid or a prefix of one, as CUDA accepts it.
 fn starts(uuid: Option<&str>, item: &str, kind: &str) -> bool {
     item.len() > kind.len() && item.starts_with(kind) && uuid.is_some_and(|uuid| uuid.starts_with(item))
@@ -95,7 +117,7 @@ fn starts(uuid: Option<&str>, item: &str, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MigInstance, Origin};
+    use super::super::Origin;
     use super::*;
 
     fn host() -> Host {
@@ -135,7 +157,15 @@ mod tests {
         check(None, None, "0 1 2:0 2:1");
         check(Some("all"), None, "0 1 2:0 2:1");
         check(Some("none"), None, "");
-        check(Some("void"), None, "");
+        // The runtime has applied these, and what is listed is what there is.
+        for applied in
+            ["void", "nvidia.com/gpu=all", "/var/run/nvidia-container-devices", "7", "GPU-ff", "4:1"]
+        {
+            check(Some(applied), None, "0 1 2:0 2:1");
+        }
+        check(Some("MIG-GPU-0a0a/7/0"), None, "0 1 2:0 2:1");
+        check(Some("4:1,4:3"), None, "0 1 2:0 2:1");
+        check(Some("void"), Some("0"), "0");
         check(Some("1"), None, "1");
         check(Some("GPU-aa22, 0"), None, "0 1");
         check(Some("2:1"), None, "2:1");

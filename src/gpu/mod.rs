@@ -96,6 +96,23 @@ pub fn by_product_name(name: &str) -> Option<&'static Gpu> {
     known().iter().find(|gpu| gpu.product_names.iter().any(|product| bare(product) == wanted))
 }
 
+/// Finds the GPU that a driver reports: by its product name, else by its PCI id, since one id may stand for several laptop
+/// GPUs. A virtual GPU has the PCI id of the physical one, but is not a known GPU.
+pub fn identified(product_name: Option<&str>, pci_id: Option<&str>) -> Option<&'static Gpu> {
+    if product_name.is_some_and(is_virtual_name) {
+        return None;
+    }
+    product_name.and_then(by_product_name).or_else(|| pci_id.and_then(by_pci_id))
+}
+
+/// Returns whether a name is that of a virtual GPU: `GRID A100-10C`, `NVIDIA A10-24Q`, `NVIDIA A100-1-5CME`.
+pub fn is_virtual_name(name: &str) -> bool {
+    let last = name.rsplit('-').next().filter(|last| last.len() < name.len()).unwrap_or_default();
+    let kind = last.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_size = kind.len() < last.len() && kind.starts_with(['A', 'B', 'C', 'Q']);
+    name.starts_with("GRID ") || name.starts_with("NVIDIA GRID ") || is_size
+}
+
 /// Returns every GPU that a name may mean, in the order of the data file; empty if it is unknown.
 ///
 /// The name may be a name, alias, product name or family, compared ignoring case, separators and a leading `NVIDIA`, as

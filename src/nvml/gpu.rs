@@ -9,7 +9,7 @@ use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use super::answers::{Answers, Weight};
 use crate::compute_capability::ComputeCapability;
 use crate::device::{Device, GpuProcess, MigInstance, ProcessKind};
-use crate::gpu::{Gpu, by_pci_id, by_product_name};
+use crate::gpu::{Gpu, identified, is_virtual_name, named};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -36,7 +36,10 @@ pub(super) fn ask(nvml: &Nvml, handle: &Handle<'_>, index: u32) -> Device {
         mode == Some(GpuVirtualizationMode::Vgpu) || name.as_deref().is_some_and(is_virtual_name);
     let pci_id = pci.as_ref().map(|pci| pci_id(pci.pci_device_id));
     let known = known(name.as_deref(), pci_id.as_deref(), is_virtual);
-    let unified_memory = known.is_some_and(|known| known.unified_memory);
+    // A Jetson's driver names the family only.
+    let family = || name.as_deref().map(named).unwrap_or_default();
+    let candidates = known.map_or_else(family, |known| vec![known]);
+    let unified_memory = !candidates.is_empty() && candidates.iter().all(|gpu| gpu.unified_memory);
     let weight = if unified_memory { Weight::Optional } else { Weight::Needed };
     let memory = asked.ask("memory", weight, || handle.memory_info());
     let utilization = asked.ask("utilization", Weight::Optional, || handle.utilization_rates());
@@ -75,20 +78,9 @@ fn pci_id(both: u32) -> String {
     format!("{:04x}:{:04x}", both >> 16, both & 0xffff)
 }
 
-/// Finds the GPU in the list of known GPUs. A virtual GPU has the PCI id of the physical one, but is not a known GPU.
+/// Finds the GPU in the list of known GPUs.
 fn known(name: Option<&str>, pci_id: Option<&str>, is_virtual: bool) -> Option<&'static Gpu> {
-    if is_virtual {
-        return None;
-    }
-    pci_id.and_then(by_pci_id).or_else(|| name.and_then(by_product_name))
-}
-
-/// Returns whether a name is that of a virtual GPU: `GRID A100-10C`, `NVIDIA A10-24Q`, `NVIDIA A100-1-5CME`.
-fn is_virtual_name(name: &str) -> bool {
-    let last = name.rsplit('-').next().filter(|last| last.len() < name.len()).unwrap_or_default();
-    let kind = last.trim_start_matches(|c: char| c.is_ascii_digit());
-    let is_size = kind.len() < last.len() && kind.starts_with(['A', 'B', 'C', 'Q']);
-    name.starts_with("GRID ") || name.starts_with("NVIDIA GRID ") || is_size
+    identified(name, pci_id).filter(|_| !is_virtual)
 }
 
 fn instances(handle: &Handle<'_>, asked: &mut Answers) -> Vec<MigInstance> {
@@ -183,10 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn the_id_goes_before_the_name() {
+    fn the_name_goes_before_the_id() {
         let name = |name, id| known(name, id, false).map(|known| known.name.as_str());
         assert_eq!(name(Some("a new name"), Some("2330:10de")), Some("h100-sxm"));
         assert_eq!(name(Some("NVIDIA L4"), Some("ffff:10de")), Some("l4"));
+        // An id that several laptop GPUs have.
+        let laptop = Some("NVIDIA GeForce RTX 3060 Laptop GPU");
+        assert_eq!(name(laptop, Some("24a0:10de")), Some("rtx-3060-laptop"));
         assert_eq!(name(Some("NVIDIA A100-SXM4-80GB MIG 1g.10gb"), None), None);
         assert_eq!(name(None, None), None);
     }

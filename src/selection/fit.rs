@@ -3,9 +3,9 @@
 use super::rejection::gibibytes;
 use super::tag_meaning::{Requirement, pattern_name};
 use super::{Facts, Group, Rank, Rejection, Verdict};
-use crate::backend::Builds;
-use crate::device::{Host, Slot};
-use crate::gpu;
+use crate::backend::{self, Builds};
+use crate::device::{Device, Host, Slot};
+use crate::gpu::{self, Gpu};
 
 /// A GPU is in use if compute programs hold more than this share of its memory. A desktop doesn't count.
 const MAX_SHARE_IN_USE: f64 = 0.1;
@@ -84,10 +84,14 @@ fn try_fit(
 /// Checks the tags that name products: `gpu`, `gpu_device` and `product_name_regex`.
 fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank>, Rejection> {
     let device = slot.device;
-    let is = || device.known_as.clone().unwrap_or_else(|| device.product_name.clone());
+    let unknown = || {
+        let kind = if gpu::is_virtual_name(&device.product_name) { "a vGPU, " } else { "" };
+        format!("{kind}{}", device.product_name)
+    };
+    let is = || device.known_as.clone().unwrap_or_else(unknown);
     let mut rank = None;
     if let Some((name, named)) = &requirement.gpu {
-        let by_list = named.iter().any(|gpu| Some(&gpu.name) == device.known_as.as_ref());
+        let by_list = is_one_of(device, named, requirement.runtime);
         let by_name = named.is_empty() && gpu::same_name(name, &device.product_name);
         if !by_list && !by_name {
             return Err(Rejection::OtherGpu { wanted: (*name).into(), is: is() });
@@ -119,6 +123,21 @@ fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank
         rank = rank.or(Some(Rank::Product));
     }
     Ok(rank)
+}
+
+/// Returns whether a GPU is one of these products. A GPU whose driver says only its family is each product of that family. Plans
+/// that aren't tuned run on a vGPU as on the physical GPU, whose PCI id and compute capability it has.
+fn is_one_of(device: &Device, products: &[&Gpu], runtime: &backend::Facts) -> bool {
+    let is_listed = |name: &String| products.iter().any(|gpu| gpu.name == *name);
+    if let Some(name) = &device.known_as {
+        return is_listed(name);
+    }
+    if gpu::is_virtual_name(&device.product_name) && matches!(runtime.builds, Builds::AheadOfTime(_)) {
+        let physical = device.pci_id.as_deref().and_then(gpu::by_pci_id);
+        return physical.is_some_and(|physical| is_listed(&physical.name));
+    }
+    let family = gpu::named(&device.product_name);
+    !family.is_empty() && family.iter().all(|gpu| is_listed(&gpu.name))
 }
 
 /// Checks the compute capabilities in the tags and in the plan's header.

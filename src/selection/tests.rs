@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::device::{GpuProcess, ProcessKind};
+use crate::device::{Device, GpuProcess, Origin, ProcessKind};
 use crate::profile::Tags;
 
 const GIB: u64 = 1 << 30;
@@ -54,6 +54,25 @@ fn products() {
     // The PCI id is an L40's; the name counts.
     check("gpu=L40S gpu_device=26b5:10de", "l40s", "Product");
     check("gpu=L40S gpu_device=26b5:10de", "l40", "built for L40S, but this GPU is l40");
+}
+
+/// The driver may say a family's name only, or that the GPU is a virtual one.
+#[test]
+fn names_that_are_no_products() {
+    let host = |name: &str| Host::new(Origin::Nvml, vec![Device::new(0, name)]);
+    let of = |tags: &str, name: &str| verdict_of(tags, &Facts::default(), &host(name));
+    assert_eq!(of("gpu=H100", "NVIDIA H100"), "Product");
+    assert_eq!(of("gpu=orin", "Orin (nvgpu)"), "Product");
+    assert_eq!(of("gpu=h100-nvl", "NVIDIA H100"), "built for h100-nvl, but this GPU is NVIDIA H100");
+    let mut vgpu = host("NVIDIA L40S-48Q");
+    vgpu.devices[0].pci_id = Some("26b9:10de".into());
+    let on_vgpu = |tags: &str| verdict_of(tags, &Facts::default(), &vgpu);
+    assert_eq!(on_vgpu("gpu=l40s backend=tensorrt-rtx"), "Product");
+    assert_eq!(
+        on_vgpu("gpu=l4 backend=tensorrt-rtx"),
+        "built for l4, but this GPU is a vGPU, NVIDIA L40S-48Q"
+    );
+    assert_eq!(of("gpu=l40s", "NVIDIA L40S-48Q"), "built for l40s, but this GPU is a vGPU, NVIDIA L40S-48Q");
 }
 
 #[test]

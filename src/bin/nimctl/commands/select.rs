@@ -71,6 +71,13 @@ pub(super) fn warn_of_problems(host: &Host, output: &Output) {
             output.warning(&problem.message);
         }
     }
+    let hidden_by = host.devices.first().and_then(|device| device.hidden_by.as_deref());
+    if let Some(variable) = hidden_by.filter(|_| host.slots().is_empty()) {
+        let count = host.devices.len();
+        output.warning(&format!(
+            "{variable} hides every GPU that the driver lists ({count}): unset it to use them"
+        ));
+    }
 }
 
 /// Warns of a choice that may surprise: a profile that doesn't fit, or a generic profile on a GPU.
