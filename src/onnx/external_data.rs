@@ -1,20 +1,27 @@
 //! Tensors whose payload is in another file beside the model: where they are, checked before anything is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use prost::Message as _;
 
+use super::density;
 use super::error::OnnxError;
 use super::mapped_file::MappedFile;
-use super::proto::{StringStringEntryProto, TensorProto};
+use super::proto::{ModelProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
+use super::visit::visit_tensors;
 
 /// The external files of one model, mapped.
 #[derive(Debug, Default)]
 pub(super) struct ExternalFiles {
     folder: PathBuf,
+    /// The folder of the file that the model's path leads to, if the path is a link: caches keep a model and its data as links
+    /// to files that are beside each other.
+    real_folder: Option<PathBuf>,
     files: BTreeMap<PathBuf, MappedFile>,
 }
 
@@ -35,6 +42,29 @@ struct Location<'a> {
     length_bytes: Option<u64>,
 }
 
+/// Returns the files that a model's external tensors name, relative to its folder, whether they are there or not; none for a
+/// file that is no model, and none outside the folder: opening it says what is wrong.
+pub fn external_locations(model: &Path) -> Vec<PathBuf> {
+    let Ok(mapped) = MappedFile::map(model) else { return Vec::new() };
+    let bytes = mapped.bytes();
+    if density::check(model, bytes).is_err() {
+        return Vec::new();
+    }
+    let Ok(decoded) = ModelProto::decode(bytes.clone()) else { return Vec::new() };
+    let files = ExternalFiles::beside(model);
+    let mut paths = BTreeSet::new();
+    let visited = visit_tensors(&decoded, |tensor| {
+        if is_external(tensor) {
+            paths.extend(files.locate(model, tensor).map(|location| location.path));
+        }
+        Ok::<(), Infallible>(())
+    });
+    match visited {
+        Ok(()) => paths.into_iter().collect(),
+        Err(never) => match never {},
+    }
+}
+
 /// Returns whether the tensor's payload is in another file.
 pub(super) fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location == Some(1)
@@ -53,10 +83,12 @@ pub(super) fn entries(location: &str, offset_bytes: u64, length_bytes: u64) -> V
 }
 
 impl ExternalFiles {
-    /// Starts with no files, all to be found in the model's folder.
+    /// Starts with no files, all to be found in the model's folder; links in it may lead to files beside the model's own.
     pub(super) fn beside(model: &Path) -> Self {
         let parent = model.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self { folder: parent.into(), files: BTreeMap::new() }
+        let real = model.is_symlink().then(|| fs_err::canonicalize(model).ok()).flatten();
+        let real_folder = real.and_then(|real| Some(real.parent()?.to_owned()));
+        Self { folder: parent.into(), real_folder, files: BTreeMap::new() }
     }
 
     /// Checks one external tensor and maps its file, once a file.
@@ -164,7 +196,9 @@ impl ExternalFiles {
             }
             Err(error) => return Err(OnnxError::io("read", &joined)(error)),
         };
-        if !resolved.starts_with(&folder) {
+        let is_beside_the_real_model =
+            self.real_folder.as_ref().is_some_and(|real| resolved.starts_with(real));
+        if !resolved.starts_with(&folder) && !is_beside_the_real_model {
             let folder = self.folder.clone();
             return Err(OnnxError::ExternalLinkLeavesFolder { tensor: name, location: text, folder });
         }

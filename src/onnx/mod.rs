@@ -34,7 +34,7 @@ mod write;
 pub use analysis::index_bounds;
 pub use element_type::ElementType;
 pub use error::OnnxError;
-pub use external_data::ExternalFile;
+pub use external_data::{ExternalFile, external_locations};
 pub use file::{OnnxFile, graph_digest};
 pub use graph_digest::{FileDigest, GraphDigest};
 pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringReport};

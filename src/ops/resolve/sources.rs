@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::RecipeFile;
 use crate::error_kind::ErrorKind;
 use crate::files::digest_cache::digest_of_file;
-use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile};
+use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile, external_locations};
 use crate::ops::error::PipelineError;
 use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::synth;
@@ -105,7 +105,10 @@ fn fetch(
         Source::Https(https) => {
             Ok(source::fetch_https(https, &workspace.places, &HttpsLimits::default(), &mut watch)?)
         }
-        Source::Pip(pip) => Ok(source::fetch_pip(pip, &workspace.places, &workspace.pip, &mut watch)?),
+        Source::Pip(pip) => {
+            let beside = &external_locations;
+            Ok(source::fetch_pip(pip, &workspace.places, &workspace.pip, beside, &mut watch)?)
+        }
         Source::Synth(synth) => {
             let path = synth::cached_path(synth, &workspace.places.data_folder);
             if !path.exists() {
