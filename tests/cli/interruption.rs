@@ -1,7 +1,7 @@
 //! Ctrl-C and `kill -9` in the middle of a build.
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::home::Home;
@@ -82,4 +82,53 @@ fn two_builds_into_one_store_take_turns() {
     for build in builds {
         home.printed(&build.wait_with_output().unwrap()).exits(0).has(&["onnx-fp32"]);
     }
+}
+
+/// A pipe that nobody writes to blocks the read: nothing looks at the flag.
+#[test]
+fn one_signal_is_enough_whatever_is_being_done() {
+    let home = Home::new();
+    let pipe = home.path("r.yaml");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for kind in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let mut command = home.command(&["recipe", "check", "r.yaml"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for(|| catches(&child, kind).then_some(()));
+        let start = Instant::now();
+        signal(&child, kind);
+        home.printed(&child.wait_with_output().unwrap()).exits(130).has(&["error: interrupted"]);
+        assert!(start.elapsed() < Duration::from_secs(5), "{kind:?}: {:?}", start.elapsed());
+    }
+}
+
+/// `nohup` starts a program with SIGHUP ignored, and means that it stays so.
+#[test]
+fn a_hang_up_that_is_ignored_stays_ignored() {
+    let home = home_with_graph(FAKE);
+    let file = home.path("grandchild");
+    let program = home.command(&[]).get_program().to_owned();
+    let command = home.command(&[]);
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(program)
+        .args(["build", "r.yaml", "--jobs", "1"]);
+    shell.current_dir(home.folder()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("FAKE_BEHAVIOUR", "grandchild").env("FAKE_FILE", &file);
+    let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(|| fs_err::read_to_string(&file).ok()?.trim().parse::<u32>().ok());
+    assert!(!catches(&child, rustix::process::Signal::HUP));
+    signal(&child, rustix::process::Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(is_alive(child.id()));
+    signal(&child, rustix::process::Signal::INT);
+    home.printed(&child.wait_with_output().unwrap()).exits(130);
+}
+
+/// Returns whether a process has a handler for a signal.
+fn catches(child: &Child, signal: rustix::process::Signal) -> bool {
+    let status = fs_err::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+    u64::from_str_radix(mask, 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }

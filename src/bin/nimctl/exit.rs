@@ -4,7 +4,6 @@ use std::fmt;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
-use nimctl::worker::host::Cancel;
 
 /// A failure of a command: what to print, and the exit code.
 #[derive(Debug)]
@@ -66,23 +65,6 @@ pub(crate) fn done() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Sets a flag on SIGINT, SIGTERM and SIGHUP. A second signal ends the process at once; its workers end too, because
-/// their standard input closes.
-pub(crate) fn cancel_on_signals() -> Cancel {
-    let cancel = Cancel::new();
-    let flag = cancel.clone();
-    let handler = move || {
-        if flag.is_cancelled() {
-            #[expect(clippy::exit, reason = "the user asked twice")]
-            std::process::exit(i32::from(code(ErrorKind::Interrupted)));
-        }
-        flag.cancel();
-    };
-    // Without a handler, Ctrl-C ends the process at once; that leaves no partial file either.
-    let _ = ctrlc::set_handler(handler);
-    cancel
-}
-
 macro_rules! failures {
     ($($error:ty),* $(,)?) => {
         $(impl From<$error> for Failure {
@@ -141,6 +123,12 @@ impl From<nimctl::ops::select::SelectError> for Failure {
     fn from(error: nimctl::ops::select::SelectError) -> Self {
         let hint = error.hint();
         Self::new(error.kind(), error).hint(hint)
+    }
+}
+
+impl From<nimctl::files::destination::BadDestination> for Failure {
+    fn from(error: nimctl::files::destination::BadDestination) -> Self {
+        Self::new(ErrorKind::Input, error)
     }
 }
 

@@ -11,6 +11,7 @@ mod environment;
 mod exit;
 mod output;
 mod progress;
+mod signals;
 mod table;
 
 use clap::Parser as _;
@@ -18,7 +19,7 @@ use clap::Parser as _;
 fn main() -> std::process::ExitCode {
     let arguments = cli::Arguments::parse_from(called_as::arguments(std::env::args_os()));
     let output = output::Output::new(arguments.global.output, arguments.global.quiet);
-    let cancel = exit::cancel_on_signals();
+    let cancel = signals::cancel_on_signals();
     match commands::run(arguments, &output, &cancel) {
         Ok(code) => code,
         Err(failure) => output.failure(&failure),

@@ -104,6 +104,11 @@ impl Output {
     }
 }
 
+/// Says that the command was interrupted, where nothing else is left to say so.
+pub(crate) fn interrupted() {
+    let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: interrupted");
+}
+
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 const CYAN: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
