@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::digest::Sha256;
 
 /// The largest integer that every JSON reader keeps exactly.
-const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// A value that has no canonical form here.
 #[derive(Debug, thiserror::Error)]

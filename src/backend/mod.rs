@@ -25,19 +25,25 @@ pub(crate) use tool::Library;
 #[serde(transparent)]
 pub struct Backend(String);
 
+/// The longest name: an executable and tags are called after it.
+const MAX_NAME_CHARS: usize = 64;
+
 /// A string that can't name a backend.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` cannot name a backend: use lower-case letters, digits and `-`")]
+#[error(
+    "`{0}` cannot name a backend: use lower-case letters, digits and `-`, at most {MAX_NAME_CHARS} characters"
+)]
 pub struct InvalidBackend(String);
 
 impl Backend {
     /// Makes one from its name.
     ///
     /// # Errors
-    /// A name that isn't lower-case letters, digits and `-`.
+    /// A name that isn't lower-case letters, digits and `-`, or is longer than 64 characters.
     pub fn new(name: &str) -> Result<Self, InvalidBackend> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
+        if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) || name.len() > MAX_NAME_CHARS
+        {
             return Err(InvalidBackend(name.into()));
         }
         Ok(Self(name.into()))

@@ -1,5 +1,6 @@
 //! Files of ours: whole or absent, past the page cache, remembered by digest, locked.
 
+pub mod destination;
 pub(crate) mod digest_cache;
 pub(crate) mod file_lock;
 

@@ -123,7 +123,10 @@ impl Manifest {
     /// # Errors
     /// A value that YAML can't hold.
     pub fn to_yaml(&self) -> Result<String, ManifestError> {
-        serde_saphyr::to_string(self).map_err(|error| ManifestError::Write(error.to_string()))
+        // A value is one line, however long it is: simple readers know no folded strings.
+        let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+        serde_saphyr::to_string_with_options(self, options)
+            .map_err(|error| ManifestError::Write(error.to_string()))
     }
 }
 

@@ -1,10 +1,12 @@
 //! What can go wrong on the way from a recipe to profiles.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::canonical::NotCanonical;
 use crate::error_kind::ErrorKind;
+use crate::files::destination::BadDestination;
 use crate::manifest::ManifestError;
 use crate::onnx::OnnxError;
 use crate::ops::mixed_precision::MixedPrecisionError;
@@ -98,6 +100,19 @@ pub enum PipelineError {
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The manifest would replace what it may not.
+    #[error(transparent)]
+    Destination(#[from] BadDestination),
+    /// The manifest would replace that of another model.
+    #[error("{} is the manifest of model `{found}`, and this recipe's model is `{model}`", path.display())]
+    OtherModel {
+        /// The manifest.
+        path: PathBuf,
+        /// Its model.
+        found: String,
+        /// The recipe's.
+        model: String,
+    },
     /// The manifest that is there.
     #[error(transparent)]
     ReadManifest(#[from] ReadManifestError),
@@ -125,6 +140,8 @@ impl PipelineError {
             | Self::Recipe(_)
             | Self::Graph(_)
             | Self::NothingSelected { .. }
+            | Self::Destination(_)
+            | Self::OtherModel { .. }
             | Self::Io { .. } => ErrorKind::Input,
             Self::NotAllHere { .. } => ErrorKind::Unavailable,
             Self::Source { source, .. } => source.kind(),
@@ -147,6 +164,10 @@ impl PipelineError {
         match self {
             Self::Toolchain { source, .. } => source.hint(),
             Self::Source { source, .. } => source.hint(),
+            Self::OtherModel { .. } => Some(
+                "write to another file with --manifest, or delete that manifest if its model was renamed"
+                    .into(),
+            ),
             Self::NotAllHere { .. } => Some("omit --require-all to build the other profiles".into()),
             _ => None,
         }
@@ -213,6 +234,14 @@ pub(super) struct WrongWorker {
 /// A plan that isn't what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WrongPlan {
+    /// There is no such file, or another one than the worker says.
+    #[error("the plan of the {backend} backend cannot be used: it {what}")]
+    NotWritten {
+        /// The backend.
+        backend: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The header is missing.
     #[error("the tensorrt-rtx worker wrote a file that is not a TensorRT-RTX plan")]
     NoHeader,

@@ -1,6 +1,5 @@
 //! `lower`: one graph to another precision, without recipe, store or backend.
 
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -9,6 +8,8 @@ use regex::Regex;
 
 use crate::backend::facts_of;
 use crate::error_kind::ErrorKind;
+use crate::files::atomic_file;
+use crate::files::destination::{self, BadDestination};
 use crate::machine::memory;
 use crate::onnx::{
     Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, analysis, lower,
@@ -91,12 +92,9 @@ pub enum LowerError {
     /// The graph can't be read, lowered or written.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
-    /// The destination has files of the source.
-    #[error("writing {} would overwrite the input {}: name another file", destination.display(), read.display())]
-    ReplacesSource { destination: PathBuf, read: PathBuf },
-    /// The destination is a folder, a device or the like.
-    #[error("{} is {what}: name the file to write", path.display())]
-    NotAFile { path: PathBuf, what: &'static str },
+    /// The destination is a file of the source, or no file.
+    #[error(transparent)]
+    Destination(#[from] BadDestination),
     /// The destination's folder does not exist.
     #[error("cannot write {} to {}: the folder does not exist; create it first", name.display(), folder.display())]
     NoFolder { folder: PathBuf, name: PathBuf },
@@ -107,7 +105,7 @@ impl LowerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Onnx(error) => error.kind(),
-            Self::ReplacesSource { .. } | Self::NotAFile { .. } | Self::NoFolder { .. } => ErrorKind::Input,
+            Self::Destination(_) | Self::NoFolder { .. } => ErrorKind::Input,
         }
     }
 }
@@ -124,7 +122,7 @@ pub fn lower_to(
     #[expect(clippy::disallowed_methods, reason = "the lowering is timed")]
     let start = Instant::now();
     let file = OnnxFile::open(source)?;
-    check_destination(&file, destination)?;
+    let destination = &check_destination(&file, destination)?;
     let options = exact(&file, options);
     let write = if options.emulate { lower::emulate } else { lower::lower };
     let lower::Lowered { files, report } = write(&file, &options.lowering, destination)?;
@@ -193,39 +191,25 @@ fn outcome(report: LoweringReport, files: Vec<WrittenFile>, options: Exact, star
     LowerOutcome { report, files, unmatched, warnings, elapsed, peak_memory_bytes }
 }
 
-fn check_destination(file: &OnnxFile, destination: &Path) -> Result<(), LowerError> {
-    let folder = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let metadata = fs_err::metadata(destination).ok();
-    if let Some(what) = metadata.as_ref().and_then(not_a_file) {
-        return Err(LowerError::NotAFile { path: destination.into(), what });
-    }
-    if !folder.is_dir() {
-        let name = destination.file_name().unwrap_or_default().into();
-        return Err(LowerError::NoFolder { folder: folder.into(), name });
-    }
+/// Returns the file that is written: a link's data belongs beside what the link leads to.
+fn check_destination(file: &OnnxFile, destination: &Path) -> Result<PathBuf, LowerError> {
     let beside_source = file.path().parent().unwrap_or(Path::new(""));
     let external = file.external_files().iter().map(|path| beside_source.join(path));
-    let mut data = destination.as_os_str().to_owned();
-    data.push(".data");
+    let read: Vec<PathBuf> = std::iter::once(file.path().to_owned()).chain(external).collect();
+    let inputs = || read.iter().map(PathBuf::as_path);
+    destination::check(destination, inputs())?;
+    let real = atomic_file::destination(destination).map_err(OnnxError::io("write", destination))?;
+    let folder = real.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        let name = real.file_name().unwrap_or_default().into();
+        return Err(LowerError::NoFolder { folder: folder.into(), name });
+    }
     // A large graph's weights go to a file beside it, which must not be the source's own.
-    let written = [destination.to_owned(), data.into()];
-    for read in std::iter::once(file.path().to_owned()).chain(external) {
-        let real = fs_err::canonicalize(&read).ok();
-        if real.is_some() && written.iter().any(|path| fs_err::canonicalize(path).ok() == real) {
-            return Err(LowerError::ReplacesSource { destination: destination.into(), read });
-        }
-    }
-    Ok(())
-}
-
-/// Returns what a path is, if it is not a file: a rename would put a file in the place of a device, too.
-fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
-    match metadata.file_type() {
-        kind if kind.is_file() => None,
-        kind if kind.is_dir() => Some("a folder"),
-        _ => Some("not a regular file"),
-    }
+    let mut data = real.as_os_str().to_owned();
+    data.push(".data");
+    destination::check(Path::new(&data), inputs())?;
+    Ok(real)
 }
 
 #[cfg(test)]

@@ -56,6 +56,11 @@ pub fn refuse_newer_manifest(path: &Path) -> Result<(), ReadManifestError> {
     }
 }
 
+/// Returns the model that a manifest names; `None` if there is no manifest, or it names none.
+pub(super) fn model_of(path: &Path) -> Option<String> {
+    read_manifest(path).ok()?.into_manifest().model
+}
+
 /// Reads a file, up to one byte more than a manifest may have: the parser then reports that it is too large.
 pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let limit = Limits::default().text_bytes as u64 + 1;

@@ -9,6 +9,8 @@ use crate::gpu::UnknownGpu;
 use crate::onnx::Precision;
 use crate::stored_format::NewerSchema;
 
+use super::{MAX_NAME_CHARS, MAX_WORKSPACE_MIB};
+
 /// A recipe that can't be used, and the line with the problem.
 #[derive(Debug)]
 pub struct RecipeError {
@@ -46,6 +48,26 @@ pub enum RecipeProblem {
         what: &'static str,
         /// The name.
         name: String,
+    },
+    /// A name that would make a file name too long.
+    #[error("{what} has {length} characters: at most {MAX_NAME_CHARS} are allowed")]
+    LongName {
+        /// What is named.
+        what: &'static str,
+        /// Its length, in characters.
+        length: usize,
+    },
+    /// A graph whose folder would have the name of a file.
+    #[error("a graph cannot be named `{name}`: every profile has a file of that name")]
+    NotForGraphs {
+        /// The name.
+        name: String,
+    },
+    /// A workspace whose bytes no JSON reader would keep exactly.
+    #[error("`workspace_mib` is {mib}: expected at most {MAX_WORKSPACE_MIB}")]
+    Workspace {
+        /// What was given, in MiB.
+        mib: u64,
     },
     /// An empty list.
     #[error("{what} must not be empty")]

@@ -19,16 +19,25 @@ pub(crate) use graph_check::OneNameTwoRanges;
 pub use only::Only;
 
 use crate::backend::{Backend, Builds};
+use crate::canonical::MAX_SAFE_INTEGER;
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
 use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{Io, LoweringOptions, Precision};
-use crate::profile::{ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::profile::{CONTENTS_FILE, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::release::{PASSPORT_FILE, SAMPLES_FILE};
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
 use crate::stored_format::{self, NewerSchema};
 use crate::validation::Demands;
+
+/// The longest name: files of the store are called after it, and file systems stop at 255. OCI's limit for tags.
+pub(crate) const MAX_NAME_CHARS: usize = 128;
+/// Files of a profile beside the folders of its graphs.
+pub(crate) const NOT_FOR_GRAPHS: [&str; 3] = [CONTENTS_FILE, PASSPORT_FILE, SAMPLES_FILE];
+/// The largest workspace: its bytes are a number that every JSON reader keeps exactly (53 bits).
+const MAX_WORKSPACE_MIB: u64 = MAX_SAFE_INTEGER >> 20;
 
 /// A checked recipe.
 #[derive(Clone, Debug)]
@@ -73,8 +82,9 @@ impl Recipe {
             return Err(RecipeProblem::Schema { found: schema.value.clone() }.at_value(path, &schema));
         }
         let schema::Model { name, release } = model;
-        check_name(path, "model name", &name)?;
-        check_name(path, "model release", &release)?;
+        for (what, name) in [("model name", &name), ("model release", &release)] {
+            check_name(what, &name.value).map_err(|problem| problem.at_value(path, name))?;
+        }
         if graphs.value.is_empty() {
             return Err(RecipeProblem::Empty { what: "`graphs`" }.at_value(path, &graphs));
         }
@@ -175,12 +185,16 @@ fn reworded(message: &str) -> String {
     }
 }
 
-fn check_name(path: &str, what: &'static str, name: &Spanned<String>) -> Result<(), RecipeError> {
-    if is_plain_name(&name.value) {
-        Ok(())
-    } else {
-        Err(RecipeProblem::Name { what, name: name.value.clone() }.at_value(path, name))
+/// Checks a name that files and tags are called after.
+fn check_name(what: &'static str, name: &str) -> Result<(), RecipeProblem> {
+    let length = name.chars().count();
+    if !is_plain_name(name) {
+        return Err(RecipeProblem::Name { what, name: name.into() });
     }
+    if length > MAX_NAME_CHARS {
+        return Err(RecipeProblem::LongName { what, length });
+    }
+    Ok(())
 }
 
 fn is_plain_name(name: &str) -> bool {
@@ -190,8 +204,9 @@ fn is_plain_name(name: &str) -> bool {
 
 fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGraph, RecipeError> {
     let schema::Graph { source, shapes, samples } = graph;
-    if !is_plain_name(name) {
-        return Err(RecipeProblem::Name { what: "graph name", name: name.into() }.at_value(path, &source));
+    check_name("graph name", name).map_err(|problem| problem.at_value(path, &source))?;
+    if NOT_FOR_GRAPHS.contains(&name) {
+        return Err(RecipeProblem::NotForGraphs { name: name.into() }.at_value(path, &source));
     }
     for (input, range) in &shapes {
         range.value.check().map_err(|problem| {
@@ -213,6 +228,10 @@ fn expand_group(
 ) -> Result<(), RecipeError> {
     let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, workspace_mib } =
         group.value;
+    if workspace_mib.is_some_and(|mib| mib > MAX_WORKSPACE_MIB) {
+        let location = backend_name.referenced;
+        return Err(RecipeProblem::Workspace { mib: workspace_mib.unwrap_or_default() }.at(path, location));
+    }
     let backend = Backend::new(&backend_name.value)
         .map_err(|error| RecipeProblem::from(error).at_value(path, &backend_name))?;
     if precisions.value.is_empty() {

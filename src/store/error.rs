@@ -27,7 +27,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Bytes that don't match their digest.
-    #[error("{} is damaged: its digest should be {expected}, but is {found}; delete it and build again", path.display())]
+    #[error("{} is damaged: its digest should be {expected}, but is {found}; delete it and run `nimctl build` again", path.display())]
     Damaged {
         /// The blob.
         path: PathBuf,

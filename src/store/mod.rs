@@ -83,7 +83,8 @@ impl Store {
         &self.root
     }
 
-    /// Takes the write lock, and removes what a killed writer left in `tmp/`. `waiting` is called once if another
+    /// Takes the write lock, removes what a killed writer left in `tmp/`, and makes an index that is absent or damaged anew
+    /// from the passports. `waiting` is called once if another
     /// process holds it; `cancelled` is asked while waiting.
     ///
     /// # Errors
@@ -108,6 +109,7 @@ impl Store {
                 if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
             removed.map_err(|source| self.unwritable(source))?;
         }
+        oci::mend_index(self)?;
         Ok(WriteLock { _lock: lock })
     }
 
@@ -151,23 +153,19 @@ impl Store {
         let (sha256, blake3, size_bytes) = digests.map_err(io_error)?;
         let ended_early = |_| io::Error::other("the thread that syncs ended early");
         synced.map_err(ended_early).and_then(|result| result).map_err(io_error)?;
-        let blob = self.blob_path(&sha256);
-        if self.has_blob(&sha256, size_bytes) {
-            fs_err::remove_file(file).map_err(io_error)?;
-        } else {
-            fs_err::rename(file, &blob).map_err(io_error)?;
-            atomic_file::sync_folder(&self.root.join("blobs/sha256")).map_err(io_error)?;
-        }
+        // Over a blob that is there: its bytes may have been damaged since, and these were just hashed.
+        fs_err::rename(file, self.blob_path(&sha256)).map_err(io_error)?;
+        atomic_file::sync_folder(&self.root.join("blobs/sha256")).map_err(io_error)?;
         Ok(OutputFile { path: path_in_profile.into(), sha256, blake3, size_bytes })
     }
 
-    /// Writes some bytes as a blob.
+    /// Writes some bytes as a small blob, unless they are there and undamaged.
     ///
     /// # Errors
     /// A store that can't be written.
     pub fn put(&self, bytes: &[u8]) -> Result<Sha256, StoreError> {
         let sha256 = Sha256::of(bytes);
-        if !self.has_blob(&sha256, bytes.len() as u64) {
+        if self.get(&sha256).is_err() {
             atomic_file::write(&self.blob_path(&sha256), bytes).map_err(|source| self.unwritable(source))?;
         }
         Ok(sha256)
@@ -275,6 +273,20 @@ impl Store {
     /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
     pub fn passport(&self, id: &ProfileId) -> Result<Option<Passport>, StoreError> {
         self.read(&self.passport_path(id), Passport::parse)
+    }
+
+    /// Returns every passport that can be read, sorted by id.
+    pub(super) fn passports(&self) -> Result<Vec<Passport>, StoreError> {
+        let folder = self.root.join("nimctl/passports");
+        let io_error = |source| StoreError::Io { doing: "reading the store".into(), source };
+        let mut passports = Vec::new();
+        for entry in fs_err::read_dir(folder).map_err(io_error)? {
+            let path = entry.map_err(io_error)?.path();
+            let Some(bytes) = self.bytes(&path)? else { continue };
+            passports.extend(Passport::parse(&bytes, &path.display().to_string()));
+        }
+        passports.sort_by_key(|passport| passport.id.to_string());
+        Ok(passports)
     }
 
     /// Replaces a profile's passport.

@@ -212,3 +212,61 @@ fn a_name_to_keep_that_no_node_has_is_a_warning() {
     home.run(&["build", "r.yaml"]).exits(0);
     insta::assert_snapshot!(home.transcript());
 }
+
+/// Simple readers of YAML know no folded strings; `tests/recompute_ids.py` is one.
+#[test]
+fn the_longest_names_build_and_stand_on_one_line() {
+    let home = home_with_graph(GENERIC);
+    let (model, graph) = ("m".repeat(128), "g".repeat(128));
+    let long = recipe(X_RANGE, GENERIC).replace("name: m,", &format!("name: {model},"));
+    home.write("r.yaml", long.replace("  main:", &format!("  {graph}:")));
+    build(&home, &[]);
+    let manifest = home.read("manifests/r/model_manifest.yaml");
+    assert!(manifest.contains(&format!("\nmodel: {model}\n")), "{manifest}");
+    assert!(manifest.contains(&format!(" {graph}/model.onnx:\n")), "{manifest}");
+}
+
+#[test]
+fn a_recipe_in_a_folder_that_is_not_utf8_is_built() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = home_with_graph(GENERIC);
+    let folder = home.folder().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    fs_err::create_dir(&folder).unwrap();
+    fs_err::copy(home.path("graph.onnx"), folder.join("graph.onnx")).unwrap();
+    fs_err::copy(home.path("r.yaml"), folder.join("r.yaml")).unwrap();
+    let mut command = home.command(&["build", "--manifest", "m.yaml"]);
+    home.printed(&command.arg(folder.join("r.yaml")).output().unwrap()).exits(0);
+}
+
+#[test]
+fn a_job_that_runs_again_replaces_a_damaged_blob() {
+    let home = home_with_graph(GENERIC);
+    build(&home, &[]);
+    let graph = fs_err::read(home.path("graph.onnx")).unwrap();
+    let blob = home.path("data/store/blobs/sha256").join(nimctl::digest::Sha256::of(&graph).to_hex());
+    let mut damaged = graph.clone();
+    damaged[10] ^= 1;
+    fs_err::write(&blob, damaged).unwrap();
+    fs_err::remove_dir_all(home.path("data/store/nimctl/builds")).unwrap();
+    build(&home, &[]);
+    assert_eq!(fs_err::read(&blob).unwrap(), graph);
+}
+
+#[test]
+fn an_index_that_is_damaged_or_gone_lists_all_profiles_again() {
+    let home = home_with_graph(FAKE);
+    let other = recipe(X_RANGE, GENERIC).replace("name: m,", "name: other,");
+    home.write("other.yaml", other);
+    build(&home, &[]);
+    home.set_up(&["build", "other.yaml"]).exits(0);
+    let index = home.path("data/store/index.json");
+    let whole = fs_err::read(&index).unwrap();
+    for damaged in [Some("{"), Some("[]"), Some("{\"schemaVersion\": 2, \"manifests\": {}}"), None] {
+        match damaged {
+            Some(damaged) => fs_err::write(&index, damaged).unwrap(),
+            None => fs_err::remove_file(&index).unwrap(),
+        }
+        build(&home, &[]);
+        assert_eq!(fs_err::read(&index).unwrap(), whole, "{damaged:?}");
+    }
+}

@@ -11,6 +11,7 @@
 
 mod builds;
 mod check;
+mod destinations;
 mod doctor;
 mod formats;
 #[path = "../workers/graph.rs"]

@@ -59,3 +59,27 @@ fn third_party_workers_are_listed() {
     home.run(&["backend", "list"]).exits(0);
     insta::assert_snapshot!(home.transcript());
 }
+
+#[test]
+fn plans_that_are_not_what_was_said() {
+    let home = home_with_graph(FAKE);
+    for behaviour in ["no-plan", "empty-plan", "long-plan", "plan-folder", "plan-link"] {
+        home.run_with(&[("FAKE_BEHAVIOUR", behaviour)], &["build", "r.yaml", "--jobs", "1", "-q"]).exits(5);
+        let blobs = fs_err::read_dir(home.path("data/store/blobs/sha256")).unwrap();
+        let mut blobs = blobs.map(|blob| blob.unwrap().file_type().unwrap());
+        assert!(blobs.all(|kind| kind.is_file()), "{behaviour}");
+    }
+    insta::assert_snapshot!(home.transcript());
+}
+
+#[test]
+fn its_warnings_are_shown_and_kept() {
+    let home = home_with_graph(FAKE);
+    let printed = home.run_with(&[("FAKE_BEHAVIOUR", "warning")], &["build", "r.yaml"]);
+    printed.exits(0).has(&["warning: main: fake for 8.9, fp16: odd\n"]);
+    let passport =
+        fs_err::read_dir(home.path("data/store/nimctl/passports")).unwrap().next().unwrap().unwrap();
+    let passport: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(passport.path()).unwrap()).unwrap();
+    assert_eq!(passport["graphs"]["main"]["compilation"]["warnings"], serde_json::json!(["odd"]));
+}

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The largest integer that every JSON reader keeps exactly: 2^53 - 1.
+const MAX_DIMENSION: i64 = (1 << 53) - 1;
+
 /// Min, opt and max shape of one input, all of one rank. Dimensions are counts of elements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -28,6 +31,14 @@ pub enum InvalidShapeRange {
         /// Rank of `max`.
         max: usize,
     },
+    /// A dimension that not every JSON reader keeps exactly.
+    #[error("dimension {index} is {max}: at most {MAX_DIMENSION} is allowed")]
+    TooLarge {
+        /// Which dimension, counted from 0.
+        index: usize,
+        /// Its maximum.
+        max: i64,
+    },
     /// A dimension is not ordered, or not positive.
     #[error("dimension {index} must satisfy 1 <= min <= opt <= max, but has min {min}, opt {opt}, max {max}")]
     Order {
@@ -46,7 +57,7 @@ impl ShapeRange {
     /// Checks the ranks and the order of every dimension.
     ///
     /// # Errors
-    /// The first dimension that breaks `1 <= min <= opt <= max`, or ranks that differ.
+    /// The first dimension that breaks `1 <= min <= opt <= max` or is beyond 53 bits, or ranks that differ.
     pub fn check(&self) -> Result<(), InvalidShapeRange> {
         let Self { min, opt, max } = self;
         if min.len() != opt.len() || opt.len() != max.len() {
@@ -55,6 +66,9 @@ impl ShapeRange {
         for (index, ((&min, &opt), &max)) in min.iter().zip(opt).zip(max).enumerate() {
             if !(1 <= min && min <= opt && opt <= max) {
                 return Err(InvalidShapeRange::Order { index, min, opt, max });
+            }
+            if max > MAX_DIMENSION {
+                return Err(InvalidShapeRange::TooLarge { index, max });
             }
         }
         Ok(())

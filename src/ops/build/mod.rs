@@ -14,7 +14,6 @@ use super::assemble::assemble;
 use super::error::PipelineError;
 use super::event::{BuildEvent, OnEvent};
 use super::precision_check;
-use super::read_manifest::refuse_newer_manifest;
 use super::resolve::Resolved;
 use super::schedule::schedule;
 use super::workspace::Workspace;
@@ -43,7 +42,7 @@ pub fn build(
     options: &BuildOptions,
     on_event: OnEvent<'_>,
 ) -> Result<BuildReport, PipelineError> {
-    refuse_newer_manifest(&options.manifest)?;
+    written::check_manifest(resolved, &options.manifest)?;
     if options.require_all && !resolved.elsewhere.is_empty() {
         return Err(PipelineError::NotAllHere { profiles: resolved.not_here() });
     }

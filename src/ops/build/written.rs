@@ -1,13 +1,14 @@
 //! What a build writes: passports, and the manifest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::BuildReport;
 use crate::files::atomic_file;
+use crate::files::destination;
 use crate::manifest::{Manifest, ManifestProfile};
 use crate::ops::assemble::{Assembled, AssembledProfile, AssembledState};
 use crate::ops::error::PipelineError;
-use crate::ops::read_manifest::refuse_newer_manifest;
+use crate::ops::read_manifest::{model_of, refuse_newer_manifest};
 use crate::ops::resolve::Resolved;
 use crate::profile::Tags;
 use crate::store::Store;
@@ -18,8 +19,9 @@ pub(super) fn profiles(
     resolved: &Resolved,
     store: &Store,
 ) -> Result<(), PipelineError> {
-    // A recipe that can't be resolved was read a moment ago: then its id alone is no way to it.
-    let recipe = fs_err::canonicalize(&resolved.file().path).ok();
+    // A recipe that can't be resolved was read a moment ago, and JSON has no path that isn't UTF-8: then its id alone is no
+    // way to it.
+    let recipe = fs_err::canonicalize(&resolved.file().path).ok().filter(|path| path.to_str().is_some());
     for Assembled { name: _, state } in assembled {
         let AssembledState::Complete(profile) = state else { continue };
         let AssembledProfile { passport, contents_json, files, entry: _ } = profile.as_ref();
@@ -29,6 +31,19 @@ pub(super) fn profiles(
         store.put_profile(passport, contents_json, files)?;
     }
     Ok(())
+}
+
+/// Checks that a manifest may be written to this path: a manifest of a newer nimctl or of another model, or a file that the
+/// build reads, is not to be lost.
+pub(super) fn check_manifest(resolved: &Resolved, path: &Path) -> Result<(), PipelineError> {
+    let files = resolved.files();
+    destination::check(path, files.iter().map(PathBuf::as_path))?;
+    refuse_newer_manifest(path)?;
+    let model = &resolved.recipe().model.name;
+    match model_of(path).filter(|found| found != model) {
+        Some(found) => Err(PipelineError::OtherModel { path: path.into(), found, model: model.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Writes the manifest if its bytes differ from the file's, and says so in the report. A part of the profiles is no reason to
@@ -42,6 +57,8 @@ pub(super) fn manifest(
     let manifest = Manifest::new(&resolved.recipe().model, entries)?;
     report.dropped = dropped(&manifest, path);
     if resolved.selects_all() || report.dropped.is_empty() {
+        // Once more: a build takes long, and another may have written meanwhile.
+        check_manifest(resolved, path)?;
         report.manifest_changed = write(&manifest, path)?;
         report.manifest = Some(path.into());
     }
@@ -66,8 +83,6 @@ fn dropped(new: &Manifest, path: &Path) -> Vec<String> {
 /// Returns whether the file's bytes changed.
 fn write(manifest: &Manifest, path: &Path) -> Result<bool, PipelineError> {
     let text = manifest.to_yaml()?;
-    // Once more: a build takes long, and another may have written meanwhile.
-    refuse_newer_manifest(path)?;
     if fs_err::read(path).is_ok_and(|known| known == text.as_bytes()) {
         return Ok(false);
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
+use crate::files::destination::BadDestination;
 use crate::gpu::UnknownGpu;
 use crate::onnx::OnnxError;
 
@@ -25,6 +26,9 @@ pub enum InitError {
     /// The recipe already exists.
     #[error("{} already exists", path.display())]
     Exists { path: PathBuf },
+    /// The recipe would replace what it may not.
+    #[error(transparent)]
+    Destination(#[from] BadDestination),
     /// One file, named twice.
     #[error("{} is named twice: name each ONNX file once", path.display())]
     Twice { path: PathBuf },
@@ -53,6 +57,7 @@ impl InitError {
             Self::Gpu(_)
             | Self::Name { .. }
             | Self::Exists { .. }
+            | Self::Destination(_)
             | Self::Twice { .. }
             | Self::NotUtf8 { .. }
             | Self::Resolve { .. }

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use error::InitError;
 
 use crate::files::atomic_file;
+use crate::files::destination;
 use crate::gpu;
 use crate::onnx::{OnnxFile, Precision};
 use crate::recipe::Recipe;
@@ -77,6 +78,9 @@ pub fn init(options: &InitOptions, on_graph: &dyn Fn(&str)) -> Result<InitReport
     let gpus = gpus.iter().map(|name| gpu::find(name)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = destination.as_deref().filter(|path| path.exists() && !force) {
         return Err(InitError::Exists { path: path.into() });
+    }
+    if let Some(path) = destination {
+        destination::check(path, models.iter().map(PathBuf::as_path))?;
     }
     let folder = destination.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let sources = paths::sources(models, folder)?;

@@ -76,7 +76,8 @@ fn files_of_profiles(root: &Path, store: &Store) -> Result<(), ReleaseError> {
             let (found, _) = Sha256::of_file(&place).map_err(io("reading a file back"))?;
             if found != sha256 {
                 return Err(wrong(&format!(
-                    "the store holds {found} instead of {sha256}: rebuild it with `nimctl build`"
+                    "the store holds {found} instead of {sha256}: delete {} and run `nimctl build` again",
+                    store.blob_path(&sha256).display()
                 )));
             }
         }

@@ -11,6 +11,7 @@ mod recipe_file;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use backends::{BackendHere, Backends, FoundBackend};
@@ -102,6 +103,17 @@ impl Resolved {
     /// Returns the recipe with its file.
     pub fn file(&self) -> &RecipeFile {
         &self.file
+    }
+
+    /// Returns the files that the recipe is read from: itself, its graphs and their external data.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.file.path.clone()];
+        for SourceGraph { file, digest: _ } in self.graphs.values() {
+            let folder = file.path().parent().unwrap_or(Path::new(""));
+            files.push(file.path().to_owned());
+            files.extend(file.external_files().iter().map(|external| folder.join(external)));
+        }
+        files
     }
 
     /// Returns whether a profile was selected.

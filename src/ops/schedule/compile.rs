@@ -1,6 +1,8 @@
 //! Compiles one lowered graph into a plan, in a worker.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use super::compile_failed::compile_failed;
@@ -70,14 +72,23 @@ pub(super) fn run(
     }
     let worker = workers.get_mut(backend).expect("a worker was just put there");
     let title = job.title();
+    let mut warnings = Vec::new();
+    let mut warn = |message: String| {
+        (context.on_event)(BuildEvent::Warning { message: format!("{title}: {message}") });
+        warnings.push(message);
+    };
     let answer = worker.build(request, &context.workspace.cancel, &mut |event| match event {
         Event::Progress(progress) => {
             (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage: progress.stage });
         }
-        Event::Warning(_) | Event::Result(_) | Event::Error(_) => {}
+        Event::Warning(warning) => warn(warning.message),
+        Event::Result(_) | Event::Error(_) => {}
     });
     let answer = answer.map_err(|error| compile_failed(job, context, &graph, error))?;
+    check_file(&plan, answer.result.plan_size_bytes, backend)?;
     let header = check_plan(job, backend, &plan)?;
+    // What it told on the way need not be told again.
+    warnings.extend(answer.result.warnings);
     let output = context.store.adopt(&plan, PLAN_FILE)?;
     Ok(BuildRecord {
         schema: BUILD_RECORD_SCHEMA.into(),
@@ -95,7 +106,7 @@ pub(super) fn run(
         plan: header,
         lowering: None,
         mixed_precision: None,
-        warnings: answer.result.warnings,
+        warnings,
     })
 }
 
@@ -108,8 +119,29 @@ fn check_worker(backend: &str, worker: &Worker) -> Result<(), JobError> {
     Err(JobError::new(ErrorKind::Refused, WrongWorker { backend: backend.to_owned(), found, expected }))
 }
 
+/// Checks that a worker wrote the plan that it says it wrote: a file of its own, of this size in bytes.
+fn check_file(plan: &Path, said_bytes: u64, backend: &str) -> Result<(), JobError> {
+    let wrong = |what: String| {
+        JobError::new(ErrorKind::Unavailable, WrongPlan::NotWritten { backend: backend.to_owned(), what })
+    };
+    let metadata = match fs_err::symlink_metadata(plan) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(wrong("is missing".into())),
+        Err(error) => return Err(JobError::new(ErrorKind::Unavailable, error)),
+    };
+    match metadata.len() {
+        _ if metadata.is_symlink() => Err(wrong("is a link".into())),
+        _ if !metadata.is_file() => Err(wrong("is not a regular file".into())),
+        0 => Err(wrong("is empty".into())),
+        found if found != said_bytes => {
+            Err(wrong(format!("has {found} bytes, but the backend reported {said_bytes}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads a plan's header, and checks that it is what was asked for where the backend's plans have one.
-fn check_plan(job: &Job, backend: &str, plan: &std::path::Path) -> Result<Option<PlanHeader>, JobError> {
+fn check_plan(job: &Job, backend: &str, plan: &Path) -> Result<Option<PlanHeader>, JobError> {
     let header = PlanHeader::read(plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
     if !facts_of(backend).has_plan_header {
         return Ok(header);

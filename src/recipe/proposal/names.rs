@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::recipe::{MAX_NAME_CHARS, NOT_FOR_GRAPHS};
+
 /// File names that don't name the model: the folder's name is used instead.
 const EMPTY: &[&str] =
     &["model", "model_fp16", "model_fp32", "model_int8", "model_quantized", "model_optimized", "graph"];
@@ -12,7 +14,7 @@ const EMPTY_FOLDERS: &[&str] =
 const NAMELESS: &str = "model";
 
 /// Returns the name that a recipe may use for a file or folder: letters, digits, `.`, `_` and `-`, the first a
-/// letter or digit. `None` if nothing is left.
+/// letter or digit, and no more than a recipe allows. `None` if nothing is left.
 pub fn plain(name: &str) -> Option<String> {
     let mut plain = String::new();
     for character in name.chars() {
@@ -22,7 +24,9 @@ pub fn plain(name: &str) -> Option<String> {
             plain.push('-');
         }
     }
-    let plain = plain.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).trim_end_matches(['-', '.']);
+    let plain = plain.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    // Each character is one byte.
+    let plain = plain[..plain.len().min(MAX_NAME_CHARS)].trim_end_matches(['-', '.']);
     (!plain.is_empty()).then(|| plain.to_owned())
 }
 
@@ -41,14 +45,16 @@ pub fn of_model(stems: &[&str], folders: &[&str]) -> String {
 
 /// Returns a name for each graph, by the names of their files without extension; no name twice.
 pub fn of_graphs(stems: &[&str]) -> Vec<String> {
-    let mut taken = BTreeSet::new();
+    let mut taken: BTreeSet<String> = NOT_FOR_GRAPHS.map(str::to_owned).into();
     let mut names = Vec::new();
     for stem in stems {
         let base = plain(stem).unwrap_or_else(|| NAMELESS.into());
         let mut name = base.clone();
         let mut number = 2;
         while !taken.insert(name.clone()) {
-            name = format!("{base}-{number}");
+            let suffix = format!("-{number}");
+            let room = MAX_NAME_CHARS.saturating_sub(suffix.len()).min(base.len());
+            name = format!("{}{suffix}", &base[..room]);
             number += 1;
         }
         names.push(name);
@@ -73,5 +79,9 @@ mod tests {
     #[test]
     fn graphs() {
         assert_eq!(of_graphs(&["a", "b c", "a", "a", "é"]), ["a", "b-c", "a-2", "a-3", "model"]);
+        assert_eq!(of_graphs(&["contents.json"]), ["contents.json-2"]);
+        let long = "x".repeat(300);
+        let names = of_graphs(&[&long, &long]);
+        assert_eq!(names, [long[..128].to_owned(), format!("{}-2", &long[..126])]);
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::atomic_file;
+use nimctl::files::destination;
 use nimctl::manifest::{self, Changed, FileChange, Form, ManifestDiff, ManifestDocument};
 use nimctl::manifest_lint::{self, Finding, Severity};
 use nimctl::ops::import_manifest::import_manifest;
@@ -27,7 +28,7 @@ pub(crate) fn run(arguments: &Manifest, output: &Output) -> Result<ExitCode, Fai
             }
             let merged =
                 manifest::merge(&documents).map_err(|error| Failure::new(ErrorKind::Input, error))?;
-            write(&merged, destination.as_deref(), output)
+            write(&merged, destination.as_deref(), manifests, output)
         }
         Manifest::Convert { manifest: path, to, destination } => {
             let document = read_manifest(path)?;
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: &Manifest, output: &Output) -> Result<ExitCode, Fai
                 _ => manifest::convert(&document, &path.display().to_string())
                     .map_err(|error| Failure::new(ErrorKind::Input, error))?,
             };
-            write(&converted, destination.as_deref(), output)
+            write(&converted, destination.as_deref(), std::slice::from_ref(path), output)
         }
         Manifest::Import { profiles, files, destination } => {
             let document = import_manifest(profiles, files.as_deref())?;
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &Manifest, output: &Output) -> Result<ExitCode, Fai
                     output.warning(&format!("profile {name} has no files; give their folder with --files"));
                 }
             }
-            write(&document, destination.as_deref(), output)
+            write(&document, destination.as_deref(), std::slice::from_ref(profiles), output)
         }
     }
 }
@@ -54,12 +55,14 @@ pub(crate) fn run(arguments: &Manifest, output: &Output) -> Result<ExitCode, Fai
 fn write(
     document: &ManifestDocument,
     destination: Option<&Path>,
+    inputs: &[PathBuf],
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let text = document.to_yaml();
     match destination {
         None => output.data(&text),
         Some(path) => {
+            destination::check(path, inputs.iter().map(PathBuf::as_path))?;
             refuse_newer_manifest(path)?;
             atomic_file::write(path, text.as_bytes())
                 .map_err(|error| Failure::new(ErrorKind::Input, error))?;

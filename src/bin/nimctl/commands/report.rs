@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::atomic_file;
+use nimctl::files::destination;
 use nimctl::ops::report::{Collected, of_recipe, of_release};
 use nimctl::release::{Notes, notes};
 use nimctl::report::Report;
@@ -25,6 +26,9 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Report { source, destination, format } = arguments;
+    if let Some(path) = destination {
+        destination::check(path, [source.as_path()])?;
+    }
     let Collected { model, profiles, not_built } = if source.is_dir() {
         of_release(source)?
     } else {

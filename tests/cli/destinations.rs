@@ -1,0 +1,82 @@
+//! What a result may replace: an older result, and nothing else.
+
+use std::os::unix::fs::{FileTypeExt as _, symlink};
+
+use crate::graph::{self, Precision};
+use crate::home::Home;
+use crate::recipes::{GENERIC, X_RANGE, home_with_graph, recipe};
+
+fn home_with_pipe() -> Home {
+    let home = home_with_graph(GENERIC);
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, home.path("pipe"), kind, 0o600.into(), 0).unwrap();
+    home
+}
+
+#[test]
+fn a_manifest_replaces_no_input_and_no_pipe() {
+    let home = home_with_pipe();
+    symlink("graph.onnx", home.path("link")).unwrap();
+    let before = (home.read("r.yaml"), fs_err::read(home.path("graph.onnx")).unwrap());
+    for destination in ["r.yaml", "./graph.onnx", "link", ".", "pipe"] {
+        home.run(&["build", "r.yaml", "--manifest", destination]).exits(1);
+    }
+    assert_eq!((home.read("r.yaml"), fs_err::read(home.path("graph.onnx")).unwrap()), before);
+    assert!(fs_err::metadata(home.path("pipe")).unwrap().file_type().is_fifo());
+    assert!(!home.path("data/store").exists(), "it was built all the same");
+    insta::assert_snapshot!(home.transcript());
+}
+
+#[test]
+fn a_manifest_goes_where_a_link_leads() {
+    let home = home_with_graph(GENERIC);
+    home.write("real/m.yaml", "old");
+    symlink("real/m.yaml", home.path("m.yaml")).unwrap();
+    home.run(&["build", "r.yaml", "--manifest", "m.yaml"]).exits(0);
+    assert!(home.path("m.yaml").is_symlink());
+    assert!(home.read("real/m.yaml").contains("\nprofiles:"));
+}
+
+#[test]
+fn a_manifest_of_another_model_stays() {
+    let home = home_with_graph(GENERIC);
+    home.set_up(&["build", "r.yaml"]).exits(0);
+    let before = home.read("manifests/r/model_manifest.yaml");
+    let other = recipe(X_RANGE, GENERIC).replace("name: m,", "name: other,");
+    home.write("b/r.yaml", other);
+    graph::write(&home.path("b/graph.onnx"), Precision::Float32);
+    home.run(&["build", "b/r.yaml"]).exits(1);
+    assert_eq!(home.read("manifests/r/model_manifest.yaml"), before);
+    home.set_up(&["build", "b/r.yaml", "--manifest", "other.yaml"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
+}
+
+#[test]
+fn other_results_replace_no_input_either() {
+    let home = home_with_pipe();
+    home.set_up(&["build", "r.yaml", "--manifest", "m.yaml"]).exits(0);
+    let inputs = ["r.yaml", "graph.onnx", "m.yaml"];
+    let before = inputs.map(|name| fs_err::read(home.path(name)).unwrap());
+    for arguments in [
+        ["report", "r.yaml", "-o", "r.yaml"],
+        ["report", "r.yaml", "-o", "pipe"],
+        ["manifest", "merge", "m.yaml", "-o=m.yaml"],
+        ["manifest", "merge", "m.yaml", "-o=pipe"],
+        ["init", "graph.onnx", "--force", "-o=graph.onnx"],
+    ] {
+        home.run(&arguments).exits(1);
+    }
+    assert_eq!(inputs.map(|name| fs_err::read(home.path(name)).unwrap()), before);
+    assert!(fs_err::metadata(home.path("pipe")).unwrap().file_type().is_fifo());
+    insta::assert_snapshot!(home.transcript());
+}
+
+/// The data of a large graph is looked for beside what the link leads to.
+#[test]
+fn a_lowered_graph_goes_where_a_link_leads() {
+    let home = home_with_graph(GENERIC);
+    fs_err::create_dir(home.path("real")).unwrap();
+    symlink("real/out.onnx", home.path("out.onnx")).unwrap();
+    home.run(&["lower", "graph.onnx", "--precision", "fp16", "-o", "out.onnx"]).exits(0);
+    assert!(home.path("out.onnx").is_symlink() && home.path("real/out.onnx").is_file());
+}
