@@ -100,7 +100,8 @@ pub enum RecipeProblem {
     },
     /// Only ONNX profiles are generic.
     #[error(
-        "backend {backend} compiles for a GPU: name `gpus`, `compute_capabilities` or `portable` (only onnxruntime profiles are generic)"
+        "backend {backend} compiles for a GPU: name `gpus`, `compute_capabilities` or `portable` (only onnxruntime profiles are generic){}",
+        or_the_reference(backend)
     )]
     GenericPlan {
         /// The backend.
@@ -156,6 +157,15 @@ pub enum RecipeProblem {
     /// Lowering options in a profile that lowers nothing.
     #[error("`lowering` has no effect in {0}: remove it, or give fp32 an entry of its own without it")]
     LoweringOfFp32(Precision),
+}
+
+/// Asks about a name that is close to that of the backend whose profiles are generic.
+fn or_the_reference(backend: &Backend) -> String {
+    let reference = Backend::reference();
+    match strsim::jaro_winkler(backend.name(), reference.name()) > 0.8 {
+        true => format!("; did you mean `{reference}`?"),
+        false => String::new(),
+    }
 }
 
 impl fmt::Display for RecipeError {

@@ -169,7 +169,7 @@ fn reworded(message: &str) -> String {
     if let Some((name, expected)) = unknown.and_then(|rest| rest.split_once("`, expected one of ")) {
         let nearest = expected
             .split(", ")
-            .map(|known| (strsim::jaro_winkler(known, name), known))
+            .map(|known| (strsim::jaro_winkler(known, &name.to_lowercase()), known))
             .max_by(|(a, _), (b, _)| a.total_cmp(b))
             .filter(|(likeness, _)| *likeness > 0.8);
         return match nearest {
@@ -181,6 +181,20 @@ fn reworded(message: &str) -> String {
         "expected sequence start" => "expected a list, as in [a, b]".to_owned(),
         "expected mapping start" => "expected keys and values, as in {key: value}".to_owned(),
         "expected string scalar" => "expected a string".to_owned(),
+        "externally tagged enum expected scalar or mapping" => {
+            "expected a word, or a key and its value, as in {key: value}".to_owned()
+        }
+        "unexpected value for unit enum variant" => "this word takes no value: write it alone".to_owned(),
+        "expected end of mapping after enum variant value" => {
+            "expected one key and its value, but there are several".to_owned()
+        }
+        "invalid i64" | "invalid u64" => "expected an integer".to_owned(),
+        null if null.starts_with("cannot deserialize null into ") => {
+            "expected a value, but there is none".to_owned()
+        }
+        several if several.starts_with("multiple YAML documents") => {
+            "expected one YAML document, but there are several: another one starts at `---`".to_owned()
+        }
         other => other.split(", set DuplicateKeyPolicy").next().unwrap_or(other).to_owned(),
     }
 }
