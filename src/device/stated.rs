@@ -61,7 +61,7 @@ impl Host {
             let (name, mig) = parts(kind);
             let known = one(name)?;
             for _ in 0..count {
-                let mut device = of_known(devices.len() as u32, known);
+                let mut device = of_known(devices.len() as u32, known, name);
                 if let Some(profile) = mig {
                     let instance = instance(profile).ok_or_else(|| InvalidDevice::Mig(statement.into()))?;
                     device.mig_enabled = Some(true);
@@ -99,16 +99,28 @@ fn one(name: &str) -> Result<&'static Gpu, InvalidDevice> {
     }
 }
 
-fn of_known(index: u32, known: &'static Gpu) -> Device {
-    let name = known.product_names.first().unwrap_or(&known.name);
+/// Makes the GPU that was stated. A driver's name is kept, with its size and its PCI id, if these are known.
+fn of_known(index: u32, known: &'static Gpu, stated: &str) -> Device {
+    let is_short = gpu::same_name(&known.name, stated);
+    let named = known.product_names.iter().find(|name| !is_short && gpu::same_name(name, stated));
+    let name = named.or(known.product_names.first()).unwrap_or(&known.name);
+    let is_ambiguous = named.is_some() && known.product_names.len() > 1 && known.pci_ids.len() > 1;
+    let any_id = known.pci_ids.first().filter(|_| !is_ambiguous);
+    // The size in a name may be that of the CPU's memory: GH200 480GB.
+    let size_gib = named.and_then(|name| size_gib(name)).unwrap_or(known.memory_gib).min(known.memory_gib);
     Device {
         known_as: Some(known.name.clone()),
-        pci_id: known.pci_ids.first().cloned(),
+        pci_id: named.and_then(|name| known.ids_of_names.get(name)).or(any_id).cloned(),
         compute_capability: Some(known.compute_capability),
-        memory_total_bytes: Some(u64::from(known.memory_gib) * GIB),
+        memory_total_bytes: Some(u64::from(size_gib) * GIB),
         unified_memory: known.unified_memory,
         ..Device::new(index, name)
     }
+}
+
+/// Reads the size in a product's name: 40 of `NVIDIA A100-SXM4-40GB`.
+fn size_gib(name: &str) -> Option<u32> {
+    name.split([' ', '-']).find_map(|word| word.strip_suffix("GB")?.parse().ok())
 }
 
 /// Reads a MIG profile's name: `1g.10gb`, `3g.40gb`, `1g.10gb+me`; a compute instance, `1c.3g.40gb`, shares the memory of its
@@ -165,6 +177,18 @@ mod tests {
             let instance = host.slots()[0].instance.unwrap();
             assert_eq!(instance.profile.as_deref(), Some(profile), "{statement}");
             assert_eq!(instance.memory_total_bytes, Some(size_gib * GIB), "{statement}");
+        }
+        // So are a name's size and PCI id.
+        for (statement, id, size_gib) in [
+            ("NVIDIA A100-SXM4-40GB", "20b0:10de", 40),
+            ("NVIDIA A100-SXM4-80GB", "20b2:10de", 80),
+            ("Tesla V100-PCIE-16GB", "1db4:10de", 16),
+            ("NVIDIA GH200 480GB", "2342:10de", 96),
+        ] {
+            let host = Host::stated([statement]).unwrap();
+            let device = &host.devices[0];
+            assert_eq!((device.product_name.as_str(), device.pci_id.as_deref()), (statement, Some(id)));
+            assert_eq!(device.memory_total_bytes, Some(size_gib * GIB), "{statement}");
         }
         let shared = Host::stated(["NVIDIA-L40S-SHARED:2"]).unwrap();
         assert_eq!(shared.slots()[1].device.known_as.as_deref(), Some("l40s"));

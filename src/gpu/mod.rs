@@ -29,6 +29,9 @@ pub struct Gpu {
     /// PCI ids as `device:vendor`, where they were checked.
     #[serde(default)]
     pub pci_ids: Vec<String>,
+    /// The PCI ids of product names that have one of their own, where the product has several.
+    #[serde(default)]
+    pub ids_of_names: BTreeMap<String, String>,
     /// Whether CPU and GPU share their memory.
     #[serde(default)]
     pub unified_memory: bool,
@@ -189,6 +192,9 @@ mod tests {
             for id in &gpu.pci_ids {
                 assert!(id.strip_suffix(":10de").is_some_and(hex), "{id}");
                 assert!(ids.insert(id), "{id} is two GPUs'");
+            }
+            for (name, id) in &gpu.ids_of_names {
+                assert!(gpu.product_names.contains(name) && gpu.pci_ids.contains(id), "{name}: {id}");
             }
             assert!(!gpu.sources.is_empty(), "{}", gpu.name);
             assert!(gpu.sources.iter().all(|key| sources().contains_key(key)), "{:?}", gpu.sources);
