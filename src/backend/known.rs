@@ -133,9 +133,9 @@ const KNOWN: &[Facts] = &[
         has_trt_version: true,
         builds: Builds::AheadOfTime(TENSORRT_RTX_CAPABILITIES),
         tool: Some(Tool::TensorrtRtx),
-        // 1: builds allocate with rising addresses, each in a process of its own. 2: the library's threads take turns. So equal
-        // requests give equal plans.
-        build_revision: 2,
+        // 1: builds allocate with rising addresses, each in a process of its own. 2: the library's threads take turns. 3: and a
+        // build begins at the same address. So equal requests give equal plans.
+        build_revision: 3,
         fp32_inside: &[Fp32Inside::Normalization],
         has_plan_header: true,
         compiles_when_loaded: true,

@@ -108,5 +108,5 @@ fn a_changed_key_says_what_changed() {
 #[test]
 fn golden_key() {
     let jobs = resolve(&[spec("tensorrt-rtx", gpu("l4", ADA))], "1.7.1.116");
-    insta::assert_snapshot!(jobs[2].key, @"sha256:f02934023a25de9ca9ceab6c028c96b59cdf304d6d27f41a1bc77602e7a42c41");
+    insta::assert_snapshot!(jobs[2].key, @"sha256:7f232e6d1ec7b8bf5f20fa42a502b24e7e6cf0ab9e527757afef550e8ee9fac6");
 }

@@ -2,6 +2,9 @@
 
 mod worker;
 
+#[global_allocator]
+static ALLOCATOR: nimctl_backend_tensorrt::rising::Apart = nimctl_backend_tensorrt::rising::Apart;
+
 fn main() -> std::process::ExitCode {
     worker::main()
 }

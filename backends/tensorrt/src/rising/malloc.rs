@@ -1,22 +1,39 @@
 //! The C library's functions for memory, which this executable defines: every library that is loaded binds to them, and Rust's
 //! own allocator calls them.
 //!
-//! Blocks come from the [region](super::region) while builds are expected, else from the C library. What a block belongs to is
-//! seen by its address, so each can be freed at any time.
+//! Blocks come from the [region](super::region) while the library is loaded and while it builds, else from the C library. What a
+//! block belongs to is seen by its address, so each can be freed at any time.
 
 #![expect(unsafe_code, reason = "these functions replace those of the C library")]
 
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::transmute;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::region::Region;
 
 /// 16 TiB of the 128 that a process has on x86-64: a ViT-L/14 takes 5 GB of it.
 static REGION: Region = Region::new(1 << 44);
-/// From the first allocation of the process on: the library that builds is loaded before the first build is asked for.
-static RISES: AtomicBool = AtomicBool::new(true);
+/// Whose blocks are in the region now. From the first allocation of the process on, the library that builds is expected to be
+/// loaded, on any thread.
+static WHOSE: AtomicU8 = AtomicU8::new(EVERYBODYS);
+/// Nobody's: a plan runs.
+pub(super) const NOBODYS: u8 = 0;
+/// Those of the threads that build.
+pub(super) const BUILDERS: u8 = 1;
+/// Those of all threads.
+pub(super) const EVERYBODYS: u8 = 2;
+
+thread_local! {
+    /// Whether this thread builds.
+    static BUILDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Where a build begins in the region: behind all that was allocated when the library was loaded.
+const BEGINNING: usize = 256 << 20;
 
 /// What the C library guarantees, so that types with stricter needs ask for it.
 const MIN_ALIGN: usize = 16;
@@ -38,9 +55,19 @@ unsafe extern "C" {
     fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
-/// Chooses where blocks come from now on.
-pub(super) fn set_rises(rises: bool) {
-    RISES.store(rises, Ordering::Relaxed);
+/// Chooses whose blocks are in the region from now on.
+pub(super) fn set_whose(whose: u8) {
+    WHOSE.store(whose, Ordering::Relaxed);
+}
+
+/// Says whether this thread builds; returns whether it did before.
+pub(super) fn set_builds(builds: bool) -> bool {
+    BUILDS.replace(builds)
+}
+
+/// Lets a build begin at the same address in every process.
+pub(super) fn begin() {
+    REGION.skip_to(BEGINNING);
 }
 
 /// Returns whether an allocation since the last call did not get a block of the region although it should have.
@@ -56,7 +83,69 @@ pub(super) fn is_bound() -> bool {
 }
 
 fn rising(size: usize, align: usize) -> Option<*mut c_void> {
-    if RISES.load(Ordering::Relaxed) { REGION.allocate(size, align) } else { None }
+    let is_in_region = match WHOSE.load(Ordering::Relaxed) {
+        NOBODYS => false,
+        BUILDERS => BUILDS.get(),
+        _ => true,
+    };
+    if is_in_region { REGION.allocate(size, align) } else { None }
+}
+
+/// Rust's allocator for a program whose own blocks are not to be among those of a build: how many they are depends on the
+/// lengths of paths, and on how often progress is reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Apart;
+
+// SAFETY: these are the C library's functions, which keep what `GlobalAlloc` demands.
+unsafe impl GlobalAlloc for Apart {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any numbers will do; the alignment is a power of two.
+        unsafe {
+            if layout.align() <= MIN_ALIGN {
+                __libc_malloc(layout.size()).cast()
+            } else {
+                __libc_memalign(layout.align(), layout.size()).cast()
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { __libc_free(block.cast()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= MIN_ALIGN {
+            // SAFETY: any numbers will do.
+            return unsafe { __libc_calloc(1, layout.size()).cast() };
+        }
+        // SAFETY: as the caller promises.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: the block is as large.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if layout.align() <= MIN_ALIGN {
+            // SAFETY: as the caller promises.
+            return unsafe { __libc_realloc(block.cast(), new_size).cast() };
+        }
+        // SAFETY: the caller promises that the size, rounded up, is no overflow.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: as the caller promises.
+        let new = unsafe { self.alloc(new_layout) };
+        if !new.is_null() {
+            // SAFETY: both are as large, and different blocks; the old one is freed once.
+            unsafe {
+                ptr::copy_nonoverlapping(block, new, layout.size().min(new_size));
+                self.dealloc(block, layout);
+            }
+        }
+        new
+    }
 }
 
 /// # Safety

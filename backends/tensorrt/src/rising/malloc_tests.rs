@@ -3,6 +3,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
+use std::sync::atomic::AtomicBool;
 
 unsafe extern "C" {
     fn reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void;
@@ -14,7 +15,7 @@ unsafe extern "C" {
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    set_rises(true);
+    set_whose(EVERYBODYS);
     guard
 }
 
@@ -37,13 +38,13 @@ fn blocks_of_both_kinds_are_freed_at_any_time() {
     // SAFETY: each block is freed once, and used before.
     unsafe {
         let first = black_box(malloc(100));
-        set_rises(false);
+        set_whose(NOBODYS);
         let second = black_box(malloc(100));
         assert!(REGION.contains(first) && !REGION.contains(second));
         assert!(malloc_usable_size(second) >= 100 && malloc_usable_size(first) == 104);
         let first = realloc(first, 1000);
         assert!(!REGION.contains(first));
-        set_rises(true);
+        set_whose(EVERYBODYS);
         let second = realloc(second, 1_000_000);
         free(first);
         free(second);
@@ -174,4 +175,44 @@ fn other_processes_start_while_threads_allocate() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn only_blocks_of_threads_that_build_are_in_the_region() {
+    let _alone = alone();
+    let is_in_region = || {
+        // SAFETY: the block is freed once.
+        unsafe {
+            let block = black_box(malloc(100));
+            free(block);
+            REGION.contains(block)
+        }
+    };
+    assert!(is_in_region());
+    set_whose(BUILDERS);
+    assert!(!is_in_region());
+    assert!(!set_builds(true));
+    assert!(is_in_region());
+    assert!(!std::thread::scope(|scope| scope.spawn(is_in_region).join().unwrap()));
+    assert!(set_builds(false));
+    set_whose(EVERYBODYS);
+}
+
+#[test]
+fn rusts_blocks_can_be_apart() {
+    let _alone = alone();
+    for align in [1, 16, 64, 4096] {
+        let layout = Layout::from_size_align(100, align).unwrap();
+        // SAFETY: blocks are used within their sizes, and freed once.
+        unsafe {
+            let block = Apart.alloc_zeroed(layout);
+            assert!(!REGION.contains(block.cast()) && block.addr().is_multiple_of(align));
+            assert!(std::slice::from_raw_parts(block, 100).iter().all(|byte| *byte == 0));
+            block.write_bytes(7, 100);
+            let block = Apart.realloc(block, layout, 10_000);
+            assert!(!REGION.contains(block.cast()) && block.addr().is_multiple_of(align));
+            assert!(std::slice::from_raw_parts(block, 100).iter().all(|byte| *byte == 7));
+            Apart.dealloc(block, Layout::from_size_align(10_000, align).unwrap());
+        }
+    }
 }

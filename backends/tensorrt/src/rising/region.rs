@@ -28,6 +28,8 @@ const HEADER: usize = size_of::<usize>();
 const LIVE: usize = 0b1010;
 /// The smallest region that is worth reserving.
 const MIN_BYTES: usize = 1 << 30;
+/// Where a region lies if nothing else does: programs and libraries are far above on Linux.
+const USUAL_START: usize = 1 << 45;
 
 const UNRESERVED: usize = 0;
 /// Reserving it failed, or a thread is at it.
@@ -37,9 +39,9 @@ const NONE: usize = 1;
 pub(super) struct Region {
     /// How much address space to reserve at most, in bytes: a power of two.
     max_bytes: usize,
-    /// The first address, [`UNRESERVED`] or [`NONE`]. Counts come first, then cells.
+    /// The first address, [`UNRESERVED`] or [`NONE`].
     start: AtomicUsize,
-    /// The address after the last one.
+    /// The address after the last cell, where the counts begin.
     end: AtomicUsize,
     /// Where the next block begins; its header comes first.
     top: AtomicUsize,
@@ -133,6 +135,14 @@ impl Region {
         true
     }
 
+    /// Continues at so many bytes from the start, if it has not come as far. The addresses in between are never used.
+    pub(super) fn skip_to(&self, bytes: usize) {
+        if self.is_reserved() {
+            let top = self.start.load(Ordering::Relaxed).saturating_add(bytes & !(UNIT - 1));
+            self.top.fetch_max(top.saturating_add(UNIT - HEADER), Ordering::Relaxed);
+        }
+    }
+
     /// Returns whether an allocation was refused since this was last asked.
     pub(super) fn take_refused(&self) -> bool {
         self.refused.swap(false, Ordering::Relaxed)
@@ -204,9 +214,8 @@ impl Region {
     /// Adds to the count of a cell; returns whether there is nothing else in it.
     #[expect(unsafe_code, reason = "counts lie in the region")]
     fn count(&self, cell: usize, bytes: usize) -> bool {
-        let start = self.start.load(Ordering::Relaxed);
-        let index = (cell - start) / CELL;
-        let count = start + index * size_of::<AtomicU32>();
+        let index = (cell - self.start.load(Ordering::Relaxed)) / CELL;
+        let count = self.end.load(Ordering::Relaxed) + index * size_of::<AtomicU32>();
         // SAFETY: the cell holds bytes that were allocated, so it lies below `writable`, and its count is writable too. It is
         // aligned, zero at first, and only used as an atomic.
         let count = unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(count) };
@@ -225,7 +234,7 @@ impl Region {
         let end = self.end.load(Ordering::Relaxed);
         let new = start + (to - start).next_multiple_of(STEP);
         let new = new.min(end);
-        let counts = |cells: usize| start + (cells - start).div_ceil(STEP) * 4096;
+        let counts = |cells: usize| end + (cells - start).div_ceil(STEP) * 4096;
         // Several threads may do this at once: it is the same to the kernel.
         for (from, to) in [(writable, new), (counts(writable), counts(new))] {
             let access = MprotectFlags::READ | MprotectFlags::WRITE;
@@ -255,28 +264,28 @@ impl Region {
         }
         let mut bytes = self.max_bytes;
         while bytes >= MIN_BYTES {
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-            // SAFETY: a new mapping, wherever the kernel has room for it.
-            let mapped =
-                unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) };
-            if let Ok(start) = mapped {
-                self.begin(start.expose_provenance(), bytes);
-                return true;
+            let usual = ptr::without_provenance_mut(USUAL_START);
+            for (place, fixed) in [(usual, MapFlags::FIXED_NOREPLACE), (ptr::null_mut(), MapFlags::empty())] {
+                let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | fixed;
+                // SAFETY: a new mapping, which replaces no other.
+                let mapped = unsafe { rustix::mm::mmap_anonymous(place, bytes, ProtFlags::empty(), flags) };
+                if let Ok(start) = mapped {
+                    self.begin(start.expose_provenance(), bytes);
+                    return true;
+                }
             }
             bytes /= 2;
         }
         false
     }
 
-    /// Begins with the first cell behind the counts.
+    /// Begins with the first cell. The counts come after the last one.
     fn begin(&self, mapped: usize, bytes: usize) {
         let start = mapped.next_multiple_of(CELL);
-        let end = (mapped + bytes) & !(CELL - 1);
-        let counts = ((end - start) / CELL * size_of::<AtomicU32>()).next_multiple_of(STEP);
-        let cells = start + counts;
-        self.end.store(end, Ordering::Relaxed);
-        self.writable.store(cells, Ordering::Relaxed);
-        self.top.store(cells + (UNIT - HEADER), Ordering::Relaxed);
+        let counts = (bytes / CELL * size_of::<AtomicU32>()).next_multiple_of(CELL);
+        self.end.store((mapped + bytes - counts) & !(CELL - 1), Ordering::Relaxed);
+        self.writable.store(start, Ordering::Relaxed);
+        self.top.store(start + (UNIT - HEADER), Ordering::Relaxed);
         self.start.store(start, Ordering::Release);
     }
 }

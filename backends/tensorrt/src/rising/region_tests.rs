@@ -219,3 +219,16 @@ fn blocks_of_others_are_none_of_its_own() {
     assert!(region.contains(block));
     assert!(!region.contains((&raw mut number).cast()));
 }
+
+#[test]
+fn addresses_are_skipped_up_to_a_given_one() {
+    let region = region();
+    take(&region, 1000, 16);
+    region.skip_to(100 << 20);
+    let block = fill(&region, 3 * CELL);
+    assert_eq!(block.addr() - region.start.load(Ordering::Relaxed), (100 << 20) + 16);
+    region.skip_to(1 << 20);
+    assert!(take(&region, 1, 16) > block);
+    // SAFETY: a live block, not used any more.
+    unsafe { region.free(block) };
+}

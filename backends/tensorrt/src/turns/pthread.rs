@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::schedule::{self, Wait};
+use crate::rising;
 
 /// From `errno.h`, the same on every Linux.
 const EBUSY: c_int = 16;
@@ -143,9 +144,11 @@ unsafe extern "C" fn pthread_create(
         // SAFETY: as the caller promises.
         return unsafe { create(thread, attributes, start, argument) };
     };
-    let beginning = Box::into_raw(Box::new(Beginning { start, argument, place }));
+    let beginning = rising::apart(|| Box::into_raw(Box::new(Beginning { start, argument, place })));
     // SAFETY: as the caller promises; `begin` takes the box.
-    let error = unsafe { create(thread, attributes, begin, beginning.cast()) };
+    let create = || unsafe { create(thread, attributes, begin, beginning.cast()) };
+    // Whether the C library allocates for a thread depends on whether another one has just ended.
+    let error = rising::apart(create);
     if error == 0 {
         // SAFETY: it was written just now.
         schedule::name(place, unsafe { thread.read() });

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::rising;
+
 /// How many threads take part at most; others run as they like.
 const PLACES: usize = 256;
 /// How long a thread that waits sleeps before it looks again, while another has its turn. It is woken when it is its turn.
@@ -88,6 +90,7 @@ pub(super) fn enter(place: usize) {
         safe fn pthread_self() -> usize;
     }
     PLACE.set(Some(place));
+    rising::take_part(true);
     let mut schedule = schedule();
     schedule.places[place].thread = pthread_self();
     if schedule.running.is_none() {
@@ -99,6 +102,7 @@ pub(super) fn enter(place: usize) {
 /// Ends taking part; the next thread has its turn.
 pub(super) fn leave(place: usize) {
     PLACE.set(None);
+    rising::take_part(false);
     let mut schedule = schedule();
     schedule.places[place].taken = false;
     schedule.pass_on(place);

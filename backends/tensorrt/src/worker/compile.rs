@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the steps of a build are timed")]
 
+use std::ffi::OsStr;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Instant;
@@ -152,9 +153,13 @@ impl Loaded {
             builder.create_network(0).map_err(|_| self.failed(ErrorCode::BuildFailed, "create a network"))?;
         let mut parser = OnnxParser::new(network, self.logger)
             .map_err(|_| self.failed(ErrorCode::BuildFailed, "create a parser"))?;
-        let text = path.to_str().ok_or_else(|| {
+        let name = path.file_name().and_then(OsStr::to_str).ok_or_else(|| {
             Problem::new(ErrorCode::InvalidRequest, format!("the path {} is not UTF-8", path.display()))
         })?;
+        // The library keeps the path among its values: it must not be longer where the folder's name is.
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        std::env::set_current_dir(folder).map_err(|error| io_problem(&error))?;
+        let text = &format!("./{name}");
         // From the file and not from memory, because external data lies relative to it.
         parser.parse_from_file(text, PARSER_VERBOSITY).map_err(|_| {
             self.failed(ErrorCode::InvalidGraph, &format!("read the graph {}", path.display()))

@@ -22,7 +22,8 @@ mod values {
     /// The library keeps tables that the first build makes, among the blocks of that build.
     pub(crate) const ONE_BUILD_PER_PROCESS: bool = true;
     /// 1: builds allocate with rising addresses, each in a process of its own. 2: threads take turns.
-    pub(crate) const BUILD_REVISION: u32 = 2;
+    /// 3: and a build begins at the same address.
+    pub(crate) const BUILD_REVISION: u32 = 3;
     pub(crate) const PORTABLE_PLANS: bool = true;
     pub(crate) const COMPUTE_CAPABILITIES: [ComputeCapability; 6] = [
         ComputeCapability::new(7, 5),

@@ -7,8 +7,9 @@ use nimctl_backend_kit::protocol::Problem;
 pub(crate) fn while_building<T>(build: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     use nimctl_backend_kit::protocol::ErrorCode;
     use nimctl_backend_tensorrt::rising::{self, NotRising};
+    use nimctl_backend_tensorrt::turns;
 
-    rising::during(build).unwrap_or_else(|problem| {
+    rising::during(|| turns::during(build)).unwrap_or_else(|problem| {
         Err(match problem {
             NotRising::NoAddressSpace => Problem::new(
                 ErrorCode::BuildFailed,
