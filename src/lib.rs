@@ -82,7 +82,7 @@
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
 //! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
-//! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/2` | [`ops::validate`] | both |
+//! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/3` | [`ops::validate`] | both |
 //! | `<store>/nimctl/origins/<id>.json` | `nimctl.origin/1`, which the first ones lack | [`store`] | both |
 //! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
 //! | `<store>/nimctl/precision-checks/<key>.json` | `nimctl.precision-check/1`; the key is `nimctl.precision-check-key/1` | [`store`] | both |

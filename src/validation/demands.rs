@@ -43,6 +43,12 @@ pub struct ZeroShot {
     pub image_input: String,
     /// The input that takes texts, as `graph/input`.
     pub text_input: String,
+    /// The output that embeds images, as `graph/output`; found by its width if absent.
+    #[serde(default)]
+    pub image_output: Option<String>,
+    /// The output that embeds texts, as `graph/output`; found by its width if absent.
+    #[serde(default)]
+    pub text_output: Option<String>,
     /// A folder with a subfolder of images for each class, relative to the recipe's folder.
     pub images: PathBuf,
     /// The name of each class in prompts, by the name of its folder.
@@ -58,6 +64,14 @@ pub struct ZeroShot {
     /// Max loss of accuracy compared with the FP32 graphs.
     #[serde(default = "ZeroShot::default_most_loss")]
     pub most_loss: f64,
+}
+
+impl Tolerance {
+    /// Returns how far a value may be from the reference's.
+    pub(super) fn allowed(self, reference: f64) -> f64 {
+        let Self { absolute, relative } = self;
+        absolute + relative * reference.abs()
+    }
 }
 
 impl ZeroShot {
@@ -87,9 +101,11 @@ impl Demands {
     /// The first problem, as a message.
     pub fn check(&self, has_graph: impl Fn(&str) -> bool) -> Result<(), String> {
         let Self { thresholds, tolerances, zero_shot } = self;
-        let Thresholds { row_cosine, norm_ratio, cross_modal, top_1, top_10, batch_invariance } = thresholds;
+        let Thresholds { row_cosine, norm_ratio, equal, cross_modal, top_1, top_10, batch_invariance } =
+            thresholds;
         for (name, part) in [
             ("row_cosine", row_cosine),
+            ("equal", equal),
             ("top_1", top_1),
             ("top_10", top_10),
             ("batch_invariance", batch_invariance),
@@ -118,6 +134,8 @@ impl Demands {
         let Some(ZeroShot {
             image_input,
             text_input,
+            image_output,
+            text_output,
             images: _,
             classes,
             prompts,
@@ -130,6 +148,16 @@ impl Demands {
         };
         place("`image_input`", image_input)?;
         place("`text_input`", text_input)?;
+        for (what, output, input) in
+            [("`image_output`", image_output, image_input), ("`text_output`", text_output, text_input)]
+        {
+            let Some(output) = output else { continue };
+            place(what, output)?;
+            if output.split_once('/').map(|(graph, _)| graph) != input.split_once('/').map(|(graph, _)| graph)
+            {
+                return Err(format!("{what} `{output}` is not an output of the graph of `{input}`"));
+            }
+        }
         if classes.len() < 2 {
             return Err("`classes` needs two or more classes: with only one, every answer is right".into());
         }

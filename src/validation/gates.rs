@@ -1,46 +1,10 @@
 //! The gates: values in, results out.
 
-use super::{GateResult, TIE, Thresholds, Tolerance};
-use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
+use super::{Array, Floats, GateResult, Output, TIE, Thresholds, Tolerance};
+use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine, relative_errors};
 
 /// Number of nearest rows that `top_10` compares.
 const NEAREST: usize = 10;
-
-/// An output: its values and its shape.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Floats {
-    /// The values, row after row.
-    pub values: Vec<f32>,
-    /// The shape.
-    pub shape: Vec<usize>,
-}
-
-impl Floats {
-    /// Returns the number of values of a row.
-    pub fn row_length(&self) -> usize {
-        self.shape.iter().skip(1).product::<usize>().max(1)
-    }
-
-    /// Returns the rows.
-    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks(self.row_length())
-    }
-
-    /// Returns whether it is a list of vectors.
-    pub fn is_embedding(&self) -> bool {
-        self.shape.len() == 2
-    }
-
-    /// Returns the first rows.
-    pub fn first_rows(&self, count: usize) -> Self {
-        let mut shape = self.shape.clone();
-        if let Some(rows) = shape.first_mut() {
-            *rows = count.min(*rows);
-        }
-        let length = (count * self.row_length()).min(self.values.len());
-        Self { values: self.values[..length].to_vec(), shape }
-    }
-}
 
 fn at_least(
     gate: &str,
@@ -87,88 +51,135 @@ fn result(
     }
 }
 
-/// Compares one output with the reference's: finite, and close by cosine.
+/// Compares one output with the reference's, by the gates for its kind. Outputs of different kinds aren't equal anywhere.
 pub fn output_gates(
     subject: &str,
     shapes: &str,
-    reference: &Floats,
-    found: &Floats,
+    reference: &Output,
+    found: &Output,
     thresholds: &Thresholds,
+    tolerance: Option<Tolerance>,
 ) -> Vec<GateResult> {
-    let (cosine, worst) = least_row_cosine(&reference.values, &found.values, reference.row_length());
-    vec![
-        finite_gate(subject, shapes, found),
-        at_least("row_cosine", subject, shapes, cosine, thresholds.row_cosine, Some(worst)),
-    ]
-}
-
-fn finite_gate(subject: &str, shapes: &str, found: &Floats) -> GateResult {
-    let first = found.values.iter().position(|value| !value.is_finite());
-    let row = first.map(|position| position / found.row_length());
-    let part = found.values.iter().filter(|value| value.is_finite()).count() as f64
-        / found.values.len().max(1) as f64;
-    let part = if found.values.is_empty() { 1.0 } else { part };
-    at_least("finite", subject, shapes, part, 1.0, row)
-}
-
-/// Compares one output with the reference's value by value: reports the max difference as a fraction of the allowed one.
-pub fn tolerance_gates(
-    subject: &str,
-    shapes: &str,
-    reference: &Floats,
-    found: &Floats,
-    tolerance: Tolerance,
-) -> Vec<GateResult> {
-    let Tolerance { absolute, relative } = tolerance;
-    let mut worst = (0.0, 0);
-    for (position, (a, b)) in reference.values.iter().zip(&found.values).enumerate() {
-        let (a, b) = (f64::from(*a), f64::from(*b));
-        let part = match ((a - b).abs(), absolute + relative * a.abs()) {
-            (0.0, _) => 0.0,
-            (difference, allowed) => difference / allowed,
-        };
-        let part = if part.is_nan() { f64::INFINITY } else { part };
-        if part > worst.0 {
-            worst = (part, position / reference.row_length());
+    let at = Place { subject, shapes };
+    if let (Some(reference), Some(found)) = (reference.doubles(), found.doubles()) {
+        let mut gates = vec![at.finite(&found)];
+        match tolerance {
+            Some(tolerance) => {
+                let allowed = reference.values.iter().map(|value| tolerance.allowed(*value));
+                let differences = reference.values.iter().zip(&found.values).map(|(a, b)| (a - b).abs());
+                gates.push(at.tolerance(differences.zip(allowed), reference.row_length()));
+            }
+            None => {
+                let (cosine, worst) =
+                    least_row_cosine(&reference.values, &found.values, reference.row_length());
+                gates.push(at_least(
+                    "row_cosine",
+                    subject,
+                    shapes,
+                    cosine,
+                    thresholds.row_cosine,
+                    Some(worst),
+                ));
+                gates.push(at.lengths(&reference, &found, thresholds));
+            }
+        }
+        return gates;
+    }
+    match (reference.integers(), found.integers(), tolerance) {
+        (Some(reference), Some(found), Some(tolerance)) => {
+            let allowed = reference.values.iter().map(|value| tolerance.allowed(*value as f64));
+            let differences = reference
+                .values
+                .iter()
+                .zip(&found.values)
+                .map(|(a, b)| (i128::from(*a) - i128::from(*b)).unsigned_abs() as f64);
+            vec![at.tolerance(differences.zip(allowed), reference.row_length())]
+        }
+        (reference, found, _) => {
+            let (part, row) = match (reference, found) {
+                (Some(reference), Some(found)) => equal_part(&reference, &found),
+                _ => (0.0, Some(0)),
+            };
+            vec![at_least("equal", subject, shapes, part, thresholds.equal, row)]
         }
     }
-    vec![
-        finite_gate(subject, shapes, found),
-        at_most("tolerance", subject, shapes, worst.0, 1.0, Some(worst.1)),
-    ]
 }
 
-/// Compares an embedding with the reference's: like any output, and also the lengths of its rows.
-pub fn embedding_gates(
-    subject: &str,
-    shapes: &str,
-    reference: &Floats,
-    found: &Floats,
-    thresholds: &Thresholds,
-) -> Vec<GateResult> {
-    let mut gates = output_gates(subject, shapes, reference, found, thresholds);
-    let ratios = reference.rows().zip(found.rows()).map(|(a, b)| match (length(a), length(b)) {
-        (0.0, 0.0) => 0.0,
-        (a, b) => (b / a - 1.0).abs(),
-    });
-    let farthest = ratios.enumerate().fold((0.0, 0), |worst, (row, ratio)| {
-        // A length that is not a number counts as infinitely far.
-        let ratio = if ratio.is_nan() { f64::INFINITY } else { ratio };
-        if ratio > worst.0 { (ratio, row) } else { worst }
-    });
-    gates.push(at_most("norm_ratio", subject, shapes, farthest.0, thresholds.norm_ratio, Some(farthest.1)));
-    gates
+/// Returns the fraction of values that are equal, and the first row with one that isn't.
+fn equal_part(reference: &Array<i64>, found: &Array<i64>) -> (f64, Option<usize>) {
+    let pairs = || reference.values.iter().zip(&found.values);
+    let equal = pairs().filter(|(a, b)| a == b).count();
+    let first = pairs().position(|(a, b)| a != b);
+    let count = reference.values.len().max(found.values.len());
+    let part = if count == 0 { 1.0 } else { equal as f64 / count as f64 };
+    (part, first.map(|position| position / reference.row_length()))
 }
 
-/// Compares rows that were run alone with the same rows in a batch.
-pub fn batch_gate(subject: &str, alone: &Floats, in_batch: &Floats, thresholds: &Thresholds) -> GateResult {
-    let same = in_batch.first_rows(alone.shape.first().copied().unwrap_or(0));
-    let (cosine, row) = if same.shape == alone.shape {
-        least_row_cosine(&same.values, &alone.values, alone.row_length())
+/// What gates are of.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    subject: &'a str,
+    shapes: &'a str,
+}
+
+impl Place<'_> {
+    fn finite(self, found: &Array<f64>) -> GateResult {
+        let first = found.values.iter().position(|value| !value.is_finite());
+        let row = first.map(|position| position / found.row_length());
+        let part = found.values.iter().filter(|value| value.is_finite()).count() as f64
+            / found.values.len().max(1) as f64;
+        let part = if found.values.is_empty() { 1.0 } else { part };
+        at_least("finite", self.subject, self.shapes, part, 1.0, row)
+    }
+
+    /// Takes each value's difference from the reference's and what is allowed; reports the max, as a fraction.
+    fn tolerance(self, values: impl Iterator<Item = (f64, f64)>, row_length: usize) -> GateResult {
+        let mut worst = (0.0, 0);
+        for (position, (difference, allowed)) in values.enumerate() {
+            let part = if difference == 0.0 { 0.0 } else { difference / allowed };
+            let part = if part.is_nan() { f64::INFINITY } else { part };
+            if part > worst.0 {
+                worst = (part, position / row_length);
+            }
+        }
+        at_most("tolerance", self.subject, self.shapes, worst.0, 1.0, Some(worst.1))
+    }
+
+    /// Compares the lengths of rows; of a row of one number, that number.
+    fn lengths(self, reference: &Array<f64>, found: &Array<f64>, thresholds: &Thresholds) -> GateResult {
+        let errors: Vec<f64> = if reference.row_length() == 1 {
+            relative_errors(&reference.values, &found.values).collect()
+        } else {
+            let ratio = |(a, b): (&[f64], &[f64])| match (length(a), length(b)) {
+                (0.0, 0.0) => 0.0,
+                (a, b) => (b / a - 1.0).abs(),
+            };
+            reference.rows().zip(found.rows()).map(ratio).collect()
+        };
+        let farthest = errors.into_iter().enumerate().fold((0.0, 0), |worst, (row, error)| {
+            // A length that is not a number counts as infinitely far.
+            let error = if error.is_nan() { f64::INFINITY } else { error };
+            if error > worst.0 { (error, row) } else { worst }
+        });
+        let (error, row) = farthest;
+        at_most("norm_ratio", self.subject, self.shapes, error, thresholds.norm_ratio, Some(row))
+    }
+}
+
+/// Compares rows that were run alone with the same rows in a batch: their cosine, or the fraction of equal values.
+pub fn batch_gate(subject: &str, alone: &Output, in_batch: &Output, thresholds: &Thresholds) -> GateResult {
+    let same = in_batch.first_rows(alone.shape().first().copied().unwrap_or(0));
+    let (likeness, row) = if same.shape() != alone.shape() {
+        (NOT_FINITE, Some(0))
+    } else if let (Some(same), Some(alone)) = (same.doubles(), alone.doubles()) {
+        let (cosine, row) = least_row_cosine(&same.values, &alone.values, alone.row_length());
+        (cosine, Some(row))
+    } else if let (Some(same), Some(alone)) = (same.integers(), alone.integers()) {
+        equal_part(&same, &alone)
     } else {
-        (NOT_FINITE, 0)
+        (NOT_FINITE, Some(0))
     };
-    at_least("batch_invariance", subject, "opt", cosine, thresholds.batch_invariance, Some(row))
+    at_least("batch_invariance", subject, "opt", likeness, thresholds.batch_invariance, row)
 }
 
 /// Compares the cosines between two towers with the reference's: `first` and `second` are the reference's and the
@@ -245,8 +256,8 @@ fn transposed(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
     (0..width).map(|column| matrix.iter().map(|row| row[column]).collect()).collect()
 }
 
-pub(super) fn length(row: &[f32]) -> f64 {
-    row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+pub(super) fn length<T: Copy + Into<f64>>(row: &[T]) -> f64 {
+    row.iter().map(|&value| value.into().powi(2)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -280,7 +291,16 @@ mod tests {
     }
 
     fn embedding(reference: &Floats, found: &Floats) -> Vec<GateResult> {
-        embedding_gates("x", "opt", reference, found, &Thresholds::default())
+        outputs(&Output::Floats(reference.clone()), &Output::Floats(found.clone()), None)
+    }
+
+    fn outputs(reference: &Output, found: &Output, tolerance: Option<Tolerance>) -> Vec<GateResult> {
+        output_gates("x", "opt", reference, found, &Thresholds::default(), tolerance)
+    }
+
+    fn batch(alone: &Floats, in_batch: &Floats) -> GateResult {
+        let [alone, in_batch] = [alone, in_batch].map(|floats| Output::Floats(floats.clone()));
+        batch_gate("x", &alone, &in_batch, &Thresholds::default())
     }
 
     fn cross(first: (&Floats, &Floats), second: (&Floats, &Floats)) -> Vec<GateResult> {
@@ -292,7 +312,7 @@ mod tests {
         let (image, text) = (floats(1), floats(2));
         failed(&embedding(&image, &rounded(&image)), &[]);
         failed(&cross((&image, &rounded(&image)), (&text, &rounded(&text))), &[]);
-        assert_eq!(batch_gate("x", &image.first_rows(1), &image, &Thresholds::default()).value, Some(1.0));
+        assert_eq!(batch(&image.first_rows(1), &image).value, Some(1.0));
     }
 
     #[test]
@@ -335,9 +355,11 @@ mod tests {
         let mut found = reference.clone();
         let value = found.values[5 * WIDTH];
         found.values[5 * WIDTH] = value + 0.02;
-        let gates = |absolute, relative| {
-            tolerance_gates("x", "opt", &reference, &found, Tolerance { absolute, relative })
+        let within = |found: &Floats, absolute, relative| {
+            let [reference, found] = [&reference, found].map(|floats| Output::Floats(floats.clone()));
+            outputs(&reference, &found, Some(Tolerance { absolute, relative }))
         };
+        let gates = |absolute, relative| within(&found, absolute, relative);
         failed(&gates(0.021, 0.0), &[]);
         failed(&gates(0.0, 0.03 / f64::from(value.abs())), &[]);
         let gates = gates(0.01, 0.0);
@@ -345,10 +367,10 @@ mod tests {
         assert_eq!(gates[1].worst_row, Some(5));
         assert!((gates[1].value.unwrap() - 2.0).abs() < 1e-3, "{gates:?}");
         // Where nothing is allowed, equal values still pass.
-        let exact = Tolerance { absolute: 0.0, relative: 0.0 };
-        failed(&tolerance_gates("x", "opt", &reference, &reference, exact), &[]);
-        found.values[0] = f32::NAN;
-        failed(&tolerance_gates("x", "opt", &reference, &found, exact), &["finite", "tolerance"]);
+        failed(&within(&reference, 0.0, 0.0), &[]);
+        let mut not_finite = found.clone();
+        not_finite.values[0] = f32::NAN;
+        failed(&within(&not_finite, 0.0, 0.0), &["finite", "tolerance"]);
     }
 
     /// A text tower of another seed, whose own reference is of that seed too: only both towers together show it.
@@ -361,10 +383,10 @@ mod tests {
 
     #[test]
     fn a_row_that_depends_on_its_batch() {
-        let batch = floats(1);
-        let mut alone = batch.first_rows(2);
+        let in_batch = floats(1);
+        let mut alone = in_batch.first_rows(2);
         alone.values[WIDTH..].reverse();
-        let gate = batch_gate("x", &alone, &batch, &Thresholds::default());
+        let gate = batch(&alone, &in_batch);
         assert!(!gate.passed);
         assert_eq!(gate.worst_row, Some(1));
     }
@@ -376,5 +398,70 @@ mod tests {
         assert_eq!(agreement(&reference, &[vec![0.6, 0.5, 0.1]], 1), (1.0, None));
         assert_eq!(agreement(&reference, &[vec![0.1, 0.2, 0.3]], 1), (0.0, Some(0)));
         assert_eq!(agreement(&reference, &[vec![0.1, 0.2, 0.3]], 10), (1.0, None));
+    }
+
+    fn array<T>(values: Vec<T>, shape: &[usize]) -> Array<T> {
+        Array { values, shape: shape.to_vec() }
+    }
+
+    #[test]
+    fn integers_and_booleans_are_compared_exactly_or_within_a_tolerance() {
+        let reference = Output::Integers(array(vec![5, 7, i64::MAX, -3], &[2, 2]));
+        let found = Output::Integers(array(vec![5, 7, i64::MAX - 1, -3], &[2, 2]));
+        failed(&outputs(&reference, &reference, None), &[]);
+        let gates = outputs(&reference, &found, None);
+        failed(&gates, &["equal"]);
+        assert_eq!((gates[0].value, gates[0].worst_row), (Some(0.75), Some(1)));
+        let within = |absolute| outputs(&reference, &found, Some(Tolerance { absolute, relative: 0.0 }));
+        failed(&within(1.0), &[]);
+        failed(&within(0.5), &["tolerance"]);
+
+        let reference = Output::Booleans(array(vec![true, false, true], &[3]));
+        let found = Output::Booleans(array(vec![true, false, false], &[3]));
+        failed(&outputs(&reference, &reference, None), &[]);
+        assert_eq!(outputs(&reference, &found, None)[0].worst_row, Some(2));
+        // Other kinds of values are equal nowhere.
+        failed(&outputs(&reference, &Output::Floats(array(vec![1.0, 0.0, 1.0], &[3])), None), &["equal"]);
+        assert!(!batch_gate("x", &found, &reference, &Thresholds::default()).passed);
+        assert!(batch_gate("x", &found.first_rows(2), &reference, &Thresholds::default()).passed);
+    }
+
+    /// Values beyond what 32 bits hold, which differ where 32 bits don't show it.
+    #[test]
+    fn doubles_are_compared_as_doubles() {
+        let doubles = |values: [f64; 4]| Output::Doubles(array(values.to_vec(), &[2, 2]));
+        let reference = doubles([1e100, 2e100, 3.0, 4.0]);
+        failed(&outputs(&reference, &reference, None), &[]);
+        failed(
+            &outputs(&reference, &doubles([1e100, 2e100, 3.0, f64::NAN]), None),
+            &["finite", "row_cosine", "norm_ratio"],
+        );
+        let close = doubles([1e100, 2e100, 3.0, 4.0 + 1e-9]);
+        let within = |absolute| outputs(&reference, &close, Some(Tolerance { absolute, relative: 0.0 }));
+        failed(&within(1e-8), &[]);
+        failed(&within(1e-10), &["tolerance"]);
+        // A graph of doubles whose profile gives floats.
+        let small = doubles([1.0, 2.0, 3.0, 4.0]);
+        failed(&outputs(&small, &Output::Floats(array(vec![1.0, 2.0, 3.0, 4.0], &[2, 2])), None), &[]);
+    }
+
+    /// A cosine only tells the sign of a single number, and says nothing of a length.
+    #[test]
+    fn rows_of_one_number_and_rows_of_any_rank_have_a_gate_that_can_fail() {
+        let check = |reference: &[f32], found: &[f32], shape: &[usize], expected: &[&str]| {
+            let [reference, found] =
+                [reference, found].map(|values| Output::Floats(array(values.to_vec(), shape)));
+            failed(&outputs(&reference, &found, None), expected);
+        };
+        let (scores, off) = ([1.5, 0.75, -1.25], [1.5, 0.75, -1.32]);
+        for shape in [&[3][..], &[3, 1], &[3, 1, 1]] {
+            check(&scores, &scores, shape, &[]);
+            check(&scores, &off, shape, &["row_cosine", "norm_ratio"]);
+            check(&scores, &[1.52, 0.75, -1.25], shape, &["norm_ratio"]);
+            check(&scores, &[1.501, 0.7502, -1.2503], shape, &[]);
+        }
+        check(&[1.51], &[2.0], &[], &["row_cosine", "norm_ratio"]);
+        let values = [0.5, -1.0, 2.0, 0.25, 3.0, 1.0, -2.0, 0.125];
+        check(&values, &values.map(|value| value * 1.08), &[2, 2, 2], &["norm_ratio"]);
     }
 }

@@ -1,15 +1,15 @@
 //! Whether a profile's outputs match the FP32 graph's: gates over outputs, and the record that a passport keeps.
 //!
-//! An output is compared row by row, where a row is one index of the first dimension. Sums are in double precision. The
-//! gates of an embedding, a two-dimensional output of floats, are those of [`embedding_gates`]; every other output has to
-//! be finite and close by cosine. [`cross_modal_gates`] are for a two-tower model: users compute the cosine of every image
-//! with every text.
+//! An output is compared row by row, where a row is one index of the first dimension. Sums are in double precision.
+//! [`output_gates`] has the gates of an output by itself: floating-point numbers have to be finite and close, integers and
+//! booleans equal. [`cross_modal_gates`] are for a two-tower model: users compute the cosine of every image with every text.
 //!
 //! | gate | compares | default | source |
 //! | --- | --- | --- | --- |
 //! | `finite` | every value is a number | all | |
-//! | `row_cosine` | the min cosine of a row with the reference's row | ≥ 0.999 | half precision keeps 11 bits; NV-CLIP's towers lose some 1e-5 |
-//! | `norm_ratio` | the max relative deviation of a row's length from the reference's | ≤ 0.01 | users who don't normalize see lengths |
+//! | `row_cosine` | the min cosine of a row with the reference's row; 1 − e² / 2 for a row of one number with the relative error e | ≥ 0.999 | half precision keeps 11 bits; NV-CLIP's towers lose some 1e-5 |
+//! | `norm_ratio` | the max relative deviation of a row's length from the reference's; the relative error of a row of one number | ≤ 0.01 | users who don't normalize see lengths |
+//! | `equal` | the fraction of integers or booleans that are equal to the reference's | all | a class or an index that differs is another answer |
 //! | `cross_modal` | the max difference of a cosine between image and text | ≤ 0.01 | it moves a zero-shot probability by at most one part in a hundred |
 //! | `top_1` | the fraction of rows whose nearest row of the other tower is the reference's | ≥ 0.99 | |
 //! | `top_10` | the fraction of the ten nearest that are the reference's | ≥ 0.99 | |
@@ -22,13 +22,15 @@
 
 mod demands;
 mod gates;
+mod output;
 mod zero_shot;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use demands::{CLASS_IN_PROMPT, Demands, Tolerance, ZeroShot};
-pub use gates::{Floats, batch_gate, cross_modal_gates, embedding_gates, output_gates, tolerance_gates};
+pub use gates::{batch_gate, cross_modal_gates, output_gates};
+pub use output::{Array, Floats, Output};
 pub use zero_shot::{LabelledSet, zero_shot_gate};
 
 /// Cosines that differ by at most this are tied.
@@ -42,6 +44,8 @@ pub struct Thresholds {
     pub row_cosine: f64,
     /// Max deviation of the ratio of lengths from 1.
     pub norm_ratio: f64,
+    /// Min fraction of integers or booleans that are equal to the reference's.
+    pub equal: f64,
     /// Max difference of a cosine between image and text.
     pub cross_modal: f64,
     /// Min fraction of rows whose nearest row is the reference's.
@@ -57,6 +61,7 @@ impl Default for Thresholds {
         Self {
             row_cosine: 0.999,
             norm_ratio: 0.01,
+            equal: 1.0,
             cross_modal: 0.01,
             top_1: 0.99,
             top_10: 0.99,

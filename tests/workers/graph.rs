@@ -203,3 +203,68 @@ fn varint(mut value: u64) -> Vec<u8> {
     out.push(value as u8);
     out
 }
+
+/// A graph of a few nodes, written one after another; its first dimension is `N`.
+pub(crate) struct Small(Vec<u8>);
+
+/// ONNX's numbers of element types.
+pub(crate) const FLOAT: u64 = 1;
+pub(crate) const INT64: u64 = 7;
+pub(crate) const BOOL: u64 = 9;
+pub(crate) const DOUBLE: u64 = 11;
+
+impl Small {
+    pub(crate) fn new() -> Self {
+        Self(bytes(2, b"small"))
+    }
+
+    pub(crate) fn node(self, operator: &str, inputs: &[&str], output: &str) -> Self {
+        self.node_with(operator, inputs, output, &[])
+    }
+
+    /// Adds a node with attributes that are integers.
+    pub(crate) fn node_with(
+        mut self,
+        operator: &str,
+        inputs: &[&str],
+        output: &str,
+        integers: &[(&str, u64)],
+    ) -> Self {
+        let attribute = |(name, value): &(&str, u64)| {
+            bytes(5, &[bytes(1, name.as_bytes()), number(3, *value), number(20, 2)].concat())
+        };
+        let attributes: Vec<u8> = integers.iter().flat_map(attribute).collect();
+        self.0.extend(bytes(1, &[node(operator, inputs, output), attributes].concat()));
+        self
+    }
+
+    pub(crate) fn weight(mut self, name: &str, shape: &[usize], values: &[f32]) -> Self {
+        self.0.extend(bytes(5, &tensor(name, shape, Precision::Float32, &raw(Precision::Float32, values))));
+        self
+    }
+
+    /// Adds an input of shape [N, …].
+    pub(crate) fn input(mut self, name: &str, element_type: u64, row: &[u64]) -> Self {
+        self.0.extend(bytes(11, &Self::value(name, element_type, Some(row))));
+        self
+    }
+
+    /// Adds an output of shape [N, …], or without dimensions.
+    pub(crate) fn output(mut self, name: &str, element_type: u64, row: Option<&[u64]>) -> Self {
+        self.0.extend(bytes(12, &Self::value(name, element_type, row)));
+        self
+    }
+
+    pub(crate) fn write(self, path: &Path) {
+        fs_err::write(path, envelope(&self.0)).unwrap();
+    }
+
+    fn value(name: &str, element_type: u64, row: Option<&[u64]>) -> Vec<u8> {
+        let fixed = |&size: &u64| bytes(1, &number(1, size));
+        let shape: Vec<u8> = row.map_or_else(Vec::new, |row| {
+            bytes(1, &bytes(2, b"N")).into_iter().chain(row.iter().flat_map(fixed)).collect()
+        });
+        let tensor = [number(1, element_type), bytes(2, &shape)].concat();
+        [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
+    }
+}

@@ -12,7 +12,7 @@ use crate::ops::runners::Way;
 use crate::ops::samples::{self, Subject};
 use crate::ops::validate::runtime::Runtime;
 use crate::ops::workspace::Workspace;
-use crate::validation::Floats;
+use crate::validation::{Floats, Output};
 
 /// What is compared, and what runs it.
 pub(super) struct Pair<'a> {
@@ -71,7 +71,7 @@ impl<'a> Pair<'a> {
         let reference = if values.is_empty() {
             let path = self.subject.file.path();
             let path = fs_err::canonicalize(path).unwrap_or_else(|_| path.into());
-            self.runtime.run_on(inputs.clone(), &path).map_err(|error| error.to_string())?
+            floats(self.runtime.run_on(inputs.clone(), &path).map_err(|error| error.to_string())?)
         } else {
             self.run(&inputs, &as_it_is, values)?
         };
@@ -105,7 +105,7 @@ impl<'a> Pair<'a> {
         let model = folder.path().join("model.onnx");
         emulate_with_outputs(self.subject.file, lowering, values, &model)
             .map_err(|error| error.to_string())?;
-        self.runtime.run_on(inputs.clone(), &model).map_err(|error| error.to_string())
+        self.runtime.run_on(inputs.clone(), &model).map(floats).map_err(|error| error.to_string())
     }
 
     fn inputs(&mut self, case: Case) -> Result<BTreeMap<String, PathBuf>, String> {
@@ -118,6 +118,15 @@ impl<'a> Pair<'a> {
         self.inputs.insert(case, written.clone());
         Ok(written)
     }
+}
+
+/// Returns the outputs of floats.
+fn floats(outputs: BTreeMap<String, Output>) -> BTreeMap<String, Floats> {
+    let floats = |(name, output)| match output {
+        Output::Floats(floats) => Some((name, floats)),
+        Output::Doubles(_) | Output::Integers(_) | Output::Booleans(_) => None,
+    };
+    outputs.into_iter().filter_map(floats).collect()
 }
 
 /// Returns the min cosine of the rows of two tensors; a plain vector is one row.

@@ -32,6 +32,9 @@ pub enum SamplesError {
     /// An empty distribution.
     #[error("the samples of input `{input}` come from an empty range: `low` must be less than `high`")]
     EmptyRange { input: String },
+    /// An array without rows.
+    #[error("the samples of input `{input}` have no rows: their shape is {shape:?}")]
+    NoRows { input: String, shape: Vec<usize> },
     /// A tensor file.
     #[error("the samples of input `{input}` cannot be used")]
     Npy { input: String, source: NpyError },
@@ -56,6 +59,7 @@ impl SamplesError {
             | Self::WrongShape { .. }
             | Self::NoShape { .. }
             | Self::EmptyRange { .. }
+            | Self::NoRows { .. }
             | Self::Read { .. }
             | Self::File { .. }
             | Self::Write { .. } => ErrorKind::Input,

@@ -90,6 +90,9 @@ pub(in crate::ops) fn write(
     for (index, (info, sample)) in pairs(subject)?.into_iter().enumerate() {
         let path = folder.join(format!("{index}.npy"));
         let tensor = tensor(subject, which, &info, sample)?;
+        if tensor.shape().first() == Some(&0) {
+            return Err(SamplesError::NoRows { input: info.name, shape: tensor.shape().to_vec() });
+        }
         tensor.write(&path).map_err(|source| npy(&info, source))?;
         written.insert(info.name, path);
     }
@@ -206,7 +209,11 @@ pub(super) fn whole_numbers(
         ElementType::Int32 => Tensor::new(shape, &values.map(|value| value as i32).collect::<Vec<i32>>()),
         ElementType::Float => Tensor::new(shape, &values.map(|value| value as f32).collect::<Vec<f32>>()),
         ElementType::Int8 => Tensor::new(shape, &values.map(|value| value as i8).collect::<Vec<i8>>()),
+        ElementType::Int16 => Tensor::new(shape, &values.map(|value| value as i16).collect::<Vec<i16>>()),
         ElementType::Uint8 => Tensor::new(shape, &values.map(|value| value as u8).collect::<Vec<u8>>()),
+        ElementType::Uint16 => Tensor::new(shape, &values.map(|value| value as u16).collect::<Vec<u16>>()),
+        ElementType::Uint32 => Tensor::new(shape, &values.map(|value| value as u32).collect::<Vec<u32>>()),
+        ElementType::Uint64 => Tensor::new(shape, &values.map(|value| value as u64).collect::<Vec<u64>>()),
         ElementType::Bool => Tensor::new(shape, &values.map(|value| value != 0).collect::<Vec<bool>>()),
         ElementType::Float16 | ElementType::Bfloat16 | ElementType::Double => {
             return floats(info, shape, &values.map(|value| value as f32).collect::<Vec<f32>>());

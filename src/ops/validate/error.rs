@@ -91,6 +91,17 @@ pub enum ValidateError {
         /// Why not.
         reason: String,
     },
+    /// An output that has no value in any shapes.
+    #[error(
+        "output `{output}` of graph `{graph}` is empty in every shape in FP32, so it cannot be compared: use samples that produce \
+         values"
+    )]
+    NothingToCompare {
+        /// The graph.
+        graph: String,
+        /// The output.
+        output: String,
+    },
     /// A row that can't be replayed.
     #[error("cannot replay {place}: {reason}")]
     Replay {
@@ -128,6 +139,7 @@ impl ValidateError {
             | Self::NoOrigin { .. }
             | Self::SeveralRecipes { .. }
             | Self::ZeroShot { .. }
+            | Self::NothingToCompare { .. }
             | Self::Replay { .. } => ErrorKind::Input,
             Self::Profile(_) => ErrorKind::Refused,
             Self::Provider { .. } => ErrorKind::Unavailable,

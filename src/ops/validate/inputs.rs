@@ -52,6 +52,9 @@ impl GraphInputs {
 pub(super) struct Labelled {
     pub image_graph: String,
     pub text_graph: String,
+    /// The outputs that the recipe names.
+    pub image_output: Option<String>,
+    pub text_output: Option<String>,
     /// Prompts of a class.
     pub prompts: usize,
     /// The class of each image.
@@ -92,7 +95,18 @@ fn labelled(
     folder: &Path,
     inputs: &mut BTreeMap<String, GraphInputs>,
 ) -> Result<Labelled, ValidateError> {
-    let ZeroShot { image_input, text_input, images, classes, prompts, tokenizer, pad, most_loss } = zero_shot;
+    let ZeroShot {
+        image_input,
+        text_input,
+        image_output,
+        text_output,
+        images,
+        classes,
+        prompts,
+        tokenizer,
+        pad,
+        most_loss,
+    } = zero_shot;
     let samples_folder = resolved.file().folder();
     let at = |source| ValidateError::LabelledSet { source };
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
@@ -136,7 +150,17 @@ fn labelled(
         }
     }
     let prompts = prompts.len();
-    Ok(Labelled { image_graph, text_graph, prompts, labels, most_loss: *most_loss })
+    let output =
+        |place: &Option<String>| place.as_ref().and_then(|place| Some(place.split_once('/')?.1.to_owned()));
+    Ok(Labelled {
+        image_graph,
+        text_graph,
+        image_output: output(image_output),
+        text_output: output(text_output),
+        prompts,
+        labels,
+        most_loss: *most_loss,
+    })
 }
 
 /// Finds an input by `graph/input`: it has to be the graph's only one.

@@ -17,7 +17,7 @@ use crate::profile::ProfileId;
 use crate::validation::{Demands, Thresholds, Tolerance};
 
 /// The schema of the key, with the version of the gates: one that computes otherwise raises it.
-const SCHEMA: &str = "nimctl.validation-key/2";
+const SCHEMA: &str = "nimctl.validation-key/3";
 
 #[derive(Serialize)]
 struct ValidationKey<'a> {
@@ -49,6 +49,7 @@ enum Runs {
 struct DemandsKey<'a> {
     row_cosine: ExactFloat,
     norm_ratio: ExactFloat,
+    equal: ExactFloat,
     cross_modal: ExactFloat,
     top_1: ExactFloat,
     top_10: ExactFloat,
@@ -61,13 +62,15 @@ impl<'a> DemandsKey<'a> {
     fn of(demands: &'a Demands) -> Self {
         // What the labelled set is made of is in `inputs` and in `labelled`.
         let Demands { thresholds, tolerances, zero_shot: _ } = demands;
-        let Thresholds { row_cosine, norm_ratio, cross_modal, top_1, top_10, batch_invariance } = thresholds;
+        let Thresholds { row_cosine, norm_ratio, equal, cross_modal, top_1, top_10, batch_invariance } =
+            thresholds;
         let tolerances = tolerances.iter().map(|(output, Tolerance { absolute, relative })| {
             (output.as_str(), (ExactFloat(*absolute), ExactFloat(*relative)))
         });
         Self {
             row_cosine: ExactFloat(*row_cosine),
             norm_ratio: ExactFloat(*norm_ratio),
+            equal: ExactFloat(*equal),
             cross_modal: ExactFloat(*cross_modal),
             top_1: ExactFloat(*top_1),
             top_10: ExactFloat(*top_10),
@@ -81,6 +84,8 @@ impl<'a> DemandsKey<'a> {
 struct LabelledKey<'a> {
     image_graph: &'a str,
     text_graph: &'a str,
+    image_output: Option<&'a str>,
+    text_output: Option<&'a str>,
     prompts: usize,
     labels: &'a [usize],
     most_loss: ExactFloat,
@@ -88,8 +93,17 @@ struct LabelledKey<'a> {
 
 impl<'a> LabelledKey<'a> {
     fn of(labelled: &'a Labelled) -> Self {
-        let Labelled { image_graph, text_graph, prompts, labels, most_loss } = labelled;
-        Self { image_graph, text_graph, prompts: *prompts, labels, most_loss: ExactFloat(*most_loss) }
+        let Labelled { image_graph, text_graph, image_output, text_output, prompts, labels, most_loss } =
+            labelled;
+        Self {
+            image_graph,
+            text_graph,
+            image_output: image_output.as_deref(),
+            text_output: text_output.as_deref(),
+            prompts: *prompts,
+            labels,
+            most_loss: ExactFloat(*most_loss),
+        }
     }
 }
 

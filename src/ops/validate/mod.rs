@@ -13,6 +13,7 @@ mod profile;
 mod replay;
 pub(in crate::ops) mod runtime;
 mod subjects;
+mod towers;
 
 use std::collections::BTreeSet;
 

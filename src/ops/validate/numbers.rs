@@ -1,7 +1,7 @@
 //! What graphs give: the FP32 graph as the reference, whose outputs are kept in the store; the lowered graph with its precision
 //! emulated, in place of a plan; a profile's own file. Each kind of graph is run once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,6 +11,7 @@ use super::inputs::{Files, GraphInputs, Labelled, write};
 use super::key;
 use super::outputs::Outputs;
 use super::runtime::Runtime;
+use super::towers::{self, Embeddings};
 use crate::canonical;
 use crate::digest::Sha256;
 use crate::onnx::lower::emulate;
@@ -27,7 +28,7 @@ use crate::validation::Demands;
 use crate::worker::protocol::Execution;
 
 /// The schema of a reference's key.
-const REFERENCE_SCHEMA: &str = "nimctl.reference/2";
+const REFERENCE_SCHEMA: &str = "nimctl.reference/3";
 /// Everything that decides what the FP32 graph gives.
 #[derive(Serialize)]
 struct ReferenceKey<'a> {
@@ -60,6 +61,8 @@ pub(super) struct Numbers<'a> {
     /// The digest of every file of `inputs`, by graph.
     input_digests: BTreeMap<String, BTreeMap<String, Sha256>>,
     labelled: Option<Labelled>,
+    /// Which outputs embed the labelled set, once that is known.
+    embeddings: Option<Embeddings>,
     references: BTreeMap<String, Outputs>,
     emulated: BTreeMap<(String, LoweringOptions), Outputs>,
 }
@@ -92,6 +95,7 @@ impl<'a> Numbers<'a> {
             inputs,
             input_digests,
             labelled,
+            embeddings: None,
             references: BTreeMap::new(),
             emulated: BTreeMap::new(),
         })
@@ -121,6 +125,19 @@ impl<'a> Numbers<'a> {
         self.labelled.as_ref()
     }
 
+    /// Returns which outputs embed the labelled set; `None` without one.
+    ///
+    /// # Errors
+    /// Graphs whose reference has no such outputs, or too many.
+    pub(super) fn embeddings(&mut self) -> Result<Option<Embeddings>, ValidateError> {
+        if let (None, Some(labelled)) = (&self.embeddings, self.labelled.clone()) {
+            let image = self.reference(&labelled.image_graph)?;
+            let text = self.reference(&labelled.text_graph)?;
+            self.embeddings = Some(towers::embeddings(&labelled, &image, &text)?);
+        }
+        Ok(self.embeddings.clone())
+    }
+
     /// Returns the files of one run.
     pub(super) fn files(&self, graph: &str, case: &str) -> Option<&Files> {
         self.inputs.get(graph)?.cases.get(case)
@@ -140,7 +157,7 @@ impl<'a> Numbers<'a> {
                     .cpu
                     .run(&self.inputs[graph], &path)
                     .map_err(|source| ValidateError::Reference { graph: graph.into(), source })?;
-                check_finite(graph, &outputs)?;
+                check_measure(graph, &outputs)?;
                 if let Some(npz) = outputs.to_npz() {
                     self.store.put_reference(&key, &npz)?;
                 }
@@ -230,10 +247,10 @@ impl<'a> Numbers<'a> {
 }
 
 /// Fails if the reference itself is no measure.
-fn check_finite(graph: &str, outputs: &Outputs) -> Result<(), ValidateError> {
+fn check_measure(graph: &str, outputs: &Outputs) -> Result<(), ValidateError> {
     for (case, outputs) in &outputs.cases {
-        for (name, floats) in outputs {
-            if floats.values.iter().any(|value| !value.is_finite()) {
+        for (name, output) in outputs {
+            if !output.is_finite() {
                 let message = format!(
                     "output `{name}` of graph `{graph}` is NaN or infinite in FP32 ({case} shapes): use other samples"
                 );
@@ -241,5 +258,13 @@ fn check_finite(graph: &str, outputs: &Outputs) -> Result<(), ValidateError> {
             }
         }
     }
-    Ok(())
+    let names: BTreeSet<&String> = outputs.cases.values().flat_map(BTreeMap::keys).collect();
+    let is_compared =
+        |name: &String| outputs.cases.values().any(|found| found.get(name).is_some_and(|o| !o.is_empty()));
+    match names.iter().find(|name| !is_compared(name)) {
+        Some(output) => {
+            Err(ValidateError::NothingToCompare { graph: graph.into(), output: (*output).clone() })
+        }
+        None => Ok(()),
+    }
 }

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::ValidateError;
 use super::numbers::{Model, Numbers};
 use super::outputs::Outputs;
+use super::{ValidateError, towers};
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
 use crate::store::Store;
-use crate::validation::{
-    Demands, Floats, GateResult, LabelledSet, Validation, batch_gate, cross_modal_gates, embedding_gates,
-    output_gates, tolerance_gates, zero_shot_gate,
-};
+use crate::validation::{Demands, GateResult, Output, Validation, batch_gate, output_gates};
 
 /// Validates one profile, which is run in this way, or can't be for this reason.
 pub(super) fn one(
@@ -39,7 +36,11 @@ pub(super) fn one(
         None => match gates(passport, graphs, store, numbers, way.ok(), demands) {
             Ok((gates, ran_on)) => {
                 validation.ran_on = ran_on;
-                validation.passed = gates.iter().all(|gate| gate.passed);
+                // Nothing compared is nothing passed.
+                validation.passed = !gates.is_empty() && gates.iter().all(|gate| gate.passed);
+                if gates.is_empty() {
+                    validation.failure = Some("no output was compared".into());
+                }
                 validation.gates = gates;
             }
             Err(ValidateError::Profile(failure)) => validation.failure = Some(failure),
@@ -95,8 +96,10 @@ fn gates(
     way: Option<Way>,
     demands: &Demands,
 ) -> Result<(Vec<GateResult>, String), ValidateError> {
+    // What the recipe asks for has to be possible, before anything is run for it.
+    let embeddings = numbers.embeddings()?;
     let mut gates = Vec::new();
-    let mut towers = Vec::new();
+    let mut found_of = towers::Found::new();
     // A worker of its own for each profile: after a failure on the GPU, nothing else runs in the same process.
     let mut worker = way.map(|way| numbers.runtime(way, passport));
     for name in graphs.keys() {
@@ -115,16 +118,16 @@ fn gates(
             }
         }
         for (output, alone) in &outputs.alone {
-            gates.push(batch_gate(
-                &format!("{name}/{output}"),
-                alone,
-                &outputs.cases["opt"][output],
-                &demands.thresholds,
-            ));
+            let in_batch = &outputs.cases["opt"][output];
+            // What has no rows says nothing of any row.
+            if !alone.shape().is_empty() {
+                gates.push(batch_gate(&format!("{name}/{output}"), alone, in_batch, &demands.thresholds));
+            }
         }
-        towers.push((name.as_str(), reference, outputs));
+        found_of.insert(name, (reference, outputs));
     }
-    gates.extend(gates_of_both(&towers, numbers, demands));
+    let labelled = numbers.labelled().zip(embeddings.as_ref());
+    gates.extend(towers::gates(&found_of, labelled, demands));
     let ran_on = match &mut worker {
         None => numbers.reference_runtime().to_owned(),
         Some(worker) => worker.place().map_err(|error| ValidateError::Profile(error.to_string()))?,
@@ -136,59 +139,25 @@ fn gates(
 pub(super) fn gates_of(
     subject: &str,
     case: &str,
-    expected: &Floats,
-    found: &Floats,
+    expected: &Output,
+    found: &Output,
     demands: &Demands,
 ) -> Vec<GateResult> {
-    match demands.tolerances.get(subject) {
-        Some(tolerance) => tolerance_gates(subject, case, expected, found, *tolerance),
-        None if expected.is_embedding() => {
-            embedding_gates(subject, case, expected, found, &demands.thresholds)
-        }
-        None => output_gates(subject, case, expected, found, &demands.thresholds),
-    }
+    let tolerance = demands.tolerances.get(subject).copied();
+    output_gates(subject, case, expected, found, &demands.thresholds, tolerance)
 }
 
-/// The gates of two towers, each with one embedding of the same width.
-fn gates_of_both(
-    towers: &[(&str, Outputs, Outputs)],
-    numbers: &Numbers<'_>,
-    demands: &Demands,
-) -> Vec<GateResult> {
-    let mut gates = Vec::new();
-    let [(a_name, a_reference, a_found), (b_name, b_reference, b_found)] = towers else { return gates };
-    let subject = format!("{a_name} × {b_name}");
-    for case in ["opt", "max"] {
-        let parts = [a_reference, a_found, b_reference, b_found].map(|outputs| outputs.embedding(case));
-        if let [Some(a), Some(a_found), Some(b), Some(b_found)] = parts
-            && a.row_length() == b.row_length()
-        {
-            let (first, second) = ((a, a_found), (b, b_found));
-            gates.extend(cross_modal_gates(&subject, case, first, second, &demands.thresholds));
-        }
-    }
-    let Some(labelled) = numbers.labelled() else { return gates };
-    let tower = |name: &str| towers.iter().find(|tower| tower.0 == name);
-    if let (Some(image), Some(text)) = (tower(&labelled.image_graph), tower(&labelled.text_graph))
-        && let (Some(images), Some(texts)) = (&image.1.labelled, &text.1.labelled)
-        && let (Some(images_found), Some(texts_found)) = (&image.2.labelled, &text.2.labelled)
-    {
-        let reference = LabelledSet { images, texts, prompts: labelled.prompts, labels: &labelled.labels };
-        let found = LabelledSet { images: images_found, texts: texts_found, ..reference.clone() };
-        let subject = format!("{} × {}", image.0, text.0);
-        gates.push(zero_shot_gate(&subject, &reference, &found, labelled.most_loss));
-    }
-    gates
-}
-
-/// Fails if an output is missing or has another shape than the reference's.
+/// Fails if an output is missing, or has another shape or values of another kind than the reference's.
 fn check_shapes(graph: &str, reference: &Outputs, found: &Outputs) -> Result<(), ValidateError> {
     for (case, outputs) in &reference.cases {
         for (name, expected) in outputs {
             let problem = match found.cases.get(case).and_then(|outputs| outputs.get(name)) {
                 None => "is missing".to_owned(),
-                Some(floats) if floats.shape != expected.shape => {
-                    format!("has shape {:?}, but {:?} was expected", floats.shape, expected.shape)
+                Some(found) if found.shape() != expected.shape() => {
+                    format!("has shape {:?}, but {:?} was expected", found.shape(), expected.shape())
+                }
+                Some(found) if found.kind() != expected.kind() => {
+                    format!("has {}, but {} were expected", found.kind(), expected.kind())
                 }
                 Some(_) => continue,
             };

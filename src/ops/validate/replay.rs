@@ -8,6 +8,7 @@ use std::str::FromStr;
 use super::ValidateError;
 use super::inputs::Files;
 use super::numbers::Numbers;
+use super::outputs::tensor_of;
 use super::profile::{gates_of, lay_out, wrong_files, wrong_origin};
 use crate::ops::assemble::{self, Assembled, AssembledState};
 use crate::ops::resolve::Resolved;
@@ -15,7 +16,7 @@ use crate::ops::runners::Runners;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::store::Store;
-use crate::validation::{Floats, GateResult};
+use crate::validation::{GateResult, Output};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::Execution;
 
@@ -111,7 +112,7 @@ pub fn replay(
     let mut gates = Vec::new();
     for (output, expected) in &reference {
         let subject = format!("{graph}/{output}");
-        let of_profile = found.get(output).filter(|found| found.shape == expected.shape);
+        let of_profile = found.get(output).filter(|found| found.shape() == expected.shape());
         let of_profile = of_profile.ok_or_else(|| {
             ValidateError::Profile(format!(
                 "output `{output}` of graph `{graph}` is missing or has a different shape"
@@ -165,12 +166,13 @@ fn one_row(files: &Files, row: usize, folder: &Path) -> Result<Files, String> {
     Ok(rows)
 }
 
-fn keep(outputs: &BTreeMap<String, Floats>, folder: &Path) -> Result<(), ValidateError> {
+fn keep(outputs: &BTreeMap<String, Output>, folder: &Path) -> Result<(), ValidateError> {
     let failed = |source| ValidateError::Io { doing: format!("writing into {}", folder.display()), source };
     fs_err::create_dir_all(folder).map_err(failed)?;
-    for (index, (name, Floats { values, shape })) in outputs.iter().enumerate() {
-        Tensor::new(shape, values)
-            .and_then(|tensor| tensor.write(&folder.join(file_name(index, name))))
+    for (index, (name, output)) in outputs.iter().enumerate() {
+        let Some(tensor) = tensor_of(output) else { continue };
+        tensor
+            .write(&folder.join(file_name(index, name)))
             .map_err(|error| failed(std::io::Error::other(error)))?;
     }
     Ok(())

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::inputs::{ALONE, CASES, Files, GraphInputs};
-use super::outputs::{Outputs, only_embedding};
+use super::outputs::{Outputs, output_of};
 use crate::ops::runners::{Way, place};
 use crate::ops::workspace::Workspace;
-use crate::validation::Floats;
+use crate::validation::{Floats, Output};
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Answer, Cancel, Limits, Worker};
 use crate::worker::npy::Tensor;
@@ -69,26 +69,27 @@ impl Runtime {
         Ok(outputs)
     }
 
-    /// Runs the pieces of the labelled set, and puts the rows of their embedding together.
+    /// Runs the pieces of the labelled set, and puts the rows of its embeddings together.
     fn run_labelled(
         &mut self,
         pieces: Vec<Files>,
         rows: usize,
         path: &Path,
-    ) -> Result<Option<Floats>, WorkerError> {
-        let mut whole: Option<Floats> = None;
+    ) -> Result<BTreeMap<String, Floats>, WorkerError> {
+        let mut whole: BTreeMap<String, Floats> = BTreeMap::new();
         for files in pieces {
-            let outputs = self.run_on(files, path)?;
-            let Some(piece) = only_embedding(&outputs) else { return Ok(None) };
-            match &mut whole {
-                None => whole = Some(piece.clone()),
-                Some(whole) => {
-                    whole.values.extend(&piece.values);
-                    whole.shape[0] += piece.shape[0];
+            for (name, output) in self.run_on(files, path)? {
+                let Some(piece) = output.embedding() else { continue };
+                match whole.get_mut(&name) {
+                    None => _ = whole.insert(name, piece),
+                    Some(whole) => {
+                        whole.values.extend(&piece.values);
+                        whole.shape[0] += piece.shape[0];
+                    }
                 }
             }
         }
-        Ok(whole.map(|whole| whole.first_rows(rows)))
+        Ok(whole.into_iter().map(|(name, whole)| (name, whole.first_rows(rows))).collect())
     }
 
     /// Runs a graph once.
@@ -96,7 +97,7 @@ impl Runtime {
         &mut self,
         inputs: Files,
         path: &Path,
-    ) -> Result<BTreeMap<String, Floats>, WorkerError> {
+    ) -> Result<BTreeMap<String, Output>, WorkerError> {
         let cancel = self.cancel.clone();
         let lost = |source| WorkerError::CannotStart { path: path.into(), source };
         let folder = tempfile::tempdir_in(&self.folder).map_err(lost)?;
@@ -108,14 +109,7 @@ impl Runtime {
         let mut outputs = BTreeMap::new();
         for (name, file) in result.outputs {
             let tensor = Tensor::read(&file).map_err(|error| lost(std::io::Error::other(error)))?;
-            let floats = tensor.elements::<f32>().or_else(|| {
-                tensor
-                    .elements::<half::f16>()
-                    .map(|values| values.into_iter().map(half::f16::to_f32).collect())
-            });
-            if let Some(values) = floats {
-                outputs.insert(name, Floats { values, shape: tensor.shape().to_vec() });
-            }
+            outputs.insert(name, output_of(&tensor));
         }
         Ok(outputs)
     }

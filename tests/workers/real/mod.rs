@@ -10,6 +10,7 @@
 
 mod bench;
 mod check;
+mod compared;
 mod contract;
 mod executed_plans;
 mod gpu_stand_in;

@@ -26,26 +26,38 @@ pub enum ElementType {
     Float64,
     /// Signed, 8 bits.
     Int8,
+    /// Signed, 16 bits.
+    Int16,
     /// Signed, 32 bits.
     Int32,
     /// Signed, 64 bits.
     Int64,
     /// Unsigned, 8 bits.
     Uint8,
+    /// Unsigned, 16 bits.
+    Uint16,
+    /// Unsigned, 32 bits.
+    Uint32,
+    /// Unsigned, 64 bits.
+    Uint64,
     /// One byte, 0 or 1.
     Bool,
 }
 
 /// Type, name in the protocol, size in bytes, and NumPy's spellings, the one we write first.
-const TYPES: [(ElementType, &str, usize, &[&str]); 9] = [
+const TYPES: [(ElementType, &str, usize, &[&str]); 13] = [
     (ElementType::Float16, "float16", 2, &["<f2"]),
     (ElementType::Bfloat16, "bfloat16", 2, &["<V2", "|V2"]),
     (ElementType::Float32, "float32", 4, &["<f4"]),
     (ElementType::Float64, "float64", 8, &["<f8"]),
     (ElementType::Int8, "int8", 1, &["|i1", "<i1"]),
+    (ElementType::Int16, "int16", 2, &["<i2"]),
     (ElementType::Int32, "int32", 4, &["<i4"]),
     (ElementType::Int64, "int64", 8, &["<i8"]),
     (ElementType::Uint8, "uint8", 1, &["|u1", "<u1"]),
+    (ElementType::Uint16, "uint16", 2, &["<u2"]),
+    (ElementType::Uint32, "uint32", 4, &["<u4"]),
+    (ElementType::Uint64, "uint64", 8, &["<u8"]),
     (ElementType::Bool, "bool", 1, &["|b1"]),
 ];
 
@@ -135,7 +147,8 @@ macro_rules! elements {
 
 elements!(
     half::f16 => Float16, half::bf16 => Bfloat16, f32 => Float32, f64 => Float64,
-    i8 => Int8, i32 => Int32, i64 => Int64, u8 => Uint8
+    i8 => Int8, i16 => Int16, i32 => Int32, i64 => Int64,
+    u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64
 );
 
 impl Element for bool {
@@ -212,9 +225,13 @@ impl Tensor {
             ElementType::Float32 => convert::<f32>(self, f64::from),
             ElementType::Float64 => convert::<f64>(self, |value| value),
             ElementType::Int8 => convert::<i8>(self, f64::from),
+            ElementType::Int16 => convert::<i16>(self, f64::from),
             ElementType::Int32 => convert::<i32>(self, f64::from),
             ElementType::Int64 => convert::<i64>(self, |value| value as f64),
             ElementType::Uint8 => convert::<u8>(self, f64::from),
+            ElementType::Uint16 => convert::<u16>(self, f64::from),
+            ElementType::Uint32 => convert::<u32>(self, f64::from),
+            ElementType::Uint64 => convert::<u64>(self, |value| value as f64),
             ElementType::Bool => convert::<bool>(self, |value| f64::from(u8::from(value))),
         }
     }

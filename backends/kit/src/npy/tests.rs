@@ -35,9 +35,13 @@ fn every_type_survives_a_round_trip() {
     check(&[], &[1.25_f32]);
     check(&[0, 3], &[] as &[f64]);
     check(&[3], &[i8::MIN, 0, i8::MAX]);
+    check(&[2], &[i16::MIN, i16::MAX]);
     check(&[1], &[i32::MIN]);
     check(&[1], &[i64::MIN]);
     check(&[2], &[0_u8, 255]);
+    check(&[1], &[u16::MAX]);
+    check(&[1], &[u32::MAX]);
+    check(&[1], &[u64::MAX]);
     check(&[1, 2, 1], &[true, false]);
 }
 
