@@ -87,7 +87,7 @@
 //! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
 //! | `<store>/nimctl/precision-checks/<key>.json` | `nimctl.precision-check/1`; the key is `nimctl.precision-check-key/1` | [`store`] | both |
 //! | samples: `.npy`, `.npz`, `.jpg`, `.png`, text, `tokenizer.json` | – | [`ops::samples`] | read |
-//! | a profile's `contents.json` | `nimctl.contents/1` | [`profile::Contents`] | both |
+//! | a profile's `contents.json` | `nimctl.contents/2`; `/1` is read too | [`profile::Contents`] | both |
 //! | `<store>/nimctl/passports/<id>.json` | `nimctl.passport/1` | [`passport`] | both |
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
 //! | `<store>/nimctl/last/<model>/<graph>/<job>.json` | `nimctl.build-key/1` | [`worklist::BuildKeyDocument`] | both |

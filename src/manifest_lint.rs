@@ -46,6 +46,8 @@ pub enum Rule {
     UnreachableSelector,
     /// A tag about hardware that selection doesn't read, or a plan whose GPU no tag names.
     UnreadTag,
+    /// NVIDIA's Kubernetes operator finds no node for it.
+    NoNode,
 }
 
 /// How bad a finding is.
@@ -72,7 +74,8 @@ impl Rule {
             | Self::NoFiles
             | Self::UnknownGpu
             | Self::ContradictoryTags
-            | Self::UnreadTag => Severity::Warning,
+            | Self::UnreadTag
+            | Self::NoNode => Severity::Warning,
             Self::OpaqueId => Severity::Note,
         }
     }
@@ -91,6 +94,7 @@ impl Rule {
             Self::ContradictoryTags => "contradictory-tags",
             Self::UnreachableSelector => "unreachable-selector",
             Self::UnreadTag => "unread-tag",
+            Self::NoNode => "no-node",
         }
     }
 }
@@ -133,6 +137,7 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
                 SelectorProblem::Contradiction(message) => found(Rule::ContradictoryTags, message),
                 SelectorProblem::Unreachable(message) => found(Rule::UnreachableSelector, message),
                 SelectorProblem::NotRead(message) => found(Rule::UnreadTag, message),
+                SelectorProblem::NoNode(message) => found(Rule::NoNode, message),
             }
         }
     }
@@ -190,6 +195,13 @@ profiles:
 - {id: g, tags: {tp: many}, workspace: {files: {x: u}}}
 - {id: h, tags: {gpu_arch: ada, min_driver: '535', cuda_major_version: '12', name: device-model}, workspace: {files: {x: u}}}
 - {id: i, tags: {type: TensorRT, precision: int8}, workspace: {files: {x: u}}}
+- {id: j, tags: {gpu: h100-sxm}, workspace: {files: {x: u}}}
+- {id: k, tags: {gpu: h100-sxm, product_name_regex: '^NVIDIA-H100-80GB(?!-MIG)'}, workspace: {files: {x: u}}}
+- {id: l, tags: {gpu: rtx-pro-6000-server, product_name_regex: '^NVIDIA-RTX-6000-Ada'}, workspace: {files: {x: u}}}
+- {id: m, tags: {gpu: h100-sxm, product_name_regex: '^NVIDIA-H100-80GB'}, workspace: {files: {x: u}}}
+- {id: n, tags: {gpu: h100}, workspace: {files: {x: u}}}
+- {id: o, tags: {key: NVIDIA-H100-80GB-HBM3_10.0.1_12, type: TensorRT}, workspace: {files: {x: u}}}
+- {id: p, tags: {product_name_regex: '^NVIDIA-A10(?!0).*'}, workspace: {files: {x: u}}}
 ";
         let found: Vec<(String, &str)> = lint(&ManifestDocument::parse(text.as_bytes(), "m.yaml").unwrap())
             .into_iter()
@@ -206,6 +218,12 @@ profiles:
         assert_eq!(of("c"), ["unknown-gpu"]);
         assert_eq!(of("h"), ["unread-tag", "unread-tag"]);
         assert_eq!(of("i"), ["unread-tag"]);
+        for id in ["j", "k", "l"] {
+            assert_eq!(of(id), ["no-node"], "{id}");
+        }
+        for id in ["m", "n", "o", "p"] {
+            assert_eq!(of(id), [""; 0], "{id}");
+        }
         for id in ["d", "e", "f", "g"] {
             assert_eq!(of(id), ["unreachable-selector"], "{id}");
         }

@@ -96,7 +96,7 @@ def blake3(data):
 # Exactly what nimctl writes: block maps and lists, plain and double-quoted strings, `[]` and `{}`. All else is refused.
 
 LINE = re.compile(r"( *)(- )?(?:(\"(?:[^\"\\]|\\.)*\"|[^\s\"'\[\]{}#&*!|>%@`,:-][^\s:#]*): ?)?(.*)")
-PLAIN = re.compile(r"[A-Za-z0-9./][A-Za-z0-9._/:@?=+-]*")
+PLAIN = re.compile(r"[A-Za-z0-9./^][A-Za-z0-9._/:@?=+()\[\]^$-]*")
 NOT_A_STRING = re.compile(r"(?i)null|true|false|[-+]?(\.\d+|\d+(\.\d*)?)(e[-+]?\d+)?|0[xo][\da-f]+|[-+]?\.(inf|nan)")
 
 
@@ -188,7 +188,7 @@ def tags_of(contents, content):
     """The tags that follow from `contents.json`, whose SHA-256 is `content`."""
     backend, target = contents["backend"], contents["target"]
     tensorrt = backend in ("tensorrt", "tensorrt-rtx")
-    tags = {
+    tags = contents.get("gpu_tags", {}) | {
         "backend": "onnx" if backend == "onnxruntime" else backend,
         "content": content,
         "model_type": "tensorrt" if tensorrt else "onnx" if backend == "onnxruntime" else backend,
@@ -213,7 +213,7 @@ def read_contents(text, content):
     contents = json.loads(text)
     if canonical(contents).encode() != text:
         raise Refused("contents.json is not canonical JSON")
-    if contents["schema"] != "nimctl.contents/1":
+    if contents["schema"] not in ("nimctl.contents/1", "nimctl.contents/2"):
         raise Refused(f"contents.json has the schema {contents['schema']}")
     return contents
 

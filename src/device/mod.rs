@@ -262,7 +262,7 @@ impl Device {
 
     /// Returns its entry in the list of known GPUs.
     pub fn known(&self) -> Option<&'static Gpu> {
-        gpu::known().iter().find(|gpu| Some(&gpu.name) == self.known_as.as_ref())
+        self.known_as.as_deref().and_then(gpu::by_name)
     }
 
     /// Returns whether it stopped answering.

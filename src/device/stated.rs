@@ -107,7 +107,8 @@ fn of_known(index: u32, known: &'static Gpu, stated: &str) -> Device {
     let is_ambiguous = named.is_some() && known.product_names.len() > 1 && known.pci_ids.len() > 1;
     let any_id = known.pci_ids.first().filter(|_| !is_ambiguous);
     // The size in a name may be that of the CPU's memory: GH200 480GB.
-    let size_gib = named.and_then(|name| size_gib(name)).unwrap_or(known.memory_gib).min(known.memory_gib);
+    let in_name = |name: &String| known.sizes_of_names.get(name).copied().or_else(|| size_gib(name));
+    let size_gib = named.and_then(in_name).unwrap_or(known.memory_gib).min(known.memory_gib);
     Device {
         known_as: Some(known.name.clone()),
         pci_id: named.and_then(|name| known.ids_of_names.get(name)).or(any_id).cloned(),
@@ -182,6 +183,8 @@ mod tests {
         for (statement, id, size_gib) in [
             ("NVIDIA A100-SXM4-40GB", "20b0:10de", 40),
             ("NVIDIA A100-SXM4-80GB", "20b2:10de", 80),
+            ("NVIDIA A100-PG509-200", "20b0:10de", 40),
+            ("NVIDIA H100", "2339:10de", 94),
             ("Tesla V100-PCIE-16GB", "1db4:10de", 16),
             ("NVIDIA GH200 480GB", "2342:10de", 96),
         ] {
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_no_statement_is_refused() {
         for (statement, part) in [
-            ("h100", "names several GPUs: choose one of h100-sxm, h100-pcie, h100-nvl"),
+            ("h100", "names several GPUs: choose one of h100-sxm, h100-pcie, h100-nvl, h100-sxm-94gb"),
             ("h100-sx", "unknown GPU `h100-sx`; the nearest known names are h100-sxm"),
             ("GRID T4-16Q", "is a vGPU"),
             ("NVIDIA L40S-48Q", "is a vGPU"),

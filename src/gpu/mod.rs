@@ -2,12 +2,16 @@
 //!
 //! A recipe names a GPU; the data file says which compute capability it has. nimctl has no other list of GPUs.
 
+mod node_label;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
 use crate::compute_capability::ComputeCapability;
+
+pub use node_label::node_label;
 
 /// One product of the data file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -32,6 +36,9 @@ pub struct Gpu {
     /// The PCI ids of product names that have one of their own, where the product has several.
     #[serde(default)]
     pub ids_of_names: BTreeMap<String, String>,
+    /// Memory in GiB of product names that have less than `memory_gib` and don't say so.
+    #[serde(default)]
+    pub sizes_of_names: BTreeMap<String, u32>,
     /// Whether CPU and GPU share their memory.
     #[serde(default)]
     pub unified_memory: bool,
@@ -99,6 +106,11 @@ pub fn by_product_name(name: &str) -> Option<&'static Gpu> {
     known().iter().find(|gpu| gpu.product_names.iter().any(|product| bare(product) == wanted))
 }
 
+/// Finds a GPU by its name in the data file.
+pub fn by_name(name: &str) -> Option<&'static Gpu> {
+    known().iter().find(|gpu| gpu.name == name)
+}
+
 /// Finds the GPU that a driver reports: by its product name, else by its PCI id, since one id may stand for several laptop
 /// GPUs. A virtual GPU has the PCI id of the physical one, but is not a known GPU.
 pub fn identified(product_name: Option<&str>, pci_id: Option<&str>) -> Option<&'static Gpu> {
@@ -143,8 +155,16 @@ pub fn find(name: &str) -> Result<&'static Gpu, UnknownGpu> {
     if let Some(gpu) = known().iter().find(|gpu| spellings(gpu).any(|spelling| folded(spelling) == wanted)) {
         return Ok(gpu);
     }
+    let wanted_words = words(name);
+    // What words they share counts more than how alike they look: an H100 is no A100.
     let likeness = |gpu: &'static Gpu| {
-        spellings(gpu).map(|spelling| strsim::jaro_winkler(&folded(spelling), &wanted)).fold(0.0, f64::max)
+        let of = |spelling: &String| {
+            let own = words(spelling);
+            let shared = wanted_words.iter().filter(|word| own.contains(*word));
+            let weight: u32 = shared.map(|word| weight(word)).sum();
+            f64::from(weight) + strsim::jaro_winkler(&folded(spelling), &wanted)
+        };
+        spellings(gpu).map(of).fold(0.0, f64::max)
     };
     let mut by_likeness: Vec<(f64, &Gpu)> = known().iter().map(|gpu| (likeness(gpu), gpu)).collect();
     by_likeness.sort_by(|(a, gpu_a), (b, gpu_b)| b.total_cmp(a).then_with(|| gpu_a.name.cmp(&gpu_b.name)));
@@ -157,6 +177,21 @@ pub fn find(name: &str) -> Result<&'static Gpu, UnknownGpu> {
 /// Returns whether two names of GPUs differ only in case, separators and a leading `NVIDIA`.
 pub fn same_name(a: &str, b: &str) -> bool {
     bare(a) == bare(b)
+}
+
+/// Returns the words of a name, each once.
+fn words(name: &str) -> BTreeSet<String> {
+    name.to_lowercase().split([' ', '-', '_']).map(str::to_owned).collect()
+}
+
+/// Returns how much a word says of which GPU is meant: a model number more than a series or a size.
+fn weight(word: &str) -> u32 {
+    let is_size = word.strip_suffix("gb").is_some_and(|size| size.parse::<u32>().is_ok());
+    match word {
+        "" | "nvidia" => 0,
+        _ if word.bytes().any(|byte| byte.is_ascii_digit()) && !is_size => 4,
+        _ => 1,
+    }
 }
 
 /// Returns the names of this GPU only: its name, its aliases and its product names.
@@ -195,6 +230,9 @@ mod tests {
             }
             for (name, id) in &gpu.ids_of_names {
                 assert!(gpu.product_names.contains(name) && gpu.pci_ids.contains(id), "{name}: {id}");
+            }
+            for (name, size_gib) in &gpu.sizes_of_names {
+                assert!(gpu.product_names.contains(name) && *size_gib < gpu.memory_gib, "{name}");
             }
             assert!(!gpu.sources.is_empty(), "{}", gpu.name);
             assert!(gpu.sources.iter().all(|key| sources().contains_key(key)), "{:?}", gpu.sources);
@@ -242,6 +280,8 @@ mod tests {
             ("NVIDIA GeForce RTX 4090 Laptop GPU", Some("rtx-4090-laptop")),
             ("NVIDIA Tesla T4", Some("t4")),
             ("NVIDIA GB10", Some("gb10")),
+            ("NVIDIA H100", Some("h100-sxm-94gb")),
+            ("NVIDIA PG509-210", Some("a100-sxm")),
             ("h100-sxm", None),
             ("NVIDIA", None),
         ] {
@@ -251,7 +291,7 @@ mod tests {
 
     #[test]
     fn names_of_several() {
-        let h100: &[&str] = &["h100-sxm", "h100-pcie", "h100-nvl"];
+        let h100: &[&str] = &["h100-sxm", "h100-pcie", "h100-nvl", "h100-sxm-94gb"];
         for (name, expected) in [
             ("H100", h100),
             ("NVIDIA H100", h100),
@@ -288,6 +328,21 @@ mod tests {
     fn nearest_names_are_offered() {
         let error = find("h100").unwrap_err();
         assert!(error.nearest[..3].iter().all(|name| name.starts_with("h100-")), "{error}");
-        assert!(find("rtx-4900").unwrap_err().nearest.contains(&"rtx-4090".to_owned()));
+        for (name, nearest) in [
+            ("rtx-4900", "rtx-4090"),
+            ("H100 96GB", "h100-sxm"),
+            ("NVIDIA H100 96GB HBM3", "h100-sxm"),
+            ("RTX 4090 Ti", "rtx-4090"),
+            ("5090", "rtx-5090"),
+            ("Tesla V100", "v100-sxm"),
+            ("nvidia-l4-24gb", "l4"),
+            ("RTX 6000", "rtx-6000-ada"),
+        ] {
+            assert!(find(name).unwrap_err().nearest.contains(&nearest.to_owned()), "{name}");
+        }
+        for name in ["H100 96GB", "H100-80GB"] {
+            let error = find(name).unwrap_err();
+            assert!(error.nearest.iter().all(|name| name.starts_with("h100-")), "{error}");
+        }
     }
 }

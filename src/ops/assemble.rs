@@ -14,7 +14,7 @@ use crate::manifest::{
 use crate::onnx::{LOWERING_VERSION, Precision};
 use crate::passport::{GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
-    CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity,
+    CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity, gpu_tags,
 };
 use crate::store::Store;
 use crate::worklist::{BuildRecord, JobState, OutputFile};
@@ -197,6 +197,7 @@ fn put_together(
         backend: spec.backend.clone(),
         toolchain: toolchain_of(spec, &resolved.toolchains),
         target: spec.target.clone(),
+        gpu_tags: Some(gpu_tags(&spec.backend, &spec.target)),
         precision: spec.precision(),
         shape_ranges: recipe.shape_ranges(),
         files: files

@@ -13,7 +13,7 @@ use super::workspace::Workspace;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{IdKind, MANIFEST_FILE, ManifestProfile, store_digest};
-use crate::profile::{CONTENTS_FILE, Contents, InvalidTag, ProfileId, Tags, hashed_text};
+use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents, InvalidTag, ProfileId, Tags, hashed_text};
 use crate::store::Store;
 use crate::stored_format::{Newer, Unreadable};
 
@@ -68,7 +68,7 @@ pub enum HashError {
     #[error(transparent)]
     Newer(#[from] Newer),
     /// `contents.json` isn't what it should be.
-    #[error("{path} is not the canonical JSON of nimctl.contents/1: {problem}")]
+    #[error("{path} is not the canonical JSON of `{CONTENTS_SCHEMA}`: {problem}")]
     Contents {
         /// The file.
         path: String,

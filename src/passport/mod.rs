@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::benchmark::BenchStatus;
 use crate::digest::Sha256;
-use crate::profile::{CONTENTS_SCHEMA, Contents, ProfileId, Tags};
+use crate::profile::{Contents, ProfileId, Tags};
 use crate::stored_format::{self, Unreadable};
 use crate::validation::Validation;
 use crate::worklist::BuildRecord;
@@ -124,7 +124,7 @@ impl Passport {
     /// A passport of a newer nimctl, or a damaged one.
     pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
         let passport: Self = stored_format::from_json(bytes, PASSPORT_SCHEMA, path)?;
-        stored_format::check(&passport.contents.schema, CONTENTS_SCHEMA, path)?;
+        passport.contents.check_schema(path)?;
         for GraphPassport { lowering, compilation } in passport.graphs.values() {
             lowering.check_schemas(path)?;
             compilation.as_ref().map_or(Ok(()), |record| record.check_schemas(path))?;

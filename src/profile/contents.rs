@@ -9,6 +9,7 @@
 //! | precision | yes | yes |
 //! | backend, toolchain | yes | yes |
 //! | target | yes, what the compiler is told² | yes, as the recipe names it |
+//! | what nodes call the target | no | yes, as tags |
 //! | shape ranges | yes | yes |
 //! | revision of our worker | yes | no: its effect is in the files¹ |
 //! | workspace limit and other flags | yes | no: their effect is in the files¹ |
@@ -35,7 +36,9 @@ use crate::shape_range::ShapeRange;
 use crate::stored_format::{self, Unreadable};
 
 /// The schema name inside `contents.json`.
-pub const CONTENTS_SCHEMA: &str = "nimctl.contents/1";
+pub const CONTENTS_SCHEMA: &str = "nimctl.contents/2";
+/// The schema before it, which has no `gpu_tags`.
+const CONTENTS_SCHEMA_1: &str = "nimctl.contents/1";
 /// The file's name inside a profile.
 pub const CONTENTS_FILE: &str = "contents.json";
 
@@ -55,6 +58,10 @@ pub struct Contents {
     pub toolchain: BTreeMap<String, ToolIdentity>,
     /// What the profile is for.
     pub target: Target,
+    /// The tags by which other readers find the target: `product_name_regex` and `gpu_device` of a GPU. Absent in
+    /// `nimctl.contents/1` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_tags: Option<Tags>,
     /// The precision of its weights and arithmetic.
     pub precision: Precision,
     /// Shape ranges by graph and input.
@@ -102,7 +109,28 @@ impl Contents {
     /// # Errors
     /// Contents of a newer nimctl, or damaged ones. Whether the text is the canonical one is for the caller to say.
     pub fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
-        stored_format::from_json(bytes, CONTENTS_SCHEMA, path)
+        let first =
+            stored_format::head_of_json(bytes).ok().flatten().filter(|found| found == CONTENTS_SCHEMA_1);
+        let contents: Self =
+            stored_format::from_json(bytes, first.as_deref().unwrap_or(CONTENTS_SCHEMA), path)?;
+        contents.check_schema(path)?;
+        Ok(contents)
+    }
+
+    /// Checks that they have a schema that this nimctl reads; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// Contents of a newer nimctl, or of a schema that has other members.
+    pub fn check_schema(&self, path: &str) -> Result<(), Unreadable> {
+        if self.schema != CONTENTS_SCHEMA_1 {
+            stored_format::check(&self.schema, CONTENTS_SCHEMA, path)?;
+        }
+        if self.gpu_tags.is_some() == (self.schema == CONTENTS_SCHEMA) {
+            return Ok(());
+        }
+        let problem =
+            format!("`gpu_tags` belongs to `{CONTENTS_SCHEMA}`, and its schema is `{}`", self.schema);
+        Err(Unreadable::Damaged { path: path.into(), problem })
     }
 
     /// Returns the profile's tags, which follow from the contents; `content` is the digest of the exact bytes of
@@ -115,11 +143,13 @@ impl Contents {
             backend,
             toolchain,
             target,
+            gpu_tags,
             precision,
             shape_ranges,
             files: _,
         } = self;
-        let mut tags = tags_before_build(backend, *precision, target, largest_batch(shape_ranges));
+        let gpu_tags = gpu_tags.clone().unwrap_or_default();
+        let mut tags = tags_before_build(backend, *precision, target, &gpu_tags, largest_batch(shape_ranges));
         if let Some(tool) = toolchain.get(backend.name()).filter(|_| backend.facts().has_trt_version) {
             tags.insert("trt_version".into(), tool.version.clone());
         }
@@ -144,6 +174,7 @@ mod tests {
 
     /// A file of an earlier nimctl, which must stay readable.
     const GOLDEN: &str = include_str!("../../tests/fixtures/formats/contents.json");
+    const GOLDEN_1: &str = include_str!("../../tests/fixtures/formats/contents-1.json");
 
     #[test]
     fn the_golden_file_is_read_and_written_as_it_was() {
@@ -153,9 +184,39 @@ mod tests {
 
     #[test]
     fn newer_contents_are_refused() {
-        let newer = GOLDEN.replace("nimctl.contents/1", "nimctl.contents/2");
+        let newer = GOLDEN.replace("nimctl.contents/2", "nimctl.contents/3");
         let error = Contents::parse(newer.as_bytes(), "c").unwrap_err().to_string();
-        assert!(error.starts_with("c: written by a newer nimctl (schema nimctl.contents/2"), "{error}");
+        assert!(error.starts_with("c: written by a newer nimctl (schema nimctl.contents/3"), "{error}");
+    }
+
+    /// Profiles keep their ids, whatever a later nimctl adds to new ones.
+    #[test]
+    fn the_first_schema_is_read_and_written_as_it_was() {
+        let contents = Contents::parse(GOLDEN_1.as_bytes(), "c").unwrap();
+        assert_eq!(contents.to_canonical_json().unwrap(), GOLDEN_1);
+        let tags = contents.tags(&Sha256::of(GOLDEN_1.as_bytes()));
+        assert!(!tags.contains_key("product_name_regex"));
+        let id = super::super::id::ProfileId::of_tags(&tags).unwrap();
+        assert_eq!(id.to_string(), "750d494dc55c04609169d42bb88ddf6eaca33823aa0a193ca9b2785ee2ab0a4b");
+        for (text, from, to) in [(GOLDEN, "/2", "/1"), (GOLDEN_1, "/1", "/2")] {
+            let other = text.replace(&format!("nimctl.contents{from}"), &format!("nimctl.contents{to}"));
+            let error = Contents::parse(other.as_bytes(), "c").unwrap_err().to_string();
+            assert!(error.contains("`gpu_tags` belongs to `nimctl.contents/2`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn gpu_tags_are_tags() {
+        let contents = Contents::parse(GOLDEN.as_bytes(), "c").unwrap();
+        let tags = contents.tags(&Sha256::of(GOLDEN.as_bytes()));
+        assert_eq!(tags["gpu_device"], "27b8:10de");
+        assert_eq!(tags["product_name_regex"], "^NVIDIA-L4(-SHARED)?$");
+        // They replace no other tag.
+        let mut hostile = contents;
+        hostile.gpu_tags = Some(Tags::from([("content".into(), "0".into()), ("gpu".into(), "t4".into())]));
+        let content = Sha256::of(b"c");
+        assert_eq!(hostile.tags(&content)["content"], content.to_hex());
+        assert_eq!(hostile.tags(&content)["gpu"], "l4");
     }
 
     fn safe(number: i64) -> bool {

@@ -54,19 +54,30 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_map("X[a-c]", graph, 0..3),
         backend,
         btree_map("X[a-c]|tensorrt", tool, 0..3),
-        target(),
+        (target(), prop::option::of(btree_map("[a-z_]{1,9}", "[a-z0-9.+]{0,9}", 0..3))),
         precision,
         btree_map("X[a-c]", btree_map("X[a-c]", range, 0..3), 0..3),
         vec(shipped, 0..3),
     )
         .prop_map(
-            |(schema, model, graphs, backend, toolchain, target, precision, shape_ranges, files)| Contents {
+            |(
+                schema,
+                model,
+                graphs,
+                backend,
+                toolchain,
+                (target, gpu_tags),
+                precision,
+                shape_ranges,
+                files,
+            )| Contents {
                 schema,
                 model,
                 graphs,
                 backend,
                 toolchain,
                 target,
+                gpu_tags,
                 precision,
                 shape_ranges,
                 files,

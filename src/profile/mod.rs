@@ -9,7 +9,7 @@ mod target;
 pub use crate::backend::{Backend, InvalidBackend};
 pub use contents::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ModelRelease, ToolIdentity};
 pub use id::{InvalidTag, ProfileId, Tags, hashed_text};
-pub use spec::{ProfileSpec, largest_batch};
+pub use spec::{ProfileSpec, gpu_tags, largest_batch};
 pub use tag_selector::{InvalidTagSelector, TagSelector};
 pub use target::{Target, capability_tag};
 

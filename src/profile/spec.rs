@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::id::Tags;
 use super::target::{Target, capability_tag};
-use crate::backend::Backend;
+use crate::backend::{Backend, Builds};
+use crate::gpu;
 use crate::mixed_precision::MixedPrecision;
 use crate::onnx::{LoweringOptions, Precision};
 use crate::shape_range::ShapeRange;
@@ -43,8 +44,21 @@ impl ProfileSpec {
     /// Returns the tags that are known before the build: all but `trt_version` and `content`.
     pub fn tags(&self, batch_size: Option<i64>) -> Tags {
         let Self { backend, target, lowering, mixed_precision: _, workspace_mib: _, line: _ } = self;
-        tags_before_build(backend, lowering.precision, target, batch_size)
+        tags_before_build(backend, lowering.precision, target, &gpu_tags(backend, target), batch_size)
     }
+}
+
+/// Returns the tags by which NVIDIA's Kubernetes operator finds the nodes with a GPU; empty for other targets.
+///
+/// They are `product_name_regex` for the labels of nodes and, for a product with one PCI id, `gpu_device`. A plan that was tuned
+/// on a whole GPU isn't for its MIG instances.
+pub fn gpu_tags(backend: &Backend, target: &Target) -> Tags {
+    let Target::Gpu { name, compute_capability: _ } = target else { return Tags::new() };
+    let Some(gpu) = gpu::by_name(name) else { return Tags::new() };
+    let mig = backend.facts().builds != Builds::OnTheDevice;
+    let mut tags = Tags::from([("product_name_regex".to_owned(), gpu.node_label_pattern(mig))]);
+    tags.extend(gpu.only_pci_id().map(|id| ("gpu_device".to_owned(), id.to_owned())));
+    tags
 }
 
 /// Returns the tags that follow from the recipe.
@@ -52,9 +66,11 @@ pub(super) fn tags_before_build(
     backend: &Backend,
     precision: Precision,
     target: &Target,
+    gpu_tags: &Tags,
     batch_size: Option<i64>,
 ) -> Tags {
-    let mut tags = Tags::from([
+    let mut tags = gpu_tags.clone();
+    tags.extend([
         ("backend".to_owned(), backend.tag().to_owned()),
         ("model_type".to_owned(), backend.model_type().to_owned()),
         ("precision".to_owned(), precision.to_string()),

@@ -1,7 +1,7 @@
 //! One profile against one kind of GPU.
 
 use super::rejection::gibibytes;
-use super::tag_meaning::{Requirement, pattern_name};
+use super::tag_meaning::Requirement;
 use super::{Facts, Group, Rank, Rejection, Verdict};
 use crate::backend::{self, Builds};
 use crate::device::{Device, Host, Slot};
@@ -116,8 +116,13 @@ fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank
             Rejection::UnreadableTag(format!("tag product_name_regex={pattern} can't be used: {problem}"))
         };
         let regex = regex.as_ref().map_err(|problem| unreadable(problem.clone()))?;
-        let name = pattern_name(&device.product_name);
-        if !regex.is_match(&name).map_err(|error| unreadable(error.to_string()))? {
+        let names = names_to_match(device, requirement.runtime);
+        let mut matches = false;
+        for name in &names {
+            matches |= regex.is_match(name).map_err(|error| unreadable(error.to_string()))?;
+        }
+        if !matches {
+            let name = gpu::node_label(&device.product_name);
             return Err(Rejection::ProductPattern { pattern: (*pattern).into(), name });
         }
         rank = rank.or(Some(Rank::Product));
@@ -132,12 +137,28 @@ fn is_one_of(device: &Device, products: &[&Gpu], runtime: &backend::Facts) -> bo
     if let Some(name) = &device.known_as {
         return is_listed(name);
     }
-    if gpu::is_virtual_name(&device.product_name) && matches!(runtime.builds, Builds::AheadOfTime(_)) {
-        let physical = device.pci_id.as_deref().and_then(gpu::by_pci_id);
-        return physical.is_some_and(|physical| is_listed(&physical.name));
+    if let Some(physical) = physical(device, runtime) {
+        return is_listed(&physical.name);
     }
     let family = gpu::named(&device.product_name);
     !family.is_empty() && family.iter().all(|gpu| is_listed(&gpu.name))
+}
+
+/// Returns the physical GPU behind a vGPU on which a backend's plans run.
+fn physical(device: &Device, runtime: &backend::Facts) -> Option<&'static Gpu> {
+    let runs = gpu::is_virtual_name(&device.product_name) && matches!(runtime.builds, Builds::AheadOfTime(_));
+    device.pci_id.as_deref().filter(|_| runs).and_then(gpu::by_pci_id)
+}
+
+/// Returns the names that a pattern for products may match: the GPU's own and, where that isn't one of the names of the product
+/// that it is known as, or that it is a part of, the product's.
+fn names_to_match(device: &Device, runtime: &backend::Facts) -> Vec<String> {
+    let mut names = vec![gpu::node_label(&device.product_name)];
+    let product = device.known().or_else(|| physical(device, runtime));
+    names.extend(
+        product.map(Gpu::node_labels).filter(|labels| !labels.contains(&names[0])).unwrap_or_default(),
+    );
+    names
 }
 
 /// Checks the compute capabilities in the tags and in the plan's header.

@@ -139,11 +139,6 @@ fn compiled(pattern: &str) -> Result<Regex, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Returns the driver's product name in the form that patterns match: `NVIDIA-A100-SXM4-80GB`.
-pub(super) fn pattern_name(product_name: &str) -> String {
-    product_name.replace(' ', "-")
-}
-
 /// A problem with a selector in the tags; the string is the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SelectorProblem {
@@ -155,6 +150,8 @@ pub enum SelectorProblem {
     Unreachable(String),
     /// It looks like a selector, and selection doesn't read it.
     NotRead(String),
+    /// NVIDIA's Kubernetes operator finds no node for it.
+    NoNode(String),
 }
 
 /// Words in names of tags that are about hardware.
@@ -187,6 +184,37 @@ fn tags_not_read(tags: &Tags) -> impl Iterator<Item = SelectorProblem> {
             "tag {key}={value} looks like hardware, but selection doesn't read it"
         ))
     })
+}
+
+/// Returns why NVIDIA's Kubernetes operator finds no node for a profile whose tag `gpu` names known GPUs.
+///
+/// The operator takes a node if the tag `gpu` or `key` is a part of the node's label, ignoring case, or if
+/// `product_name_regex` matches it; its engine, Go's, has no look-around and no back-references.
+fn found_on_no_node(tags: &Tags, named: &[&'static Gpu]) -> Option<SelectorProblem> {
+    let part = |key: &str| tags.get(key).filter(|part| !part.is_empty()).map(|part| part.to_lowercase());
+    let parts: Vec<String> = [part("gpu")?].into_iter().chain(part("key")).collect();
+    let pattern = tags.get("product_name_regex").filter(|pattern| !pattern.is_empty());
+    let regex = pattern.and_then(|pattern| {
+        let limited = regex::RegexBuilder::new(pattern).size_limit(COMPILED_LIMIT_BYTES).build();
+        limited.ok().filter(|_| pattern.len() <= PATTERN_LIMIT_BYTES)
+    });
+    let finds = |label: &String| {
+        let lower = label.to_lowercase();
+        parts.iter().any(|part| lower.contains(part))
+            || regex.as_ref().is_some_and(|regex| regex.is_match(label))
+    };
+    let labels: Vec<String> = named.iter().flat_map(|gpu| gpu.node_labels()).collect();
+    let example = labels.first().filter(|_| !labels.iter().any(finds))?;
+    let why_not = match (pattern, &regex) {
+        (None, _) => "add the tag product_name_regex",
+        (Some(_), None) => {
+            "Go's regular expressions, which it uses, have no look-around and no back-references"
+        }
+        (Some(_), Some(_)) => "product_name_regex doesn't match it",
+    };
+    Some(SelectorProblem::NoNode(format!(
+        "NVIDIA's Kubernetes operator finds no node for it: the label of such a node is {example}; {why_not}"
+    )))
 }
 
 /// Returns what is wrong with the selectors in a profile's tags.
@@ -237,9 +265,9 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
             )));
         }
         Some((pattern, Ok(regex))) => {
-            let mut names = gpu::known().iter().flat_map(|gpu| &gpu.product_names);
+            let mut labels = gpu::known().iter().flat_map(Gpu::node_labels);
             let mut failed = None;
-            let any = names.any(|name| match regex.is_match(&pattern_name(name)) {
+            let any = labels.any(|label| match regex.is_match(&label) {
                 Ok(matches) => matches,
                 Err(error) => {
                     failed = Some(error.to_string());
@@ -262,6 +290,7 @@ pub fn selector_problems(tags: &Tags) -> Vec<SelectorProblem> {
         problems.push(SelectorProblem::Unreachable(format!("tag {text} is not a number of GPUs")));
     }
     problems.extend(tags_not_read(tags));
+    problems.extend(found_on_no_node(tags, named));
     if requirement.is_for_unknown_gpu() {
         let message =
             "a TensorRT plan runs only on the GPU that it was built on, and no tag says which that is";

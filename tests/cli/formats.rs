@@ -39,9 +39,11 @@ fn golden_files_are_read() {
     for profile in &manifest.profiles {
         assert_eq!(profile.computed_id().unwrap().to_string(), profile.id);
     }
-    let text = golden("contents.json");
-    let contents = Contents::parse(text.as_bytes(), "c").unwrap();
-    assert_eq!(contents.to_canonical_json().unwrap(), text);
+    for name in ["contents-1.json", "contents.json"] {
+        let text = golden(name);
+        let contents = Contents::parse(text.as_bytes(), name).unwrap();
+        assert_eq!(contents.to_canonical_json().unwrap(), text);
+    }
     for name in ["passport.json", "passport-static.json", "passport-released.json"] {
         let passport = Passport::parse(golden(name).as_bytes(), name).unwrap();
         assert!(manifest.profiles.iter().any(|profile| profile.id == passport.id.to_string()));
@@ -169,8 +171,8 @@ fn a_newer_document_of_what_was_built_last_is_refused_and_not_overwritten() {
 #[test]
 fn newer_contents_are_refused() {
     let home = Home::new();
-    write_newer(&home, "profile/contents.json", "nimctl.contents");
-    refused(&home, "profile/contents.json", "nimctl.contents/2", &[&["hash-profile", "profile"]]);
+    home.write("profile/contents.json", "{\"schema\": \"nimctl.contents/3\", \"what\": []}\n");
+    refused(&home, "profile/contents.json", "nimctl.contents/3", &[&["hash-profile", "profile"]]);
 }
 
 #[test]

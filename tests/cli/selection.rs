@@ -67,7 +67,7 @@ fn lists_as_nim_does_and_as_json() {
 #[test]
 fn pins() {
     let home = Home::new();
-    let l4 = "f24bdfd0cc4fe76fd650ed8066a120395bdc759c8f741657ad9ce5582bdfcdf0";
+    let l4 = "b890333f179c8b907ed7c246924373bc552f044ad7f8bbe2a4cc6763d415deab";
     let mut text = String::new();
     let mut pin = |label: &str, pin: &str, device: &str, more: &[&str]| {
         let mut arguments = vec!["select", "-m", DEMO, "--device", device, "--profile", pin];
@@ -108,7 +108,7 @@ fn variables() {
         home.run_with(variables, &arguments)
     };
     select(&[("NIM_MANIFEST_PROFILE", "onnx-fp16")], &[]).exits(0);
-    select(&[("NIM_MANIFEST_PROFILE", "onnx-fp16"), ("NIM_MODEL_PROFILE", "f24bdfd0")], &[]).exits(0);
+    select(&[("NIM_MANIFEST_PROFILE", "onnx-fp16"), ("NIM_MODEL_PROFILE", "b890333f")], &[]).exits(0);
     select(&[("NIM_MODEL_PROFILE", "onnx-fp16")], &["--profile", "tensorrt-rtx-l4-fp16"]).exits(0);
     select(&[("NIM_MANIFEST_PROFILE", "tensorrt-rtx-t4-fp16")], &[]).exits(1);
     let a10g = [("NIM_MODEL_PROFILE", "tensorrt-rtx-a10g-fp16")];
@@ -157,7 +157,7 @@ fn lora_and_buildable_profiles() {
 #[test]
 fn variables_with_quotes_or_defaults() {
     let home = Home::new();
-    let chosen = "f24bdfd0cc4fe76fd650ed8066a120395bdc759c8f741657ad9ce5582bdfcdf0";
+    let chosen = "b890333f179c8b907ed7c246924373bc552f044ad7f8bbe2a4cc6763d415deab";
     for variable in [
         ("NIM_MODEL_PROFILE", "\"\""),
         ("NIM_MODEL_PROFILE", "''"),

@@ -63,10 +63,26 @@ fn names_that_are_no_products() {
     let of = |tags: &str, name: &str| verdict_of(tags, &Facts::default(), &host(name));
     assert_eq!(of("gpu=H100", "NVIDIA H100"), "Product");
     assert_eq!(of("gpu=orin", "Orin (nvgpu)"), "Product");
-    assert_eq!(of("gpu=h100-nvl", "NVIDIA H100"), "built for h100-nvl, but this GPU is NVIDIA H100");
+    assert_eq!(of("gpu=h100-nvl", "NVIDIA H100"), "built for h100-nvl, but this GPU is h100-sxm-94gb");
     let mut vgpu = host("NVIDIA L40S-48Q");
     vgpu.devices[0].pci_id = Some("26b9:10de".into());
     let on_vgpu = |tags: &str| verdict_of(tags, &Facts::default(), &vgpu);
+    // A pattern for the product's names holds for what is one of the product or a part of it, whatever its own name is.
+    let pattern = "product_name_regex=^NVIDIA-L40S(-SHARED)?$";
+    assert_eq!(on_vgpu(&format!("gpu=l40s backend=tensorrt-rtx {pattern}")), "Product");
+    assert_eq!(
+        on_vgpu(&format!("gpu=l40s backend=tensorrt {pattern}")),
+        "built for l40s, but this GPU is a vGPU, NVIDIA L40S-48Q"
+    );
+    assert_eq!(of(&format!("gpu=l40s {pattern}"), "NVIDIA L40S"), "Product");
+    let mut renamed = host("NVIDIA L40S-custom board");
+    renamed.devices[0].known_as = Some("l40s".into());
+    assert_eq!(verdict_of(&format!("gpu=l40s {pattern}"), &Facts::default(), &renamed), "Product");
+    // A name that is in the list has to match itself.
+    assert_eq!(
+        of("gpu=a100-sxm product_name_regex=80GB", "NVIDIA A100-SXM4-40GB"),
+        "its product_name_regex 80GB doesn't match NVIDIA-A100-SXM4-40GB"
+    );
     assert_eq!(on_vgpu("gpu=l40s backend=tensorrt-rtx"), "Product");
     assert_eq!(
         on_vgpu("gpu=l4 backend=tensorrt-rtx"),

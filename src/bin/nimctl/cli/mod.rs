@@ -184,7 +184,7 @@ pub(crate) enum SchemaOf {
     Recipe,
     /// A manifest, NIM's schema 2.0.
     Manifest,
-    /// A profile's contents.json, `nimctl.contents/1`.
+    /// A profile's contents.json, `nimctl.contents/2`.
     Contents,
     /// A profile's passport, `nimctl.passport/1`.
     Passport,
