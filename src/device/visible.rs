@@ -21,7 +21,8 @@ impl VisibleDevices {
     /// `void`, CDI names, paths and items that name nothing here hide nothing, nor do as many indices as there are GPUs or
     /// MIG instances, since indices are the host's. Only `none` hides everything. Indices in
     /// `CUDA_VISIBLE_DEVICES` count the remaining devices, and an index that doesn't exist hides everything after it, as in
-    /// CUDA. Indices follow the order of PCI addresses, as in CUDA if `CUDA_DEVICE_ORDER` says so or all GPUs are of one
+    /// CUDA; what follows an index in an item is ignored, and an item that is there twice hides everything (measured with
+    /// driver 580.159.04). Indices follow the order of PCI addresses, as in CUDA if `CUDA_DEVICE_ORDER` says so or all GPUs are of one
     /// kind.
     pub fn apply(&self, host: &mut Host) {
         if let Some(value) = &self.container {
@@ -47,15 +48,16 @@ impl VisibleDevices {
             let order: Vec<u32> = left.map(|device| device.index).collect();
             let mut wanted = Vec::new();
             for item in value.split(',').map(str::trim) {
-                if item.parse::<i64>().is_ok() {
-                    let place = item.parse::<usize>().ok().and_then(|place| order.get(place));
-                    let Some(index) = place else { break };
-                    wanted.push(index.to_string());
-                } else if item.is_empty() {
-                    break;
-                } else {
+                if is_uuid(item) {
                     wanted.push(item.to_owned());
+                    continue;
                 }
+                let place = leading_number(item).and_then(|place| usize::try_from(place).ok());
+                let Some(index) = place.and_then(|place| order.get(place)) else { break };
+                wanted.push(index.to_string());
+            }
+            if has_duplicates(&wanted) {
+                wanted.clear();
             }
             let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
             hide(host, CUDA, &wanted);
@@ -65,6 +67,23 @@ impl VisibleDevices {
 
 fn is_index(item: &str) -> bool {
     !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns the number that an item begins with, as C's `atoi` does.
+fn leading_number(item: &str) -> Option<i64> {
+    let digits = item.strip_prefix(['-', '+']).unwrap_or(item);
+    let end = digits.bytes().take_while(u8::is_ascii_digit).count() + item.len() - digits.len();
+    item[..end].parse().ok()
+}
+
+fn is_uuid(item: &str) -> bool {
+    ["GPU-", "MIG-"].iter().any(|kind| begins_with(item, kind))
+}
+
+fn has_duplicates(items: &[String]) -> bool {
+    let is_same =
+        |(index, item): (usize, &String)| items[..index].iter().any(|other| other.eq_ignore_ascii_case(item));
+    items.iter().enumerate().any(is_same)
 }
 
 /// Returns whether an item is a MIG instance by its GPU's index and its own: `1:2`.
@@ -110,9 +129,13 @@ fn names_instance(item: &str, device: &Device, instance: &MigInstance) -> bool {
     item == format!("{}:{}", device.index, instance.index) || starts(instance.uuid.as_deref(), item, "MIG-")
 }
 
-/// Returns whether an item is a uuid or a prefix of one, as CUDA accepts it.
+/// Returns whether an item is a uuid or a prefix of one, as CUDA accepts it: in upper or lower case.
 fn starts(uuid: Option<&str>, item: &str, kind: &str) -> bool {
-    item.len() > kind.len() && item.starts_with(kind) && uuid.is_some_and(|uuid| uuid.starts_with(item))
+    item.len() > kind.len() && begins_with(item, kind) && uuid.is_some_and(|uuid| begins_with(uuid, item))
+}
+
+fn begins_with(text: &str, start: &str) -> bool {
+    text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
 #[cfg(test)]
@@ -183,6 +206,13 @@ mod tests {
         check(None, Some("GPU-bb"), "2:0 2:1");
         check(None, Some("MIG-c1"), "2:1");
         check(None, Some("GPU-"), "");
+        // What an H200's driver did (580.159.04).
+        check(None, Some("GPU-AA22"), "1");
+        check(None, Some(" 0"), "0");
+        check(None, Some("00000000:00:06.0"), "0");
+        for nothing in ["0,0", "GPU-aa11,gpu-AA11", "NoDevFiles", "GPU-deadbeef", "MIG-GPU-aa11/0/0", "7"] {
+            check(None, Some(nothing), "");
+        }
     }
 
     #[test]

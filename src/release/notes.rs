@@ -66,8 +66,10 @@ pub fn notes(notes: &Notes<'_>) -> String {
 fn speed(passport: &Passport) -> String {
     let BenchStatus::Measured(benchmark) = &passport.bench else { return "not measured".into() };
     let medians = benchmark.cases.iter().filter_map(|case| {
-        let median = case.latency.as_ref()?.percentile("p50")?;
-        Some(format!("{} batch {}: {:.2} ms", case.graph, case.batch, median.ms))
+        let median = case.latency.as_ref()?.percentile("p50");
+        let median = median
+            .map_or_else(|| "too few independent samples".into(), |median| format!("{:.2} ms", median.ms));
+        Some(format!("{} batch {}: {median}", case.graph, case.batch))
     });
     medians.collect::<Vec<_>>().join(", ")
 }

@@ -177,6 +177,7 @@ impl WorkerError {
                 ErrorCode::NoDriver
                 | ErrorCode::LibraryMissing
                 | ErrorCode::RunFailed
+                | ErrorCode::OutOfMemory
                 | ErrorCode::UnsupportedRequest
                 | ErrorCode::Other(_) => ErrorKind::Unavailable,
                 ErrorCode::WorkerBug => ErrorKind::Bug,

@@ -32,6 +32,7 @@ mod lower;
 mod manifests;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
+mod real_hosts;
 mod recipes;
 mod selection;
 mod small_models;

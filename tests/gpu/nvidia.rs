@@ -63,3 +63,51 @@ fn doctor_knows_this_gpu() {
     assert_eq!(found["compute_capability"], gpu.compute_capability.to_string());
     assert!(found["known_as"].is_string(), "{} is missing in src/gpu/known_gpus.yaml", gpu.name);
 }
+
+/// Whatever `CUDA_VISIBLE_DEVICES` says, doctor counts the GPUs that CUDA does.
+#[test]
+fn doctor_hides_what_the_variable_hides() {
+    let variable = "CUDA_VISIBLE_DEVICES";
+    let doctor = |value: Option<&str>| -> Vec<Value> {
+        let mut command = Command::new(nimctl());
+        command.args(["doctor", "--output", "json"]).env_remove(variable);
+        command.envs(value.map(|value| (variable, value)));
+        let host: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        host["devices"].as_array().unwrap().clone()
+    };
+    let all = doctor(None);
+    let uuid = all[0]["uuid"].as_str().unwrap();
+    let address = all[0]["pci_address"].as_str().unwrap();
+    let (upper, short) = (format!("GPU-{}", uuid[4..].to_uppercase()), &uuid[..12]);
+    let old_form = format!("MIG-{uuid}/0/0");
+    let values = [
+        "",
+        "0",
+        " 0",
+        "-1",
+        "99",
+        "0,99",
+        "99,0",
+        "0,0",
+        "0x",
+        "1",
+        "NoDevFiles",
+        "none",
+        "all",
+        "GPU-",
+        "MIG-",
+        "GPU-deadbeef",
+        uuid,
+        &upper,
+        short,
+        address,
+        &old_form,
+    ];
+    for value in values {
+        let mut command = real("tensorrt-rtx");
+        command.environment.insert(variable.into(), value.into());
+        let seen = start(&command).description().devices.len();
+        let found = doctor(Some(value)).iter().filter(|device| device["hidden_by"].is_null()).count();
+        assert_eq!(found, seen, "{variable}={value}: doctor says {found}, CUDA {seen}");
+    }
+}

@@ -6,6 +6,7 @@ use ort::ep::{CUDA, ExecutionProvider as _};
 use ort::session::builder::SessionBuilder;
 
 use super::library::VARIABLE;
+use super::session::out_of_memory;
 
 /// Returns the GPU that a request runs on; `None` on the CPU.
 ///
@@ -68,6 +69,9 @@ pub(crate) fn register(builder: &mut SessionBuilder, execution: &Execution) -> R
         let words = error.message().trim();
         // Its error codes don't distinguish an old driver from a missing library; its messages do.
         let code = if words.contains("CUDA failure") { ErrorCode::NoDriver } else { ErrorCode::LibraryMissing };
+        if let Some(problem) = out_of_memory("start its CUDA provider", &error) {
+            return problem;
+        }
         Problem::new(code, format!("ONNX Runtime could not start its CUDA provider: {words}"))
             .needing("the libraries of CUDA and cuDNN that this ONNX Runtime was built for, and a driver that supports them")
     })

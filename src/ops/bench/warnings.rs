@@ -39,6 +39,7 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
             settings.budget_ms
         ));
     }
+    warnings.extend(cases.iter().filter_map(without_median));
     let gpus: Vec<&GpuRound> = all().filter_map(|round| round.gpu.as_ref()).collect();
     warnings.extend(of_gpu(&gpus));
     let discarded: usize = all().map(|round| round.discarded).sum();
@@ -54,6 +55,17 @@ pub(super) fn warnings(benchmark: &Benchmark, unwatched: Option<&str>) -> Vec<St
         warnings.push(format!("the GPU's clocks, power and throttling were not recorded: {why}"));
     }
     warnings
+}
+
+/// Says why a case has no median.
+fn without_median(case: &Case) -> Option<String> {
+    let Case { graph, batch, streams, .. } = case;
+    let latency = case.latency.as_ref().filter(|latency| latency.percentile("p50").is_none())?;
+    Some(format!(
+        "{graph} batch {batch} streams {streams}: its {} samples depend on each other too much for a p50: raise --budget-ms or \
+         --rounds",
+        latency.count
+    ))
 }
 
 fn of_gpu(gpus: &[&GpuRound]) -> Vec<String> {

@@ -397,9 +397,9 @@ after validate-demo build-demo &&
 step synth-b32 60 0 with-cpu nimctl model synth nvclip --size b32 -o recipes --output json --quiet
 after build-b32 synth-b32 &&
     step build-b32 60 0 with-cpu nimctl build recipes/clip-b32.yaml --manifest b32.yaml --output json --quiet
-measured=(--batch '1,8,64' --rounds 3 --budget-ms 1000 --output json --quiet)
+measured=(--batch '1,8,64' --rounds 5 --budget-ms 1000 --output json --quiet)
 after bench-b32 build-b32 &&
-    step bench-b32 120 0 with-cuda nimctl bench recipes/clip-b32.yaml --provider cuda "${measured[@]}"
+    step bench-b32 150 0 with-cuda nimctl bench recipes/clip-b32.yaml --provider cuda "${measured[@]}"
 after validate-b32 build-b32 &&
     step validate-b32 60 0 with-cuda nimctl validate recipes/clip-b32.yaml --provider cuda --output json --quiet
 after report-b32 bench-b32 &&

@@ -88,6 +88,8 @@ error_codes! {
     BuildFailed = "build_failed",
     /// The library could not load or run the graph or plan.
     RunFailed = "run_failed",
+    /// The device has too little free memory at the moment.
+    OutOfMemory = "out_of_memory",
     /// A file could not be read or written.
     Io = "io",
     /// The worker doesn't know the request, or doesn't do it.

@@ -107,6 +107,8 @@ pub(crate) fn failed(doing: &str, error: DriverError) -> Problem {
     let text = |words: Result<&std::ffi::CStr, DriverError>| {
         words.map(|words| words.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let message = format!("could not {doing}: {} ({})", text(error.error_string()), text(error.error_name()));
-    Problem::new(ErrorCode::RunFailed, message)
+    let name = text(error.error_name());
+    let message = format!("could not {doing}: {} ({name})", text(error.error_string()));
+    let code = if name == "CUDA_ERROR_OUT_OF_MEMORY" { ErrorCode::OutOfMemory } else { ErrorCode::RunFailed };
+    Problem::new(code, message)
 }
