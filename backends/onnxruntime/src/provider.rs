@@ -69,7 +69,7 @@ pub(crate) fn register(builder: &mut SessionBuilder, execution: &Execution) -> R
         let words = error.message().trim();
         // Its error codes don't distinguish an old driver from a missing library; its messages do.
         let code = if words.contains("CUDA failure") { ErrorCode::NoDriver } else { ErrorCode::LibraryMissing };
-        if let Some(problem) = out_of_memory("start its CUDA provider", &error) {
+        if let Some(problem) = out_of_memory("start its CUDA provider", words) {
             return problem;
         }
         Problem::new(code, format!("ONNX Runtime could not start its CUDA provider: {words}"))

@@ -95,7 +95,7 @@ pub(crate) fn load(
         Ok(builder)
     };
     let problem = |error: &ort::Error| {
-        if let Some(problem) = out_of_memory(&format!("load {}", path.display()), error) {
+        if let Some(problem) = out_of_memory(&format!("load {}", path.display()), error.message()) {
             return problem;
         }
         let message = format!("ONNX Runtime could not load {}: {}", path.display(), error.message());
@@ -142,7 +142,7 @@ pub(crate) fn read_inputs(
 
 /// Says that a run failed.
 pub(crate) fn run_problem(path: &Path, error: &ort::Error) -> Problem {
-    if let Some(problem) = out_of_memory(&format!("run {}", path.display()), error) {
+    if let Some(problem) = out_of_memory(&format!("run {}", path.display()), error.message()) {
         return problem;
     }
     let message = format!("ONNX Runtime could not run {}: {}", path.display(), error.message());
@@ -151,10 +151,10 @@ pub(crate) fn run_problem(path: &Path, error: &ort::Error) -> Problem {
 
 /// Says that memory ran out, if it did: no fault of the graph's, and no news of it. ONNX Runtime has no code for it, and its
 /// message has a page of C++ around the fact.
-pub(crate) fn out_of_memory(doing: &str, error: &ort::Error) -> Option<Problem> {
+pub(crate) fn out_of_memory(doing: &str, words: &str) -> Option<Problem> {
     let of_gpu = ["CUDA failure 2:", "CUDA error 2:", "out of memory ; GPU="];
     let of_any = ["Failed to allocate memory", "std::bad_alloc", "BFCArena"];
-    let says = |words: &[&str]| words.iter().any(|words| error.message().contains(words));
+    let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     let place = match (says(&of_gpu), says(&of_any)) {
         (true, _) => "the GPU",
         (false, true) => "the device",
@@ -261,13 +261,11 @@ mod tests {
     #[test]
     fn memory_that_ran_out_is_not_the_graphs_fault() {
         let words = "onnxruntime/core/providers/cuda/cuda_call.cc:146 CUDA failure 2: out of memory ; GPU=0 ; hostname=vm";
-        let problem = run_problem(Path::new("model.onnx"), &ort::Error::new(words));
+        let problem = out_of_memory("run model.onnx", words).unwrap();
         assert_eq!(problem.code, ErrorCode::OutOfMemory);
-        assert!(problem.message.contains("the GPU has too little free memory"), "{}", problem.message);
-        let other = run_problem(
-            Path::new("model.onnx"),
-            &ort::Error::new("CUDA failure 700: an illegal memory access"),
-        );
-        assert_eq!(other.code, ErrorCode::RunFailed);
+        let expected = "ONNX Runtime could not run model.onnx: the GPU has too little free memory; stop other programs on it, \
+                        or use smaller shapes";
+        assert_eq!(problem.message, expected);
+        assert!(out_of_memory("run model.onnx", "CUDA failure 700: an illegal memory access").is_none());
     }
 }
