@@ -1,9 +1,11 @@
 //! Problems in a manifest that can be read.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::digest::Blake3;
-use crate::manifest::{IdKind, ManifestDocument, ManifestFile, ManifestProfile, equal_tags};
+use crate::manifest::{IdKind, ManifestDocument, ManifestFile, ManifestProfile, equal_tags, file_path};
 use crate::selection::{self, SelectorProblem};
 use crate::yaml::Position;
 
@@ -36,6 +38,8 @@ pub enum Rule {
     UnknownChecksum,
     /// Files without a uri to fetch them from.
     MissingUri,
+    /// A uri of a file beside the manifest, and no such file.
+    MissingFile,
     /// A profile without files.
     NoFiles,
     /// An unknown GPU.
@@ -71,6 +75,7 @@ impl Rule {
             }
             Self::MissingChecksum
             | Self::MissingUri
+            | Self::MissingFile
             | Self::NoFiles
             | Self::UnknownGpu
             | Self::ContradictoryTags
@@ -89,6 +94,7 @@ impl Rule {
             Self::MissingChecksum => "missing-checksum",
             Self::UnknownChecksum => "unknown-checksum",
             Self::MissingUri => "missing-uri",
+            Self::MissingFile => "missing-file",
             Self::NoFiles => "no-files",
             Self::UnknownGpu => "unknown-gpu",
             Self::ContradictoryTags => "contradictory-tags",
@@ -99,8 +105,8 @@ impl Rule {
     }
 }
 
-/// Returns the problems, in the order of the file.
-pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
+/// Returns the problems, in the order of the file; `folder` is the manifest's, for files beside it.
+pub fn lint(document: &ManifestDocument, folder: &Path) -> Vec<Finding> {
     let profiles = &document.manifest().profiles;
     let equal = equal_tags(profiles);
     let mut findings = Vec::new();
@@ -130,7 +136,7 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
                 );
             }
         }
-        files(profile, &mut found);
+        files(profile, folder, &mut found);
         for problem in selection::selector_problems(&profile.tags) {
             match problem {
                 SelectorProblem::UnknownGpu(message) => found(Rule::UnknownGpu, message),
@@ -144,7 +150,7 @@ pub fn lint(document: &ManifestDocument) -> Vec<Finding> {
     findings
 }
 
-fn files(profile: &ManifestProfile, found: &mut impl FnMut(Rule, String)) {
+fn files(profile: &ManifestProfile, folder: &Path, found: &mut impl FnMut(Rule, String)) {
     let files = &profile.workspace.files;
     if files.is_empty() {
         found(Rule::NoFiles, "it has no files".into());
@@ -163,6 +169,10 @@ fn files(profile: &ManifestProfile, found: &mut impl FnMut(Rule, String)) {
     }
     if let Some(names) = lacking(&|file| file.uri.is_none()) {
         found(Rule::MissingUri, format!("no uri: {names}"));
+    }
+    let path_of = |file: &ManifestFile| file.uri.as_deref().and_then(file_path);
+    if let Some(names) = lacking(&|file| path_of(file).is_some_and(|path| !folder.join(path).is_file())) {
+        found(Rule::MissingFile, format!("not at the path in their uri, beside the manifest: {names}"));
     }
 }
 
@@ -201,12 +211,14 @@ profiles:
 - {id: m, tags: {gpu: h100-sxm, product_name_regex: '^NVIDIA-H100-80GB'}, workspace: {files: {x: u}}}
 - {id: n, tags: {gpu: h100}, workspace: {files: {x: u}}}
 - {id: o, tags: {key: NVIDIA-H100-80GB-HBM3_10.0.1_12, type: TensorRT}, workspace: {files: {x: u}}}
+- {id: q, tags: {gpu: l4}, workspace: {files: {x: 'file:profiles/q/x'}}}
 - {id: p, tags: {product_name_regex: '^NVIDIA-A10(?!0).*'}, workspace: {files: {x: u}}}
 ";
-        let found: Vec<(String, &str)> = lint(&ManifestDocument::parse(text.as_bytes(), "m.yaml").unwrap())
-            .into_iter()
-            .map(|finding| (finding.profile, finding.rule.name()))
-            .collect();
+        let found: Vec<(String, &str)> =
+            lint(&ManifestDocument::parse(text.as_bytes(), "m.yaml").unwrap(), Path::new("absent"))
+                .into_iter()
+                .map(|finding| (finding.profile, finding.rule.name()))
+                .collect();
         let of = |id: &str| -> Vec<&str> {
             let own =
                 found.iter().filter(|(profile, rule)| profile.starts_with(id) && *rule != "missing-checksum");
@@ -221,6 +233,7 @@ profiles:
         for id in ["j", "k", "l"] {
             assert_eq!(of(id), ["no-node"], "{id}");
         }
+        assert_eq!(of("q"), ["missing-file"]);
         for id in ["m", "n", "o", "p"] {
             assert_eq!(of(id), [""; 0], "{id}");
         }

@@ -9,8 +9,8 @@
 //! known part.
 //!
 //! nimctl writes the same bytes for the same profiles: profiles are in the recipe's order, tags and files are sorted,
-//! and a file's `uri` is `store:sha256:<hex>` until it is published. The uri is not part of the contents, so publishing
-//! changes no id.
+//! and a file's `uri` is `store:sha256:<hex>` in a build, `file:<path>` in a release and what a publisher says later. The uri is
+//! not part of the contents, so none of this changes an id.
 
 mod convert;
 mod diff;
@@ -21,6 +21,7 @@ mod id_kind;
 mod import;
 mod merge;
 mod read;
+mod uri;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::backend;
-use crate::digest::Sha256;
 use crate::profile::{InvalidTag, ModelRelease, ProfileId, Tags};
 
 pub use convert::convert;
@@ -39,6 +39,7 @@ pub use form::Form;
 pub use id_kind::IdKind;
 pub use import::import;
 pub use merge::{MergeError, merge};
+pub use uri::{file_path, file_uri, store_digest, store_uri};
 
 /// The schema version that nimctl writes.
 const SCHEMA_VERSION: &str = "2.0";
@@ -193,16 +194,6 @@ pub(crate) fn equal_tags(profiles: &[ManifestProfile]) -> Vec<(String, String)> 
         }
     }
     pairs
-}
-
-/// Returns the uri of a file that is only in the store.
-pub fn store_uri(sha256: &Sha256) -> String {
-    format!("store:{sha256}")
-}
-
-/// Returns the digest in the uri of a file that is only in the store.
-pub fn store_digest(uri: &str) -> Option<Sha256> {
-    uri.strip_prefix("store:")?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tests of manifests: what nimctl writes, reads and refuses.
 
 use super::*;
-use crate::digest::Blake3;
+use crate::digest::{Blake3, Sha256};
 
 fn profile(tags: &[(&str, &str)]) -> ManifestProfile {
     let tags: Tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Assembled, AssembledProfile, AssembledState};
 use super::error::PipelineError;
-use super::read_manifest::{ReadManifestError, read_manifest};
+use super::read_manifest::{ReadManifestError, contents_path, read_manifest};
 use super::resolve::{RecipeFile, Resolved};
 use super::workspace::Workspace;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
-use crate::manifest::{IdKind, MANIFEST_FILE, ManifestProfile, store_digest};
+use crate::manifest::{IdKind, MANIFEST_FILE, ManifestProfile};
 use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents, InvalidTag, ProfileId, Tags, hashed_text};
 use crate::store::Store;
 use crate::stored_format::{Newer, Unreadable};
@@ -160,29 +160,19 @@ pub fn of_manifest(
     let document = read_manifest(path)?;
     let hashed = |profile: &ManifestProfile| {
         let is_opaque = document.id_kind(profile) == IdKind::Opaque;
-        Ok(HashedProfile { is_opaque, ..of_manifest_profile(profile.clone(), scheme, store)? })
+        let contents_json = contents_path(path, profile, store.map(Store::look_at).as_ref())
+            .and_then(|path| fs_err::read_to_string(path).ok());
+        let hashed = of_manifest_profile(profile.clone(), scheme)?;
+        Ok(HashedProfile { is_opaque, contents_json, ..hashed })
     };
     document.manifest().profiles.iter().map(hashed).collect()
 }
 
-fn of_manifest_profile(
-    profile: ManifestProfile,
-    scheme: Scheme,
-    store: Option<&Path>,
-) -> Result<HashedProfile, HashError> {
+fn of_manifest_profile(profile: ManifestProfile, scheme: Scheme) -> Result<HashedProfile, HashError> {
     if scheme == Scheme::Content && !profile.tags.contains_key("content") {
         return Err(HashError::NoContent { id: profile.id });
     }
-    let contents_json = profile
-        .workspace
-        .files
-        .get(CONTENTS_FILE)
-        .and_then(|file| store_digest(file.uri.as_deref()?))
-        .zip(store)
-        .and_then(|(sha256, store)| {
-            fs_err::read_to_string(store.join("blobs/sha256").join(sha256.to_hex())).ok()
-        });
-    Ok(HashedProfile { written: Some(profile.id), contents_json, ..of_tags(profile.tags)? })
+    Ok(HashedProfile { written: Some(profile.id), ..of_tags(profile.tags)? })
 }
 
 /// Hashes one profile's folder: `contents.json`, and the files it lists. The tags follow from `contents.json`.

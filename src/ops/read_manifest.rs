@@ -4,7 +4,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error_kind::ErrorKind;
-use crate::manifest::{ManifestDocument, ManifestError};
+use crate::manifest::{ManifestDocument, ManifestError, ManifestProfile, file_path, store_digest};
+use crate::profile::CONTENTS_FILE;
+use crate::store::Store;
 use crate::yaml::Limits;
 
 /// A manifest that can't be read.
@@ -43,6 +45,19 @@ impl ReadManifestError {
 pub fn read_manifest(path: &Path) -> Result<ManifestDocument, ReadManifestError> {
     let text = read_limited(path).map_err(|source| ReadManifestError::Read { source })?;
     Ok(ManifestDocument::parse(&text, &path.display().to_string())?)
+}
+
+/// Returns where a profile's `contents.json` is: in the store, or in the manifest's folder, as in a release. `None` if neither its uri
+/// nor the store says.
+pub(super) fn contents_path(
+    manifest: &Path,
+    profile: &ManifestProfile,
+    store: Option<&Store>,
+) -> Option<PathBuf> {
+    let uri = profile.workspace.files.get(CONTENTS_FILE)?.uri.as_deref()?;
+    let in_store = || Some(store?.blob_path(&store_digest(uri)?));
+    let beside = || Some(manifest.parent()?.join(file_path(uri)?));
+    in_store().or_else(beside)
 }
 
 /// Fails if a manifest that is about to be overwritten was written by a newer nimctl. Anything else may be overwritten.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::read_manifest::{ReadManifestError, read_manifest};
+use super::read_manifest::{ReadManifestError, contents_path, read_manifest};
 use crate::compute_capability::ComputeCapability;
 use crate::device::Host;
+use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{ManifestDocument, ManifestProfile, store_digest};
 use crate::passport::{Passport, Status};
 use crate::profile::TagSelector;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
+use crate::release::PASSPORT_FILE;
 use crate::selection::{self, Answer, Facts, Lora, PinError, find_pinned};
 use crate::store::{Store, StoreError};
 use crate::stored_format::{Newer, Unreadable};
@@ -23,7 +25,7 @@ const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 pub struct SelectOptions<'a> {
     /// The manifest.
     pub manifest: &'a Path,
-    /// The store with sizes and plan headers of built or fetched profiles, if there is one.
+    /// The store with sizes and plan headers of built or fetched profiles, if there is one. A release has its own.
     pub store: Option<&'a Path>,
     /// Tags that the profile must have.
     pub selector: TagSelector,
@@ -40,7 +42,7 @@ pub struct SelectOptions<'a> {
 pub struct SelectReport<'a> {
     /// The manifest.
     pub document: ManifestDocument,
-    /// What the store knows about its profiles, by id.
+    /// What the store, or the release, knows about its profiles, by id.
     pub facts: BTreeMap<String, Facts>,
     /// An answer for each kind of GPU.
     pub answers: Vec<Answer<'a>>,
@@ -192,11 +194,9 @@ pub fn select<'a>(options: &SelectOptions<'_>, host: &'a Host) -> Result<SelectR
     };
     let store = options.store.filter(|root| root.is_dir()).map(Store::look_at);
     let mut facts = BTreeMap::new();
-    if let Some(store) = &store {
-        for profile in profiles {
-            if let Some(known) = facts_of(profile, store)? {
-                facts.insert(profile.id.clone(), known);
-            }
+    for profile in profiles {
+        if let Some(known) = facts_of(options.manifest, profile, store.as_ref())? {
+            facts.insert(profile.id.clone(), known);
         }
     }
     let lora = match options.lora {
@@ -207,11 +207,20 @@ pub fn select<'a>(options: &SelectOptions<'_>, host: &'a Host) -> Result<SelectR
     Ok(SelectReport { facts, answers, pinned, lora, allow_unsafe: options.allow_unsafe, document })
 }
 
-/// Returns what the store knows about a profile that names its contents; `None` if the contents are missing or damaged.
-/// Their digest is checked: a changed size must not decide.
-fn facts_of(profile: &ManifestProfile, store: &Store) -> Result<Option<Facts>, Newer> {
-    let Some(contents) = contents(profile, store)? else { return Ok(None) };
-    let passport = passport(profile, store)?;
+/// Returns what the store, or the release that the manifest is of, knows about a profile that names its contents; `None` if the
+/// contents are missing or damaged. Their digest is checked: a changed size must not decide.
+fn facts_of(
+    manifest: &Path,
+    profile: &ManifestProfile,
+    store: Option<&Store>,
+) -> Result<Option<Facts>, Newer> {
+    let Some(path) = contents_path(manifest, profile, store) else { return Ok(None) };
+    let Some(contents) = contents(&path, profile)? else { return Ok(None) };
+    let of_store = store.map(|store| passport_of_store(profile, store)).transpose()?.flatten();
+    let passport = match of_store {
+        Some(passport) => Some(passport),
+        None => passport_of_release(&path.with_file_name(PASSPORT_FILE), profile)?,
+    };
     let capabilities = contents.target.compute_capabilities();
     let from_target = (!capabilities.is_empty()).then_some(capabilities);
     Ok(Some(Facts {
@@ -223,24 +232,19 @@ fn facts_of(profile: &ManifestProfile, store: &Store) -> Result<Option<Facts>, N
     }))
 }
 
-/// Returns a profile's contents, if they exist and are not too large.
-fn contents(profile: &ManifestProfile, store: &Store) -> Result<Option<Contents>, Newer> {
-    let file = profile.workspace.files.get(CONTENTS_FILE);
-    let Some(sha256) = file.and_then(|file| store_digest(file.uri.as_deref()?)) else { return Ok(None) };
-    let path = store.blob_path(&sha256);
-    if !is_sensible(&path) {
+/// Returns a profile's contents, if they exist, have the digest that its tags or its uri name, and are not too large.
+fn contents(path: &Path, profile: &ManifestProfile) -> Result<Option<Contents>, Newer> {
+    let uri = profile.workspace.files.get(CONTENTS_FILE).and_then(|file| file.uri.as_deref());
+    let wanted = uri.and_then(store_digest).map(|sha256| sha256.to_hex());
+    let wanted = wanted.or_else(|| profile.tags.get("content").cloned());
+    let Some(json) = read_sensible(path).filter(|json| wanted == Some(Sha256::of(json).to_hex())) else {
         return Ok(None);
-    }
-    let Ok(json) = store.get(&sha256) else { return Ok(None) };
-    match Contents::parse(&json, &path.display().to_string()) {
-        Ok(contents) => Ok(Some(contents)),
-        Err(Unreadable::Damaged { path: _, problem: _ }) => Ok(None),
-        Err(Unreadable::Newer(newer)) => Err(newer),
-    }
+    };
+    whole(Contents::parse(&json, &path.display().to_string()))
 }
 
-/// Returns a profile's passport, if it exists and is not too large.
-fn passport(profile: &ManifestProfile, store: &Store) -> Result<Option<Passport>, Newer> {
+/// Returns a profile's passport in the store, if it exists and is not too large.
+fn passport_of_store(profile: &ManifestProfile, store: &Store) -> Result<Option<Passport>, Newer> {
     let Ok(id) = ProfileId::from_hex(&profile.id) else { return Ok(None) };
     if !is_sensible(&store.passport_path(&id)) {
         return Ok(None);
@@ -250,6 +254,26 @@ fn passport(profile: &ManifestProfile, store: &Store) -> Result<Option<Passport>
         Err(StoreError::Newer(newer)) => Err(newer),
         Err(_) => Ok(None),
     }
+}
+
+/// Returns a profile's passport beside its contents, as a release has it.
+fn passport_of_release(path: &Path, profile: &ManifestProfile) -> Result<Option<Passport>, Newer> {
+    let Some(json) = read_sensible(path) else { return Ok(None) };
+    let passport = whole(Passport::parse(&json, &path.display().to_string()))?;
+    Ok(passport.filter(|passport| passport.id.to_string() == profile.id))
+}
+
+/// Returns what was read; `None` if it is damaged.
+fn whole<T>(read: Result<T, Unreadable>) -> Result<Option<T>, Newer> {
+    match read {
+        Ok(document) => Ok(Some(document)),
+        Err(Unreadable::Damaged { path: _, problem: _ }) => Ok(None),
+        Err(Unreadable::Newer(newer)) => Err(newer),
+    }
+}
+
+fn read_sensible(path: &Path) -> Option<Vec<u8>> {
+    is_sensible(path).then(|| fs_err::read(path).ok())?
 }
 
 fn is_sensible(path: &Path) -> bool {

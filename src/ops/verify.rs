@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path};
 
 use crate::digest::{Blake3, Sha256, both_of_chunks};
-use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError};
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, file_path, store_digest};
 use crate::passport::{PASSPORT_SCHEMA, Passport};
 use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums};
@@ -202,6 +202,7 @@ impl Check<'_> {
             let folder = format!("{PROFILES_FOLDER}/{}", profile.id);
             for (path, file) in &profile.workspace.files {
                 let path = format!("{folder}/{path}");
+                self.uri(&path, file.uri.as_deref());
                 match (self.files.get(&path).map(|found| found.blake3.to_string()), &file.checksum) {
                     (None, _) => self.found(&path, format!("{MANIFEST_FILE} lists it, but it is missing")),
                     (Some(_), None) => self.found(MANIFEST_FILE, format!("no checksum for {path}")),
@@ -228,6 +229,17 @@ impl Check<'_> {
             self.found(path, "it belongs to no profile in the manifest");
         }
         manifest.profiles.into_iter().map(|profile| profile.id).collect()
+    }
+
+    /// Checks that the manifest's uri for a file leads to it: `file:` and its path or, in releases of before, `store:` and its digest.
+    fn uri(&mut self, path: &str, uri: Option<&str>) {
+        let Some(uri) = uri else { return self.found(MANIFEST_FILE, format!("no uri for {path}")) };
+        let is_path = file_path(uri).is_some_and(|found| found == Path::new(path));
+        let is_digest = store_digest(uri)
+            .is_some_and(|sha256| self.files.get(path).is_none_or(|file| file.sha256 == sha256));
+        if !is_path && !is_digest {
+            self.found(MANIFEST_FILE, format!("the uri {uri} does not lead to {path}"));
+        }
     }
 
     /// Checks `contents.json` against the tag `content`, and the files against `contents.json`.

@@ -20,11 +20,11 @@ use super::verify;
 use super::workspace::Workspace;
 use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Comparison};
 use crate::files::atomic_file;
-use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, file_uri};
 use crate::passport::{Origins, Passport};
 use crate::profile::ModelRelease;
 use crate::recipe::Only;
-use crate::release::{NOTES_FILE, Notes, Policy, Refusal, notes};
+use crate::release::{NOTES_FILE, Notes, PROFILES_FOLDER, Policy, Refusal, notes};
 use crate::report::{REPORT_FILE, Report};
 use crate::store::Store;
 
@@ -102,9 +102,10 @@ pub fn release(
 
     on_step("building");
     let Built { profiles, entries } = parts::build_all(workspace, &mut parts, on_step)?;
-    let manifest = Manifest::new(&model, entries).and_then(|manifest| manifest.to_yaml());
-    let manifest = manifest.map_err(|error| ReleaseError::Manifest(error.to_string()))?;
-    atomic_file::write(&staging.path().join(MANIFEST_FILE), manifest.as_bytes())
+    let invalid = |error: ManifestError| ReleaseError::Manifest(error.to_string());
+    let of_store = Manifest::new(&model, entries).map_err(invalid)?;
+    let of_release = with_files_beside_it(&of_store).to_yaml().map_err(invalid)?;
+    atomic_file::write(&staging.path().join(MANIFEST_FILE), of_release.as_bytes())
         .map_err(|source| ReleaseError::Io { doing: "writing the manifest".into(), source })?;
 
     on_step("validating");
@@ -142,10 +143,21 @@ pub fn release(
             Report::new(&report.model, &report.profiles, &report.not_built, &report.comparisons).to_html()?;
         let io = |source| ReleaseError::Io { doing: "writing the report".into(), source };
         atomic_file::write(&staging.path().join(REPORT_FILE), page.as_bytes()).map_err(io)?;
-        report.made = Some(stage::finish(staging, &report, &store, destination, &tar)?);
+        report.made = Some(stage::finish(staging, &report, &of_store, &store, destination, &tar)?);
     }
     forget(&report, policy, &store)?;
     Ok(report)
+}
+
+/// Returns the manifest of a release: its files are beside it.
+fn with_files_beside_it(of_store: &Manifest) -> Manifest {
+    let mut manifest = of_store.clone();
+    for profile in &mut manifest.profiles {
+        for (path, file) in &mut profile.workspace.files {
+            file.uri = Some(file_uri(&format!("{PROFILES_FOLDER}/{}/{path}", profile.id)));
+        }
+    }
+    manifest
 }
 
 /// Sees to it that the next release does not take over what belongs to this one: everything, if it was made; what was too slow,

@@ -8,21 +8,22 @@ use super::{Made, ReleaseError, ReleaseReport};
 use crate::benchmark::BenchStatus;
 use crate::digest::Sha256;
 use crate::files::atomic_file;
-use crate::manifest::{MANIFEST_FILE, Manifest, store_digest};
+use crate::manifest::{Manifest, store_digest};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums, profile_folder};
 use crate::store::Store;
 
-/// Completes a staged release: the manifest and the notes are in it. The tar gets its name before the folder, so that a
+/// Completes a staged release: the manifest and the notes are in it; `of_store` is the manifest with the store's uris. The tar gets its name before the folder, so that a
 /// folder is never without one.
 pub(super) fn finish(
     staging: tempfile::TempDir,
     report: &ReleaseReport,
+    of_store: &Manifest,
     store: &Store,
     destination: &Path,
     tar: &Path,
 ) -> Result<Made, ReleaseError> {
     let root = staging.path();
-    files_of_profiles(root, store)?;
+    files_of_profiles(root, of_store, store)?;
     for passport in &report.profiles {
         let folder = root.join(profile_folder(&passport.id));
         write(&folder.join(PASSPORT_FILE), &passport.for_release())?;
@@ -56,12 +57,9 @@ pub(super) fn finish(
     Ok(Made { folder: destination.into(), tar: tar.into(), files })
 }
 
-/// Copies every file that the manifest lists out of the store, checking its bytes on the way.
-fn files_of_profiles(root: &Path, store: &Store) -> Result<(), ReleaseError> {
-    let text = fs_err::read_to_string(root.join(MANIFEST_FILE)).map_err(io("reading the manifest"))?;
-    let manifest =
-        Manifest::parse(&text, MANIFEST_FILE).map_err(|error| ReleaseError::Manifest(error.to_string()))?;
-    for profile in &manifest.profiles {
+/// Copies every file that a build's manifest lists out of the store, checking its bytes on the way.
+fn files_of_profiles(root: &Path, of_store: &Manifest, store: &Store) -> Result<(), ReleaseError> {
+    for profile in &of_store.profiles {
         for (path, file) in &profile.workspace.files {
             let wrong = |what: &str| ReleaseError::Manifest(format!("{path} of {}: {what}", profile.id));
             let sha256 =

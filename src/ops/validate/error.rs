@@ -152,7 +152,8 @@ impl ValidateError {
         match self {
             Self::Pipeline(source) => source.hint(),
             Self::NoOrigin { .. } => {
-                Some("name its recipe instead, or run `nimctl build` on that recipe first".into())
+                let hint = "name its recipe instead, or run `nimctl build` on that recipe first; a release's files are checked with `nimctl verify`";
+                Some(hint.into())
             }
             Self::Provider { .. } => Some(PROVIDER_HINT.into()),
             _ => None,

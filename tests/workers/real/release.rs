@@ -4,7 +4,13 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nimctl::device::Host;
+use nimctl::digest::Sha256;
+use nimctl::manifest::Manifest;
+use nimctl::ops::select::{SelectOptions, select};
 use nimctl::ops::verify::verify;
+use nimctl::profile::TagSelector;
+use nimctl::selection::Lora;
 use serde_json::Value;
 
 use super::towers::{FP16, TEXT, recipe};
@@ -77,6 +83,89 @@ fn a_release_is_complete_and_checks_out() {
         "{notes}"
     );
     insta::assert_snapshot!(home.transcript());
+}
+
+/// A release on a machine that has none of what it was made with.
+#[test]
+fn a_release_is_used_where_it_is_unpacked() {
+    let home = home();
+    home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]).exits(0);
+    fs_err::create_dir(home.path("elsewhere")).unwrap();
+    let mut unpack = Command::new("tar");
+    home.output(unpack.args(["xf", "../r.tar"]).current_dir(home.path("elsewhere"))).exits(0);
+    let folder = fs_err::read_dir(home.path("elsewhere")).unwrap().next().unwrap().unwrap().path();
+    fs_err::remove_dir_all(home.path("r")).unwrap();
+    fs_err::remove_dir_all(home.path("data/store")).unwrap();
+
+    let manifest = folder.join("model_manifest.yaml");
+    let text = fs_err::read_to_string(&manifest).unwrap();
+    let document = Manifest::parse(&text, "m").unwrap();
+    let [profile] = document.profiles.as_slice() else { panic!("{text}") };
+    let contents = format!("file:profiles/{}/contents.json", profile.id);
+    assert_eq!(profile.workspace.files["contents.json"].uri.as_deref(), Some(contents.as_str()));
+    assert!(!text.contains("store:"), "{text}");
+
+    // From a third folder, and from the release's own: its sizes and its passport are known.
+    let known = |manifest: &Path| {
+        let options = SelectOptions {
+            manifest,
+            store: None,
+            selector: TagSelector::default(),
+            pin: None,
+            allow_unsafe: false,
+            lora: Lora::Excluded,
+        };
+        let host = Host::stated(["none"]).unwrap();
+        let report = select(&options, &host).unwrap();
+        let facts = report.facts.get(&profile.id).cloned().unwrap_or_default();
+        (report.chosen(&report.answers[0]), facts.files_size_bytes.is_some(), facts.validated)
+    };
+    assert_eq!(known(&manifest), (Some(0), true, Some(true)));
+    let manifest_name = manifest.to_str().unwrap();
+    home.run(&["select", "-m", manifest_name, "--device", "none", "--store", "absent"])
+        .exits(0)
+        .has(&[&profile.id]);
+    home.run(&["manifest", "lint", manifest_name]).exits(0).has(&["0 errors, 0 warnings"]);
+    home.run(&["hash-profile", manifest_name, "--explain"]).exits(0).has(&[&profile.id, "nimctl.contents/2"]);
+    home.run(&["verify", folder.to_str().unwrap()]).exits(0);
+    home.run(&["validate", manifest_name]).exits(1).has(&["nimctl verify"]);
+
+    // A damaged contents.json or a passport of another profile decides nothing.
+    let passport = folder.join(format!("profiles/{}/passport.json", profile.id));
+    let whole = fs_err::read_to_string(&passport).unwrap();
+    fs_err::write(&passport, whole.replace(&profile.id, &"0".repeat(64))).unwrap();
+    assert_eq!(known(&manifest), (Some(0), true, None));
+    let contents = folder.join(format!("profiles/{}/contents.json", profile.id));
+    fs_err::write(&contents, "{}").unwrap();
+    assert_eq!(known(&manifest), (Some(0), false, None));
+    home.run(&["verify", folder.to_str().unwrap()]).exits(3);
+}
+
+/// Every file of a release is where its manifest says; releases of before, whose uris are the store's, are fine.
+#[test]
+fn verify_checks_the_uris() {
+    let home = home();
+    home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]).exits(0);
+    let manifest = home.path("r/model_manifest.yaml");
+    let text = fs_err::read_to_string(&manifest).unwrap();
+    let uri = text.lines().find(|line| line.contains("model.onnx\n") || line.contains("/text/model.onnx"));
+    let uri = uri.unwrap().trim().strip_prefix("uri: ").unwrap();
+    let model = home.path("r").join(uri.strip_prefix("file:").unwrap());
+    let (sha256, _) = Sha256::of_file(&model).unwrap();
+    let findings = |new: &str| {
+        fs_err::write(&manifest, text.replace(uri, new)).unwrap();
+        let findings = verify(&home.path("r")).unwrap().findings;
+        findings.into_iter().map(|finding| finding.problem).filter(|problem| problem.contains("uri")).count()
+    };
+    assert_eq!(findings(uri), 0);
+    assert_eq!(findings(&format!("store:{sha256}")), 0);
+    let other = Sha256::of(b"other");
+    let elsewhere = uri.replace("text/", "image/");
+    for wrong in
+        [&format!("store:{other}"), "file:../model.onnx", &elsewhere, "https://example.com/model.onnx"]
+    {
+        assert_eq!(findings(wrong), 1, "{wrong}");
+    }
 }
 
 #[test]

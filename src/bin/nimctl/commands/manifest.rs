@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::atomic_file;
 use nimctl::files::destination;
-use nimctl::manifest::{self, Changed, FileChange, Form, ManifestDiff, ManifestDocument};
+use nimctl::manifest::{self, Changed, FileChange, Form, ManifestDiff, ManifestDocument, file_path};
 use nimctl::manifest_lint::{self, Finding, Severity};
 use nimctl::ops::import_manifest::import_manifest;
 use nimctl::ops::read_manifest::{read_manifest, refuse_newer_manifest};
+use nimctl::release::PROFILES_FOLDER;
 use serde::Serialize;
 
 use crate::cli::Manifest;
@@ -59,6 +60,15 @@ fn write(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let text = document.to_yaml();
+    let folder = destination.and_then(Path::parent);
+    let moves = inputs.iter().any(|input| input.parent() != folder);
+    let files = document.manifest().profiles.iter().flat_map(|profile| profile.workspace.files.values());
+    let beside = files.filter(|file| file.uri.as_deref().and_then(file_path).is_some()).count();
+    if moves && beside > 0 {
+        output.warning(&format!(
+            "{beside} files are in the folders of the manifests that were read, as their uris say: copy `{PROFILES_FOLDER}` from there to where the new manifest is"
+        ));
+    }
     match destination {
         None => output.data(&text),
         Some(path) => {
@@ -78,7 +88,7 @@ fn lint(paths: &[PathBuf], output: &Output) -> Result<ExitCode, Failure> {
     let mut worst = None;
     for path in paths {
         let document = read_manifest(path)?;
-        let findings = manifest_lint::lint(&document);
+        let findings = manifest_lint::lint(&document, path.parent().unwrap_or(Path::new("")));
         let form = match document.form() {
             Form::Schema2 => "schema 2.0",
             Form::Map2024 => "2024 form",

@@ -1,0 +1,80 @@
+//! Uris of files that nimctl writes: `store:sha256:<hex>` in a build's manifest, `file:<path>` in that of a release.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::digest::Sha256;
+
+/// Returns the uri of a file that is only in the store.
+pub fn store_uri(sha256: &Sha256) -> String {
+    format!("store:{sha256}")
+}
+
+/// Returns the digest in the uri of a file that is only in the store.
+pub fn store_digest(uri: &str) -> Option<Sha256> {
+    uri.strip_prefix("store:")?.parse().ok()
+}
+
+/// Returns the uri of a file at a path relative to the manifest's folder, with `/`: `file:profiles/<id>/contents.json`. What a uri
+/// can't hold is percent-encoded.
+pub fn file_uri(path: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/+@,=".contains(&byte);
+    let encoded =
+        |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    format!("file:{}", path.bytes().map(encoded).collect::<String>())
+}
+
+/// Returns the path, relative to the manifest's folder, in the uri of a file there; `None` for any other uri, and for a path that
+/// leads out of the folder.
+pub fn file_path(uri: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::new();
+    let mut rest = uri.strip_prefix("file:")?.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match byte {
+            b'%' => {
+                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+                rest = &rest[2..];
+                u8::from_str_radix(digits, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    let path = PathBuf::from(String::from_utf8(bytes).ok()?);
+    let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+    (is_inside && path != Path::new("")).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_come_back() {
+        for (path, uri) in [
+            ("profiles/ab/contents.json", "file:profiles/ab/contents.json"),
+            ("profiles/ab/text/weights 1%.bin", "file:profiles/ab/text/weights%201%25.bin"),
+            ("profiles/ab/é?#.onnx", "file:profiles/ab/%C3%A9%3F%23.onnx"),
+        ] {
+            assert_eq!(file_uri(path), uri);
+            assert_eq!(file_path(uri), Some(PathBuf::from(path)));
+        }
+    }
+
+    #[test]
+    fn other_uris_are_no_paths() {
+        for uri in [
+            "store:sha256:00",
+            "ngc://org/model:1?file=a",
+            "file:",
+            "file:/etc/passwd",
+            "file:///etc/passwd",
+            "file:../a",
+            "file:a/%2e%2e/%2E%2E/b",
+            "file:a%2",
+            "file:a%zz",
+            "file:%ff",
+        ] {
+            assert_eq!(file_path(uri), None, "{uri}");
+        }
+    }
+}
