@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::atomic_file;
+
 /// A place that a result may not be written to.
 #[derive(Debug, thiserror::Error)]
 pub enum BadDestination {
@@ -23,7 +25,8 @@ pub enum BadDestination {
     },
 }
 
-/// Checks a place for a result that is made of these files. Links count as the files that they lead to.
+/// Checks a place for a result that is made of these files, and removes what a killed process left half written beside it. Links
+/// count as the files that they lead to.
 ///
 /// # Errors
 /// A place that is an input, or not a regular file.
@@ -39,6 +42,9 @@ pub fn check<'a>(
     };
     if let Some(what) = what {
         return Err(BadDestination::NotAFile { path: destination.into(), what });
+    }
+    if let Some(folder) = atomic_file::destination(destination).ok().as_deref().and_then(Path::parent) {
+        atomic_file::sweep(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     }
     let Ok(real) = fs_err::canonicalize(destination) else { return Ok(()) };
     let is_it = |input: &&Path| fs_err::canonicalize(input).is_ok_and(|input| input == real);

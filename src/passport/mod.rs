@@ -139,6 +139,13 @@ impl Passport {
         Self { graphs: graphs.collect(), ..self.clone() }
     }
 
+    /// Returns the passport with what another one of the same profile says of validation and benchmark.
+    #[must_use]
+    pub fn with_results_of(&self, other: &Self) -> Self {
+        let (validation, bench) = (other.validation.clone(), other.bench.clone());
+        Self { validation, bench, made_of: other.made_of, ..self.clone() }
+    }
+
     /// Returns the text of the passport in a release: less what its build took, and less what only its store can use.
     pub fn for_release(&self) -> Vec<u8> {
         let released = Self { made_of: Origins::default(), ..self.without_measurements() };

@@ -9,12 +9,15 @@
 //! nimctl/origins/<id>.json                        the recipe that a profile was built from
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
 //! nimctl/precision-checks/<key>.json              whether a lowered graph keeps the numbers, found by running it
-//! tmp/                                            files in the making; emptied when a builder takes the lock
-//! lock                                            held by the one process that writes
+//! tmp/work-…  tmp/work-….lock                     folders of unfinished work, each held by the process that works there
+//! lock                                            held by the one process that builds
+//! passports.lock                                  held while a passport is changed
 //! ```
 //!
 //! A blob is whole or absent: it is written in `tmp/`, synced and renamed. A process that is killed at any instant
-//! leaves at most files in `tmp/`, which the next writer removes. Reading needs no lock.
+//! leaves at most folders in `tmp/` and files named `.tmp-nimctl-…`, which the next process that opens the store removes.
+//! Reading needs no lock. Builds take turns; validations and benchmarks run beside them and beside each other, and each changes
+//! only its own part of a passport, as it is when the result is there.
 //!
 //! Files of `nimctl/` follow the rule of [`crate::stored_format`]: one that is damaged counts as absent, since it can be made
 //! again; one of a newer nimctl is refused, and never overwritten.
@@ -23,6 +26,7 @@ mod error;
 mod found;
 mod oci;
 mod origin;
+mod passports;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,8 +40,8 @@ use crate::digest::{Sha256, both_of_chunks};
 use crate::files::atomic_file;
 use crate::files::direct_file;
 use crate::files::file_lock::FileLock;
+use crate::files::work_folder::{self, WorkFolder};
 use crate::mixed_precision::MixedPrecisionReport;
-use crate::passport::{PASSPORT_SCHEMA, Passport};
 use crate::precision_check::PrecisionCheck;
 use crate::profile::ProfileId;
 use crate::stored_format::{self, Unreadable};
@@ -46,6 +50,9 @@ use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobState, OutputF
 
 /// How the bytes of a file are read; the path is only named in errors.
 type Parse<T> = fn(&[u8], &str) -> Result<T, Unreadable>;
+
+/// How the names of work folders begin.
+const WORK_PREFIX: &str = "work-";
 
 /// A store on disk.
 #[derive(Clone, Debug)]
@@ -70,7 +77,19 @@ impl Store {
             fs_err::create_dir_all(root.join(folder)).map_err(|source| store.unwritable(source))?;
         }
         oci::write_layout(root).map_err(|source| store.unwritable(source))?;
+        store.sweep();
         Ok(store)
+    }
+
+    /// Removes what processes that were killed left half done.
+    fn sweep(&self) {
+        let tmp = self.root.join("tmp");
+        work_folder::sweep(&tmp, WORK_PREFIX);
+        work_folder::sweep_without_locks(&tmp);
+        let own = walkdir::WalkDir::new(self.root.join("nimctl")).into_iter().flatten();
+        let own = own.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path);
+        own.chain([self.root.clone(), self.root.join("blobs/sha256")])
+            .for_each(|folder| atomic_file::sweep(&folder));
     }
 
     /// Opens a store that may not exist, without writing anything.
@@ -83,9 +102,8 @@ impl Store {
         &self.root
     }
 
-    /// Takes the write lock, removes what a killed writer left in `tmp/`, and makes an index that is absent or damaged anew
-    /// from the passports. `waiting` is called once if another
-    /// process holds it; `cancelled` is asked while waiting.
+    /// Takes the write lock, and makes an index that is absent or damaged anew from the passports. `waiting` is called once if
+    /// another process holds it; `cancelled` is asked while waiting.
     ///
     /// # Errors
     /// A store that can't be written; cancelled.
@@ -102,26 +120,17 @@ impl Store {
             !cancelled()
         });
         let lock = lock.map_err(|source| self.unwritable(source))?.ok_or(StoreError::Cancelled)?;
-        let tmp = self.root.join("tmp");
-        for entry in fs_err::read_dir(&tmp).map_err(|source| self.unwritable(source))? {
-            let path = entry.map_err(|source| self.unwritable(source))?.path();
-            let removed =
-                if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
-            removed.map_err(|source| self.unwritable(source))?;
-        }
         oci::mend_index(self)?;
         Ok(WriteLock { _lock: lock })
     }
 
-    /// Makes a folder for files in the making, on the blobs' file system; removed when dropped.
+    /// Makes a folder for files in the making, on the blobs' file system; removed when dropped, and after a kill by the next
+    /// process that opens the store.
     ///
     /// # Errors
     /// A store that can't be written.
-    pub fn work_folder(&self) -> Result<tempfile::TempDir, StoreError> {
-        tempfile::Builder::new()
-            .prefix("work-")
-            .tempdir_in(self.root.join("tmp"))
-            .map_err(|source| self.unwritable(source))
+    pub fn work_folder(&self) -> Result<WorkFolder, StoreError> {
+        WorkFolder::new_in(&self.root.join("tmp"), WORK_PREFIX).map_err(|source| self.unwritable(source))
     }
 
     /// Returns where a blob is, if it is there.
@@ -247,71 +256,6 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a profile's passport, and lists the profile in the OCI index.
-    ///
-    /// # Errors
-    /// A store that can't be written.
-    pub fn put_profile(
-        &self,
-        passport: &Passport,
-        contents_json: &str,
-        files: &[OutputFile],
-    ) -> Result<PathBuf, StoreError> {
-        let path = self.passport_path(&passport.id);
-        let known = self.read(&path, Passport::parse)?;
-        if known.as_ref().map(Passport::without_measurements) != Some(passport.without_measurements()) {
-            self.write(&path, PASSPORT_SCHEMA, passport)?;
-        }
-        let config = self.put(contents_json.as_bytes())?;
-        oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)?;
-        Ok(path)
-    }
-
-    /// Returns a profile's passport, if it is there.
-    ///
-    /// # Errors
-    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
-    pub fn passport(&self, id: &ProfileId) -> Result<Option<Passport>, StoreError> {
-        self.read(&self.passport_path(id), Passport::parse)
-    }
-
-    /// Returns every passport that can be read, sorted by id.
-    pub(super) fn passports(&self) -> Result<Vec<Passport>, StoreError> {
-        let folder = self.root.join("nimctl/passports");
-        let io_error = |source| StoreError::Io { doing: "reading the store".into(), source };
-        let mut passports = Vec::new();
-        for entry in fs_err::read_dir(folder).map_err(io_error)? {
-            let path = entry.map_err(io_error)?.path();
-            let Some(bytes) = self.bytes(&path)? else { continue };
-            passports.extend(Passport::parse(&bytes, &path.display().to_string()));
-        }
-        passports.sort_by_key(|passport| passport.id.to_string());
-        Ok(passports)
-    }
-
-    /// Replaces a profile's passport.
-    ///
-    /// # Errors
-    /// A store that can't be written.
-    pub fn put_passport(&self, passport: &Passport) -> Result<(), StoreError> {
-        self.write(&self.passport_path(&passport.id), PASSPORT_SCHEMA, passport)
-    }
-
-    /// Keeps every sample of a profile's benchmark; returns where.
-    ///
-    /// # Errors
-    /// A store that can't be written.
-    pub fn put_samples(&self, id: &ProfileId, npz: &[u8]) -> Result<PathBuf, StoreError> {
-        let path = self.samples_path(id);
-        atomic_file::write(&path, npz).map_err(|source| self.unwritable(source))?;
-        Ok(path)
-    }
-
-    /// Returns where the samples of a profile's last benchmark are.
-    pub fn samples_path(&self, id: &ProfileId) -> PathBuf {
-        self.root.join("nimctl/bench").join(format!("{id}.npz"))
-    }
-
     /// Returns the outputs of a reference that was computed before: an archive of tensors.
     ///
     /// # Errors
@@ -408,11 +352,6 @@ impl Store {
 
     fn precision_check_path(&self, key: &Sha256) -> PathBuf {
         self.root.join("nimctl/precision-checks").join(format!("{}.json", key.to_hex()))
-    }
-
-    /// Returns where a profile's passport is.
-    pub fn passport_path(&self, id: &ProfileId) -> PathBuf {
-        self.root.join("nimctl/passports").join(format!("{id}.json"))
     }
 
     fn record_path(&self, key: &BuildKey) -> PathBuf {

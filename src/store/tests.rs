@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::digest::Blake3;
+use crate::passport::Passport;
 
 /// Golden files of the store that no other module reads.
 const ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin.json");
@@ -42,12 +43,44 @@ fn a_damaged_blob_is_refused() {
 }
 
 #[test]
-fn the_next_writer_removes_what_a_killed_one_left() {
+fn the_next_process_removes_what_a_killed_one_left_and_nothing_of_the_living() {
     let (_folder, store) = store();
-    fs_err::create_dir_all(store.root().join("tmp/work-x")).unwrap();
-    fs_err::write(store.root().join("tmp/work-x/model.plan"), b"half").unwrap();
-    let _lock = store.lock(|| panic!("nobody holds the lock"), &|| false).unwrap();
-    assert_eq!(fs_err::read_dir(store.root().join("tmp")).unwrap().count(), 0);
+    let at = |name: &str| store.root().join(name);
+    let work = store.work_folder().unwrap();
+    fs_err::write(work.path().join("model.plan"), b"half").unwrap();
+    for (folder, lock) in [("tmp/work-x", Some("tmp/work-x.lock")), ("tmp/of-an-older-nimctl", None)] {
+        fs_err::create_dir_all(at(folder)).unwrap();
+        fs_err::write(at(folder).join("model.plan"), b"half").unwrap();
+        lock.map_or(Ok(()), |lock| fs_err::write(at(lock), b"")).unwrap();
+    }
+    fs_err::create_dir_all(at("nimctl/last/model/graph")).unwrap();
+    let half =
+        ["blobs/sha256", "nimctl/last/model/graph", "."].map(|folder| at(folder).join(".tmp-nimctl-x"));
+    half.iter().for_each(|path| fs_err::write(path, b"half").unwrap());
+    let again = Store::open(store.root()).unwrap();
+    let _lock = again.lock(|| panic!("nobody holds the lock"), &|| false).unwrap();
+    assert!(work.path().join("model.plan").exists());
+    assert_eq!(fs_err::read_dir(at("tmp")).unwrap().count(), 2);
+    drop(work);
+    assert_eq!(fs_err::read_dir(at("tmp")).unwrap().count(), 0);
+    assert!(half.iter().all(|path| !path.exists()));
+}
+
+/// A build that began before a validation ended must not write over it, nor a benchmark that began before it.
+#[test]
+fn each_process_changes_its_own_part_of_a_passport() {
+    let (_folder, store) = store();
+    let passport = include_bytes!("../../tests/fixtures/formats/passport.json");
+    let old = Passport::parse(passport, "p").unwrap();
+    store.put_profile(&old, "{}", &[]).unwrap();
+    let validated = crate::passport::Status::Skipped("validated meanwhile".into());
+    store.change_passport(&old, None, |passport| passport.validation = validated.clone()).unwrap();
+    let measured = crate::benchmark::BenchStatus::Skipped("measured meanwhile".into());
+    store.change_passport(&old, Some(b"npz"), |passport| passport.bench = measured.clone()).unwrap();
+    store.put_profile(&old, "{}", &[]).unwrap();
+    let now = store.passport(&old.id).unwrap().unwrap();
+    assert_eq!((now.validation, now.bench), (validated, measured));
+    assert_eq!(fs_err::read(store.samples_path(&old.id)).unwrap(), b"npz");
 }
 
 #[test]
@@ -145,7 +178,7 @@ fn what_a_newer_nimctl_wrote_is_refused_and_stays() {
     let passport = Passport::parse(passport, "p").unwrap();
     let id = passport.id;
     check(&store.passport_path(&id), "nimctl.passport", &|| store.passport(&id).map(drop), &|| {
-        store.put_passport(&passport)?;
+        store.change_passport(&passport, None, |_| ())?;
         store.put_profile(&passport, "{}", &[]).map(drop)
     });
     let index = store.root().join("index.json");

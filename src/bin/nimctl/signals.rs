@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nimctl::error_kind::ErrorKind;
+use nimctl::files::work_folder;
 use nimctl::worker::host::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -10,8 +11,8 @@ use signal_hook::iterator::Signals;
 use crate::exit::code;
 use crate::output;
 
-/// How long what is running has to notice and to clean up. What doesn't look (a file that is hashed, a read of a pipe) leaves
-/// nothing that the next run doesn't remove.
+/// How long what is running has to notice and to clean up. Of what doesn't look (a file that is hashed, a read of a pipe),
+/// the folders of unfinished work are removed then.
 const GRACE: Duration = Duration::from_millis(1500);
 
 /// Sets a flag on SIGINT and SIGTERM, and on SIGHUP unless `nohup` had it ignored. The process ends after [`GRACE`], or at
@@ -39,6 +40,7 @@ pub(crate) fn cancel_on_signals() -> Cancel {
 }
 
 fn end() {
+    work_folder::remove_ours();
     #[expect(clippy::exit, reason = "the user asked for it, and something doesn't listen")]
     std::process::exit(i32::from(code(ErrorKind::Interrupted)));
 }

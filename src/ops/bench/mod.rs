@@ -198,7 +198,7 @@ pub fn bench(
     rounds::measure(workspace, &mut subjects, &cases, options, folder.path(), on_event)?;
 
     for subject in subjects {
-        let Subject { name, mut passport, way: _, key, cases, samples, models: _, unwatched } = subject;
+        let Subject { name, passport, way: _, key, cases, samples, models: _, unwatched } = subject;
         let mut benchmark = Benchmark {
             machine: machine.clone(),
             settings: options.settings.clone(),
@@ -209,11 +209,11 @@ pub fn bench(
         let status = BenchStatus::Measured(benchmark);
         let samples = archive::write(&samples)
             .map_err(|source| BenchError::Io { doing: "packing samples".into(), source })?;
-        store.put_samples(&passport.id, &samples)?;
-        passport.bench = status.clone();
-        passport.made_of.bench_key = key;
-        passport.made_of.samples = Some(Sha256::of(&samples));
-        store.put_passport(&passport)?;
+        store.change_passport(&passport, Some(&samples), |passport| {
+            passport.bench = status.clone();
+            passport.made_of.bench_key = key;
+            passport.made_of.samples = Some(Sha256::of(&samples));
+        })?;
         for profile in document.profiles.iter_mut().filter(|profile| profile.name == name) {
             profile.profile_id = Some(passport.id.to_string());
             profile.bench = status.clone();

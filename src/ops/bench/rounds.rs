@@ -8,6 +8,7 @@ use super::gpu::{Seen, WatchedRound};
 use super::{BenchError, BenchEvent, BenchOptions};
 use crate::benchmark::{Case, Latency, Round, Span};
 use crate::digest::Sha256;
+use crate::files::work_folder::WorkFolder;
 use crate::ops::runners::{Way, place};
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
@@ -27,7 +28,7 @@ pub(super) struct Subject {
     /// What the measurement is of.
     pub key: Option<Sha256>,
     /// The file of each graph, in a folder of its own.
-    pub models: BTreeMap<String, (PathBuf, tempfile::TempDir)>,
+    pub models: BTreeMap<String, (PathBuf, WorkFolder)>,
     pub cases: Vec<Case>,
     /// Every sample, by the name of case and round.
     pub samples: BTreeMap<String, Tensor>,

@@ -91,6 +91,9 @@ pub enum ReleaseError {
     /// The report.
     #[error("cannot render the report")]
     Report(#[from] minijinja::Error),
+    /// The user asked to stop.
+    #[error("interrupted; what was built and found is kept in the store")]
+    Cancelled,
     /// A file or folder.
     #[error("{doing}")]
     Io {
@@ -111,6 +114,7 @@ impl ReleaseError {
             Self::Bench(source) => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Report(_) => ErrorKind::Bug,
+            Self::Cancelled => ErrorKind::Interrupted,
             Self::AlreadyThere { .. }
             | Self::NoRecipe
             | Self::DifferentModels { .. }

@@ -1,7 +1,7 @@
 //! `release`: build → validate → bench → check against the policy → a folder and a tar of it.
 //!
 //! Everything is put together in a folder beside the one that was asked for, and renamed at the end: a
-//! release is complete or absent. What was built, and what was found, stays in the store, so that a release that was refused or
+//! release is complete or absent, and what a killed one left goes with the next. What was built, and what was found, stays in the store, so that a release that was refused or
 //! interrupted goes on from there: what decides a result is in a key beside it, and one of the same key is taken over.
 
 mod error;
@@ -20,6 +20,7 @@ use super::verify;
 use super::workspace::Workspace;
 use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Comparison};
 use crate::files::atomic_file;
+use crate::files::work_folder::{self, WorkFolder};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, file_uri};
 use crate::passport::{Origins, Passport};
 use crate::profile::ModelRelease;
@@ -30,6 +31,9 @@ use crate::store::Store;
 
 /// What is in a passport where nothing was measured on purpose.
 const NO_BENCH: &str = "not benchmarked: the release was made with --no-bench";
+
+/// How the name of a folder begins in which a release is put together.
+const STAGING_PREFIX: &str = ".tmp-nimctl-release-";
 
 /// What to release.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ pub fn release(
     }
     let before = baseline.as_deref().map(read_baseline).transpose()?;
     let (model, files) = parts::read(recipes, only.as_ref())?;
-    let staging = staging_beside(destination)?;
+    let staging = Staging::beside(destination)?;
     let mut parts = parts::resolve_all(workspace, files, only.as_ref())?;
 
     on_step("building");
@@ -105,7 +109,7 @@ pub fn release(
     let invalid = |error: ManifestError| ReleaseError::Manifest(error.to_string());
     let of_store = Manifest::new(&model, entries).map_err(invalid)?;
     let of_release = with_files_beside_it(&of_store).to_yaml().map_err(invalid)?;
-    atomic_file::write(&staging.path().join(MANIFEST_FILE), of_release.as_bytes())
+    atomic_file::write(&staging.folder().join(MANIFEST_FILE), of_release.as_bytes())
         .map_err(|source| ReleaseError::Io { doing: "writing the manifest".into(), source })?;
 
     on_step("validating");
@@ -120,7 +124,14 @@ pub fn release(
     }
 
     let store = Store::look_at(&workspace.store);
-    let (mut profiles, not_built) = sort_out(profiles, &store)?;
+    // Passports with the samples that they are about: another process may measure the same profiles.
+    let (mut profiles, not_built) = store.with_passports(|| {
+        let (profiles, not_built) = sort_out(profiles, &store)?;
+        if *measure {
+            stage::samples(&staging.folder(), &profiles, &store)?;
+        }
+        Ok::<_, ReleaseError>((profiles, not_built))
+    })?;
     if !measure {
         for passport in &mut profiles {
             passport.bench = BenchStatus::Skipped(NO_BENCH.into());
@@ -138,12 +149,13 @@ pub fn release(
             comparisons: &report.comparisons,
         });
         let io = |source| ReleaseError::Io { doing: "writing the release notes".into(), source };
-        atomic_file::write(&staging.path().join(NOTES_FILE), notes.as_bytes()).map_err(io)?;
+        atomic_file::write(&staging.folder().join(NOTES_FILE), notes.as_bytes()).map_err(io)?;
         let page =
             Report::new(&report.model, &report.profiles, &report.not_built, &report.comparisons).to_html()?;
         let io = |source| ReleaseError::Io { doing: "writing the report".into(), source };
-        atomic_file::write(&staging.path().join(REPORT_FILE), page.as_bytes()).map_err(io)?;
-        report.made = Some(stage::finish(staging, &report, &of_store, &store, destination, &tar)?);
+        atomic_file::write(&staging.folder().join(REPORT_FILE), page.as_bytes()).map_err(io)?;
+        let places = (destination.as_path(), tar.as_path());
+        report.made = Some(stage::finish(&staging, &report, &of_store, &store, places, &workspace.cancel)?);
     }
     forget(&report, policy, &store)?;
     Ok(report)
@@ -164,15 +176,12 @@ fn with_files_beside_it(of_store: &Manifest) -> Manifest {
 /// if that is why it was refused, for what is measured once more may be better.
 fn forget(report: &ReleaseReport, policy: &Policy, store: &Store) -> Result<(), ReleaseError> {
     for Passport { id, name, .. } in &report.profiles {
-        let Some(mut passport) = store.passport(id)? else { continue };
+        let Some(passport) = store.passport(id)? else { continue };
         if report.made.is_some() {
-            passport.made_of = Origins::default();
+            store.change_passport(&passport, None, |passport| passport.made_of = Origins::default())?;
         } else if policy.beyond(&report.comparisons).any(|(_, found)| found.profile == *name) {
-            passport.made_of.bench_key = None;
-        } else {
-            continue;
+            store.change_passport(&passport, None, |passport| passport.made_of.bench_key = None)?;
         }
-        store.put_passport(&passport)?;
     }
     Ok(())
 }
@@ -206,14 +215,37 @@ fn tar_beside(destination: &Path) -> Result<PathBuf, ReleaseError> {
     Ok(destination.with_file_name(name))
 }
 
-/// Makes a folder on the file system of the destination, gone when dropped.
-fn staging_beside(destination: &Path) -> Result<tempfile::TempDir, ReleaseError> {
-    let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    fs_err::create_dir_all(parent)
-        .and_then(|()| tempfile::Builder::new().prefix(".release-").tempdir_in(parent))
-        .map_err(|source| ReleaseError::Io {
+/// A release in the making, on the file system of its destination; gone when dropped.
+#[derive(Debug)]
+struct Staging {
+    work: WorkFolder,
+}
+
+impl Staging {
+    /// Makes one, and removes those of processes that have ended.
+    fn beside(destination: &Path) -> Result<Self, ReleaseError> {
+        let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let make = || {
+            fs_err::create_dir_all(parent)?;
+            work_folder::sweep(parent, STAGING_PREFIX);
+            let staging = Self { work: WorkFolder::new_in(parent, STAGING_PREFIX)? };
+            fs_err::create_dir(staging.folder())?;
+            Ok(staging)
+        };
+        make().map_err(|source| ReleaseError::Io {
             doing: format!("making a folder in {}", parent.display()),
             source,
         })
+    }
+
+    /// Returns where the files of the release are.
+    fn folder(&self) -> PathBuf {
+        self.work.path().join("release")
+    }
+
+    /// Returns where the tar is.
+    fn tar(&self) -> PathBuf {
+        self.work.path().join("release.tar")
+    }
 }

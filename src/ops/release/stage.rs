@@ -4,34 +4,40 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{Made, ReleaseError, ReleaseReport};
+use super::{Made, ReleaseError, ReleaseReport, Staging};
 use crate::benchmark::BenchStatus;
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::manifest::{Manifest, store_digest};
+use crate::passport::Passport;
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums, profile_folder};
 use crate::store::Store;
+use crate::worker::host::Cancel;
 
-/// Completes a staged release: the manifest and the notes are in it; `of_store` is the manifest with the store's uris. The tar gets its name before the folder, so that a
-/// folder is never without one.
+/// Copies the samples of everything that was measured.
+pub(super) fn samples(folder: &Path, profiles: &[Passport], store: &Store) -> Result<(), ReleaseError> {
+    for passport in profiles.iter().filter(|passport| matches!(passport.bench, BenchStatus::Measured(_))) {
+        let bytes = fs_err::read(store.samples_path(&passport.id)).map_err(io("reading samples"))?;
+        write(&folder.join(profile_folder(&passport.id)).join(SAMPLES_FILE), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Completes a staged release: the manifest, the notes and the samples are in it; `of_store` is the manifest with the store's
+/// uris. The tar gets its name before the folder, so that a folder is never without one. What another process put there
+/// meanwhile stays.
 pub(super) fn finish(
-    staging: tempfile::TempDir,
+    staging: &Staging,
     report: &ReleaseReport,
     of_store: &Manifest,
     store: &Store,
-    destination: &Path,
-    tar: &Path,
+    (destination, tar): (&Path, &Path),
+    cancel: &Cancel,
 ) -> Result<Made, ReleaseError> {
-    let root = staging.path();
-    files_of_profiles(root, of_store, store)?;
+    let root = &staging.folder();
+    files_of_profiles(root, of_store, store, cancel)?;
     for passport in &report.profiles {
-        let folder = root.join(profile_folder(&passport.id));
-        write(&folder.join(PASSPORT_FILE), &passport.for_release())?;
-        if matches!(passport.bench, BenchStatus::Measured(_)) {
-            let samples = store.samples_path(&passport.id);
-            let bytes = fs_err::read(&samples).map_err(io("reading samples"))?;
-            write(&folder.join(SAMPLES_FILE), &bytes)?;
-        }
+        write(&root.join(profile_folder(&passport.id)).join(PASSPORT_FILE), &passport.for_release())?;
     }
     let mut sums = Sums::default();
     for entry in walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name() {
@@ -46,21 +52,38 @@ pub(super) fn finish(
     let files = sums.0.len() + 1;
 
     let title = format!("{}-{}", report.model.name, report.model.release);
-    pack(root, &title, sums.0.keys().map(String::as_str).chain([SUMS_FILE]), tar)?;
-    let kept = staging.keep();
-    let named = set_mode(&kept).and_then(|()| fs_err::rename(&kept, destination));
-    if let Err(source) = named {
-        let _ = fs_err::remove_file(tar);
-        let _ = fs_err::remove_dir_all(&kept);
-        return Err(io("naming the release")(source));
+    let files_in_order = sums.0.keys().map(String::as_str).chain([SUMS_FILE]);
+    pack(root, &title, files_in_order, &staging.tar(), cancel)?;
+    if cancel.is_cancelled() {
+        return Err(ReleaseError::Cancelled);
     }
+    name(&staging.tar(), tar)?;
+    name(root, destination).inspect_err(|_| _ = fs_err::remove_file(tar))?;
     Ok(Made { folder: destination.into(), tar: tar.into(), files })
 }
 
+/// Gives something its name, unless something else has it by now.
+fn name(from: &Path, to: &Path) -> Result<(), ReleaseError> {
+    match atomic_file::rename_new(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(ReleaseError::AlreadyThere { path: to.into() })
+        }
+        renamed => renamed.map_err(io("naming the release")),
+    }
+}
+
 /// Copies every file that a build's manifest lists out of the store, checking its bytes on the way.
-fn files_of_profiles(root: &Path, of_store: &Manifest, store: &Store) -> Result<(), ReleaseError> {
+fn files_of_profiles(
+    root: &Path,
+    of_store: &Manifest,
+    store: &Store,
+    cancel: &Cancel,
+) -> Result<(), ReleaseError> {
     for profile in &of_store.profiles {
         for (path, file) in &profile.workspace.files {
+            if cancel.is_cancelled() {
+                return Err(ReleaseError::Cancelled);
+            }
             let wrong = |what: &str| ReleaseError::Manifest(format!("{path} of {}: {what}", profile.id));
             let sha256 =
                 file.uri.as_deref().and_then(store_digest).ok_or_else(|| wrong("it is not in the store"))?;
@@ -89,15 +112,17 @@ fn pack<'a>(
     title: &str,
     paths: impl Iterator<Item = &'a str>,
     destination: &Path,
+    cancel: &Cancel,
 ) -> Result<(), ReleaseError> {
-    let parent =
-        destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = atomic_file::temporary_in(parent).map_err(io("making the tar"))?;
     let write = || -> io::Result<()> {
+        let mut file = fs_err::File::create_new(destination)?;
         let mut archive = tar::Builder::new(io::BufWriter::new(&mut file));
         let mut all: BTreeMap<&str, PathBuf> = BTreeMap::new();
         all.extend(paths.map(|path| (path, root.join(path))));
         for (path, place) in all {
+            if cancel.is_cancelled() {
+                break;
+            }
             let content = fs_err::File::open(&place)?;
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Regular);
@@ -108,16 +133,10 @@ fn pack<'a>(
             header.set_gid(0);
             archive.append_data(&mut header, format!("{title}/{path}"), content)?;
         }
-        archive.into_inner()?.flush()
+        archive.into_inner()?.flush()?;
+        file.sync_all()
     };
-    write().map_err(io("packing the tar"))?;
-    atomic_file::persist(file, destination).map_err(io("naming the tar"))
-}
-
-/// Temporary folders are their owner's alone; a release is for everyone whom the umask lets in.
-fn set_mode(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+    write().map_err(io("packing the tar"))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ReleaseError> {

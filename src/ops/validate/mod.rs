@@ -127,7 +127,7 @@ pub fn validate(
         if workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
-        let Some(mut passport) = store.passport(&id)? else {
+        let Some(passport) = store.passport(&id)? else {
             report.not_built.push((name, NO_PASSPORT.into()));
             continue;
         };
@@ -141,11 +141,10 @@ pub fn validate(
             Some(status) => status,
             None => profile::one(&passport, &resolved.digests, &store, &mut numbers, way, demands)?,
         };
-        if passport.validation != status || passport.made_of.validation_key != key {
+        store.change_passport(&passport, None, |passport| {
             passport.validation = status.clone();
             passport.made_of.validation_key = key;
-            store.put_passport(&passport)?;
-        }
+        })?;
         let validated = ValidatedProfile { name, id, status, taken_over };
         on_profile(&validated);
         report.profiles.push(validated);

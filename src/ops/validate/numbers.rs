@@ -14,6 +14,7 @@ use super::runtime::Runtime;
 use super::towers::{self, Embeddings};
 use crate::canonical;
 use crate::digest::Sha256;
+use crate::files::work_folder::WorkFolder;
 use crate::onnx::lower::emulate;
 use crate::onnx::{GraphDigest, LoweringOptions};
 use crate::ops::not_run_here::NotRunHere;
@@ -42,7 +43,7 @@ struct ReferenceKey<'a> {
 #[derive(Debug)]
 pub(super) struct Model {
     pub path: PathBuf,
-    pub _folder: tempfile::TempDir,
+    pub _folder: WorkFolder,
 }
 
 /// A worker with inputs, and what it computed so far.
@@ -56,7 +57,7 @@ pub(super) struct Numbers<'a> {
     reference_runtime: String,
     /// What `cpu` is, for keys.
     reference_identity: RunIdentity,
-    folder: tempfile::TempDir,
+    folder: WorkFolder,
     inputs: BTreeMap<String, GraphInputs>,
     /// The digest of every file of `inputs`, by graph.
     input_digests: BTreeMap<String, BTreeMap<String, Sha256>>,
@@ -224,8 +225,7 @@ impl<'a> Numbers<'a> {
         graph: &str,
         lowering: &LoweringOptions,
     ) -> Result<Model, ValidateError> {
-        let folder = tempfile::tempdir_in(self.folder.path())
-            .map_err(|source| ValidateError::Io { doing: "making a folder for a graph".into(), source })?;
+        let folder = self.store.work_folder()?;
         let path = folder.path().join("model.onnx");
         emulate(&self.resolved.graphs[graph].file, lowering, &path)?;
         Ok(Model { path, _folder: folder })

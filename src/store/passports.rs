@@ -1,0 +1,111 @@
+//! Passports of profiles, and the samples that their benchmarks are about: changed by one process at a time, each its own part.
+
+use std::path::PathBuf;
+
+use super::{Store, StoreError, oci};
+use crate::files::atomic_file;
+use crate::files::file_lock::FileLock;
+use crate::passport::{PASSPORT_SCHEMA, Passport};
+use crate::profile::ProfileId;
+use crate::worklist::OutputFile;
+
+impl Store {
+    /// Writes a profile's passport, and lists the profile in the OCI index.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_profile(
+        &self,
+        passport: &Passport,
+        contents_json: &str,
+        files: &[OutputFile],
+    ) -> Result<PathBuf, StoreError> {
+        let path = self.passport_path(&passport.id);
+        self.with_passports(|| {
+            let known = self.read(&path, Passport::parse)?;
+            let passport = match &known {
+                // Another process may have found something since this one was put together.
+                Some(known) => passport.with_results_of(known),
+                None => passport.clone(),
+            };
+            if known.as_ref().map(Passport::without_measurements) != Some(passport.without_measurements()) {
+                self.write(&path, PASSPORT_SCHEMA, &passport)?;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        let config = self.put(contents_json.as_bytes())?;
+        oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)?;
+        Ok(path)
+    }
+
+    /// Returns a profile's passport, if it is there.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
+    pub fn passport(&self, id: &ProfileId) -> Result<Option<Passport>, StoreError> {
+        self.read(&self.passport_path(id), Passport::parse)
+    }
+
+    /// Returns every passport that can be read, sorted by id.
+    pub(in crate::store) fn passports(&self) -> Result<Vec<Passport>, StoreError> {
+        let folder = self.root.join("nimctl/passports");
+        let io_error = |source| StoreError::Io { doing: "reading the store".into(), source };
+        let mut passports = Vec::new();
+        for entry in fs_err::read_dir(folder).map_err(io_error)? {
+            let path = entry.map_err(io_error)?.path();
+            let Some(bytes) = self.bytes(&path)? else { continue };
+            passports.extend(Passport::parse(&bytes, &path.display().to_string()));
+        }
+        passports.sort_by_key(|passport| passport.id.to_string());
+        Ok(passports)
+    }
+
+    /// Changes a part of a profile's passport, as it is now; `known` is changed and written in place of one that is gone. With
+    /// `samples`, the file of every sample of its benchmark is replaced with it.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn change_passport(
+        &self,
+        known: &Passport,
+        samples: Option<&[u8]>,
+        change: impl FnOnce(&mut Passport),
+    ) -> Result<(), StoreError> {
+        self.with_passports(|| {
+            let now = self.passport(&known.id)?;
+            let mut passport = now.clone().unwrap_or_else(|| known.clone());
+            change(&mut passport);
+            if let Some(npz) = samples {
+                let path = self.samples_path(&known.id);
+                atomic_file::write(&path, npz).map_err(|source| self.unwritable(source))?;
+            }
+            if now.as_ref() == Some(&passport) {
+                return Ok(());
+            }
+            self.write(&self.passport_path(&known.id), PASSPORT_SCHEMA, &passport)
+        })
+    }
+
+    /// Does something while no other process changes passports or samples.
+    ///
+    /// # Errors
+    /// Those of `action`; a store that can't be written.
+    pub(crate) fn with_passports<T, E: From<StoreError>>(
+        &self,
+        action: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lock = FileLock::take(&self.root.join("passports.lock"), || true);
+        let _lock = lock.map_err(|source| self.unwritable(source))?;
+        action()
+    }
+
+    /// Returns where the samples of a profile's last benchmark are.
+    pub fn samples_path(&self, id: &ProfileId) -> PathBuf {
+        self.root.join("nimctl/bench").join(format!("{id}.npz"))
+    }
+
+    /// Returns where a profile's passport is.
+    pub fn passport_path(&self, id: &ProfileId) -> PathBuf {
+        self.root.join("nimctl/passports").join(format!("{id}.json"))
+    }
+}
