@@ -106,9 +106,7 @@ fn of_known(index: u32, known: &'static Gpu, stated: &str) -> Device {
     let name = named.or(known.product_names.first()).unwrap_or(&known.name);
     let is_ambiguous = named.is_some() && known.product_names.len() > 1 && known.pci_ids.len() > 1;
     let any_id = known.pci_ids.first().filter(|_| !is_ambiguous);
-    // The size in a name may be that of the CPU's memory: GH200 480GB.
-    let in_name = |name: &String| known.sizes_of_names.get(name).copied().or_else(|| size_gib(name));
-    let size_gib = named.and_then(in_name).unwrap_or(known.memory_gib).min(known.memory_gib);
+    let size_gib = named.map_or(known.memory_gib, |name| known.size_of_name_gib(name));
     Device {
         known_as: Some(known.name.clone()),
         pci_id: named.and_then(|name| known.ids_of_names.get(name)).or(any_id).cloned(),
@@ -117,11 +115,6 @@ fn of_known(index: u32, known: &'static Gpu, stated: &str) -> Device {
         unified_memory: known.unified_memory,
         ..Device::new(index, name)
     }
-}
-
-/// Reads the size in a product's name: 40 of `NVIDIA A100-SXM4-40GB`.
-fn size_gib(name: &str) -> Option<u32> {
-    name.split([' ', '-']).find_map(|word| word.strip_suffix("GB")?.parse().ok())
 }
 
 /// Reads a MIG profile's name: `1g.10gb`, `3g.40gb`, `1g.10gb+me`; a compute instance, `1c.3g.40gb`, shares the memory of its

@@ -75,6 +75,23 @@ static KNOWN: LazyLock<DataFile> = LazyLock::new(|| {
     data
 });
 
+impl Gpu {
+    /// Returns the memory of the product with one of its names, in GiB: 40 of `NVIDIA A100-SXM4-40GB`.
+    pub fn size_of_name_gib(&self, product_name: &str) -> u32 {
+        let in_name =
+            || product_name.split([' ', '-']).find_map(|word| word.strip_suffix("GB")?.parse().ok());
+        let size = self.sizes_of_names.get(product_name).copied().or_else(in_name);
+        // The size in a name may be that of the CPU's memory: GH200 480GB.
+        size.unwrap_or(self.memory_gib).min(self.memory_gib)
+    }
+
+    /// Returns the memory of the product with one of its PCI ids, in GiB.
+    fn size_of_id_gib(&self, pci_id: &str) -> u32 {
+        let name = self.ids_of_names.iter().find(|(_, id)| **id == full_pci_id(pci_id)).map(|(name, _)| name);
+        name.map_or(self.memory_gib, |name| self.size_of_name_gib(name))
+    }
+}
+
 /// Returns every known GPU, in the order of the data file.
 pub fn known() -> &'static [Gpu] {
     &KNOWN.gpus
@@ -122,10 +139,27 @@ pub fn identified(product_name: Option<&str>, pci_id: Option<&str>) -> Option<&'
 
 /// Returns whether a name is that of a virtual GPU: `GRID A100-10C`, `NVIDIA A10-24Q`, `NVIDIA A100-1-5CME`.
 pub fn is_virtual_name(name: &str) -> bool {
-    let last = name.rsplit('-').next().filter(|last| last.len() < name.len()).unwrap_or_default();
+    name.starts_with("GRID ") || name.starts_with("NVIDIA GRID ") || virtual_size_gib(name).is_some()
+}
+
+/// Returns the size at the end of a virtual GPU's name, in GiB: 24 of `NVIDIA A10-24Q`.
+fn virtual_size_gib(name: &str) -> Option<u32> {
+    let (_, last) = name.rsplit_once('-')?;
     let kind = last.trim_start_matches(|c: char| c.is_ascii_digit());
-    let is_size = kind.len() < last.len() && kind.starts_with(['A', 'B', 'C', 'Q']);
-    name.starts_with("GRID ") || name.starts_with("NVIDIA GRID ") || is_size
+    let size = &last[..last.len() - kind.len()];
+    size.parse().ok().filter(|_| kind.starts_with(['A', 'B', 'C', 'Q']))
+}
+
+/// Returns the physical GPU that a virtual one is all of, by its name and PCI id: `NVIDIA L40S-48Q` has all memory and
+/// multiprocessors of an L40S. One on a MIG instance (`GRID A100D-1-10C`) or with less memory is a part.
+pub fn whole_of_virtual(name: &str, pci_id: &str) -> Option<&'static Gpu> {
+    let on_instance = || {
+        let mut parts = name.rsplit('-').skip(1);
+        parts.next().is_some_and(|part| part.parse::<u8>().is_ok())
+    };
+    let physical = by_pci_id(pci_id)?;
+    let is_whole = virtual_size_gib(name) == Some(physical.size_of_id_gib(pci_id)) && !on_instance();
+    is_whole.then_some(physical)
 }
 
 /// Returns every GPU that a name may mean, in the order of the data file; empty if it is unknown.
@@ -286,6 +320,23 @@ mod tests {
             ("NVIDIA", None),
         ] {
             assert_eq!(by_product_name(name).map(|gpu| gpu.name.as_str()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn whole_virtual_gpus() {
+        for (name, id, expected) in [
+            ("NVIDIA L40S-48Q", "26b9:10de", Some("l40s")),
+            ("GRID T4-16C", "1eb8", Some("t4")),
+            ("NVIDIA A100-40C", "20f1:10de", Some("a100-pcie")),
+            ("GRID A100D-80C", "20b5:10de", Some("a100-pcie")),
+            ("NVIDIA A100-40C", "20b5:10de", None),
+            ("NVIDIA L40S-24Q", "26b9:10de", None),
+            ("GRID A100D-7-80C", "20b5:10de", None),
+            ("NVIDIA L40S-48Q", "ffff:10de", None),
+            ("NVIDIA L40S", "26b9:10de", None),
+        ] {
+            assert_eq!(whole_of_virtual(name, id).map(|gpu| gpu.name.as_str()), expected, "{name}");
         }
     }
 

@@ -69,6 +69,11 @@ fn try_fit(
     driver(requirement, host)?;
     let short = if runs_anywhere { None } else { memory(facts, gpus, group, &mut notes)? };
     validated(facts)?;
+    if is_tuned && rank <= Rank::Product && gpu::is_virtual_name(&slot.device.product_name) {
+        notes.push(
+            "a vGPU with all of the GPU's memory: plans that were tuned on the GPU itself run on it".into(),
+        );
+    }
     if requirement.is_for_unknown_gpu() {
         notes.push("its tags don't say which GPU its plan was built on".into());
     }
@@ -130,8 +135,7 @@ fn product(requirement: &Requirement<'_>, slot: &Slot<'_>) -> Result<Option<Rank
     Ok(rank)
 }
 
-/// Returns whether a GPU is one of these products. A GPU whose driver says only its family is each product of that family. Plans
-/// that aren't tuned run on a vGPU as on the physical GPU, whose PCI id and compute capability it has.
+/// Returns whether a GPU is one of these products. A GPU whose driver says only its family is each product of that family.
 fn is_one_of(device: &Device, products: &[&Gpu], runtime: &backend::Facts) -> bool {
     let is_listed = |name: &String| products.iter().any(|gpu| gpu.name == *name);
     if let Some(name) = &device.known_as {
@@ -144,10 +148,16 @@ fn is_one_of(device: &Device, products: &[&Gpu], runtime: &backend::Facts) -> bo
     !family.is_empty() && family.iter().all(|gpu| is_listed(&gpu.name))
 }
 
-/// Returns the physical GPU behind a vGPU on which a backend's plans run.
+/// Returns the physical GPU whose plans run on a vGPU: any, if they depend on the compute capability only; the one that it is all
+/// of, if they were tuned.
 fn physical(device: &Device, runtime: &backend::Facts) -> Option<&'static Gpu> {
-    let runs = gpu::is_virtual_name(&device.product_name) && matches!(runtime.builds, Builds::AheadOfTime(_));
-    device.pci_id.as_deref().filter(|_| runs).and_then(gpu::by_pci_id)
+    let name = &device.product_name;
+    let pci_id = device.pci_id.as_deref().filter(|_| gpu::is_virtual_name(name))?;
+    match runtime.builds {
+        Builds::AheadOfTime(_) => gpu::by_pci_id(pci_id),
+        Builds::OnTheDevice => gpu::whole_of_virtual(name, pci_id),
+        Builds::Nothing | Builds::AsItsWorkerSays => None,
+    }
 }
 
 /// Returns the names that a pattern for products may match: the GPU's own and, where that isn't one of the names of the product

@@ -162,6 +162,29 @@ fn variables_hide_gpus() {
     );
 }
 
+/// A choice that a variable made smaller says what it left out.
+#[test]
+fn select_names_what_is_hidden() {
+    let home = Home::new();
+    let library = library(&home, "EIGHT");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/nvclip-demo/model_manifest.yaml");
+    let select = |variables: &[(&str, &str)]| {
+        let variables = [&[("NIMCTL_NVML_LIB", library.to_str().unwrap())], variables].concat();
+        home.run_with(&variables, &["select", "-m", demo, "--id"])
+    };
+    let said = select(&[("NVIDIA_VISIBLE_DEVICES", "0,1,2"), ("CUDA_VISIBLE_DEVICES", "2,0")]);
+    said.has(&["warning: CUDA_VISIBLE_DEVICES hides NVIDIA", "(1): unset it to use them"]);
+    said.has(&[
+        "warning: NVIDIA_VISIBLE_DEVICES hides NVIDIA",
+        "(3), ",
+        "(6) and 1 more: unset it to use them",
+    ]);
+    select(&[("CUDA_VISIBLE_DEVICES", "-1")])
+        .has(&["hides every GPU that the driver lists, NVIDIA", " and 4 more"]);
+    let all = select(&[("NVIDIA_VISIBLE_DEVICES", "all")]);
+    assert!(!all.stderr.contains(" hides "), "{}", all.stderr);
+}
+
 /// What was stated or written down is another host: this one's variables and driver have no say.
 #[test]
 fn gpus_that_are_stated_are_taken_as_they_are() {

@@ -150,7 +150,15 @@ fn lora_and_buildable_profiles() {
     select(&[], &["--tags", "feat_lora=true"]).exits(0).has(&["profile  lora"]);
     select(&[], &["--profile", "lora"]).exits(0).has(&["profile  lora"]);
     let adapters = [("NIM_PEFT_SOURCE", "/adapters")];
-    select(&adapters, &[]).exits(0).has(&["profile  lora"]);
+    let silent = select(&adapters, &[]);
+    silent.exits(0).has(&["profile  lora"]);
+    assert!(!silent.stderr.contains("NIM_PEFT_SOURCE"), "{}", silent.stderr);
+    let demo = home.run_with(&adapters, &["select", "-m", DEMO, "--device", "l4"]);
+    demo.exits(0).has(&[
+        "no profile that serves LoRA adapters",
+        "NVIDIA L4",
+        "tensorrt-rtx-l4-fp16 serves none",
+    ]);
 }
 
 /// Compose and `docker --env-file` keep quotes; `default` leaves the choice to nimctl.

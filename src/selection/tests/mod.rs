@@ -64,15 +64,24 @@ fn names_that_are_no_products() {
     assert_eq!(of("gpu=H100", "NVIDIA H100"), "Product");
     assert_eq!(of("gpu=orin", "Orin (nvgpu)"), "Product");
     assert_eq!(of("gpu=h100-nvl", "NVIDIA H100"), "built for h100-nvl, but this GPU is h100-sxm-94gb");
-    let mut vgpu = host("NVIDIA L40S-48Q");
+    let mut vgpu = host("NVIDIA L40S-24Q");
     vgpu.devices[0].pci_id = Some("26b9:10de".into());
     let on_vgpu = |tags: &str| verdict_of(tags, &Facts::default(), &vgpu);
+    // All of an L40S: what was tuned on one runs.
+    let mut whole = host("NVIDIA L40S-48Q");
+    whole.devices[0].pci_id = Some("26b9:10de".into());
+    assert_eq!(verdict_of("gpu=l40s backend=tensorrt", &Facts::default(), &whole), "Product");
+    assert_eq!(verdict_of("gpu_device=26b9 backend=tensorrt", &Facts::default(), &whole), "PciId");
+    assert_eq!(
+        verdict_of("gpu=l40 backend=tensorrt", &Facts::default(), &whole),
+        "built for l40, but this GPU is a vGPU, NVIDIA L40S-48Q"
+    );
     // A pattern for the product's names holds for what is one of the product or a part of it, whatever its own name is.
     let pattern = "product_name_regex=^NVIDIA-L40S(-SHARED)?$";
     assert_eq!(on_vgpu(&format!("gpu=l40s backend=tensorrt-rtx {pattern}")), "Product");
     assert_eq!(
         on_vgpu(&format!("gpu=l40s backend=tensorrt {pattern}")),
-        "built for l40s, but this GPU is a vGPU, NVIDIA L40S-48Q"
+        "built for l40s, but this GPU is a vGPU, NVIDIA L40S-24Q"
     );
     assert_eq!(of(&format!("gpu=l40s {pattern}"), "NVIDIA L40S"), "Product");
     let mut renamed = host("NVIDIA L40S-custom board");
@@ -86,9 +95,9 @@ fn names_that_are_no_products() {
     assert_eq!(on_vgpu("gpu=l40s backend=tensorrt-rtx"), "Product");
     assert_eq!(
         on_vgpu("gpu=l4 backend=tensorrt-rtx"),
-        "built for l4, but this GPU is a vGPU, NVIDIA L40S-48Q"
+        "built for l4, but this GPU is a vGPU, NVIDIA L40S-24Q"
     );
-    assert_eq!(of("gpu=l40s", "NVIDIA L40S-48Q"), "built for l40s, but this GPU is a vGPU, NVIDIA L40S-48Q");
+    assert_eq!(of("gpu=l40s", "NVIDIA L40S-24Q"), "built for l40s, but this GPU is a vGPU, NVIDIA L40S-24Q");
 }
 
 #[test]

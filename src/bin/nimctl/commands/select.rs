@@ -1,11 +1,12 @@
 //! `nimctl select`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use nimctl::device::{Host, ProblemKind, Slot};
 use nimctl::error_kind::ErrorKind;
-use nimctl::manifest::ManifestProfile;
+use nimctl::manifest::{ManifestProfile, is_set};
 use nimctl::ops::select::{SelectOptions, SelectReport, select};
 use nimctl::profile::TagSelector;
 use nimctl::profile::Tags;
@@ -71,12 +72,37 @@ pub(super) fn warn_of_problems(host: &Host, output: &Output) {
             output.warning(&problem.message);
         }
     }
-    let hidden_by = host.devices.first().and_then(|device| device.hidden_by.as_deref());
-    if let Some(variable) = hidden_by.filter(|_| host.slots().is_empty()) {
-        let count = host.devices.len();
-        output.warning(&format!(
-            "{variable} hides every GPU that the driver lists ({count}): unset it to use them"
-        ));
+    warn_of_hidden(host, output);
+}
+
+/// Warns of GPUs and MIG instances that a variable hides, by name.
+fn warn_of_hidden(host: &Host, output: &Output) {
+    const SHOWN: usize = 4;
+    let mut hidden: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for device in &host.devices {
+        let whole = |device| Slot { device, instance: None };
+        let parts = device.mig_instances.iter().map(|instance| {
+            let slot = Slot { device, instance: Some(instance) };
+            (instance.hidden_by.as_ref(), format!("{slot} ({}:{})", device.index, instance.index))
+        });
+        let name = format!("{} ({})", whole(device), device.index);
+        let of_device: Vec<_> = match &device.hidden_by {
+            Some(variable) => vec![(Some(variable), name)],
+            None => parts.collect(),
+        };
+        for (variable, name) in of_device {
+            if let Some(variable) = variable {
+                hidden.entry(variable).or_default().push(name);
+            }
+        }
+    }
+    let none_left = host.slots().is_empty();
+    for (variable, names) in &hidden {
+        let more = names.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let which = if none_left { "every GPU that the driver lists, " } else { "" };
+        output.warning(&format!("{variable} hides {which}{shown}{more}: unset it to use them"));
     }
 }
 
@@ -89,6 +115,13 @@ fn warn_of_doubts(report: &SelectReport<'_>, answer: &Answer<'_>, output: &Outpu
         output
             .warning(&format!("{name} is used on {} although it doesn't fit: {reason}", answer.group.name()));
         return;
+    }
+    if report.lora == Lora::Preferred && !is_set(&profile.tags, "feat_lora") {
+        output.warning(&format!(
+            "NIM_PEFT_SOURCE is set, but no profile that serves LoRA adapters (feat_lora: true) runs on {}: {} serves none",
+            answer.group.name(),
+            profile.readable_name()
+        ));
     }
     let rank = answer.fitting.iter().find(|(fitting, _, _)| *fitting == place).map(|(_, rank, _)| *rank);
     let has_others = answer.rejected.len() + answer.short_of_memory.len() > 0;
