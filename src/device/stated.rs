@@ -101,7 +101,8 @@ fn one(name: &str) -> Result<&'static Gpu, InvalidDevice> {
 
 /// Makes the GPU that was stated. A driver's name is kept, with its size and its PCI id, if these are known.
 fn of_known(index: u32, known: &'static Gpu, stated: &str) -> Device {
-    let is_short = gpu::same_name(&known.name, stated);
+    // `t4` is the product; `NVIDIA T4` is one of its names.
+    let is_short = gpu::same_name(&known.name, stated) && !stated.to_lowercase().starts_with("nvidia");
     let named = known.product_names.iter().find(|name| !is_short && gpu::same_name(name, stated));
     let name = named.or(known.product_names.first()).unwrap_or(&known.name);
     let is_ambiguous = named.is_some() && known.product_names.len() > 1 && known.pci_ids.len() > 1;

@@ -2,6 +2,8 @@
 //!
 //! A recipe names a GPU; the data file says which compute capability it has. nimctl has no other list of GPUs.
 
+#[cfg(test)]
+mod id_blocks;
 mod node_label;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -49,8 +49,8 @@ fn products() {
     check("gpu=RTX4090 gpu_device=2684:10de", "rtx-4090", "PciId");
     check("gpu_device=2684:10DE", "rtx-4090", "PciId");
     check("gpu_device=26b9:10de", "l4", "built for PCI id 26b9:10de (l40s), but this GPU is l4");
-    check("gpu_device=20b0:10de", "a100-sxm", "PciId");
-    check("gpu_device=20b2:10de", "a100-sxm", "Product");
+    check("gpu_device=20b2:10de", "a100-sxm", "PciId");
+    check("gpu_device=20b0:10de", "a100-sxm", "Product");
     // The PCI id is an L40's; the name counts.
     check("gpu=L40S gpu_device=26b5:10de", "l40s", "Product");
     check("gpu=L40S gpu_device=26b5:10de", "l40", "built for L40S, but this GPU is l40");
