@@ -210,4 +210,24 @@ mod tests {
         }
         assert!(Host::stated(["l4", "none"]).is_err());
     }
+
+    /// Every name that a driver reports may be stated, as it is or as nodes are labelled, and nimctl's own output is understood.
+    #[test]
+    fn every_product_name_is_understood() {
+        for gpu in gpu::known() {
+            for name in &gpu.product_names {
+                for stated in [name.clone(), format!("{}-SHARED", gpu::node_label(name))] {
+                    let host =
+                        Host::stated([stated.as_str()]).unwrap_or_else(|error| panic!("{stated}: {error}"));
+                    let device = &host.devices[0];
+                    assert_eq!(device.known_as.as_ref(), Some(&gpu.name), "{stated}");
+                    assert_eq!(device.product_name, *name);
+                    assert_eq!(device.compute_capability, Some(gpu.compute_capability), "{stated}");
+                    assert!(device.pci_id.as_ref().is_none_or(|id| gpu.pci_ids.contains(id)), "{stated}");
+                    let printed = host.slots()[0].to_string();
+                    assert_eq!(Host::stated([printed.as_str()]).unwrap().devices[0].product_name, *name);
+                }
+            }
+        }
+    }
 }

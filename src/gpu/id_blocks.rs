@@ -2,7 +2,6 @@
 
 use super::known;
 use crate::compute_capability::ComputeCapability;
-use crate::device::Host;
 
 /// The first and last id of a block, its chips, and their compute capability.
 const BLOCKS: [(u16, u16, &str, &str); 30] = [
@@ -48,26 +47,6 @@ fn compute_capabilities_are_those_of_the_chips() {
                 block.unwrap_or_else(|| panic!("{id} of {} is in no block", gpu.name));
             let capability: ComputeCapability = capability.parse().unwrap();
             assert_eq!(gpu.compute_capability, capability, "{} with {chip}", gpu.name);
-        }
-    }
-}
-
-/// Every name that a driver reports may be stated, as it is or as nodes are labelled, and nimctl's own output is understood.
-#[test]
-fn every_product_name_is_understood() {
-    for gpu in known() {
-        for name in &gpu.product_names {
-            for stated in [name.clone(), format!("{}-SHARED", super::node_label(name))] {
-                let host =
-                    Host::stated([stated.as_str()]).unwrap_or_else(|error| panic!("{stated}: {error}"));
-                let device = &host.devices[0];
-                assert_eq!(device.known_as.as_ref(), Some(&gpu.name), "{stated}");
-                assert_eq!(device.product_name, *name);
-                assert_eq!(device.compute_capability, Some(gpu.compute_capability), "{stated}");
-                assert!(device.pci_id.as_ref().is_none_or(|id| gpu.pci_ids.contains(id)), "{stated}");
-                let printed = host.slots()[0].to_string();
-                assert_eq!(Host::stated([printed.as_str()]).unwrap().devices[0].product_name, *name);
-            }
         }
     }
 }
