@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::comparison::{Comparison, Verdict};
 use super::metric::Metric;
+use crate::nearest::did_you_mean;
 
 /// A limit on how much worse a metric may become.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,14 +37,27 @@ impl fmt::Display for Gate {
 
 /// A string that is not a gate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`")]
-pub struct InvalidGate(String);
+#[error(
+    "`{text}` is not a gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`{}",
+    nearest_metric(text)
+)]
+pub struct InvalidGate {
+    /// The string.
+    text: String,
+}
+
+/// Asks about a metric that is much like the one before the sign, if that is none.
+fn nearest_metric(text: &str) -> String {
+    let name = text.split(['>', '<']).next().unwrap_or_default().trim();
+    let known = Metric::ALL.map(Metric::name);
+    if name.is_empty() || known.contains(&name) { String::new() } else { did_you_mean(name, known) }
+}
 
 impl FromStr for Gate {
     type Err = InvalidGate;
 
     fn from_str(text: &str) -> Result<Self, InvalidGate> {
-        let invalid = || InvalidGate(text.to_owned());
+        let invalid = || InvalidGate { text: text.to_owned() };
         let (name, limit) = text.split_once(['>', '<']).ok_or_else(invalid)?;
         let metric =
             Metric::ALL.into_iter().find(|metric| metric.name() == name.trim()).ok_or_else(invalid)?;

@@ -8,10 +8,11 @@ use crate::canonical::NotCanonical;
 use crate::error_kind::ErrorKind;
 use crate::files::destination::BadDestination;
 use crate::manifest::ManifestError;
+use crate::nearest::did_you_mean;
 use crate::onnx::OnnxError;
 use crate::ops::mixed_precision::MixedPrecisionError;
 use crate::ops::read_manifest::ReadManifestError;
-use crate::recipe::{GraphMismatch, RecipeError};
+use crate::recipe::{GraphMismatch, RecipeError, UnknownName};
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::toolchain::ToolchainError;
@@ -33,7 +34,11 @@ pub enum PipelineError {
     #[error(transparent)]
     Graph(#[from] Box<GraphMismatch>),
     /// `--only` selects nothing.
-    #[error("no profile of the recipe matches `{selector}`; its profiles are {}", .profiles.join(", "))]
+    #[error(
+        "no profile of the recipe matches `{selector}`; its profiles are {}{}",
+        .profiles.join(", "),
+        did_you_mean(selector, .profiles.iter().map(String::as_str))
+    )]
     NothingSelected {
         /// What was asked for.
         selector: String,
@@ -70,6 +75,9 @@ pub enum PipelineError {
         /// Why.
         source: OnnxError,
     },
+    /// A backend that the recipe names and that isn't on this machine.
+    #[error(transparent)]
+    UnknownBackend(UnknownName),
     /// A library that the backend needs isn't there.
     #[error("backend {backend} cannot be used")]
     Toolchain {
@@ -143,7 +151,7 @@ impl PipelineError {
             | Self::Destination(_)
             | Self::OtherModel { .. }
             | Self::Io { .. } => ErrorKind::Input,
-            Self::NotAllHere { .. } => ErrorKind::Unavailable,
+            Self::NotAllHere { .. } | Self::UnknownBackend(_) => ErrorKind::Unavailable,
             Self::Source { source, .. } => source.kind(),
             Self::Onnx { source, .. } => source.kind(),
             Self::Toolchain { source, .. } => source.kind(),
@@ -168,6 +176,7 @@ impl PipelineError {
                 "write to another file with --manifest, or delete that manifest if its model was renamed"
                     .into(),
             ),
+            Self::UnknownBackend(_) => Some("build its worker, or name its folder in NIMCTL_BACKENDS".into()),
             Self::NotAllHere { .. } => Some("omit --require-all to build the other profiles".into()),
             _ => None,
         }

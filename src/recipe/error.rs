@@ -9,7 +9,7 @@ use crate::gpu::UnknownGpu;
 use crate::onnx::Precision;
 use crate::stored_format::NewerSchema;
 
-use super::{MAX_NAME_CHARS, MAX_WORKSPACE_MIB};
+use super::{MAX_NAME_CHARS, MAX_WORKSPACE_MIB, UnknownName};
 
 /// A recipe that can't be used, and the line with the problem.
 #[derive(Debug)]
@@ -151,6 +151,9 @@ pub enum RecipeProblem {
         /// What was given.
         min_row_cosine: f64,
     },
+    /// A name that refers to nothing.
+    #[error("{0}")]
+    UnknownName(String),
     /// The `validation` section makes no sense.
     #[error("`validation`: {0}")]
     Validation(String),
@@ -179,6 +182,12 @@ impl fmt::Display for RecipeError {
 }
 
 impl std::error::Error for RecipeError {}
+
+impl From<UnknownName> for RecipeError {
+    fn from(UnknownName { recipe, position, problem }: UnknownName) -> Self {
+        Self { path: recipe, position, problem: Box::new(RecipeProblem::UnknownName(problem)) }
+    }
+}
 
 impl RecipeProblem {
     /// Puts the problem at a place of a file.

@@ -2,27 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Recipe, RecipeGraph};
+use super::references::missing;
+use super::{Recipe, RecipeGraph, UnknownName};
 use crate::onnx::{Dimension, TensorInfo};
 use crate::shape_range::ShapeRange;
 
 /// A recipe that doesn't fit its graph.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphMismatch {
-    /// The recipe has a shape range for an input that the graph doesn't have.
-    #[error("{recipe}:{line}: graph `{graph}` has no input `{input}`; its inputs are {}", .inputs.join(", "))]
-    NoSuchInput {
-        /// The recipe.
-        recipe: String,
-        /// Line of the shape range.
-        line: u64,
-        /// The graph.
-        graph: String,
-        /// The input named by the recipe.
-        input: String,
-        /// What the graph has.
-        inputs: Vec<String>,
-    },
+    /// The recipe refers to something that the graph doesn't have.
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
     /// An input with a dynamic dimension has no shape range.
     #[error(
         "{recipe}:{line}: graph `{graph}`, input `{input}` has the dynamic shape {shape}, but no range in `shapes`: add `{input}: {{ min: […], opt: […], max: […] }}`"
@@ -123,14 +113,9 @@ impl Recipe {
         for (input, range) in shapes {
             let line = shape_lines.get(input).copied().unwrap_or(*source_line);
             let Some(found) = inputs.iter().find(|info| info.name == *input) else {
-                let inputs = inputs.iter().map(|info| format!("`{}`", info.name)).collect();
-                return Err(GraphMismatch::NoSuchInput {
-                    recipe: recipe(),
-                    line,
-                    graph: graph(),
-                    input: input.clone(),
-                    inputs,
-                });
+                let inputs: Vec<String> = inputs.iter().map(|info| info.name.clone()).collect();
+                let problem = missing("input", name, input, &inputs);
+                return Err(self.unknown(&["graphs", name, "shapes"], input, problem).into());
             };
             let fits = found.shape.len() == range.min.len()
                 && found.shape.iter().zip(range.min.iter().zip(&range.max)).all(|(dimension, (min, max))| {

@@ -7,9 +7,11 @@ mod error;
 mod graph_check;
 mod only;
 pub mod proposal;
+mod references;
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_saphyr::{Location, Spanned};
 
@@ -17,6 +19,7 @@ pub use error::{RecipeError, RecipeProblem};
 pub use graph_check::GraphMismatch;
 pub(crate) use graph_check::OneNameTwoRanges;
 pub use only::Only;
+pub use references::{GraphNames, UnknownName};
 
 use crate::backend::{Backend, Builds};
 use crate::canonical::MAX_SAFE_INTEGER;
@@ -30,7 +33,8 @@ use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
 use crate::stored_format::{self, NewerSchema};
-use crate::validation::Demands;
+use crate::validation::{DemandProblem, Demands};
+use crate::yaml::words;
 
 /// The longest name: files of the store are called after it, and file systems stop at 255. OCI's limit for tags.
 pub(crate) const MAX_NAME_CHARS: usize = 128;
@@ -52,6 +56,8 @@ pub struct Recipe {
     pub profiles: Vec<ProfileSpec>,
     /// What is demanded of their numbers.
     pub validation: Demands,
+    /// The recipe as it was read, to find lines in.
+    text: Arc<str>,
 }
 
 /// One graph of a recipe.
@@ -100,18 +106,22 @@ impl Recipe {
         for group in profiles.value {
             expand_group(path, group, &mut specs)?;
         }
-        if let Some(demands) = &validation
-            && let Err(problem) = demands.value.check(|graph| graphs.contains_key(graph))
-        {
-            return Err(RecipeProblem::Validation(problem).at_value(path, demands));
-        }
-        Ok(Self {
+        let at = validation.as_ref().map(|demands| demands.referenced);
+        let recipe = Self {
             path: path.into(),
             validation: validation.map(|demands| demands.value).unwrap_or_default(),
             model: ModelRelease { name: name.value, release: release.value },
             graphs,
             profiles: specs,
-        })
+            text: text.into(),
+        };
+        recipe.check_own_names()?;
+        recipe.validation.check().map_err(|DemandProblem { path: keys, name, message }| {
+            let error = RecipeProblem::Validation(message).at(path, at.unwrap_or(Location::UNKNOWN));
+            let keys: Vec<&str> = std::iter::once("validation").chain(keys).collect();
+            RecipeError { position: recipe.position(&keys, &name).or(error.position), ..error }
+        })?;
+        Ok(recipe)
     }
 
     /// Returns the JSON Schema of recipes.
@@ -147,56 +157,9 @@ fn refuse_newer(text: &str, path: &str) -> Result<(), RecipeError> {
     }
 }
 
-/// Rewrites a YAML error for people: the library's text is `error: line L column C: MESSAGE`, then a snippet that repeats
-/// the message at a caret.
 fn syntax_error(error: &serde_saphyr::Error, path: &str) -> RecipeError {
-    let text = error.to_string();
-    let (headline, snippet) = text.split_once('\n').unwrap_or((&text, ""));
-    let message = match headline.strip_prefix("error: line ") {
-        Some(rest) => rest.split_once(": ").map_or(rest, |(_, message)| message),
-        None => headline,
-    };
-    let snippet =
-        snippet.split_once('\n').map_or("", |(_, lines)| lines).replace(&format!("^ {message}"), "^");
-    let worded = reworded(message);
-    let problem = if snippet.is_empty() { worded } else { format!("{worded}\n{}", snippet.trim_end()) };
-    RecipeProblem::Syntax(problem).at(path, error.location().unwrap_or(Location::UNKNOWN))
-}
-
-fn reworded(message: &str) -> String {
-    let unknown =
-        ["unknown field `", "unknown variant `"].iter().find_map(|start| message.strip_prefix(start));
-    if let Some((name, expected)) = unknown.and_then(|rest| rest.split_once("`, expected one of ")) {
-        let nearest = expected
-            .split(", ")
-            .map(|known| (strsim::jaro_winkler(known, &name.to_lowercase()), known))
-            .max_by(|(a, _), (b, _)| a.total_cmp(b))
-            .filter(|(likeness, _)| *likeness > 0.8);
-        return match nearest {
-            Some((_, known)) => format!("{message}; did you mean `{known}`?"),
-            None => message.to_owned(),
-        };
-    }
-    match message {
-        "expected sequence start" => "expected a list, as in [a, b]".to_owned(),
-        "expected mapping start" => "expected keys and values, as in {key: value}".to_owned(),
-        "expected string scalar" => "expected a string".to_owned(),
-        "externally tagged enum expected scalar or mapping" => {
-            "expected a word, or a key and its value, as in {key: value}".to_owned()
-        }
-        "unexpected value for unit enum variant" => "this word takes no value: write it alone".to_owned(),
-        "expected end of mapping after enum variant value" => {
-            "expected one key and its value, but there are several".to_owned()
-        }
-        "invalid i64" | "invalid u64" => "expected an integer".to_owned(),
-        null if null.starts_with("cannot deserialize null into ") => {
-            "expected a value, but there is none".to_owned()
-        }
-        several if several.starts_with("multiple YAML documents") => {
-            "expected one YAML document, but there are several: another one starts at `---`".to_owned()
-        }
-        other => other.split(", set DuplicateKeyPolicy").next().unwrap_or(other).to_owned(),
-    }
+    let (location, problem) = words::explain(error);
+    RecipeProblem::Syntax(problem).at(path, location)
 }
 
 /// Checks a name that files and tags are called after.

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::benchmark::{BenchStatus, Comparison, Gate};
 use crate::glob;
+use crate::nearest::what_there_is;
 use crate::passport::Passport;
 use crate::stored_format::{self, Newer};
+use crate::yaml::{self, Limits, words};
 
 /// The schema name inside a policy.
 pub const RELEASE_POLICY_SCHEMA: &str = "nimctl.release-policy/1";
@@ -67,12 +69,14 @@ impl Default for Policy {
 /// A policy that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// It is not a valid policy.
-    #[error("{path}: {problem}")]
+    /// It is not a valid policy, or names something that doesn't exist.
+    #[error("{path}{}: {problem}", position.map_or_else(String::new, |(line, column)| format!(":{line}:{column}")))]
     Syntax {
         /// The file.
         path: String,
-        /// What is wrong, and where.
+        /// Line and column, counted from 1, where known.
+        position: Option<(u64, u64)>,
+        /// What is wrong.
         problem: String,
     },
     /// A newer nimctl's.
@@ -109,16 +113,33 @@ impl Policy {
     /// # Errors
     /// Text that is not a policy, or a policy of another version.
     pub fn parse(text: &str, path: &str) -> Result<Self, PolicyError> {
-        let syntax = |problem: String| PolicyError::Syntax { path: path.into(), problem };
+        let syntax = |position, problem: String| PolicyError::Syntax { path: path.into(), position, problem };
         stored_format::refuse_newer_yaml(text, RELEASE_POLICY_SCHEMA, path)?;
-        let policy: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        let policy: Self = serde_saphyr::from_str(text).map_err(|error| {
+            let (location, problem) = words::explain(&error);
+            syntax((location.line() > 0).then(|| (location.line(), location.column())), problem)
+        })?;
         if policy.schema != RELEASE_POLICY_SCHEMA {
             return Err(PolicyError::Schema { path: path.into(), found: policy.schema });
         }
         for gate in &policy.fail_if {
-            Gate::from_str(gate).map_err(|error| syntax(error.to_string()))?;
+            Gate::from_str(gate)
+                .map_err(|error| syntax(position(text, "fail_if", gate), error.to_string()))?;
         }
         Ok(policy)
+    }
+
+    /// Checks that every profile that is required is one of those known, of all recipes of the release; `text` and `path` are those
+    /// that the policy was read from.
+    ///
+    /// # Errors
+    /// The first that is none, with its line and the nearest name.
+    pub fn check_names(&self, text: &str, path: &str, known: &[String]) -> Result<(), PolicyError> {
+        let is_known = |pattern: &&String| !known.iter().any(|name| glob::matches(pattern, name));
+        let Some(pattern) = self.required.iter().find(is_known) else { return Ok(()) };
+        let there = what_there_is(pattern, "the profiles are", known.iter().map(String::as_str));
+        let problem = format!("`required`: no profile of the recipe matches `{pattern}`{there}");
+        Err(PolicyError::Syntax { path: path.into(), position: position(text, "required", pattern), problem })
     }
 
     /// Returns every requirement that failed: of profiles that were built, of those that were not (each with the reason),
@@ -215,6 +236,13 @@ impl Policy {
     }
 }
 
+/// Returns line and column of an item of one of the policy's lists.
+fn position(text: &str, key: &str, item: &str) -> Option<(u64, u64)> {
+    let document = yaml::parse(text.as_bytes(), &Limits::default()).ok()?;
+    let position = document.find(&[key], item)?;
+    Some((position.line.into(), position.column.into()))
+}
+
 fn not_measured(name: &str, why: &str) -> Refusal {
     Refusal::new(
         format!("{name} could not be measured: {why}"),
@@ -243,8 +271,21 @@ mod tests {
             ("schema: nimctl.release-policy/1\naccept: [skipped]\n", "unknown variant `skipped`"),
         ] {
             let error = Policy::parse(text, "p.yaml").unwrap_err().to_string();
-            assert!(error.starts_with("p.yaml: ") && error.contains(problem), "{error}");
+            assert!(error.starts_with("p.yaml:") && error.contains(problem), "{error}");
         }
+    }
+
+    #[test]
+    fn required_profiles_are_profiles_of_the_recipes() {
+        let text = "schema: nimctl.release-policy/1\nrequired:\n- onnx-*\n- onnx-fp61\n";
+        let policy = Policy::parse(text, "p.yaml").unwrap();
+        let known = ["onnx-fp16".to_owned(), "onnx-fp32".to_owned()];
+        assert_eq!(
+            policy.check_names(text, "p.yaml", &known).unwrap_err().to_string(),
+            "p.yaml:4:3: `required`: no profile of the recipe matches `onnx-fp61`; the profiles are `onnx-fp16`, `onnx-fp32`; did \
+             you mean `onnx-fp16`?"
+        );
+        assert_eq!(Policy::default().check_names("", "p.yaml", &known), Ok(()));
     }
 
     #[test]

@@ -94,44 +94,61 @@ impl ZeroShot {
     }
 }
 
+/// A demand that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemandProblem {
+    /// The keys that lead to it.
+    pub path: Vec<&'static str>,
+    /// The key that it is at.
+    pub name: String,
+    /// What is wrong.
+    pub message: String,
+}
+
 impl Demands {
-    /// Checks what types can't express; `has_graph` returns whether the recipe has a graph.
+    /// Checks what types can't express.
     ///
     /// # Errors
-    /// The first problem, as a message.
-    pub fn check(&self, has_graph: impl Fn(&str) -> bool) -> Result<(), String> {
+    /// The first problem.
+    pub fn check(&self) -> Result<(), DemandProblem> {
         let Self { thresholds, tolerances, zero_shot } = self;
-        let Thresholds { row_cosine, norm_ratio, equal, cross_modal, top_1, top_10, batch_invariance } =
-            thresholds;
-        for (name, part) in [
+        thresholds.check()?;
+        for (name, Tolerance { absolute, relative }) in tolerances {
+            if ![absolute, relative].into_iter().all(|bound| bound.is_finite() && *bound >= 0.0) {
+                let message = format!("the tolerance of `{name}` is negative or not a number");
+                return Err(DemandProblem { path: vec!["tolerances"], name: name.clone(), message });
+            }
+        }
+        zero_shot.as_ref().map_or(Ok(()), ZeroShot::check)
+    }
+}
+
+impl Thresholds {
+    fn check(&self) -> Result<(), DemandProblem> {
+        let Self { row_cosine, norm_ratio, equal, cross_modal, top_1, top_10, batch_invariance } = self;
+        let parts = [
             ("row_cosine", row_cosine),
             ("equal", equal),
             ("top_1", top_1),
             ("top_10", top_10),
             ("batch_invariance", batch_invariance),
-        ] {
-            if !(0.0..=1.0).contains(part) {
-                return Err(format!("`{name}` is {part}: give a number from 0 to 1"));
-            }
-        }
-        for (name, bound) in [("norm_ratio", norm_ratio), ("cross_modal", cross_modal)] {
-            if !(bound.is_finite() && *bound >= 0.0) {
-                return Err(format!("`{name}` is {bound}: give a number of 0 or more"));
-            }
-        }
-        let place = |what: &str, place: &str| match place.split_once('/') {
-            Some((graph, _)) if has_graph(graph) => Ok(()),
-            _ => Err(format!(
-                "{what} `{place}` does not name a graph of this recipe: write it as `graph/name`"
-            )),
+        ];
+        let part = parts.into_iter().find(|(_, part)| !(0.0..=1.0).contains(*part));
+        let bounds = [("norm_ratio", norm_ratio), ("cross_modal", cross_modal)];
+        let bound = bounds.into_iter().find(|(_, bound)| !(bound.is_finite() && **bound >= 0.0));
+        let (name, value, wanted) = match (part, bound) {
+            (Some((name, value)), _) => (name, value, "from 0 to 1"),
+            (None, Some((name, value))) => (name, value, "of 0 or more"),
+            (None, None) => return Ok(()),
         };
-        for (name, Tolerance { absolute, relative }) in tolerances {
-            place("the output", name)?;
-            if ![absolute, relative].into_iter().all(|bound| bound.is_finite() && *bound >= 0.0) {
-                return Err(format!("the tolerance of `{name}` is negative or not a number"));
-            }
-        }
-        let Some(ZeroShot {
+        let message = format!("`{name}` is {value}: give a number {wanted}");
+        Err(DemandProblem { path: vec!["thresholds"], name: name.into(), message })
+    }
+}
+
+impl ZeroShot {
+    fn check(&self) -> Result<(), DemandProblem> {
+        let Self {
             image_input,
             text_input,
             image_output,
@@ -142,30 +159,29 @@ impl Demands {
             tokenizer: _,
             pad: _,
             most_loss,
-        }) = zero_shot
-        else {
-            return Ok(());
+        } = self;
+        let problem = |name: &str, message: String| {
+            Err(DemandProblem { path: vec!["zero_shot"], name: name.into(), message })
         };
-        place("`image_input`", image_input)?;
-        place("`text_input`", text_input)?;
-        for (what, output, input) in
-            [("`image_output`", image_output, image_input), ("`text_output`", text_output, text_input)]
+        let graph = |place: &str| place.split_once('/').map(|(graph, _)| graph.to_owned());
+        for (key, output, input) in
+            [("image_output", image_output, image_input), ("text_output", text_output, text_input)]
         {
-            let Some(output) = output else { continue };
-            place(what, output)?;
-            if output.split_once('/').map(|(graph, _)| graph) != input.split_once('/').map(|(graph, _)| graph)
-            {
-                return Err(format!("{what} `{output}` is not an output of the graph of `{input}`"));
+            if let Some(output) = output.as_ref().filter(|output| graph(output) != graph(input)) {
+                let message = format!("`{key}` is `{output}`, which is not of the graph of `{input}`");
+                return problem(key, message);
             }
         }
         if classes.len() < 2 {
-            return Err("`classes` needs two or more classes: with only one, every answer is right".into());
+            let message = "`classes` needs two or more classes: with only one, every answer is right";
+            return problem("classes", message.into());
         }
         if prompts.is_empty() || prompts.iter().any(|prompt| !prompt.contains(CLASS_IN_PROMPT)) {
-            return Err(format!("every prompt needs `{CLASS_IN_PROMPT}` in place of the class"));
+            let message = format!("every prompt needs `{CLASS_IN_PROMPT}` in place of the class");
+            return problem("prompts", message);
         }
         if !(0.0..=1.0).contains(most_loss) {
-            return Err(format!("`most_loss` is {most_loss}: give a number from 0 to 1"));
+            return problem("most_loss", format!("`most_loss` is {most_loss}: give a number from 0 to 1"));
         }
         Ok(())
     }

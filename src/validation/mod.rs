@@ -28,7 +28,7 @@ mod zero_shot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use demands::{CLASS_IN_PROMPT, Demands, Tolerance, ZeroShot};
+pub use demands::{CLASS_IN_PROMPT, DemandProblem, Demands, Tolerance, ZeroShot};
 pub use gates::{batch_gate, cross_modal_gates, output_gates};
 pub use output::{Array, Floats, Output};
 pub use zero_shot::{LabelledSet, zero_shot_gate};

@@ -7,7 +7,9 @@
 //! may be a number) or quoted. It doesn't keep comments, anchors and layout: aliases and merge keys are replaced by what
 //! they stand for. Hostile text is refused with its position: see [`Limits`].
 
+mod find;
 mod parse;
+pub(crate) mod words;
 mod write;
 
 use std::fmt;

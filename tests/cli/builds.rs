@@ -207,9 +207,10 @@ fn looking_writes_nothing() {
 }
 
 #[test]
-fn a_name_to_keep_that_no_node_has_is_a_warning() {
-    let home = home_with_graph(&FAKE.replace("targets", "lowering: { keep_ops: [Softmaxx] }, targets"));
-    home.run(&["build", "r.yaml"]).exits(0);
+fn a_name_to_keep_that_no_node_has_is_an_error() {
+    let home = home_with_graph(&FAKE.replace("targets", "lowering: { keep_ops: [Reluu] }, targets"));
+    home.run(&["build", "r.yaml"]).exits(1);
+    assert!(!home.path("manifests").exists(), "a manifest was written");
     insta::assert_snapshot!(home.transcript());
 }
 

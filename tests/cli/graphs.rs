@@ -85,5 +85,5 @@ fn a_check_looks_at_graphs_that_are_there() {
     fs_err::remove_file(home.path("graph.onnx")).unwrap();
     home.run(&["recipe", "check", "r.yaml"]).exits(0);
     let said = home.transcript();
-    assert!(said.contains("r.yaml:7: graph `main` has no input `X`"), "{said}");
+    assert!(said.contains("r.yaml:7:7: graph `main` has no input `X`"), "{said}");
 }

@@ -13,6 +13,7 @@ mod builds;
 mod check;
 mod destinations;
 mod doctor;
+mod documented;
 mod formats;
 #[path = "../workers/graph.rs"]
 #[expect(dead_code, reason = "the tests of workers use more of it")]
@@ -38,3 +39,4 @@ mod selection;
 mod small_models;
 mod toolchains;
 mod workers;
+mod wrong_names;

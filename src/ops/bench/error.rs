@@ -3,8 +3,10 @@
 use std::io;
 
 use crate::error_kind::ErrorKind;
+use crate::nearest::what_there_is;
 use crate::ops::error::PipelineError;
 use crate::ops::samples::SamplesError;
+use crate::recipe::UnknownName;
 use crate::store::StoreError;
 
 /// Why nothing can be measured.
@@ -13,6 +15,9 @@ pub enum BenchError {
     /// The recipe, its sources or its backends.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// A file of samples that the recipe names and that doesn't exist.
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
     /// The samples of a graph.
     #[error("graph `{graph}`")]
     Samples {
@@ -30,7 +35,10 @@ pub enum BenchError {
         reason: String,
     },
     /// A profile that the recipe doesn't have.
-    #[error("the recipe has no profile `{name}`; it has {}", known.join(", "))]
+    #[error(
+        "the recipe has no profile `{name}`{}",
+        what_there_is(name, "its profiles are", known.iter().map(String::as_str))
+    )]
     NoSuchProfile {
         /// What was asked for.
         name: String,
@@ -66,7 +74,9 @@ impl BenchError {
             Self::Pipeline(source) => source.kind(),
             Self::Samples { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
-            Self::Batch { .. } | Self::NoSuchProfile { .. } | Self::Io { .. } => ErrorKind::Input,
+            Self::UnknownName(_) | Self::Batch { .. } | Self::NoSuchProfile { .. } | Self::Io { .. } => {
+                ErrorKind::Input
+            }
             Self::Provider { .. } => ErrorKind::Unavailable,
             Self::Cancelled => ErrorKind::Interrupted,
         }

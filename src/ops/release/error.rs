@@ -9,6 +9,7 @@ use crate::ops::error::PipelineError;
 use crate::ops::validate::ValidateError;
 use crate::ops::verify::ReadReleaseError;
 use crate::profile::ModelRelease;
+use crate::release::PolicyError;
 use crate::store::StoreError;
 
 /// Why there is no release.
@@ -57,6 +58,9 @@ pub enum ReleaseError {
         /// Another.
         second: PathBuf,
     },
+    /// The policy names something that doesn't exist.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The baseline can't be read.
     #[error("cannot read the baseline {}", path.display())]
     Baseline {
@@ -120,6 +124,7 @@ impl ReleaseError {
             | Self::DifferentModels { .. }
             | Self::NameTwice { .. }
             | Self::NoName { .. }
+            | Self::Policy(_)
             | Self::Baseline { .. }
             | Self::Manifest(_)
             | Self::Io { .. } => ErrorKind::Input,

@@ -50,6 +50,8 @@ pub struct ReleaseOptions {
     pub destination: PathBuf,
     /// The policy.
     pub policy: Policy,
+    /// The policy's file, as the user named it, and its text; `None` for the default policy.
+    pub policy_file: Option<(String, String)>,
     /// The folder of an earlier release to compare with.
     pub baseline: Option<PathBuf>,
 }
@@ -92,7 +94,8 @@ pub fn release(
     options: &ReleaseOptions,
     on_step: &(dyn Fn(&str) + Sync),
 ) -> Result<ReleaseReport, ReleaseError> {
-    let ReleaseOptions { recipes, only, bench, measure, destination, policy, baseline } = options;
+    let ReleaseOptions { recipes, only, bench, measure, destination, policy, policy_file, baseline } =
+        options;
     let tar = tar_beside(destination)?;
     for path in [destination, &tar] {
         if path.symlink_metadata().is_ok() {
@@ -100,7 +103,10 @@ pub fn release(
         }
     }
     let before = baseline.as_deref().map(read_baseline).transpose()?;
-    let (model, files) = parts::read(recipes, only.as_ref())?;
+    let (model, files, names) = parts::read(recipes, only.as_ref())?;
+    if let Some((path, text)) = policy_file {
+        policy.check_names(text, path, &names)?;
+    }
     let staging = Staging::beside(destination)?;
     let mut parts = parts::resolve_all(workspace, files, only.as_ref())?;
 

@@ -12,16 +12,17 @@ use crate::ops::event::BuildEvent;
 use crate::ops::resolve::{RecipeFile, Resolved, resolve, selected};
 use crate::ops::validate::{ValidateOptions, validate};
 use crate::ops::workspace::Workspace;
-use crate::profile::{ModelRelease, ProfileId};
+use crate::profile::{ModelRelease, ProfileId, ProfileSpec};
 use crate::recipe::Only;
 use crate::store::Store;
 use crate::worker::protocol::Execution;
 
-/// Reads the recipes, and checks that they are of one model and release; one that is named twice counts once.
+/// Reads the recipes, and checks that they are of one model and release; one that is named twice counts once. The names are those
+/// of all their profiles, selected or not.
 pub(super) fn read(
     paths: &[PathBuf],
     only: Option<&Only>,
-) -> Result<(ModelRelease, Vec<RecipeFile>), ReleaseError> {
+) -> Result<(ModelRelease, Vec<RecipeFile>, Vec<String>), ReleaseError> {
     let mut files: Vec<RecipeFile> = Vec::new();
     for path in paths {
         if files.iter().any(|file| file.path == *path) {
@@ -39,6 +40,7 @@ pub(super) fn read(
         files.push(file);
     }
     let model = files.first().map(|file| file.recipe.model.clone()).ok_or(ReleaseError::NoRecipe)?;
+    let names = files.iter().flat_map(|file| file.recipe.profiles.iter().map(ProfileSpec::name)).collect();
     // Of several recipes, one may have nothing of what was asked for.
     let mut nothing = None;
     files.retain(|file| match selected(&file.recipe, only) {
@@ -50,7 +52,7 @@ pub(super) fn read(
     });
     match nothing {
         Some(error) if files.is_empty() => Err(error.into()),
-        _ => Ok((model, files)),
+        _ => Ok((model, files, names)),
     }
 }
 

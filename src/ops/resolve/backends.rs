@@ -4,18 +4,19 @@
 //! build with nothing to do stays quick.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::backend::{Backend, Builds, Tool};
 use crate::compute_capability::ComputeCapability;
 use crate::files::digest_cache::digest_of_file;
 use crate::gpu;
+use crate::nearest::did_you_mean;
 use crate::ops::error::PipelineError;
 use crate::ops::runtime_identity::RuntimeIdentity;
 use crate::ops::workspace::Workspace;
 use crate::profile::{ProfileSpec, Target, ToolIdentity, capability_tag};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, UnknownName};
 use crate::toolchain::{Located, Places, ToolchainError, locate};
 use crate::worker::discover::{self, SearchPath};
 use crate::worker::error::WorkerError;
@@ -177,11 +178,35 @@ impl Backends {
                 Ok(here) => {
                     builders.insert(backend.clone(), here);
                 }
+                Err(PipelineError::Worker {
+                    backend: name,
+                    source: WorkerError::NotFound { searched, .. },
+                }) if needed.contains(backend)
+                    && matches!(backend.facts().builds, Builds::AsItsWorkerSays) =>
+                {
+                    return Err(PipelineError::UnknownBackend(self.unknown(recipe, &name, &searched)));
+                }
                 Err(error) if needed.contains(backend) => return Err(error),
                 Err(_) => {}
             }
         }
         Ok(builders)
+    }
+
+    /// Says that no worker is called like a backend of the recipe, and which is called much like it.
+    fn unknown(&self, recipe: &Recipe, name: &str, searched: &[PathBuf]) -> UnknownName {
+        let mut known: BTreeSet<String> =
+            discover::list(&self.search_path).into_iter().map(|found| found.name).collect();
+        let ours = [Backend::reference(), Backend::ahead_of_time(), Backend::on_the_device()];
+        known.extend(ours.iter().map(|backend| backend.name().to_owned()));
+        let searched: Vec<String> = searched.iter().map(|folder| folder.display().to_string()).collect();
+        let problem = format!(
+            "there is no backend `{name}` on this machine: nimctl-backend-{name} is not in {}{}",
+            searched.join(", "),
+            did_you_mean(name, known.iter().map(String::as_str))
+        );
+        let position = recipe.position(&["profiles", "*", "backend"], name);
+        UnknownName { recipe: recipe.path.clone(), position, problem }
     }
 
     fn builder(&self, backend: &Backend) -> Result<BackendHere, PipelineError> {

@@ -9,9 +9,10 @@ use crate::files::digest_cache::digest_of_file;
 use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile, external_locations};
 use crate::ops::error::PipelineError;
 use crate::ops::event::{BuildEvent, OnEvent};
+use crate::ops::samples::named_files::absent;
 use crate::ops::synth;
 use crate::ops::workspace::Workspace;
-use crate::recipe::RecipeGraph;
+use crate::recipe::{GraphMismatch, GraphNames, RecipeGraph, UnknownName};
 use crate::source::{self, HttpsLimits, Source, SourceError};
 use crate::toolchain::Watch;
 
@@ -38,13 +39,24 @@ pub(super) fn resolve(
     on_event: OnEvent<'_>,
 ) -> Result<BTreeMap<String, SourceGraph>, PipelineError> {
     let recipe = &recipe_file.recipe;
-    let mut graphs = BTreeMap::new();
+    let (mut graphs, mut names) = (BTreeMap::new(), BTreeMap::new());
     for (name, graph) in &recipe.graphs {
         if workspace.cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
         let RecipeGraph { source, source_line, shapes: _, shape_lines: _, samples: _ } = graph;
         let (recipe_path, line) = (recipe.path.clone(), *source_line);
+        if let Source::Path(path) = source
+            && let Some(problem) = absent(recipe_file.folder(), Path::new(path))
+        {
+            let keys = ["graphs", name, "source", "path"];
+            let unknown = UnknownName {
+                recipe: recipe_path,
+                position: recipe.position(&keys, path),
+                problem: format!("the source of graph `{name}`: {problem}"),
+            };
+            return Err(Box::new(GraphMismatch::from(unknown)).into());
+        }
         let path =
             fetch(name, source, recipe_file.folder(), workspace, on_event).map_err(|error| match error {
                 FetchError::Source(source) if source.kind() == ErrorKind::Interrupted => {
@@ -64,10 +76,12 @@ pub(super) fn resolve(
             source,
         })?;
         recipe.check_graph(name, &file.inputs()).map_err(Box::new)?;
+        names.insert(name.clone(), GraphNames::of(&file));
         let digest = digest(&file, &workspace.places.data_folder.join("digest-cache.json"))
             .map_err(|source| PipelineError::Io { doing: format!("hashing graph `{name}`"), source })?;
         graphs.insert(name.clone(), SourceGraph { file, digest });
     }
+    recipe.check_names(&names).map_err(|error| Box::new(GraphMismatch::from(error)))?;
     Ok(graphs)
 }
 

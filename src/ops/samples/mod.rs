@@ -3,6 +3,7 @@
 mod error;
 mod files;
 mod identity;
+pub(super) mod named_files;
 mod shapes;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
 use crate::ops::read_manifest::ReadManifestError;
 use crate::ops::samples::SamplesError;
+use crate::recipe::UnknownName;
 use crate::store::StoreError;
 use crate::worker::error::WorkerError;
 
@@ -21,6 +22,9 @@ pub enum ValidateError {
     /// The recipe, its sources or its backends.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// A file of samples that the recipe names and that doesn't exist.
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
     /// The samples of a graph.
     #[error("graph `{graph}`")]
     Samples {
@@ -140,6 +144,7 @@ impl ValidateError {
             | Self::SeveralRecipes { .. }
             | Self::ZeroShot { .. }
             | Self::NothingToCompare { .. }
+            | Self::UnknownName(_)
             | Self::Replay { .. } => ErrorKind::Input,
             Self::Profile(_) => ErrorKind::Refused,
             Self::Provider { .. } => ErrorKind::Unavailable,

@@ -21,6 +21,7 @@ use crate::ops::not_run_here::NotRunHere;
 use crate::ops::resolve::Resolved;
 use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::{Runners, Way};
+use crate::ops::samples::named_files;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
@@ -71,6 +72,7 @@ pub(super) struct Numbers<'a> {
 impl<'a> Numbers<'a> {
     /// Starts the worker, and writes the inputs of every graph.
     pub(super) fn start(workspace: &'a Workspace, resolved: &'a Resolved) -> Result<Self, ValidateError> {
+        named_files::check(resolved.recipe(), resolved.file().folder())?;
         let way = Runners::new(&resolved.backends, &Execution::default()).for_graphs()?;
         let reference_identity = RunIdentity::of(&way);
         // The folder of references and the work folder are made here.

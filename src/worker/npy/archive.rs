@@ -41,6 +41,17 @@ pub fn read_array(path: &Path, name: &str) -> Result<Tensor, NpyError> {
     member(&mut archive, name).map_err(bad)
 }
 
+/// Returns the names of the arrays of an archive.
+///
+/// # Errors
+/// A file that is not an archive.
+pub fn names(path: &Path) -> Result<Vec<String>, NpyError> {
+    let file = fs_err::File::open(path).map_err(NpyError::Io)?;
+    let bad = |reason: String| NpyError::Format { path: path.into(), reason };
+    let archive = ZipArchive::new(file).map_err(|error| bad(error.to_string()))?;
+    array_names(&archive).map_err(bad)
+}
+
 /// Reads all arrays of an archive in memory.
 ///
 /// # Errors

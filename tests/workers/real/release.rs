@@ -260,6 +260,9 @@ fn a_policy_that_says_no_leaves_nothing_behind() {
     let home = home();
     let policy = |text: &str| home.write("p.yaml", format!("schema: nimctl.release-policy/1\n{text}"));
     let release = ["release", "r.yaml", "-o", "r", "--no-bench", "--policy", "p.yaml"];
+    // One that is in the recipe, and can only be built where its GPU is.
+    let elsewhere = "  - { backend: tensorrt, precisions: [fp16], targets: { gpus: [gh200] } }\n";
+    home.write("r.yaml", recipe(&[TEXT], &format!("{FP16}{elsewhere}")));
     policy("required: ['tensorrt-*']\n");
     home.set_up(&release).exits(3).has(&[
         "the required profile `tensorrt-*` was not built",
@@ -271,6 +274,8 @@ fn a_policy_that_says_no_leaves_nothing_behind() {
     home.set_up(&release)
         .exits(3)
         .has(&["onnx-fp16 was validated as `executed`, but the policy accepts only `static`"]);
+    policy("required: ['tensorrt-rtx-*']\n");
+    home.run(&release).exits(1);
     policy("fail_if: [slow]\n");
     home.run(&release).exits(1);
     assert_eq!(home.names(), ["data", "p.yaml", "r.yaml"], "a release, or half of one, was left");
@@ -313,7 +318,7 @@ const VALIDATED_BEFORE: &str = "validating: onnx-fp16 was executed in an earlier
 const MEASURED_BEFORE: &str = "measuring: onnx-fp16 was measured in an earlier run; nothing has changed";
 
 /// A policy that no release of the tests' fulfils, so that everything is done but the release itself.
-const NEVER: &str = "schema: nimctl.release-policy/1\nrequired: [never]\n";
+const NEVER: &str = "schema: nimctl.release-policy/1\naccept: [static]\n";
 
 #[test]
 fn a_release_that_was_killed_goes_on_where_it_was() {
@@ -341,7 +346,7 @@ fn what_was_found_is_taken_over_until_something_changes() {
     let release = |more: &[&str]| {
         let refused = ["release", "r.yaml", "-o", "r", "--policy", "p.yaml"];
         let printed = home.set_up(&[&refused[..], &QUICK, more].concat());
-        printed.exits(3).has(&["`never` was not built"]);
+        printed.exits(3).has(&["the policy accepts only `static`"]);
         (printed.stderr.contains(VALIDATED_BEFORE), printed.stderr.contains(MEASURED_BEFORE))
     };
     assert_eq!(release(&[]), (false, false));

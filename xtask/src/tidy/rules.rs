@@ -18,6 +18,7 @@ const CORE: &[&str] = &[
     "manifest",
     "manifest_lint",
     "mixed_precision",
+    "nearest",
     "onnx",
     "passport",
     "plan",

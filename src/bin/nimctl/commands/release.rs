@@ -44,6 +44,13 @@ pub(crate) fn run(
         job_timeout,
     } = arguments;
     let workspace = environment::workspace(global, *job_timeout, cancel)?;
+    let (read, policy_file) = match policy {
+        None => (Policy::default(), None),
+        Some(path) => {
+            let (policy, text) = read_policy(path)?;
+            (policy, Some((path.display().to_string(), text)))
+        }
+    };
     let options = ReleaseOptions {
         bench: BenchOptions {
             batches: Vec::new(),
@@ -67,7 +74,8 @@ pub(crate) fn run(
         only: only.clone(),
         measure: !no_bench,
         destination: destination.clone(),
-        policy: policy.as_deref().map_or_else(|| Ok(Policy::default()), read_policy)?,
+        policy: read,
+        policy_file,
         baseline: baseline.clone(),
     };
     let report = release(&workspace, &options, &|step| output.talk(step))?;
@@ -79,9 +87,11 @@ pub(crate) fn run(
     Ok(ExitCode::from(code(ErrorKind::Refused)))
 }
 
-fn read_policy(path: &Path) -> Result<Policy, Failure> {
+/// Returns the policy, and its text.
+fn read_policy(path: &Path) -> Result<(Policy, String), Failure> {
     let text = fs_err::read_to_string(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
-    Policy::parse(&text, &path.display().to_string()).map_err(|error| Failure::new(ErrorKind::Input, error))
+    let policy = Policy::parse(&text, &path.display().to_string());
+    Ok((policy.map_err(|error| Failure::new(ErrorKind::Input, error))?, text))
 }
 
 fn text(report: &ReleaseReport) -> String {
