@@ -192,6 +192,17 @@ impl Store {
         if found == *sha256 { Ok(bytes) } else { Err(StoreError::Damaged { path, expected: *sha256, found }) }
     }
 
+    /// Reads a blob, and checks its digest.
+    ///
+    /// # Errors
+    /// A blob that can't be read, or whose bytes don't match.
+    pub fn check_blob(&self, sha256: &Sha256) -> Result<(), StoreError> {
+        let path = self.blob_path(sha256);
+        let (found, _) = Sha256::of_file(&path)
+            .map_err(|source| StoreError::Io { doing: format!("reading {sha256}"), source })?;
+        if found == *sha256 { Ok(()) } else { Err(StoreError::Damaged { path, expected: *sha256, found }) }
+    }
+
     /// Lays the files of a blob list out in a folder, as hard links where the file system has them.
     ///
     /// # Errors

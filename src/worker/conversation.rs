@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::WorkerError;
 use super::lines::{Line, excerpt};
-use super::process::WorkerProcess;
+use super::process::{Ending, WorkerProcess};
 use super::protocol::{Event, MAX_LINE_BYTES, PROTOCOL_VERSION, Problem, Request, RequestLine, Response};
 use crate::machine::memory;
 use crate::process::Cancel;
@@ -118,20 +118,21 @@ impl Conversation {
         Ok(line)
     }
 
-    fn end(&mut self, grace: Duration) -> String {
+    fn end(&mut self, grace: Duration) -> Ending {
         self.ended = true;
         self.process.end(grace)
     }
 
     fn died(&mut self, request: &'static str, partial_line: Option<&[u8]>) -> WorkerError {
-        let how = self.end(EXIT_GRACE);
+        let Ending { how, from_outside } = self.end(EXIT_GRACE);
         let backend = self.backend.clone();
         let stderr_tail = self.process.log_tail();
         match partial_line {
             Some(line) => {
-                WorkerError::DiedMidLine { backend, request, how, excerpt: excerpt(line), stderr_tail }
+                let excerpt = excerpt(line);
+                WorkerError::DiedMidLine { backend, request, how, from_outside, excerpt, stderr_tail }
             }
-            None => WorkerError::Crashed { backend, request, how, stderr_tail },
+            None => WorkerError::Crashed { backend, request, how, from_outside, stderr_tail },
         }
     }
 

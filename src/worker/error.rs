@@ -53,6 +53,8 @@ pub enum WorkerError {
         request: &'static str,
         /// `signal 11 (SIGSEGV)` or `exit status 3`.
         how: String,
+        /// Whether something else ended it: the user, the system.
+        from_outside: bool,
         /// The end of its log.
         stderr_tail: String,
     },
@@ -68,6 +70,8 @@ pub enum WorkerError {
         request: &'static str,
         /// As in [`WorkerError::Crashed`].
         how: String,
+        /// As in [`WorkerError::Crashed`].
+        from_outside: bool,
         /// The beginning of the line.
         excerpt: String,
         /// The end of its log.
@@ -182,6 +186,36 @@ impl WorkerError {
                 | ErrorCode::Other(_) => ErrorKind::Unavailable,
                 ErrorCode::WorkerBug => ErrorKind::Bug,
             },
+        }
+    }
+
+    /// Returns whether this says something about the graph or plan that was run: it could not be loaded or run, took
+    /// too long, or the worker crashed over it. Everything else is about what is around it: the user, the machine, the library, the worker.
+    pub fn is_about_what_ran(&self) -> bool {
+        match self {
+            Self::Reported { code, .. } => match code {
+                ErrorCode::InvalidGraph
+                | ErrorCode::InvalidRequest
+                | ErrorCode::BuildFailed
+                | ErrorCode::UnsupportedTarget
+                | ErrorCode::RunFailed => true,
+                ErrorCode::NoDriver
+                | ErrorCode::LibraryMissing
+                | ErrorCode::OutOfMemory
+                | ErrorCode::Io
+                | ErrorCode::UnsupportedRequest
+                | ErrorCode::WorkerBug
+                | ErrorCode::Other(_) => false,
+            },
+            Self::Crashed { from_outside, .. } | Self::DiedMidLine { from_outside, .. } => !from_outside,
+            // A time limit is one of what is run, and a worker that is sound with others says nonsense because of it.
+            Self::Hung { .. } | Self::Nonsense { .. } | Self::LineTooLong { .. } => true,
+            Self::NotFound { .. }
+            | Self::CannotStart { .. }
+            | Self::Handshake { .. }
+            | Self::Cancelled { .. }
+            | Self::Unsendable { .. }
+            | Self::Ended { .. } => false,
         }
     }
 

@@ -25,6 +25,14 @@ pub(crate) struct WorkerProcess {
     log: LogTail,
 }
 
+/// How a worker ended.
+pub(crate) struct Ending {
+    /// In words.
+    pub(crate) how: String,
+    /// Whether something else ended it: a signal that no program gets for what it does.
+    pub(crate) from_outside: bool,
+}
+
 impl WorkerProcess {
     pub(crate) fn spawn(command: &BackendCommand) -> io::Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "a ChildGroup starts it")]
@@ -73,11 +81,13 @@ impl WorkerProcess {
     }
 
     /// Closes standard input, gives the worker `grace` to end, then kills its whole group. Says how it ended.
-    pub(crate) fn end(&mut self, grace: Duration) -> String {
+    pub(crate) fn end(&mut self, grace: Duration) -> Ending {
         self.stdin = None;
         match self.group.end(grace) {
-            Some(status) => describe_status(status),
-            None => "its output closed while it was still running".into(),
+            Some(status) => Ending { how: describe_status(status), from_outside: is_from_outside(status) },
+            None => {
+                Ending { how: "its output closed while it was still running".into(), from_outside: false }
+            }
         }
     }
 
@@ -106,6 +116,13 @@ fn read_lines(stdout: ChildStdout, lines: &mpsc::SyncSender<io::Result<Line>>) {
             return;
         }
     }
+}
+
+/// Returns whether a worker was ended by something else: the user, the system's memory or limits, a file that was cut off.
+fn is_from_outside(status: ExitStatus) -> bool {
+    /// Of an illegal instruction, a trap, an abort, a wrong calculation, a wrong address, a wrong system call.
+    const OWN: [i32; 6] = [4, 5, 6, 8, 11, 31];
+    status.signal().is_some_and(|signal| !OWN.contains(&signal))
 }
 
 fn describe_status(status: ExitStatus) -> String {

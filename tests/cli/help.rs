@@ -32,6 +32,28 @@ fn no_colours_where_nobody_looks() {
     assert!(!Home::new().run(&["build", "absent.yaml"]).to_string().contains('\x1b'));
 }
 
+/// A full disk is a failure, and a reader that is done is none.
+#[test]
+fn results_that_do_not_arrive() {
+    let home = Home::new();
+    for command in
+        [&["recipe", "schema"][..], &["--help"], &["completions", "bash"], &["doctor", "--output", "json"]]
+    {
+        let full = fs_err::File::options().write(true).open("/dev/full").unwrap();
+        let output = home.command(command).stdout(full.into_parts().0).output().unwrap();
+        home.printed(&output).exits(1).has(&["could not be written", "No space left on device"]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = home.command(command).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{command:?}");
+    }
+    // What went wrong with the command itself counts more.
+    let full = fs_err::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = home.command(&["select", "-m", "absent.yaml", "--output", "json"]);
+    let output = command.stdout(full.into_parts().0).output().unwrap();
+    home.printed(&output).exits(1).has(&["absent.yaml", "could not be written"]);
+}
+
 #[test]
 fn nobody_without_a_home() {
     let home = Home::new();

@@ -2,10 +2,11 @@
 """Stands between nimctl and the real worker, and misbehaves with small graphs only: those of one profile.
 
 PROXY_WORKER is the real worker, PROXY_BELOW_BYTES says what is small, and PROXY_FAULT what is done: hang-in-run,
-crash-in-bench, hang-in-bench, wrong-shape, not-finite, no-samples, slow (samples of a benchmark take ten times as long).
+crash-in-bench, hang-in-bench, killed-in-run, killed-in-bench, library-in-run, memory-in-bench, wrong-shape, not-finite, no-samples, slow (samples of a benchmark take ten times as long).
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,13 @@ for line in sys.stdin:
         sys.stderr.write("about to crash\n")
         sys.stderr.flush()
         os.abort()
+    if is_small and fault == f"killed-in-{name}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    for word, code in {"library": "library_missing", "memory": "out_of_memory"}.items():
+        if is_small and fault == f"{word}-in-{name}":
+            problem = {"code": code, "message": f"the {word} went away"}
+            print(json.dumps({"id": json.loads(line)["id"], "event": {"error": problem}}), flush=True)
+            sys.exit(0)
     worker.stdin.write(line.encode())
     worker.stdin.flush()
     while True:

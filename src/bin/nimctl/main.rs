@@ -17,11 +17,12 @@ mod table;
 use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
-    let arguments = cli::Arguments::parse_from(called_as::arguments(std::env::args_os()));
+    let arguments = match cli::Arguments::try_parse_from(called_as::arguments(std::env::args_os())) {
+        Ok(arguments) => arguments,
+        Err(instead) => return output::help_or_usage(&instead),
+    };
     let output = output::Output::new(arguments.global.output, arguments.global.quiet);
     let cancel = signals::cancel_on_signals();
-    match commands::run(arguments, &output, &cancel) {
-        Ok(code) => code,
-        Err(failure) => output.failure(&failure),
-    }
+    let ended = commands::run(arguments, &output, &cancel);
+    output.exit_code(ended.unwrap_or_else(|failure| output.failure(&failure)))
 }

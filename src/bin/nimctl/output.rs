@@ -1,13 +1,16 @@
 //! The only place that prints: results on stdout, everything else on stderr.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::exit::Failure;
+use nimctl::error_kind::ErrorKind;
+
+use crate::exit::{self, Failure};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,11 +26,13 @@ pub(crate) enum Format {
 pub(crate) struct Output {
     format: Format,
     quiet: bool,
+    /// Why a result did not reach standard output.
+    lost: Arc<OnceLock<io::Error>>,
 }
 
 impl Output {
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet }
+        Self { format, quiet, lost: Arc::default() }
     }
 
     /// Prints a result: the text for people, or the view as JSON.
@@ -45,8 +50,18 @@ impl Output {
     pub(crate) fn data(&self, text: &str) {
         let mut stdout = anstream::stdout().lock();
         let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-        // A reader that is done (`nimctl … | head`) closes the pipe: then nobody reads an error either.
-        let _ = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
+        match write!(stdout, "{text}{end}").and_then(|()| stdout.flush()) {
+            // A reader that is done (`nimctl … | head`) closes the pipe: that is no failure.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => _ = self.lost.set(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Returns the exit code of a command that ends with this one: another one if its results are lost.
+    pub(crate) fn exit_code(&self, code: ExitCode) -> ExitCode {
+        let Some(error) = self.lost.get() else { return code };
+        self.problem(&format!("the results could not be written to standard output: {error}"));
+        if code == ExitCode::SUCCESS { ExitCode::from(exit::code(ErrorKind::Input)) } else { code }
     }
 
     /// Prints a note, unless `--quiet` is set.
@@ -84,7 +99,7 @@ impl Output {
         if let Some(hint) = &failure.hint {
             let _ = writeln!(anstream::stderr().lock(), "{CYAN}hint{CYAN:#}: {hint}");
         }
-        if failure.kind == nimctl::error_kind::ErrorKind::Bug {
+        if failure.kind == ErrorKind::Bug {
             let _ = writeln!(
                 anstream::stderr().lock(),
                 "this is a bug in nimctl: please report it together with the command and the recipe"
@@ -101,6 +116,21 @@ impl Output {
     /// Returns whether progress is shown: only on a terminal.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// Prints what the command line gets in place of a command: help, a version, or what is wrong with it.
+pub(crate) fn help_or_usage(instead: &clap::Error) -> ExitCode {
+    let code = u8::try_from(instead.exit_code()).unwrap_or(1);
+    match instead.print() {
+        Err(error) if code == 0 && error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(
+                anstream::stderr().lock(),
+                "{RED}error{RED:#}: the text could not be written: {error}"
+            );
+            ExitCode::from(exit::code(ErrorKind::Input))
+        }
+        Ok(()) | Err(_) => ExitCode::from(code),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::ops::error::PipelineError;
 use crate::ops::samples::SamplesError;
 use crate::recipe::UnknownName;
 use crate::store::StoreError;
+use crate::worker::error::WorkerError;
 
 /// Why nothing can be measured.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,16 @@ pub enum BenchError {
         /// Why not.
         reason: String,
     },
+    /// A profile could not be run, and that says nothing about the profile.
+    #[error("graph `{graph}` of {profile} could not be run; this measurement was discarded")]
+    Around {
+        /// The profile.
+        profile: String,
+        /// The graph.
+        graph: String,
+        /// Why.
+        source: WorkerError,
+    },
     /// The user asked to stop.
     #[error("interrupted; this measurement was discarded")]
     Cancelled,
@@ -74,6 +85,7 @@ impl BenchError {
             Self::Pipeline(source) => source.kind(),
             Self::Samples { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
+            Self::Around { source, .. } => source.kind(),
             Self::UnknownName(_) | Self::Batch { .. } | Self::NoSuchProfile { .. } | Self::Io { .. } => {
                 ErrorKind::Input
             }

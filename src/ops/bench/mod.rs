@@ -160,9 +160,10 @@ pub fn bench(
             AssembledState::NotSelected => continue,
             AssembledState::Complete(profile) => match store.passport(&profile.passport.id)? {
                 None => BenchStatus::Skipped(NO_PASSPORT.into()),
-                Some(passport) => match measurable(&passport, &store, &mut runners) {
-                    Err(status) => status,
+                Some(passport) => match runners.for_profile(&passport) {
+                    Err(reason) => BenchStatus::Skipped(reason.to_string()),
                     Ok(way) => {
+                        validate::check_files(&passport, &store)?;
                         let id = passport.id;
                         let key =
                             key::key(&id, &way, &digests, &options.streams, &options.settings, &machine);
@@ -249,12 +250,6 @@ fn measured<'a>(document: &'a BenchDocument, name: &str) -> Option<&'a Benchmark
         BenchStatus::Measured(benchmark) => Some(benchmark),
         BenchStatus::Failed(_) | BenchStatus::Skipped(_) => None,
     })
-}
-
-/// Returns why a profile can't be measured here, if it can't; its files are checked before anything loads them.
-fn measurable(passport: &Passport, store: &Store, runners: &mut Runners<'_>) -> Result<Way, BenchStatus> {
-    let way = runners.for_profile(passport).map_err(|reason| BenchStatus::Skipped(reason.to_string()))?;
-    validate::wrong_files(passport, store).map_or(Ok(way), |failure| Err(BenchStatus::Failed(failure)))
 }
 
 /// Returns what is asked of every worker.

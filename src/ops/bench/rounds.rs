@@ -85,7 +85,11 @@ pub(super) fn measure(
                             progress.add(measured);
                             subject.samples.insert(name, tensor);
                         }
-                        Err(Failure::Cancelled) => return Err(BenchError::Cancelled),
+                        Err(_) if workspace.cancel.is_cancelled() => return Err(BenchError::Cancelled),
+                        Err(Failure::Around(source)) => {
+                            let (profile, graph) = (subject.name.clone(), inputs.graph.clone());
+                            return Err(BenchError::Around { profile, graph, source });
+                        }
                         Err(Failure::Case(why)) => {
                             progress.case.failure = Some(format!("round {}: {why}", round + 1));
                         }
@@ -150,17 +154,15 @@ struct Measured {
 }
 
 enum Failure {
-    Cancelled,
+    /// Of what is around it: nothing is known of the profile.
+    Around(WorkerError),
     /// Of this profile in this case; the others go on.
     Case(String),
 }
 
 impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
-        match error {
-            WorkerError::Cancelled { .. } => Self::Cancelled,
-            other => Self::Case(other.to_string()),
-        }
+        if error.is_about_what_ran() { Self::Case(error.to_string()) } else { Self::Around(error) }
     }
 }
 

@@ -21,6 +21,14 @@ pub enum SamplesError {
     /// Samples of a kind that the input doesn't take.
     #[error("input `{input}` takes {element_type}: give its samples as `npy`")]
     Kind { input: String, element_type: String },
+    /// A file of another type.
+    #[error(
+        "the samples of input `{input}` are {found}, and the graph takes {needed}: convert them, as in `samples.astype(\"{needed}\")`"
+    )]
+    WrongType { input: String, found: &'static str, needed: &'static str },
+    /// A file of another shape.
+    #[error("the samples of input `{input}` have shape {shape:?}, which does not fit {needed}")]
+    OtherShape { input: String, shape: Vec<i64>, needed: String },
     /// Samples that need another shape.
     #[error("input `{input}` has shape {shape:?}, and {what} need {needed}")]
     WrongShape { input: String, shape: Vec<usize>, what: &'static str, needed: &'static str },
@@ -57,6 +65,8 @@ impl SamplesError {
             | Self::NoSuchInput { .. }
             | Self::Kind { .. }
             | Self::WrongShape { .. }
+            | Self::WrongType { .. }
+            | Self::OtherShape { .. }
             | Self::NoShape { .. }
             | Self::EmptyRange { .. }
             | Self::NoRows { .. }

@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod fits;
 mod identity;
 pub(super) mod named_files;
 mod shapes;
@@ -91,6 +92,9 @@ pub(in crate::ops) fn write(
     for (index, (info, sample)) in pairs(subject)?.into_iter().enumerate() {
         let path = folder.join(format!("{index}.npy"));
         let tensor = tensor(subject, which, &info, sample)?;
+        if sample.has_its_own_shape() {
+            fits::check(&info, subject.shapes.get(&info.name), &tensor)?;
+        }
         if tensor.shape().first() == Some(&0) {
             return Err(SamplesError::NoRows { input: info.name, shape: tensor.shape().to_vec() });
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::runtime::RunError;
 use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
@@ -10,7 +11,6 @@ use crate::ops::read_manifest::ReadManifestError;
 use crate::ops::samples::SamplesError;
 use crate::recipe::UnknownName;
 use crate::store::StoreError;
-use crate::worker::error::WorkerError;
 
 /// What to do about a provider that isn't there.
 const PROVIDER_HINT: &str = "name an ONNX Runtime that was built for CUDA (the Python wheel onnxruntime-gpu has one) with \
@@ -44,8 +44,28 @@ pub enum ValidateError {
     Reference {
         /// The graph.
         graph: String,
-        /// What it said.
-        source: WorkerError,
+        /// Why.
+        source: RunError,
+    },
+    /// The FP32 graph gives something that nothing can be held against.
+    #[error(
+        "output `{output}` of graph `{graph}` is NaN or infinite in FP32 ({case} shapes): use other samples"
+    )]
+    ReferenceNotFinite {
+        /// The graph.
+        graph: String,
+        /// The output.
+        output: String,
+        /// The shapes.
+        case: String,
+    },
+    /// A profile could not be run, and that says nothing about the profile.
+    #[error("graph `{graph}` could not be run; the profile keeps the result that it had")]
+    Around {
+        /// The graph.
+        graph: String,
+        /// Why.
+        source: RunError,
     },
     /// A file or folder.
     #[error("{doing}")]
@@ -136,13 +156,22 @@ impl ValidateError {
             Self::Samples { source, .. } | Self::LabelledSet { source } => source.kind(),
             Self::Onnx(source) => source.kind(),
             Self::Store(source) => source.kind(),
-            Self::Reference { source, .. } => source.kind(),
+            // Graph and samples are the recipe's.
+            Self::Reference { source: RunError::Worker(source), .. } if source.problem().is_some() => {
+                if source.is_about_what_ran() {
+                    ErrorKind::Input
+                } else {
+                    source.kind()
+                }
+            }
+            Self::Reference { source, .. } | Self::Around { source, .. } => source.kind(),
             Self::Manifest(source) => source.kind(),
             Self::Io { .. }
             | Self::ForeignId { .. }
             | Self::NoOrigin { .. }
             | Self::SeveralRecipes { .. }
             | Self::ZeroShot { .. }
+            | Self::ReferenceNotFinite { .. }
             | Self::NothingToCompare { .. }
             | Self::UnknownName(_)
             | Self::Replay { .. } => ErrorKind::Input,

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 pub use error::ValidateError;
 use numbers::Numbers;
-pub(super) use profile::wrong_files;
+pub(super) use profile::check_files;
 pub use replay::{Place, Replay, replay};
 pub use subjects::{Subjects, find_subjects};
 
@@ -33,7 +33,7 @@ use super::workspace::Workspace;
 use crate::error_kind::ErrorKind;
 use crate::passport::{Passport, Status};
 use crate::profile::ProfileId;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::worker::protocol::Execution;
 
 /// What came of one profile.
@@ -133,9 +133,11 @@ pub fn validate(
         };
         let way = runners.for_profile(&passport);
         let key = numbers.key(&id, way.as_ref(), demands);
-        let known = (take_over && key.is_some() && passport.made_of.validation_key == key)
-            .then(|| known(&passport, &store, way.as_ref().err()))
-            .flatten();
+        let is_same = take_over && key.is_some() && passport.made_of.validation_key == key;
+        let known = match is_same {
+            true => known(&passport, &store, way.as_ref().err())?,
+            false => None,
+        };
         let taken_over = known.is_some();
         let status = match known {
             Some(status) => status,
@@ -160,12 +162,21 @@ pub fn validate(
 
 /// Returns what was found of a profile before, if it passed: what failed is tried again. Files are checked again in any case.
 /// Why it is emulated is told in today's words.
-fn known(passport: &Passport, store: &Store, reason: Option<&NotRunHere>) -> Option<Status> {
-    let passed = passport.validation.validation().is_some_and(|found| found.passed);
-    let mut status =
-        (passed && wrong_files(passport, store).is_none()).then(|| passport.validation.clone())?;
+///
+/// # Errors
+/// As [`check_files`].
+fn known(
+    passport: &Passport,
+    store: &Store,
+    reason: Option<&NotRunHere>,
+) -> Result<Option<Status>, StoreError> {
+    if !passport.validation.validation().is_some_and(|found| found.passed) {
+        return Ok(None);
+    }
+    check_files(passport, store)?;
+    let mut status = passport.validation.clone();
     if let Status::Executed(validation) | Status::Static(validation) = &mut status {
         validation.not_executed_because = reason.map(ToString::to_string);
     }
-    Some(status)
+    Ok(Some(status))
 }

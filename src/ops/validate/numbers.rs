@@ -10,13 +10,14 @@ use super::ValidateError;
 use super::inputs::{Files, GraphInputs, Labelled, write};
 use super::key;
 use super::outputs::Outputs;
-use super::runtime::Runtime;
+use super::runtime::{RunError, Runtime};
 use super::towers::{self, Embeddings};
 use crate::canonical;
 use crate::digest::Sha256;
 use crate::files::work_folder::WorkFolder;
 use crate::onnx::lower::emulate;
 use crate::onnx::{GraphDigest, LoweringOptions};
+use crate::ops::error::PipelineError;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::resolve::Resolved;
 use crate::ops::run_identity::RunIdentity;
@@ -86,7 +87,7 @@ impl<'a> Numbers<'a> {
             .map_err(|source| ValidateError::Io { doing: "reading the inputs".into(), source })?;
         let mut cpu = Runtime::new(way, workspace, folder.path());
         let reference_runtime =
-            cpu.place().map_err(|source| ValidateError::Reference { graph: "any".into(), source })?;
+            cpu.place().map_err(|source| PipelineError::Worker { backend: "onnxruntime".into(), source })?;
         Ok(Self {
             workspace,
             resolved,
@@ -156,10 +157,8 @@ impl<'a> Numbers<'a> {
             Some(known) => known,
             None => {
                 let path = self.reference_path(graph);
-                let outputs = self
-                    .cpu
-                    .run(&self.inputs[graph], &path)
-                    .map_err(|source| ValidateError::Reference { graph: graph.into(), source })?;
+                let outputs = self.cpu.run(&self.inputs[graph], &path);
+                let outputs = outputs.map_err(|source| self.reference_failed(graph, source))?;
                 check_measure(graph, &outputs)?;
                 if let Some(npz) = outputs.to_npz() {
                     self.store.put_reference(&key, &npz)?;
@@ -243,8 +242,27 @@ impl<'a> Numbers<'a> {
         if self.workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
-        let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
-        worker.unwrap_or(&mut self.cpu).run(&self.inputs[graph], path).map_err(failed)
+        let outputs = worker.unwrap_or(&mut self.cpu).run(&self.inputs[graph], path);
+        outputs.map_err(|error| self.profile_failed(graph, error))
+    }
+
+    /// Says what it means that the FP32 graph could not be run.
+    pub(super) fn reference_failed(&self, graph: &str, source: RunError) -> ValidateError {
+        if self.workspace.cancel.is_cancelled() {
+            return ValidateError::Cancelled;
+        }
+        ValidateError::Reference { graph: graph.into(), source }
+    }
+
+    /// Says what it means that a profile's graph could not be run: that it failed, or that something else did.
+    pub(super) fn profile_failed(&self, graph: &str, source: RunError) -> ValidateError {
+        if self.workspace.cancel.is_cancelled() {
+            return ValidateError::Cancelled;
+        }
+        if source.is_about_what_ran() {
+            return ValidateError::Profile(format!("graph `{graph}`: {source}"));
+        }
+        ValidateError::Around { graph: graph.into(), source }
     }
 }
 
@@ -253,10 +271,8 @@ fn check_measure(graph: &str, outputs: &Outputs) -> Result<(), ValidateError> {
     for (case, outputs) in &outputs.cases {
         for (name, output) in outputs {
             if !output.is_finite() {
-                let message = format!(
-                    "output `{name}` of graph `{graph}` is NaN or infinite in FP32 ({case} shapes): use other samples"
-                );
-                return Err(ValidateError::Profile(message));
+                let (graph, output, case) = (graph.into(), name.clone(), (*case).into());
+                return Err(ValidateError::ReferenceNotFinite { graph, output, case });
             }
         }
     }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::numbers::{Model, Numbers};
 use super::outputs::Outputs;
 use super::{ValidateError, towers};
-use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
+use crate::ops::error::PipelineError;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::validation::{Demands, GateResult, Output, Validation, batch_gate, output_gates};
 
 /// Validates one profile, which is run in this way, or can't be for this reason.
@@ -30,8 +30,8 @@ pub(super) fn one(
         failure: None,
         gates: Vec::new(),
     };
-    let failure = wrong_files(passport, store).or_else(|| wrong_origin(passport, graphs));
-    match failure {
+    check_files(passport, store)?;
+    match wrong_origin(passport, graphs) {
         Some(failure) => validation.failure = Some(failure),
         None => match gates(passport, graphs, store, numbers, way.ok(), demands) {
             Ok((gates, ran_on)) => {
@@ -50,16 +50,13 @@ pub(super) fn one(
     Ok(if executes { Status::Executed(validation) } else { Status::Static(validation) })
 }
 
-/// Recomputes every file's digest: nothing is loaded that is not what the profile's id names.
-pub(in crate::ops) fn wrong_files(passport: &Passport, store: &Store) -> Option<String> {
-    passport.contents.files.iter().find_map(|file| match Sha256::of_file(&store.blob_path(&file.sha256)) {
-        Ok((found, _)) if found == file.sha256 => None,
-        Ok((found, _)) => Some(format!(
-            "{} does not match the profile's id: expected {}, found {found}; it was not loaded",
-            file.path, file.sha256
-        )),
-        Err(error) => Some(format!("{} cannot be read: {error}", file.path)),
-    })
+/// Recomputes every file's digest: nothing is loaded that is not what the profile's id names. What the disk did to a file says
+/// nothing about the profile.
+///
+/// # Errors
+/// A file that is damaged, or can't be read.
+pub(in crate::ops) fn check_files(passport: &Passport, store: &Store) -> Result<(), StoreError> {
+    passport.contents.files.iter().try_for_each(|file| store.check_blob(&file.sha256))
 }
 
 /// Checks that a profile was made from these graphs, and its plans for its target.
@@ -103,6 +100,8 @@ fn gates(
     // A worker of its own for each profile: after a failure on the GPU, nothing else runs in the same process.
     let mut worker = way.map(|way| numbers.runtime(way, passport));
     for name in graphs.keys() {
+        // First: what fails here as well is a matter of graph and samples, not of the profile.
+        let reference = numbers.reference(name)?;
         let outputs = match &mut worker {
             Some(worker) => {
                 let model = lay_out(passport, name, store)?;
@@ -110,7 +109,6 @@ fn gates(
             }
             None => numbers.emulated(name, &passport.graphs[name].lowering.document.lowering)?,
         };
-        let reference = numbers.reference(name)?;
         check_shapes(name, &reference, &outputs)?;
         for (case, found) in &outputs.cases {
             for (output, expected) in &reference.cases[case] {
@@ -130,7 +128,10 @@ fn gates(
     gates.extend(towers::gates(&found_of, labelled, demands));
     let ran_on = match &mut worker {
         None => numbers.reference_runtime().to_owned(),
-        Some(worker) => worker.place().map_err(|error| ValidateError::Profile(error.to_string()))?,
+        Some(worker) => worker.place().map_err(|source| {
+            let backend = passport.contents.backend.name().into();
+            PipelineError::Worker { backend, source }
+        })?,
     };
     Ok((gates, ran_on))
 }

@@ -9,7 +9,7 @@ use super::ValidateError;
 use super::inputs::Files;
 use super::numbers::Numbers;
 use super::outputs::tensor_of;
-use super::profile::{gates_of, lay_out, wrong_files, wrong_origin};
+use super::profile::{check_files, gates_of, lay_out, wrong_origin};
 use crate::ops::assemble::{self, Assembled, AssembledState};
 use crate::ops::resolve::Resolved;
 use crate::ops::runners::Runners;
@@ -77,9 +77,8 @@ pub fn replay(
     let wrong = |reason: String| ValidateError::Replay { place: place.to_string(), reason };
     let store = Store::look_at(&workspace.store);
     let passport = only_profile(assemble::from_store(resolved, &store)?, &store)?.map_err(&wrong)?;
-    if let Some(failure) =
-        wrong_files(&passport, &store).or_else(|| wrong_origin(&passport, &resolved.digests))
-    {
+    check_files(&passport, &store)?;
+    if let Some(failure) = wrong_origin(&passport, &resolved.digests) {
         return Err(ValidateError::Profile(failure));
     }
     let mut numbers = Numbers::start(workspace, resolved)?;
@@ -88,24 +87,23 @@ pub fn replay(
     let files = files.ok_or_else(|| wrong(format!("the recipe has no graph `{graph}`")))?;
     let inputs = one_row(&files, *row, &folder.join("inputs")).map_err(wrong)?;
     let reference_path = numbers.reference_path(graph);
-    let reference = numbers
-        .cpu()
-        .run_on(inputs.clone(), &reference_path)
-        .map_err(|source| ValidateError::Reference { graph: graph.clone(), source })?;
-    let failed = |error| ValidateError::Profile(format!("graph `{graph}`: {error}"));
+    let reference = numbers.cpu().run_on(inputs.clone(), &reference_path);
+    let reference = reference.map_err(|source| numbers.reference_failed(graph, source))?;
     let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let (found, ran_on) = match runners.for_profile(&passport) {
         Ok(way) => {
             let model = lay_out(&passport, graph, &store)?;
             let mut worker = numbers.runtime(way, &passport);
-            let found = worker.run_on(inputs, &model.path).map_err(failed)?;
-            (found, worker.place().map_err(failed)?)
+            let found = worker.run_on(inputs, &model.path);
+            let found = found.map_err(|error| numbers.profile_failed(graph, error))?;
+            (found, worker.place().map_err(|error| numbers.profile_failed(graph, error.into()))?)
         }
         Err(_) => {
             let lowering = &passport.graphs[graph].lowering.document.lowering;
             let model = numbers.emulated_model(graph, lowering)?;
-            let found = numbers.cpu().run_on(inputs, &model.path).map_err(failed)?;
+            let found = numbers.cpu().run_on(inputs, &model.path);
+            let found = found.map_err(|error| numbers.profile_failed(graph, error))?;
             (found, numbers.reference_runtime().to_owned())
         }
     };

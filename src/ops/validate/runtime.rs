@@ -1,17 +1,62 @@
 //! A worker that runs graphs or plans on given inputs.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::inputs::{ALONE, CASES, Files, GraphInputs};
 use super::outputs::{Outputs, output_of};
+use crate::error_kind::ErrorKind;
 use crate::ops::runners::{Way, place};
 use crate::ops::workspace::Workspace;
 use crate::validation::{Floats, Output};
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Answer, Cancel, Limits, Worker};
-use crate::worker::npy::Tensor;
+use crate::worker::npy::{NpyError, Tensor};
 use crate::worker::protocol::{RanOn, RunRequest};
+
+/// Why a graph or plan gave no outputs.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The folder that its outputs are written into.
+    #[error("cannot make a folder for outputs in {}: {source}", folder.display())]
+    Folder {
+        /// The parent.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An output that it wrote.
+    #[error("cannot read output `{output}`: {source}")]
+    Output {
+        /// The output.
+        output: String,
+        /// Why not.
+        source: NpyError,
+    },
+}
+
+impl RunError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Worker(source) => source.kind(),
+            Self::Folder { .. } | Self::Output { source: NpyError::Io(_), .. } => ErrorKind::Input,
+            Self::Output { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    /// Returns whether this says something about what was run, and not about what is around it.
+    pub(in crate::ops) fn is_about_what_ran(&self) -> bool {
+        match self {
+            Self::Worker(source) => source.is_about_what_ran(),
+            Self::Folder { .. } | Self::Output { .. } => false,
+        }
+    }
+}
 
 /// A worker, started when it is needed and replaced when it broke.
 pub(in crate::ops) struct Runtime {
@@ -57,7 +102,7 @@ impl Runtime {
     }
 
     /// Runs a file of one graph on everything that the graph is run on.
-    pub(super) fn run(&mut self, inputs: &GraphInputs, path: &Path) -> Result<Outputs, WorkerError> {
+    pub(super) fn run(&mut self, inputs: &GraphInputs, path: &Path) -> Result<Outputs, RunError> {
         let mut outputs = Outputs::default();
         for (case, _) in CASES {
             outputs.cases.insert(case, self.run_on(inputs.cases[case].clone(), path)?);
@@ -75,7 +120,7 @@ impl Runtime {
         pieces: Vec<Files>,
         rows: usize,
         path: &Path,
-    ) -> Result<BTreeMap<String, Floats>, WorkerError> {
+    ) -> Result<BTreeMap<String, Floats>, RunError> {
         let mut whole: BTreeMap<String, Floats> = BTreeMap::new();
         for files in pieces {
             for (name, output) in self.run_on(files, path)? {
@@ -97,10 +142,10 @@ impl Runtime {
         &mut self,
         inputs: Files,
         path: &Path,
-    ) -> Result<BTreeMap<String, Output>, WorkerError> {
+    ) -> Result<BTreeMap<String, Output>, RunError> {
         let cancel = self.cancel.clone();
-        let lost = |source| WorkerError::CannotStart { path: path.into(), source };
-        let folder = tempfile::tempdir_in(&self.folder).map_err(lost)?;
+        let folder = tempfile::tempdir_in(&self.folder)
+            .map_err(|source| RunError::Folder { folder: self.folder.clone(), source })?;
         let execution = self.way.execution.clone();
         let request =
             RunRequest { path: path.into(), inputs, output_folder: folder.path().into(), execution };
@@ -108,7 +153,8 @@ impl Runtime {
         (self.ran_on, self.peak_memory_bytes) = (result.ran_on, peak_memory_bytes);
         let mut outputs = BTreeMap::new();
         for (name, file) in result.outputs {
-            let tensor = Tensor::read(&file).map_err(|error| lost(std::io::Error::other(error)))?;
+            let unreadable = |source| RunError::Output { output: name.clone(), source };
+            let tensor = Tensor::read(&file).map_err(unreadable)?;
             outputs.insert(name, output_of(&tensor));
         }
         Ok(outputs)

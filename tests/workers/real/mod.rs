@@ -8,6 +8,7 @@
 //! `cargo test` has no such filter: without the variable they fail, unless they are left out with `-- --skip real::`.
 //! None of them returns early: a test that passed has tested something.
 
+mod around;
 mod bench;
 mod check;
 mod compared;

@@ -373,7 +373,7 @@ fn what_was_found_is_taken_over_until_something_changes() {
     bytes[1000] ^= 1;
     fs_err::write(&model, bytes).unwrap();
     let printed = home.set_up(&["release", "r.yaml", "-o", "r", "--no-bench"]);
-    printed.exits(3).has(&["does not match the profile's id"]);
+    printed.exits(3).has(&["is damaged: its digest should be"]);
     assert!(!printed.stderr.contains(VALIDATED_BEFORE), "{printed}");
 }
 

@@ -14,8 +14,9 @@ Inputs come from the recipe's `samples`, bounds from its `validation`. A profile
 Results are saved in the profiles' passports. For a manifest or profile ids, nimctl uses the recipe from which this machine
 built them.
 
-Exit codes: 1 the recipe, the manifest or the samples are wrong; 3 a profile failed, or none was built; 5 the onnxruntime
-worker is missing or failed, or the requested provider is not available.
+Exit codes: 1 the recipe, the manifest or the samples are wrong; 3 a profile failed, none was built, or a file of the store is
+damaged; 5 a worker or its library is missing or was killed, memory ran out, or the requested provider is not available; 130
+interrupted. With 1, 5 and 130, and for a damaged file, profiles keep the results that they had.
 
 Examples:
   nimctl validate recipes/nvclip-demo.yaml
