@@ -40,7 +40,7 @@
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
 //! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`passport`], [`plan`], [`mod@precision_check`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`files`], [`machine`], [`nvml`], [`process`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | effects | [`files`], [`machine`], [`nvml`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | the kit | [`nimctl_backend_kit`], in `backends/kit` | what a worker is written with; knows nothing of this library, which re-exports what both need ([`compute_capability`], [`execution`], [`shape_range`], some of [`files`] and [`worker`]) |
@@ -56,7 +56,7 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::init`] limits its search for shapes, [`ops::precision_check`] its runs, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`toolchain`], [`source`] and [`worker`] have
+//! Clocks: [`ops::init`] limits its search for shapes, [`ops::precision_check`] its runs, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`registry`], [`toolchain`], [`source`] and [`worker`] have
 //! time limits; [`files`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
@@ -146,6 +146,7 @@ pub mod precision_check;
 pub mod process;
 pub mod profile;
 pub mod recipe;
+pub mod registry;
 pub mod release;
 pub mod report;
 pub mod samples;

@@ -1,0 +1,145 @@
+//! One request with its answer: redirects, login, and errors in the registry's words.
+
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Method, Url};
+
+use super::auth::Scope;
+use super::client::{Client, host_of, without_secrets};
+use super::error::Words;
+use super::exchange::{Answer, Body};
+use super::retry::retry_after;
+use super::{RegistryError, Repository};
+
+/// How much of the body of an error is read.
+const MAX_ERROR_BYTES: u64 = 64 * 1024;
+
+/// What is asked of a registry.
+pub(super) struct Ask<'q> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// Whose registry gets the credentials.
+    pub(super) repository: &'q Repository,
+    pub(super) scope: Scope,
+    pub(super) headers: HeaderMap,
+    /// What it is about, in messages.
+    pub(super) what: String,
+}
+
+impl<'q> Ask<'q> {
+    pub(super) fn new(
+        method: Method,
+        url: Url,
+        repository: &'q Repository,
+        scope: Scope,
+        what: String,
+    ) -> Self {
+        Self { method, url, repository, scope, headers: HeaderMap::new(), what }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.append(name, value);
+        }
+        self
+    }
+}
+
+impl Client<'_> {
+    /// Sends a request to where it leads, logged in if that is asked for. Returns answers from 200 to 299; others are errors.
+    pub(super) fn ask(&self, ask: &Ask<'_>, body: &mut Body<'_>) -> Result<Answer<'_>, RegistryError> {
+        let home = self.url(ask.repository, "")?.origin();
+        let mut url = ask.url.clone();
+        let mut method = ask.method.clone();
+        let mut redirects = 0;
+        let mut was_challenged = false;
+        loop {
+            // Only the registry itself knows who we are: not where it redirects, not where it lets us upload.
+            let is_home = url.origin() == home;
+            let mut headers = ask.headers.clone();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let authorization = if is_home { self.authorization(ask.repository, &ask.scope)? } else { None };
+            if let Some(value) = &authorization {
+                headers.insert(AUTHORIZATION, value.clone());
+            }
+            let answer = self.exchange(method.clone(), url.clone(), headers, body)?;
+            match answer.status {
+                200..=299 => return Ok(answer),
+                401 if is_home && !was_challenged => {
+                    was_challenged = true;
+                    let login =
+                        self.challenged(ask.repository, &ask.scope, &answer.headers, authorization.as_ref())?;
+                    if !login {
+                        return Err(self.refused(ask, answer));
+                    }
+                }
+                301 | 302 | 303 | 307 | 308 => {
+                    redirects += 1;
+                    url = self.redirected(&answer, redirects)?;
+                    if answer.status == 303 && method != Method::HEAD {
+                        method = Method::GET;
+                    }
+                }
+                _ => return Err(self.refused(ask, answer)),
+            }
+        }
+    }
+
+    fn redirected(&self, answer: &Answer<'_>, redirects: usize) -> Result<Url, RegistryError> {
+        let request = answer.incoming.request().to_owned();
+        let limit = self.options.limits.redirects;
+        if redirects > limit {
+            return Err(RegistryError::TooManyRedirects { request, limit });
+        }
+        self.location(answer)
+    }
+
+    /// Returns where an answer points to, if we may go there.
+    pub(super) fn location(&self, answer: &Answer<'_>) -> Result<Url, RegistryError> {
+        let request = answer.incoming.request().to_owned();
+        let bad = |problem: &str| RegistryError::BadAnswer {
+            request: request.clone(),
+            problem: problem.to_owned(),
+        };
+        let location = answer.headers.get(LOCATION).ok_or_else(|| bad("the answer names no location"))?;
+        let location = location.to_str().map_err(|_| bad("the location that it names is not an address"))?;
+        let mut target =
+            answer.url.join(location).map_err(|_| bad("the location that it names is not an address"))?;
+        // It could be sent on as credentials otherwise.
+        let _ = target.set_username("");
+        let _ = target.set_password(None);
+        // Nor may the network lead to a server on this machine.
+        let is_downgrade = target.scheme() == "http" && answer.url.scheme() == "https";
+        if is_downgrade || !self.allows(&target) {
+            let problem = "which is not https".into();
+            return Err(RegistryError::Redirect { request, target: without_secrets(&target), problem });
+        }
+        Ok(target)
+    }
+
+    /// Returns the error that an answer is.
+    pub(super) fn refused(&self, ask: &Ask<'_>, mut answer: Answer<'_>) -> RegistryError {
+        let status = answer.status;
+        let words = match answer.incoming.all(MAX_ERROR_BYTES) {
+            Ok(Some(body)) => Words::of(&body),
+            Ok(None) => Words::default(),
+            Err(error @ (RegistryError::Cancelled { .. } | RegistryError::Deadline { .. })) => return error,
+            Err(_) => Words::default(),
+        };
+        let request = answer.incoming.request().to_owned();
+        match status {
+            404 => RegistryError::NotFound { what: ask.what.clone(), words },
+            401 | 403 if retry_after(&answer.headers).is_none() => RegistryError::Login {
+                host: host_of(&answer.url),
+                request,
+                status,
+                words,
+                login: self.login_in_words(ask.repository),
+            },
+            _ => {
+                // Some hosts answer a burst of requests with 403, and say when to come back.
+                let retry_after = retry_after(&answer.headers);
+                RegistryError::Status { request, status, words, retry_after }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Debian's `docker-registry` (2.8), started and stopped by each test. Where it isn't installed, `cargo xtask test` leaves
+//! these tests out by the end of their names, and says so.
+
+use std::io::{Cursor, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nimctl::digest::Sha256;
+use nimctl::error_kind::ErrorKind;
+use nimctl::registry::{Limits, Options, Repository, Uploaded};
+use serde_json::json;
+
+use crate::support::{blob, bytes, check_error, fetch, limits, options, with_client};
+
+/// `me` with the password of the other tests, as `htpasswd -B` writes it.
+const HTPASSWD: &str = "me:$2b$04$g91HPr9rv8iIwxEkg/TN1.1sqTHs1P5AA4Dk28U69UKqAJsS9hnYO\n";
+
+struct DockerRegistry {
+    process: Child,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl DockerRegistry {
+    fn start(with_login: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut config = json!({
+            "version": 0.1,
+            "log": { "level": "error" },
+            "storage": { "filesystem": { "rootdirectory": folder.path().join("registry") } },
+            "http": { "addr": address },
+        });
+        if with_login {
+            let file = folder.path().join("htpasswd");
+            fs_err::write(&file, HTPASSWD).unwrap();
+            config["auth"] = json!({ "htpasswd": { "realm": "test", "path": file } });
+        }
+        let file = folder.path().join("config.yml");
+        // YAML reads JSON.
+        fs_err::write(&file, config.to_string()).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("install Debian's `docker-registry`, or leave the test out by its name");
+        let begin = Instant::now();
+        while TcpStream::connect(&address).is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { process, address, folder }
+    }
+
+    fn repository(&self, name: &str) -> Repository {
+        Repository::new(&self.address, name).unwrap()
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Passes connections on, and cuts the first `cuts` of them after a random count of bytes in either direction. Returns its
+/// address.
+fn cutting_proxy(target: String, cuts: Arc<AtomicUsize>, max_bytes: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut random = fastrand::Rng::with_seed(3);
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&target).unwrap());
+            let is_cut = cuts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            let limit = if is_cut { random.usize(500..max_bytes) } else { usize::MAX };
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                std::thread::spawn(move || pass_on(from, to, limit));
+            }
+        }
+    });
+    address
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, mut limit: usize) {
+    let mut buffer = [0; 16 * 1024];
+    while limit > 0 {
+        let Ok(count) = from.read(&mut buffer) else { break };
+        let count = count.min(limit);
+        if count == 0 || to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+        limit -= count;
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn blobs_go_up_and_down_with_docker_registry() {
+    let registry = DockerRegistry::start(false);
+    let data = bytes(3_500_000);
+    let limits = Limits { chunk_bytes: 1_000_000, ..limits() };
+    let (_, notices) = with_client(Options { limits, ..options() }, |client| {
+        let repository = registry.repository("a/b");
+        let small = bytes(1000);
+        for data in [&data[..], &small, b""] {
+            let put = || client.put_blob(&repository, blob(data), &mut Cursor::new(data), None).unwrap();
+            // It has the empty one from the beginning.
+            let sent = put();
+            assert!(sent == Uploaded::Sent { bytes: data.len() as u64 } || data.is_empty(), "{sent:?}");
+            assert_eq!(put(), Uploaded::Existed);
+            assert_eq!(client.has_blob(&repository, &blob(data).digest).unwrap(), Some(data.len() as u64));
+            assert!(fetch(client, &repository, data, None).unwrap().0 == data);
+        }
+        let (got, fetched) = fetch(client, &repository, &data, Some(1_234_567..2_345_678)).unwrap();
+        assert!(got == data[1_234_567..2_345_678]);
+        assert!(!fetched.range_ignored);
+        let other = registry.repository("c/d");
+        let mounted = client.put_blob(&other, blob(&data), &mut Cursor::new(&data), Some(&repository)).unwrap();
+        assert_eq!(mounted, Uploaded::Mounted);
+        let gone = fetch(client, &other, b"gone", None);
+        check_error(gone, "was not found: BLOB_UNKNOWN: blob unknown to registry", ErrorKind::Input);
+    });
+    assert_eq!(notices, []);
+}
+
+#[test]
+fn manifests_and_referrers_with_docker_registry() {
+    let registry = DockerRegistry::start(false);
+    let oci = "application/vnd.oci.image.manifest.v1+json";
+    with_client(options(), |client| {
+        let repository = registry.repository("a/b");
+        let empty = b"{}";
+        client.put_blob(&repository, blob(empty), &mut Cursor::new(empty), None).unwrap();
+        let manifest = |subject: Option<Sha256>, text: &str| {
+            let config = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": Sha256::of(empty), "size": 2 });
+            let mut manifest = json!({
+                "schemaVersion": 2,
+                "mediaType": oci,
+                "artifactType": "application/vnd.example.test",
+                "config": config,
+                "layers": [config],
+                "annotations": { "text": text },
+            });
+            if let Some(subject) = subject {
+                manifest["subject"] = json!({ "mediaType": oci, "digest": subject, "size": 2 });
+            }
+            manifest.to_string().into_bytes()
+        };
+        let first = manifest(None, "first");
+        assert_eq!(client.tags(&repository).unwrap(), Vec::<String>::new());
+        let by_tag = repository.with_tag("v1").unwrap();
+        let digest = client.put_manifest(&by_tag, oci, &first).unwrap();
+        let got = client.get_manifest(&by_tag).unwrap();
+        assert_eq!((got.bytes, got.digest, got.media_type.as_str()), (first, digest, oci));
+        assert_eq!(client.get_manifest(&repository.with_digest(digest)).unwrap().digest, digest);
+        assert_eq!(client.tags(&repository).unwrap(), ["v1"]);
+        let gone = client.get_manifest(&repository.with_tag("v2").unwrap());
+        check_error(gone, "was not found: MANIFEST_UNKNOWN: manifest unknown", ErrorKind::Input);
+        assert_eq!(client.referrers(&repository, &digest, None).unwrap(), []);
+        for text in ["second", "third"] {
+            let hanging = manifest(Some(digest), text);
+            client.put_manifest(&repository.with_digest(Sha256::of(&hanging)), oci, &hanging).unwrap();
+        }
+        let found = client.referrers(&repository, &digest, Some("application/vnd.example.test")).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].annotations["text"], "second");
+    });
+}
+
+#[test]
+fn uploads_and_downloads_are_cut_and_go_on_with_docker_registry() {
+    let registry = DockerRegistry::start(false);
+    let data = bytes(8_000_000);
+    let limits = Limits { chunk_bytes: 1_000_000, retries: 30, ..limits() };
+    let cuts = Arc::new(AtomicUsize::new(40));
+    let proxy = cutting_proxy(registry.address.clone(), Arc::clone(&cuts), 700_000);
+    with_client(Options { limits, ..options() }, |client| {
+        let repository = Repository::new(&proxy, "a/b").unwrap();
+        client.put_blob(&repository, blob(&data), &mut Cursor::new(&data), None).unwrap();
+        cuts.store(40, Ordering::Relaxed);
+        // The connection that is there is not cut, so it is not used.
+        let (got, fetched) = with_client(client_options(limits), |client| fetch(client, &repository, &data, None).unwrap()).0;
+        assert!(got == data);
+        assert!(fetched.received_bytes == 8_000_000, "{fetched:?}");
+    });
+    assert!(cuts.load(Ordering::Relaxed) < 40);
+}
+
+fn client_options(limits: Limits) -> Options {
+    Options { limits, ..options() }
+}
+
+#[test]
+fn a_login_with_docker_registry() {
+    let registry = DockerRegistry::start(true);
+    let data = bytes(1000);
+    let repository = registry.repository("a/b");
+    with_client(options(), |client| {
+        let put = client.put_blob(&repository, blob(&data), &mut Cursor::new(&data), None);
+        let expected = format!("log in with `docker login {}`", registry.address);
+        check_error(put, &expected, ErrorKind::Unavailable);
+    });
+    let file = registry.folder.path().join("auth.json");
+    let text = format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6aHVudGVyMjp4\"}}}}}}", registry.address);
+    fs_err::write(&file, text).unwrap();
+    let mut options = options();
+    options.credentials.files = vec![file];
+    with_client(options, |client| {
+        client.put_blob(&repository, blob(&data), &mut Cursor::new(&data), None).unwrap();
+        assert!(fetch(client, &repository, &data, None).unwrap().0 == data);
+    });
+}

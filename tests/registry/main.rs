@@ -1,0 +1,16 @@
+//! The client of registries, against a registry in memory that fails as told, and against Debian's `docker-registry`.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start a registry themselves, and measure how long a client waits"
+)]
+
+mod blobs;
+mod docker_registry;
+mod login;
+mod manifests;
+mod places;
+mod retries;
+mod server;
+mod support;
+mod uploads;

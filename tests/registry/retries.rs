@@ -1,0 +1,123 @@
+//! What is tried again, how often, and after which wait.
+
+use std::time::{Duration, Instant};
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::registry::{Limits, Notice, Options, Repository};
+
+use crate::server::{Answer, Server};
+use crate::support::{bytes, check_error, fetch, limits, options, repository, with_client};
+
+/// Fetches a blob whose first answers are this one; returns how long it took, and the notices.
+fn fetch_after(answer: Answer, times: usize) -> (Duration, Vec<Notice>) {
+    let (server, data) = (Server::start(), bytes(1000));
+    server.add_blob(&data);
+    let mut count = 0;
+    server.before(move |request| {
+        count += 1;
+        request.answer = (count <= times).then(|| answer.clone());
+    });
+    let begin = Instant::now();
+    let (_, notices) = with_client(options(), |client| {
+        assert!(fetch(client, &repository(&server), &data, None).unwrap().0 == data);
+    });
+    (begin.elapsed(), notices)
+}
+
+#[test]
+fn failures_that_pass() {
+    for status in [429, 500, 502, 503, 504] {
+        let (_, notices) = fetch_after(Answer::error(status, "TOOMANYREQUESTS"), 3);
+        assert_eq!(notices.len(), 3, "{status}");
+        let Notice::Retrying { reason, wait } = &notices[2] else { panic!("{notices:?}") };
+        assert!(reason.contains(&format!("with {status}: TOOMANYREQUESTS: the message")), "{reason}");
+        assert!((Duration::from_millis(2)..=Duration::from_millis(4)).contains(wait), "{wait:?}");
+    }
+    // A connection that is closed without an answer.
+    let (_, notices) = fetch_after(Answer { hang: Some(Duration::ZERO), ..Answer::new(200) }, 2);
+    assert_eq!(notices.len(), 2);
+}
+
+#[test]
+fn a_registry_says_how_long_to_wait() {
+    for headers in [
+        vec![("Retry-After", "1")],
+        vec![("Retry-After", "Sun, 06 Nov 1994 08:49:38 GMT"), ("Date", "Sun, 06 Nov 1994 08:49:37 GMT")],
+    ] {
+        // A burst may also be answered with 403.
+        for status in [429, 503, 403] {
+            let mut answer = Answer::error(status, "TOOMANYREQUESTS");
+            headers.iter().for_each(|(name, value)| answer.set(name, value));
+            let (time, notices) = fetch_after(answer, 1);
+            assert!(time >= Duration::from_secs(1), "{time:?}");
+            assert!(
+                matches!(&notices[..], [Notice::Retrying { wait, .. }] if *wait == Duration::from_secs(1)),
+                "{notices:?}"
+            );
+        }
+    }
+}
+
+/// Fetches a blob that is answered with this, and returns how often it was asked for.
+#[track_caller]
+fn refused(answer: Answer, expected: &str, kind: ErrorKind) -> usize {
+    let (server, data) = (Server::start(), bytes(1000));
+    server.before(move |request| request.answer = Some(answer.clone()));
+    with_client(options(), |client| {
+        check_error(fetch(client, &repository(&server), &data, None), expected, kind);
+    });
+    server.requests().len()
+}
+
+#[test]
+fn failures_that_stay() {
+    let unavailable = ErrorKind::Unavailable;
+    assert_eq!(refused(Answer::error(500, "UNKNOWN"), "with 500: UNKNOWN: the message", unavailable), 4);
+    assert_eq!(refused(Answer::error(404, "BLOB_UNKNOWN"), "was not found: BLOB_UNKNOWN", ErrorKind::Input), 1);
+    assert_eq!(refused(Answer::error(403, "DENIED"), "DENIED: the message of DENIED; it did", unavailable), 1);
+    assert_eq!(refused(Answer::error(400, "NAME_INVALID"), "with 400: NAME_INVALID", unavailable), 1);
+    let hour = Answer::error(429, "TOOMANYREQUESTS").header("Retry-After", 3600);
+    assert_eq!(refused(hour, "TOOMANYREQUESTS", unavailable), 1);
+    let hour = Answer::error(429, "TOOMANYREQUESTS").header("Retry-After", 3600);
+    assert_eq!(refused(hour, "asks to wait 3600 s", unavailable), 1);
+    let page = Answer::new(502).body(b"<html>\x1b[2J</html>");
+    assert_eq!(refused(page, "with 502; hint", unavailable), 4);
+    let large = Answer::new(400).body(&vec![b'x'; 1 << 20]);
+    assert_eq!(refused(large, "with 400; hint", unavailable), 1);
+}
+
+#[test]
+fn a_registry_that_is_not_there() {
+    // Bound and closed again: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let repository = Repository::new(&address.to_string(), "a/b").unwrap();
+    let (_, notices) = with_client(options(), |client| {
+        let expected = format!("cannot reach {address}");
+        check_error(fetch(client, &repository, b"x", None), &expected, ErrorKind::Unavailable);
+    });
+    assert_eq!(notices.len(), 1, "{notices:?}");
+}
+
+#[test]
+fn a_registry_without_tls() {
+    let server = Server::start();
+    let mut options = options();
+    options.plain_http = nimctl::registry::PlainHttp::Never;
+    with_client(options, |client| {
+        let expected = format!("{} does not speak TLS", server.address());
+        check_error(fetch(client, &repository(&server), b"x", None), &expected, ErrorKind::Unavailable);
+    });
+}
+
+#[test]
+fn the_time_of_all_is_limited() {
+    let (server, data) = (Server::start(), bytes(1000));
+    server.before(|request| request.answer = Some(Answer::error(503, "UNAVAILABLE").header("Retry-After", 1)));
+    let limits = Limits { total: Duration::from_millis(300), ..limits() };
+    let begin = Instant::now();
+    with_client(Options { limits, ..options() }, |client| {
+        let late = fetch(client, &repository(&server), &data, None);
+        check_error(late, "UNAVAILABLE", ErrorKind::Unavailable);
+    });
+    assert!(begin.elapsed() < Duration::from_secs(1));
+}
