@@ -91,7 +91,7 @@ impl Client<'_> {
         let mut download = Download { blob, at: start, end, sink, hasher, fetched };
         // Nothing has to be asked for nothing, but for a blob that may not be there.
         if start < end || download.hasher.is_some() {
-            self.from_places(repository, |place| self.download(place, &mut download))?;
+            self.in_places(repository, |place| self.download(place, &mut download))?;
         }
         if let Some(hasher) = download.hasher {
             let got = Sha256::from_bytes(hasher.finalize().into());

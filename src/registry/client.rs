@@ -136,7 +136,7 @@ impl<'a> Client<'a> {
     }
 
     /// Asks one place after another until one has it. Returns the first error that says more than that it isn't there.
-    pub(super) fn from_places<T>(
+    pub(super) fn in_places<T>(
         &self,
         repository: &Repository,
         mut ask: impl FnMut(&Repository) -> Result<T, RegistryError>,

@@ -42,7 +42,7 @@ impl Client<'_> {
     /// # Errors
     /// No place has it; it is not what its digest says; it has more than [`MAX_MANIFEST_BYTES`]; the registry fails.
     pub fn get_manifest(&self, reference: &Reference) -> Result<Manifest, RegistryError> {
-        self.from_places(&reference.repository, |place| {
+        self.in_places(&reference.repository, |place| {
             let reference = Reference { repository: place.clone(), ..reference.clone() };
             self.retrying(place.host(), || self.get_manifest_once(&reference))
         })
@@ -113,7 +113,7 @@ impl Client<'_> {
     /// # Errors
     /// The registry can't be reached, fails, or sends no list of tags.
     pub fn tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
-        let tags = self.from_places(repository, |place| {
+        let tags = self.in_places(repository, |place| {
             self.pages(place, "tags/list?n=1000", &format!("the tags of {place}"), |page| match &page["tags"]
             {
                 serde_json::Value::Null => Some(Vec::new()),

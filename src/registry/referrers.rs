@@ -43,7 +43,7 @@ impl Client<'_> {
         subject: &Sha256,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, RegistryError> {
-        let all = self.from_places(repository, |place| {
+        let all = self.in_places(repository, |place| {
             let what = format!("the referrers of {subject} in {place}");
             let listed = self.pages(place, &format!("referrers/{subject}"), &what, descriptors);
             match listed {
