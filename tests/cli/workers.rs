@@ -1,6 +1,33 @@
-//! Workers that misbehave during a build: the message says how, the other jobs go on, no manifest is written.
+//! Workers that misbehave during a build: the message says how, the other jobs go on, and the manifest has what was
+//! built.
 
+use nimctl::manifest::{Manifest, ManifestProfile};
+
+use crate::home::Home;
 use crate::recipes::{FAKE, GENERIC, home_with_graph};
+
+/// Returns the readable names of the profiles in the manifest of `r.yaml`.
+fn profiles_of_the_manifest(home: &Home) -> Vec<String> {
+    let text = fs_err::read_to_string(home.path("manifests/r/model_manifest.yaml")).unwrap();
+    let manifest = Manifest::parse(&text, "m").unwrap();
+    manifest.profiles.iter().map(ManifestProfile::readable_name).collect()
+}
+
+/// A manifest loses no profile to a failure: what it has is there, and may be all that a user has published.
+#[test]
+fn a_failure_takes_nothing_out_of_the_manifest() {
+    let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
+    home.run(&["build", "r.yaml"]).exits(0);
+    let before = profiles_of_the_manifest(&home);
+    assert_eq!(before.len(), 3);
+    let recipe = fs_err::read_to_string(home.path("r.yaml")).unwrap();
+    let changed = recipe.replacen("release: ", "release: 9.", 1).replace("opt: [2", "opt: [3");
+    assert_ne!(changed, recipe);
+    home.write("r.yaml", changed);
+    let failed = home.run_with(&[("FAKE_BEHAVIOUR", "signal")], &["build", "r.yaml", "--job-timeout", "1"]);
+    failed.exits(5).has(&["2 profiles failed: manifests/r/model_manifest.yaml was not changed"]);
+    assert_eq!(profiles_of_the_manifest(&home), before);
+}
 
 /// Builds with a worker that misbehaves in this way, then with one that is well. Returns what was printed.
 #[track_caller]
@@ -8,7 +35,7 @@ fn builds(behaviour: &str) -> String {
     let home = home_with_graph(&format!("{FAKE}{GENERIC}"));
     let build = ["build", "r.yaml", "--job-timeout", "1", "--jobs", "1"];
     home.run_with(&[("FAKE_BEHAVIOUR", behaviour)], &build).exits(5);
-    assert!(!home.path("manifests").exists());
+    assert_eq!(profiles_of_the_manifest(&home), ["onnx-fp32"]);
     // Nothing is lost: the next build goes on from what was finished.
     home.run(&["build", "r.yaml"]).exits(0);
     home.transcript()

@@ -1,7 +1,7 @@
 //! `build`: from a recipe to plans, ids, a manifest and passports: resolve, schedule, assemble, and what came of it is written.
 //!
-//! A job whose build key the store knows is not run; a job that fails doesn't stop the others, but then no manifest is
-//! written, and the old one stays.
+//! A job whose build key the store knows is not run; a job that fails doesn't stop the others. The manifest then has the others,
+//! unless it would lose a profile.
 
 mod report;
 mod written;
@@ -47,7 +47,7 @@ pub fn build(
         return Err(PipelineError::NotAllHere { profiles: resolved.not_here() });
     }
     let (mut report, entries) = build_into_store(workspace, resolved, options.check, on_event)?;
-    if report.failure().is_none() {
+    if report.failure().is_none() || !entries.is_empty() {
         written::manifest(&mut report, resolved, entries, &options.manifest)?;
     }
     Ok(report)

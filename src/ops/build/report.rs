@@ -92,12 +92,12 @@ pub struct BuildReport {
     pub profiles: Vec<ProfileLine>,
     /// What the checks of the lowered graphs came to; empty if they were not wanted, or nothing is lowered.
     pub checks: Vec<CheckedGraph>,
-    /// Where the manifest is; absent after a dry run or a failure.
+    /// Where the manifest is; absent after a dry run, or if it was not written.
     pub manifest: Option<PathBuf>,
     /// Whether the manifest's bytes changed.
     pub manifest_changed: bool,
-    /// Ids of the old manifest's profiles that are not among these any more. With `--only` the old manifest then
-    /// stays, and `manifest` is absent.
+    /// Ids of the old manifest's profiles that are not among these any more. With `--only`, or if a profile failed,
+    /// the old manifest then stays, and `manifest` is absent.
     pub dropped: Vec<String>,
 }
 
@@ -169,6 +169,11 @@ impl BuildReport {
             manifest_changed: false,
             dropped: Vec::new(),
         }
+    }
+
+    /// Returns the number of profiles that failed.
+    pub fn failed(&self) -> usize {
+        self.profiles.iter().filter(|profile| matches!(profile.outcome, Outcome::Failed(_))).count()
     }
 
     /// Returns the first failure, if there is one.

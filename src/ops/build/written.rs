@@ -46,8 +46,8 @@ pub(super) fn check_manifest(resolved: &Resolved, path: &Path) -> Result<(), Pip
     }
 }
 
-/// Writes the manifest if its bytes differ from the file's, and says so in the report. A part of the profiles is no reason to
-/// forget the others: then the file stays as it is.
+/// Writes the manifest if its bytes differ from the file's, and says so in the report. A part of the profiles, because others were not
+/// selected or failed, is no reason to forget the others: then the file stays as it is.
 pub(super) fn manifest(
     report: &mut BuildReport,
     resolved: &Resolved,
@@ -56,7 +56,8 @@ pub(super) fn manifest(
 ) -> Result<(), PipelineError> {
     let manifest = Manifest::new(&resolved.recipe().model, entries)?;
     report.dropped = dropped(&manifest, path);
-    if resolved.selects_all() || report.dropped.is_empty() {
+    let is_all = resolved.selects_all() && report.failure().is_none();
+    if is_all || report.dropped.is_empty() {
         // Once more: a build takes long, and another may have written meanwhile.
         check_manifest(resolved, path)?;
         report.manifest_changed = write(&manifest, path)?;

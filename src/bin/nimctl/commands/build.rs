@@ -50,18 +50,28 @@ pub(crate) fn run(
     let report = report?;
     output.result(&text(&report, arguments.dry_run), &View::new(&report));
     precision::warnings(&report.checks).iter().for_each(|warning| output.warning(warning));
+    if let (Some(manifest), true) = (&report.manifest, report.manifest_changed) {
+        output.talk(&format!("wrote {}", manifest.display()));
+    }
     match report.failure() {
         None => {
-            if let (Some(manifest), true) = (&report.manifest, report.manifest_changed) {
-                output.talk(&format!("wrote {}", manifest.display()));
-            }
             tell_dropped(&report, &options.manifest, output);
             Ok(done())
         }
         Some(first) => {
-            output.problem(
-                "the manifest was not written because a profile failed; finished jobs are kept in the store",
-            );
+            let manifest = match &report.manifest {
+                Some(path) => format!("{} has the others", path.display()),
+                None if report.dropped.is_empty() => "no manifest was written".into(),
+                None => format!(
+                    "{} was not changed, since it has profiles that this store has not built for the current recipe",
+                    options.manifest.display()
+                ),
+            };
+            let failed = report.failed();
+            let profiles = if failed == 1 { "profile" } else { "profiles" };
+            output.problem(&format!(
+                "{failed} {profiles} failed: {manifest}; finished jobs are kept in the store"
+            ));
             Ok(ExitCode::from(code(first.kind)))
         }
     }

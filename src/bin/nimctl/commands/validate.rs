@@ -118,6 +118,12 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         }
         if let Some(place) = validation.failed().find_map(place_of) {
             let _ = writeln!(text, "\nto inspect this row: --only {name} --replay {place}");
+            if name.ends_with("-fp16") || name.ends_with("-bf16") {
+                text.push_str(
+                    "if the samples are unlike real inputs, name real ones (docs/recipe.md, samples); if they are real, keep more nodes in \
+                     FP32:\nadd `search: { min_row_cosine: 0.99999 }` to `lowering` in the recipe (docs/lowering.md)\n",
+                );
+            }
         }
     }
     let reasons: Vec<&str> = profiles
