@@ -83,6 +83,11 @@ impl Output {
         let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {}", harmless(text));
     }
 
+    /// Prints what to do about an error.
+    pub(crate) fn hint(&self, text: &str) {
+        let _ = writeln!(anstream::stderr().lock(), "{CYAN}hint{CYAN:#}: {text}");
+    }
+
     /// Prints a failure and returns its exit code.
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
         let code = failure.code();
@@ -97,7 +102,7 @@ impl Output {
         }
         self.problem(&failure.message());
         if let Some(hint) = &failure.hint {
-            let _ = writeln!(anstream::stderr().lock(), "{CYAN}hint{CYAN:#}: {hint}");
+            self.hint(hint);
         }
         if failure.kind == ErrorKind::Bug {
             let _ = writeln!(

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::MANIFEST_FILE;
 use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Outcome, ProfileLine};
 use nimctl::ops::error::PipelineError;
@@ -72,6 +73,12 @@ pub(crate) fn run(
             output.problem(&format!(
                 "{failed} {profiles} failed: {manifest}; finished jobs are kept in the store"
             ));
+            if first.kind == ErrorKind::Input {
+                output.hint(&format!(
+                    "`nimctl check {}` says which nodes stand in the way, and what to do",
+                    recipe.display()
+                ));
+            }
             Ok(ExitCode::from(code(first.kind)))
         }
     }
