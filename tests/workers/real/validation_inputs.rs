@@ -27,10 +27,13 @@ fn built(samples: [&str; 2], validation: &str) -> Home {
         fs_err::create_dir_all(&folder).unwrap();
         for number in 0..3 {
             let colour = [80 * index as u8, 40 * number, 200];
-            let picture = image::RgbImage::from_fn(300, 250, |x, y| {
-                image::Rgb([colour[0] ^ (x as u8), colour[1].wrapping_add(y as u8), colour[2]])
-            });
-            picture.save(folder.join(format!("{number}.png"))).unwrap();
+            let pixel = |(x, y): (u32, u32)| [colour[0] ^ (x as u8), colour[1].wrapping_add(y as u8), colour[2]];
+            let places = (0..250).flat_map(|y| (0..300).map(move |x| (x, y)));
+            let file = fs_err::File::create(folder.join(format!("{number}.png"))).unwrap();
+            let mut encoder = png::Encoder::new(file, 300, 250);
+            encoder.set_color(png::ColorType::Rgb);
+            let pixels: Vec<u8> = places.flat_map(pixel).collect();
+            encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
         }
     }
     home.set_up(&["build", "r.yaml"]).exits(0);
