@@ -35,15 +35,29 @@ impl fmt::Display for Gate {
     }
 }
 
+/// The most percent that a latency may grow by: more is no limit.
+const MAX_PERCENT: f64 = 10_000.0;
+
 /// A string that is not a gate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`{}",
-    nearest_metric(text)
-)]
-pub struct InvalidGate {
-    /// The string.
-    text: String,
+pub enum InvalidGate {
+    /// It is not written as a gate.
+    #[error(
+        "`{text}` is not a gate: write `p50 > +3%` (or p90, p95, p99) or `throughput < -5%`{}",
+        nearest_metric(text)
+    )]
+    Syntax {
+        /// The string.
+        text: String,
+    },
+    /// No comparison could fail it.
+    #[error("`{text}` can never fail: {why}")]
+    NeverFails {
+        /// The string.
+        text: String,
+        /// What is impossible, and what to write.
+        why: &'static str,
+    },
 }
 
 /// Asks about a metric that is much like the one before the sign, if that is none.
@@ -57,7 +71,7 @@ impl FromStr for Gate {
     type Err = InvalidGate;
 
     fn from_str(text: &str) -> Result<Self, InvalidGate> {
-        let invalid = || InvalidGate { text: text.to_owned() };
+        let invalid = || InvalidGate::Syntax { text: text.to_owned() };
         let (name, limit) = text.split_once(['>', '<']).ok_or_else(invalid)?;
         let metric =
             Metric::ALL.into_iter().find(|metric| metric.name() == name.trim()).ok_or_else(invalid)?;
@@ -73,6 +87,15 @@ impl FromStr for Gate {
         };
         if !worse || !percent.is_finite() {
             return Err(invalid());
+        }
+        let never = |why| Err(InvalidGate::NeverFails { text: text.to_owned(), why });
+        if percent <= -100.0 {
+            return never(
+                "a throughput can't fall by 100 % or more; give a smaller number, as in `throughput < -5%`",
+            );
+        }
+        if percent > MAX_PERCENT {
+            return never("the change is more than 10000 %; give a smaller number, as in `p50 > +3%`");
         }
         Ok(Self { metric, limit: 1.0 + percent / 100.0 })
     }
@@ -90,7 +113,11 @@ mod tests {
         for text in
             ["", "p50", "p50 < +3%", "p50 > -3%", "p50 > 3", "p42 > 3%", "throughput > 3%", "p50 > nan%"]
         {
-            assert!(text.parse::<Gate>().is_err(), "{text}");
+            assert!(matches!(text.parse::<Gate>(), Err(InvalidGate::Syntax { .. })), "{text}");
         }
+        for text in ["throughput < -150%", "throughput < -100%", "p50 > 1e9%"] {
+            assert!(matches!(text.parse::<Gate>(), Err(InvalidGate::NeverFails { .. })), "{text}");
+        }
+        assert!("throughput < -99.9%".parse::<Gate>().is_ok() && "p99 > +10000%".parse::<Gate>().is_ok());
     }
 }

@@ -1,8 +1,9 @@
-//! Files of ours: whole or absent, past the page cache, remembered by digest, locked; folders of unfinished work.
+//! Files of ours: whole or absent, past the page cache, remembered by digest, locked; text as people save it; folders of unfinished work.
 
 pub mod destination;
 pub(crate) mod digest_cache;
 pub(crate) mod file_lock;
+pub mod text;
 pub mod work_folder;
 
 pub use nimctl_backend_kit::{atomic_file, direct_file};

@@ -55,7 +55,12 @@ fn cosine<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
         (true, true) => 1.0,
         (true, false) | (false, true) => 0.0,
         (false, false) => {
-            let cosine = product / (a_square.sqrt() * b_square.sqrt());
+            // One root: of equal rows it is their square again, and the cosine exactly 1.
+            let root = match (a_square * b_square).sqrt() {
+                root if root.is_normal() => root,
+                _ => a_square.sqrt() * b_square.sqrt(),
+            };
+            let cosine = product / root;
             if cosine.is_finite() { cosine } else { NOT_FINITE }
         }
     }
@@ -75,6 +80,21 @@ mod tests {
         assert_eq!(least_row_cosine(&[1.0_f32, 0.0], &[0.0, 0.0], 2), (0.0, 0));
         assert_eq!(least_row_cosine(&[1.0_f32, 0.0], &[f32::INFINITY, 0.0], 2), (NOT_FINITE, 0));
         assert_eq!(least_row_cosine::<f32>(&[], &[], 0), (1.0, 0));
+    }
+
+    #[test]
+    fn equal_rows_have_a_cosine_of_exactly_1() {
+        let numbers: Vec<f64> = (1..2000).map(|number| f64::from(number).sqrt().sin()).collect();
+        for scale in [1.0, 1e-30, 1e30, 1e-100, 1e100] {
+            let scaled: Vec<f64> = numbers.iter().map(|number| number * scale).collect();
+            for length in 2..60 {
+                let (cosine, _) = least_row_cosine(&scaled, &scaled, length);
+                assert!(
+                    (cosine - 1.0).abs() < 1e-15 && (cosine == 1.0 || scale.ln().abs() > 100.0),
+                    "{cosine}"
+                );
+            }
+        }
     }
 
     /// The cosine of two numbers would only tell whether they have one sign.

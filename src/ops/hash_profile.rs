@@ -271,7 +271,7 @@ pub fn named(path: &Path) -> Result<Named, HashError> {
     if path.file_name().is_some_and(|name| name == MANIFEST_FILE) {
         return Ok(Named::Manifest);
     }
-    let text = fs_err::read_to_string(path);
+    let text = crate::files::text::read(path);
     let says = |text: &str, key: &str| text.lines().any(|line| line.starts_with(key));
     let has_tags =
         |text: &str| text.lines().any(|line| line.trim_start().starts_with("tags:") && line.starts_with(' '));

@@ -28,6 +28,8 @@ impl TextEncoder {
     pub fn encode(&mut self, text: &str, length: usize, part: Part, pad: i64) -> Result<Vec<i64>, String> {
         let truncation = TruncationParams { max_length: length, ..TruncationParams::default() };
         self.tokenizer.with_truncation(Some(truncation)).map_err(|error| error.to_string())?;
+        // A byte order mark, of a file or a part of one, is no token.
+        let text = text.trim_start_matches('\u{feff}');
         let encoding = self.tokenizer.encode(text, true).map_err(|error| error.to_string())?;
         let (numbers, pad) = match part {
             Part::Ids => (encoding.get_ids(), pad),
@@ -68,6 +70,13 @@ mod tests {
         assert_eq!(row(9, Part::TypeIds, 7), [0; 9]);
         // The end is marked, however much is cut off.
         assert_eq!(row(4, Part::Ids, 0), [1, 3, 4, 2]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_token() {
+        let mut encoder = TextEncoder::new(TOKENIZER.as_bytes()).unwrap();
+        let mut row = |text| encoder.encode(text, 5, Part::Ids, 0).unwrap();
+        assert_eq!(row("\u{feff}a photo"), row("a photo"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Lock {
     /// The file can't be read, isn't a lock file, or is one of a newer nimctl.
     pub fn read(path: &Path) -> Result<Self, ToolchainError> {
         let name = path.display().to_string();
-        let text = fs_err::read_to_string(path)
+        let text = crate::files::text::read(path)
             .map_err(|source| ToolchainError::ReadLock { path: path.into(), source })?;
         Self::parse(&text, &name)
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use nimctl_backend_kit::inputs::npy_problem;
 use nimctl_backend_kit::protocol::{
-    BenchRequest, BenchResult, ErrorCode, Execution, Problem, Provider, RanOn,
+    BenchRequest, BenchResult, ErrorCode, Execution, MAX_STREAMS, Problem, Provider, RanOn,
 };
 use nimctl_backend_kit::serve::Events;
 use nimctl_backend_kit::timed_loop;
@@ -85,8 +85,9 @@ pub(crate) fn bench(
     events: &Events,
 ) -> Result<BenchResult, Problem> {
     let BenchRequest { path, streams, execution, samples, .. } = request;
-    if *streams == 0 {
-        return Err(Problem::new(ErrorCode::InvalidRequest, "`streams` is 0"));
+    if !(1..=MAX_STREAMS).contains(streams) {
+        let message = format!("`streams` is {streams}: expected 1 to {MAX_STREAMS}");
+        return Err(Problem::new(ErrorCode::InvalidRequest, message));
     }
     let device = provider::device(execution)?;
     events.progress("load", None, None);

@@ -13,7 +13,7 @@ use crate::exit::Failure;
 pub(crate) fn host(arguments: &DeviceArguments) -> Result<Host, Failure> {
     let DeviceArguments { stated, file } = arguments;
     if let Some(path) = file {
-        let text = fs_err::read_to_string(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+        let text = nimctl::files::text::read(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
         return Ok(Host::read(&text, &path.display().to_string())?);
     }
     if !stated.is_empty() {

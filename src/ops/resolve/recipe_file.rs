@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::files::text;
 use crate::ops::error::PipelineError;
 use crate::recipe::Recipe;
 
@@ -20,7 +21,7 @@ impl RecipeFile {
     /// # Errors
     /// A file that can't be read, or isn't a recipe.
     pub fn read(path: &Path) -> Result<Self, PipelineError> {
-        let text = fs_err::read_to_string(path).map_err(|source| PipelineError::ReadRecipe { source })?;
+        let text = text::read(path).map_err(|source| PipelineError::ReadRecipe { source })?;
         Self::of_text(path, &text)
     }
 

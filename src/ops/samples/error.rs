@@ -37,6 +37,12 @@ pub enum SamplesError {
         "input `{input}` has a dynamic dimension and no shape range: add a range to `shapes`, or give its samples as `npy`"
     )]
     NoShape { input: String },
+    /// More than fits in memory.
+    #[error(
+        "input `{input}` has shape {shape:?}: samples of more than {} elements are not made; make its range in `shapes` smaller",
+        super::shapes::MAX_ELEMENTS
+    )]
+    TooLarge { input: String, shape: Vec<usize> },
     /// An empty distribution.
     #[error("the samples of input `{input}` come from an empty range: `low` must be less than `high`")]
     EmptyRange { input: String },
@@ -68,6 +74,7 @@ impl SamplesError {
             | Self::WrongType { .. }
             | Self::OtherShape { .. }
             | Self::NoShape { .. }
+            | Self::TooLarge { .. }
             | Self::EmptyRange { .. }
             | Self::NoRows { .. }
             | Self::Read { .. }

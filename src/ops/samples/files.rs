@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SamplesError, floats, whole_numbers};
 use crate::digest::Sha256;
+use crate::files::text;
 use crate::onnx::TensorInfo;
 use crate::samples::text::TextEncoder;
 use crate::samples::{Part, Sample, image};
@@ -51,8 +52,14 @@ pub(in crate::ops) fn image_files(folder: &Path) -> Result<Vec<PathBuf>, Samples
 
 /// Returns the lines of a text file that aren't empty; a file without any is an error.
 pub(in crate::ops) fn lines(path: &Path) -> Result<Vec<String>, SamplesError> {
-    let text = fs_err::read_to_string(path).map_err(|source| SamplesError::Read { source })?;
-    let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    let text = text::read(path).map_err(|source| SamplesError::Read { source })?;
+    if let Some(line) = text.lines().position(|line| line.contains('\0')) {
+        let reason = format!("line {} has a zero byte: it is not UTF-8 text", line + 1);
+        return Err(SamplesError::File { path: path.into(), reason });
+    }
+    // Files that were joined have a byte order mark where the next one began.
+    let lines = text.lines().map(|line| line.trim_start_matches('\u{feff}'));
+    let lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
         return Err(SamplesError::File { path: path.into(), reason: "it has no text".into() });
     }
@@ -101,7 +108,7 @@ pub(in crate::ops) fn texts_of(
     };
     let json = fs_err::read(tokenizer).map_err(|source| SamplesError::Read { source })?;
     let bad = |reason| SamplesError::File { path: tokenizer.into(), reason };
-    let mut encoder = TextEncoder::new(&json).map_err(bad)?;
+    let mut encoder = TextEncoder::new(text::without_mark(&json)).map_err(bad)?;
     let distinct = texts
         .iter()
         .take(rows)

@@ -4,6 +4,9 @@ use super::{SamplesError, Subject};
 use crate::onnx::{Dimension, TensorInfo};
 use crate::shape_range::ShapeRange;
 
+/// The most elements of a sample: 8 GiB in FP32.
+pub(super) const MAX_ELEMENTS: usize = 1 << 31;
+
 /// Which shapes inputs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) enum Shapes {
@@ -50,5 +53,13 @@ pub(super) fn shape(
     };
     let shape = subject.shapes.get(&info.name).map(|range| which.of(range)).or_else(from_graph);
     let shape = shape.ok_or_else(no_shape)?;
-    shape.into_iter().map(|length| usize::try_from(length).map_err(|_| no_shape())).collect()
+    let shape: Vec<usize> = shape
+        .into_iter()
+        .map(|length| usize::try_from(length).map_err(|_| no_shape()))
+        .collect::<Result<_, _>>()?;
+    let count = shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
+    if count.is_none_or(|count| count > MAX_ELEMENTS) {
+        return Err(SamplesError::TooLarge { input: info.name.clone(), shape });
+    }
+    Ok(shape)
 }

@@ -73,7 +73,7 @@ pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, Valida
 
 /// Returns the text of a recipe; `None` if the file is a manifest.
 fn recipe_text(path: &Path) -> Result<Option<String>, ValidateError> {
-    let text = fs_err::read_to_string(path).map_err(|source| ValidateError::Io {
+    let text = crate::files::text::read(path).map_err(|source| ValidateError::Io {
         doing: "reading what to validate: a recipe, a manifest, or the id of a profile".into(),
         source,
     })?;

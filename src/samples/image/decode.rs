@@ -90,7 +90,9 @@ fn png(file: &[u8]) -> Result<Pixels, String> {
     reader.finish().map_err(bad)?;
     let rgb = match frame.color_type {
         ::png::ColorType::Rgb => pixels,
-        ::png::ColorType::Rgba => pixels.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect(),
+        ::png::ColorType::Rgba => {
+            pixels.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect()
+        }
         ::png::ColorType::Grayscale => pixels.iter().flat_map(|grey| [*grey; CHANNELS]).collect(),
         ::png::ColorType::GrayscaleAlpha => {
             pixels.as_chunks::<2>().0.iter().flat_map(|[grey, _]| [*grey; CHANNELS]).collect()
@@ -133,7 +135,8 @@ fn has_end(file: &[u8]) -> bool {
             // Restarts, a start, and one for private use have no length.
             0x01 | 0xd0..=0xd8 => {}
             _ => {
-                let Some(length) = rest.first_chunk::<2>().map(|two| usize::from(u16::from_be_bytes(*two))) else {
+                let Some(length) = rest.first_chunk::<2>().map(|two| usize::from(u16::from_be_bytes(*two)))
+                else {
                     return false;
                 };
                 rest = rest.get(length..).unwrap_or_default();

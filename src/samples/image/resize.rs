@@ -3,8 +3,8 @@
 //! Rows first, then columns, with 8 bits between the two. A pixel is a weighted sum over the pixels near its own place; the
 //! weights are Keys' cubic with a = -0.5, widened when an image becomes smaller, and rounded to 22 bits after the point.
 
-use super::decode::Pixels;
 use super::CHANNELS;
+use super::decode::Pixels;
 
 /// How far the cubic reaches, in pixels.
 const REACH: f64 = 2.0;

@@ -67,9 +67,9 @@ fn pixels_are_pillows() {
             40,
             16,
             &[
-                80, 46, 76, 98, 81, 109, 115, 128, 142, 133, 200, 175, 150, 107, 221, 168, 80, 191, 185,
-                191, 64, 203, 96, 43, 220, 160, 78, 250, 104, 117, 123, 129, 157, 4, 102, 196, 34, 116,
-                185, 52, 162, 141, 69, 157, 90, 87, 155, 69,
+                80, 46, 76, 98, 81, 109, 115, 128, 142, 133, 200, 175, 150, 107, 221, 168, 80, 191, 185, 191,
+                64, 203, 96, 43, 220, 160, 78, 250, 104, 117, 123, 129, 157, 4, 102, 196, 34, 116, 185, 52,
+                162, 141, 69, 157, 90, 87, 155, 69,
             ],
             93_794,
         ),
@@ -88,8 +88,8 @@ fn pixels_are_pillows() {
             7,
             14,
             &[
-                12, 3, 1, 16, 4, 3, 19, 5, 4, 23, 7, 6, 26, 10, 7, 30, 13, 8, 33, 16, 9, 37, 20, 10, 40,
-                25, 11, 44, 30, 12, 47, 35, 13, 51, 41, 15, 54, 48, 16, 58, 55, 17,
+                12, 3, 1, 16, 4, 3, 19, 5, 4, 23, 7, 6, 26, 10, 7, 30, 13, 8, 33, 16, 9, 37, 20, 10, 40, 25,
+                11, 44, 30, 12, 47, 35, 13, 51, 41, 15, 54, 48, 16, 58, 55, 17,
             ],
             14_200,
         ),
@@ -147,11 +147,15 @@ fn a_changed_bit_of_a_png_is_noticed() {
 /// JPEGs as well, up to the rounding of another decoder: row 5, and the sum, of Pillow 13.0.0.
 #[test]
 fn jpegs_are_nearly_pillows() {
-    const ROW_5: [u8; 24] = [81, 93, 105, 112, 126, 129, 163, 196, 214, 213, 131, 5, 68, 100, 128, 192, 233, 186, 42, 79, 142, 189, 205, 36];
+    const ROW_5: [u8; 24] = [
+        81, 93, 105, 112, 126, 129, 163, 196, 214, 213, 131, 5, 68, 100, 128, 192, 233, 186, 42, 79, 142,
+        189, 205, 36,
+    ];
     let near = |found: u8, wanted: u8| found.abs_diff(wanted) <= 1;
     for (file, row_5, sum) in [(JPEG, ROW_5, 72792), (PROGRESSIVE_JPEG, ROW_5, 72792)] {
         let found = pixels(&preprocess(&bytes(file), 24).unwrap());
-        let row: Vec<u8> = found[5 * 24 * CHANNELS..6 * 24 * CHANNELS].iter().copied().step_by(CHANNELS).collect();
+        let row: Vec<u8> =
+            found[5 * 24 * CHANNELS..6 * 24 * CHANNELS].iter().copied().step_by(CHANNELS).collect();
         assert!(row.iter().zip(row_5).all(|(a, b)| near(*a, b)), "{row:?}");
         let found: i64 = found.into_iter().step_by(CHANNELS).map(i64::from).sum();
         assert!((found - sum).abs() < 200, "{found}");

@@ -8,8 +8,8 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
 
 use zip::read::ZipArchive;
-use zip::write::SimpleFileOptions;
 use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use super::{NpyError, Tensor};
@@ -69,6 +69,7 @@ pub fn names(path: &Path) -> Result<Vec<String>, NpyError> {
 pub fn read_all(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     let mut raw = Cursor::new(bytes);
+    check_complete(&mut archive)?;
     let names = array_names(&archive)?;
     names.into_iter().map(|name| member(&mut archive, &mut raw, &name).map(|tensor| (name, tensor))).collect()
 }
@@ -78,6 +79,28 @@ fn array_names<R: Read + Seek>(archive: &ZipArchive<R>) -> Result<Vec<String>, S
     let names: Result<Vec<_>, _> =
         archive.file_names().map(|name| name.map(|name| array(name.as_ref()))).collect();
     Ok(names.map_err(|error| error.to_string())?.into_iter().flatten().collect())
+}
+
+/// Fails unless the files of the directory fill the archive, one behind the other: an array that is not in it is missed.
+fn check_complete<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<(), String> {
+    let mut places = Vec::new();
+    for index in 0..archive.len() {
+        let file = archive.by_index_raw(index).map_err(|error| error.to_string())?;
+        let end = file.data_start().and_then(|start| start.checked_add(file.compressed_size()));
+        places.push((file.header_start(), end.ok_or("its directory is damaged")?));
+    }
+    places.sort_unstable();
+    let mut next = 0;
+    for (start, end) in places {
+        if start != next {
+            return Err("its directory is damaged: it does not list every array".into());
+        }
+        next = end;
+    }
+    if next != archive.central_directory_start() {
+        return Err("its directory is damaged: it does not list every array".into());
+    }
+    Ok(())
 }
 
 /// Reads one array; `raw` has the same bytes as the archive. Memory is taken for what is in the archive, never for what it
@@ -129,7 +152,8 @@ mod tests {
     fn archive() -> Vec<u8> {
         let numbers: Vec<f32> = (0..600).map(|number| number as f32 * 0.37).collect();
         let tensors = [("min/x", &numbers[..100]), ("opt/x", &numbers[100..])];
-        write(&tensors.map(|(name, all)| (name.to_owned(), Tensor::new(&[all.len()], all).unwrap())).into()).unwrap()
+        write(&tensors.map(|(name, all)| (name.to_owned(), Tensor::new(&[all.len()], all).unwrap())).into())
+            .unwrap()
     }
 
     /// A bit that is changed is noticed wherever it decides a name or a number.

@@ -27,7 +27,8 @@ fn built(samples: [&str; 2], validation: &str) -> Home {
         fs_err::create_dir_all(&folder).unwrap();
         for number in 0..3 {
             let colour = [80 * index as u8, 40 * number, 200];
-            let pixel = |(x, y): (u32, u32)| [colour[0] ^ (x as u8), colour[1].wrapping_add(y as u8), colour[2]];
+            let pixel =
+                |(x, y): (u32, u32)| [colour[0] ^ (x as u8), colour[1].wrapping_add(y as u8), colour[2]];
             let places = (0..250).flat_map(|y| (0..300).map(move |x| (x, y)));
             let file = fs_err::File::create(folder.join(format!("{number}.png"))).unwrap();
             let mut encoder = png::Encoder::new(file, 300, 250);

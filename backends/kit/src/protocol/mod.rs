@@ -167,6 +167,9 @@ pub struct RunRequest {
     pub execution: Execution,
 }
 
+/// The most streams that a benchmark may have: each is a thread with its own session or execution context.
+pub const MAX_STREAMS: u32 = 128;
+
 /// Measures how long runs take. The timed loop is the worker's, so that no part of the protocol is timed.
 ///
 /// The worker loads what it is asked to, runs it once, and sends a `progress` event of the stage `first_result`. It goes
@@ -180,7 +183,7 @@ pub struct BenchRequest {
     pub path: PathBuf,
     /// A `.npy` file for each input; every run takes the same.
     pub inputs: BTreeMap<String, PathBuf>,
-    /// Number of concurrent callers, each starting a run when its last one is done.
+    /// Number of concurrent callers, 1 to 128, each starting a run when its last one is done.
     pub streams: u32,
     /// Time before anything counts.
     pub warm_up_ms: u64,

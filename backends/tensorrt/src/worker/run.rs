@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nimctl_backend_kit::inputs::{npy_problem, read_inputs};
 use nimctl_backend_kit::protocol::{
-    BenchRequest, BenchResult, ErrorCode, Execution, Problem, RanOn, RunRequest, RunResult,
+    BenchRequest, BenchResult, ErrorCode, Execution, MAX_STREAMS, Problem, RanOn, RunRequest, RunResult,
 };
 use nimctl_backend_kit::serve::Events;
 use nimctl_backend_kit::timed_loop;
@@ -64,8 +64,9 @@ pub(crate) fn bench(
     events: &Events,
 ) -> Result<BenchResult, Problem> {
     let BenchRequest { path, inputs, streams, execution, samples, .. } = request;
-    if *streams == 0 {
-        return Err(Problem::new(ErrorCode::InvalidRequest, "`streams` is 0"));
+    if !(1..=MAX_STREAMS).contains(streams) {
+        let message = format!("`streams` is {streams}: expected 1 to {MAX_STREAMS}");
+        return Err(Problem::new(ErrorCode::InvalidRequest, message));
     }
     check_execution(execution)?;
     let gpu = Gpu::open(execution.device)?;

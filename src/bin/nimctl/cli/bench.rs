@@ -1,6 +1,5 @@
 //! Arguments of `bench`.
 
-use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,6 +7,7 @@ use nimctl::benchmark::Gate;
 use nimctl::recipe::Only;
 
 use super::execution::{Execution, GraphOptimization};
+use super::limits;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -35,14 +35,14 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "SELECTOR", conflicts_with = "compare")]
     pub(crate) only: Option<Only>,
     /// Batch sizes: the first dimension of the inputs [default: those of the recipe's shapes `min` and `opt`].
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) batch: Vec<NonZeroU64>,
-    /// Numbers of concurrent streams.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1")]
-    pub(crate) streams: Vec<NonZeroU32>,
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(limits::BATCH))]
+    pub(crate) batch: Vec<u64>,
+    /// Numbers of concurrent streams, at most 128.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(limits::STREAMS))]
+    pub(crate) streams: Vec<u32>,
     /// Threads used by one run [default: the library's choice].
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(limits::THREADS))]
+    pub(crate) threads: Option<u32>,
     #[command(flatten)]
     pub(crate) execution: Execution,
     /// How far ONNX Runtime optimizes a graph before it runs it [default: its own default, all].
@@ -52,16 +52,16 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) cuda_graph: bool,
     /// Rounds for each case, each in its own process.
-    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(limits::ROUNDS))]
     pub(crate) rounds: u16,
     /// Warm-up time at the start of each round, in milliseconds.
-    #[arg(long, value_name = "MS", default_value = "200")]
+    #[arg(long, value_name = "MS", default_value = "200", value_parser = clap::value_parser!(u64).range(limits::MILLISECONDS))]
     pub(crate) warm_up_ms: u64,
     /// The minimum length of a window, in milliseconds.
-    #[arg(long, value_name = "MS", default_value = "100")]
+    #[arg(long, value_name = "MS", default_value = "100", value_parser = clap::value_parser!(u64).range(limits::MILLISECONDS))]
     pub(crate) window_ms: u64,
     /// The maximum time for all windows of a round, in milliseconds.
-    #[arg(long, value_name = "MS", default_value = "2000")]
+    #[arg(long, value_name = "MS", default_value = "2000", value_parser = clap::value_parser!(u64).range(limits::MILLISECONDS))]
     pub(crate) budget_ms: u64,
     /// Measure these two profiles in alternating rounds, and compare B with A.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "baseline")]
@@ -73,6 +73,6 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "GATE")]
     pub(crate) fail_if: Vec<Gate>,
     /// The maximum time for a round in addition to its warm-up and budget, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) timeout: u64,
 }

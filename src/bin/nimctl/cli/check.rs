@@ -7,6 +7,8 @@ use nimctl::compute_capability::ComputeCapability;
 use nimctl::gpu;
 use nimctl::onnx::Precision;
 
+use super::limits;
+
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,7 +39,7 @@ pub(crate) struct Check {
     #[arg(long = "precision", value_name = "LIST", value_delimiter = ',')]
     pub(crate) precisions: Vec<Precision>,
     /// The maximum time for one compilation, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) job_timeout: u64,
 }
 

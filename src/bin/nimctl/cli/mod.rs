@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod execution;
 mod init;
+pub(crate) mod limits;
 mod manifest;
 mod release;
 mod report;
@@ -227,10 +228,10 @@ pub(crate) struct Build {
     #[arg(long)]
     pub(crate) no_check: bool,
     /// The maximum number of concurrent jobs [default: the number of cores].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(limits::JOBS))]
     pub(crate) jobs: Option<u16>,
     /// The maximum time for one compilation, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) job_timeout: u64,
 }
 

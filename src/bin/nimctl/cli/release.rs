@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use nimctl::recipe::Only;
 
+use super::limits;
+
 /// Arguments of `release`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -55,19 +57,19 @@ pub(crate) struct Release {
     #[arg(long)]
     pub(crate) fresh: bool,
     /// Rounds for each case, each in its own process.
-    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(limits::ROUNDS))]
     pub(crate) rounds: u16,
     /// Threads used by one run on the CPU [default: the library's choice].
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<std::num::NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(limits::THREADS))]
+    pub(crate) threads: Option<u32>,
     /// The index of the GPU to run on, in the CUDA driver's order [default: the first GPU that fits each profile].
     #[arg(long, value_name = "N")]
     pub(crate) gpu: Option<u32>,
     /// The maximum time for all windows of a round, in milliseconds.
-    #[arg(long, value_name = "MS", default_value = "1000")]
+    #[arg(long, value_name = "MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(limits::MILLISECONDS))]
     pub(crate) budget_ms: u64,
     /// The maximum time for one worker job, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) job_timeout: u64,
 }
 

@@ -18,9 +18,9 @@ pub(crate) struct Report {
     /// The file to write [default: standard output].
     #[arg(short = 'o', long = "output-file", value_name = "FILE")]
     pub(crate) destination: Option<PathBuf>,
-    /// The format of the report.
-    #[arg(long, value_enum, default_value = "html")]
-    pub(crate) format: ReportFormat,
+    /// The format of the report [default: html; json with `--output json` on standard output].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ReportFormat>,
 }
 
 /// The format of a report.

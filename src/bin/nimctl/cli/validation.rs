@@ -6,6 +6,8 @@ use clap::Args;
 use nimctl::ops::validate::Place;
 use nimctl::recipe::Only;
 
+use super::limits;
+
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -43,6 +45,6 @@ pub(crate) struct Validate {
     #[arg(long, value_name = "FOLDER", requires = "replay")]
     pub(crate) replay_folder: Option<PathBuf>,
     /// The maximum time for one run of a graph, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) timeout: u64,
 }

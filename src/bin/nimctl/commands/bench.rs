@@ -11,7 +11,7 @@ use nimctl::stored_format::Unreadable;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
-use crate::cli::{self, Global};
+use crate::cli::{self, Global, limits};
 use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
@@ -47,17 +47,25 @@ pub(crate) fn run(
         );
         return Err(Failure::new(ErrorKind::Input, error));
     }
+    let most_threads = streams.iter().max().zip(threads.as_ref()).map(|(streams, threads)| streams * threads);
+    if let Some(threads) = most_threads.filter(|threads| *threads > limits::MAX_THREADS) {
+        let error = anyhow::anyhow!(
+            "--streams and --threads give {threads} threads: at most {} are started",
+            limits::MAX_THREADS
+        );
+        return Err(Failure::new(ErrorKind::Input, error));
+    }
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
     let workspace = environment::workspace(global, *timeout, cancel)?;
     let options = BenchOptions {
-        batches: batch.iter().map(|batch| batch.get()).collect(),
-        streams: streams.iter().map(|streams| streams.get()).collect(),
+        batches: distinct(batch),
+        streams: distinct(streams),
         settings: Settings {
             rounds: usize::from(*rounds),
             warm_up_ms: *warm_up_ms,
             window_ms: *window_ms,
             budget_ms: *budget_ms,
-            threads: threads.map(std::num::NonZeroU32::get),
+            threads: *threads,
             provider: execution.provider(),
             graph_optimization: graph_optimization.map(Into::into),
             cuda_graph: *cuda_graph,
@@ -96,6 +104,17 @@ pub(crate) fn run(
         return Ok(ExitCode::from(code(ErrorKind::Refused)));
     }
     Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+}
+
+/// Returns numbers in the order in which they are named, each once.
+fn distinct<T: Copy + PartialEq>(numbers: &[T]) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for number in numbers {
+        if !distinct.contains(number) {
+            distinct.push(*number);
+        }
+    }
+    distinct
 }
 
 fn read_baseline(path: &Path) -> Result<BenchDocument, Failure> {

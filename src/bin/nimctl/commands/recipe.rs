@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &cli::Recipe, output: &Output) -> Result<ExitCode, 
 
 fn check(path: &std::path::Path) -> Checked {
     let name = path.display().to_string();
-    let recipe = match fs_err::read_to_string(path) {
+    let recipe = match nimctl::files::text::read(path) {
         Ok(text) => Recipe::parse(&text, &name).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };

@@ -60,7 +60,7 @@ pub(crate) fn run(
                 warm_up_ms: WARM_UP_MS,
                 window_ms: WINDOW_MS,
                 budget_ms: *budget_ms,
-                threads: threads.map(std::num::NonZeroU32::get),
+                threads: *threads,
                 provider: None,
                 graph_optimization: None,
                 cuda_graph: false,
@@ -89,7 +89,7 @@ pub(crate) fn run(
 
 /// Returns the policy, and its text.
 fn read_policy(path: &Path) -> Result<(Policy, String), Failure> {
-    let text = fs_err::read_to_string(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    let text = nimctl::files::text::read(path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
     let policy = Policy::parse(&text, &path.display().to_string());
     Ok((policy.map_err(|error| Failure::new(ErrorKind::Input, error))?, text))
 }

@@ -36,6 +36,11 @@ pub(crate) fn run(
         of_recipe(&workspace, &super::build::resolved(&workspace, source, None, &|_| ())?)?
     };
     let report = Report::new(&model, &profiles, &not_built, &[]);
+    // What is printed with `--output json` is JSON; a file is a page all the same.
+    let format = format.unwrap_or(match destination {
+        None if output.is_json() => ReportFormat::Json,
+        _ => ReportFormat::Html,
+    });
     let text = match format {
         ReportFormat::Html => report.to_html().map_err(|error| Failure::new(ErrorKind::Bug, error))?,
         ReportFormat::Markdown => notes(&Notes {

@@ -1,10 +1,13 @@
 //! `verify`: recomputes every digest and id in a release folder, or a tar of one, and compares them with the recorded ones.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::{Component, Path};
+mod folder;
+mod tar_file;
 
-use crate::digest::{Blake3, Sha256, both_of_chunks};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, file_path, store_digest};
 use crate::passport::{PASSPORT_SCHEMA, Passport};
 use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents};
@@ -14,7 +17,8 @@ use crate::stored_format::{Newer, Unreadable};
 /// Files with these names are read into memory, up to `MAX_TEXT_BYTES` each.
 const TEXTS: [&str; 4] = [MANIFEST_FILE, CONTENTS_FILE, PASSPORT_FILE, SUMS_FILE];
 const MAX_TEXT_BYTES: u64 = 256 * 1024 * 1024;
-const CHUNK_BYTES: usize = 1024 * 1024;
+/// What is wrong with a file that the list of digests, which is UTF-8, can't name.
+const NOT_UTF_8: &str = "its name is not UTF-8: it was not read";
 
 /// One problem in a release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -53,9 +57,9 @@ struct Found {
 pub fn verify(path: &Path) -> io::Result<VerifyReport> {
     let mut findings = Vec::new();
     let files = if fs_err::metadata(path)?.is_dir() {
-        of_folder(path, &mut findings)?
+        folder::files(path, &mut findings)?
     } else {
-        of_tar(path, &mut findings)?
+        tar_file::files(path, &mut findings)?
     };
     let mut check = Check { files: &files, findings };
     check.sums();
@@ -65,74 +69,6 @@ pub fn verify(path: &Path) -> io::Result<VerifyReport> {
     findings.dedup();
     let size_bytes = files.values().map(|file| file.size_bytes).sum();
     Ok(VerifyReport { files: files.len(), size_bytes, profiles, findings })
-}
-
-fn read(path: &str, mut reader: impl Read, size_bytes: u64) -> io::Result<Found> {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    if TEXTS.contains(&name) && size_bytes <= MAX_TEXT_BYTES {
-        let mut text = Vec::new();
-        reader.read_to_end(&mut text)?;
-        let (sha256, blake3) = (Sha256::of(&text), Blake3::of(&text));
-        return Ok(Found { sha256, blake3, size_bytes: text.len() as u64, text: Some(text) });
-    }
-    let mut next = || {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let mut filled = 0;
-        while filled < chunk.len() {
-            match reader.read(&mut chunk[filled..])? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        chunk.truncate(filled);
-        io::Result::Ok((filled > 0).then(|| bytes::Bytes::from(chunk)))
-    };
-    let (sha256, blake3, size_bytes) = both_of_chunks(&mut next)?;
-    Ok(Found { sha256, blake3, size_bytes, text: None })
-}
-
-fn of_folder(root: &Path, findings: &mut Vec<Finding>) -> io::Result<BTreeMap<String, Found>> {
-    let mut files = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(root).min_depth(1) {
-        let entry = entry.map_err(io::Error::other)?;
-        let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        let path = relative.to_string_lossy().into_owned();
-        if entry.file_type().is_dir() {
-            continue;
-        }
-        if !entry.file_type().is_file() {
-            findings.push(Finding { path, problem: "neither a file nor a folder: it was not read".into() });
-            continue;
-        }
-        let file = fs_err::File::open(entry.path())?;
-        let size_bytes = file.metadata()?.len();
-        files.insert(path.clone(), read(&path, file, size_bytes)?);
-    }
-    Ok(files)
-}
-
-fn of_tar(path: &Path, findings: &mut Vec<Finding>) -> io::Result<BTreeMap<String, Found>> {
-    let mut files = BTreeMap::new();
-    let mut archive = tar::Archive::new(fs_err::File::open(path)?);
-    for entry in archive.entries()? {
-        let entry = entry?;
-        let full = entry.path()?.into_owned();
-        // All of it is in one folder, named after the release.
-        let relative: std::path::PathBuf = full.components().skip(1).collect();
-        let name = relative.to_string_lossy().into_owned();
-        let is_plain = full.components().all(|part| matches!(part, Component::Normal(_)));
-        if !is_plain || !entry.header().entry_type().is_file() || name.is_empty() {
-            let problem = "not an entry of a release: it was not read".to_owned();
-            findings.push(Finding { path: full.to_string_lossy().into_owned(), problem });
-            continue;
-        }
-        let size_bytes = entry.size();
-        let found = read(&name, entry, size_bytes)?;
-        if files.insert(name.clone(), found).is_some() {
-            findings.push(Finding { path: name, problem: "it is in the archive more than once".into() });
-        }
-    }
-    Ok(files)
 }
 
 struct Check<'a> {
