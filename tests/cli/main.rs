@@ -29,6 +29,7 @@ mod init;
 mod inspect;
 mod interruption;
 mod invalid_recipes;
+mod limits;
 mod lower;
 mod manifests;
 #[path = "../nvml/stand_in.rs"]

@@ -71,6 +71,9 @@ pub fn read_all(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let mut raw = Cursor::new(bytes);
     check_complete(&mut archive)?;
     let names = array_names(&archive)?;
+    if names.len() != archive.len() {
+        return Err("it has files that are no arrays".into());
+    }
     names.into_iter().map(|name| member(&mut archive, &mut raw, &name).map(|tensor| (name, tensor))).collect()
 }
 
@@ -150,8 +153,8 @@ mod tests {
     use super::*;
 
     fn archive() -> Vec<u8> {
-        let numbers: Vec<f32> = (0..600).map(|number| number as f32 * 0.37).collect();
-        let tensors = [("min/x", &numbers[..100]), ("opt/x", &numbers[100..])];
+        let numbers: Vec<f32> = (0..160).map(|number| number as f32 * 0.37).collect();
+        let tensors = [("min/x", &numbers[..60]), ("opt/x", &numbers[60..])];
         write(&tensors.map(|(name, all)| (name.to_owned(), Tensor::new(&[all.len()], all).unwrap())).into())
             .unwrap()
     }
