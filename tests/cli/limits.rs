@@ -36,8 +36,8 @@ fn text_may_begin_with_a_byte_order_mark() {
     fs_err::write(home.path("utf16.yaml"), [&b"\xff\xfe"[..], &utf_16].concat()).unwrap();
     home.run(&["recipe", "check", "utf16.yaml"]).exits(1);
     let device =
-        r#"{"schema": "nimctl.devices/2", "devices": [], "driver_version": null, "cuda_version": null}"#;
+        r#"{"schema": "nimctl.devices/1", "devices": [], "driver_version": null, "cuda_version": null}"#;
     home.write("device.json", format!("\u{feff}{device}"));
-    home.run(&["list-model-profiles", "--manifest", "plain.yaml", "--device", "./device.json"]).exits(0);
+    home.run(&["list-model-profiles", "--manifest", "plain.yaml", "--device-file", "device.json"]).exits(0);
     insta::assert_snapshot!(home.transcript());
 }

@@ -1,6 +1,6 @@
 //! Bicubic resizing with Pillow's bytes: its `Image.resize(…, BICUBIC)`, of which only a crop of the centre is computed.
 //!
-//! Rows first, then columns, with 8 bits between the two. A pixel is a weighted sum over the pixels near its own place; the
+//! Rows first, then columns (the other way round for high images, as since Pillow 13), with 8 bits between the two. A pixel is a weighted sum over the pixels near its own place; the
 //! weights are Keys' cubic with a = -0.5, widened when an image becomes smaller, and rounded to 22 bits after the point.
 
 use super::CHANNELS;
@@ -18,6 +18,9 @@ struct Weights {
     weights: Vec<i64>,
 }
 
+/// An image more than this many times as high as wide is made lower before it is made narrower.
+const HIGH: usize = 2;
+
 /// Resizes to `width` × `height`, of which it returns the square of `side` pixels at `left`, `top`.
 pub(super) fn resized(
     source: &Pixels,
@@ -27,23 +30,38 @@ pub(super) fn resized(
 ) -> Vec<u8> {
     let across = weights(source.width, width, left..left + side);
     let down = weights(source.height, height, top..top + side);
-    let rows = match (down.first(), down.last()) {
+    if source.height > HIGH * source.width && height < source.height {
+        let lowered = columns(&source.rgb, source.width, 0, &down);
+        return rows(&lowered, source.width, 0..side, &across);
+    }
+    let needed = match (down.first(), down.last()) {
         (Some(first), Some(last)) => first.first..last.first + last.weights.len(),
         _ => 0..0,
     };
-    let mut narrowed = Vec::with_capacity(rows.len() * side * CHANNELS);
-    for row in rows.clone() {
-        let row = &source.rgb[row * source.width * CHANNELS..][..source.width * CHANNELS];
-        for weights in &across {
+    let first = needed.start;
+    columns(&rows(&source.rgb, source.width, needed, &across), side, first, &down)
+}
+
+/// Resizes some rows of an image of this width.
+fn rows(rgb: &[u8], width: usize, rows: std::ops::Range<usize>, across: &[Weights]) -> Vec<u8> {
+    let mut resized = Vec::with_capacity(rows.len() * across.len() * CHANNELS);
+    for row in rows {
+        let row = &rgb[row * width * CHANNELS..][..width * CHANNELS];
+        for weights in across {
             let pixels = &row[weights.first * CHANNELS..];
-            narrowed.extend(sum(weights, |index| pixels[index * CHANNELS..].first_chunk().copied()));
+            resized.extend(sum(weights, |index| pixels[index * CHANNELS..].first_chunk().copied()));
         }
     }
-    let mut resized = Vec::with_capacity(side * side * CHANNELS);
-    for weights in &down {
-        for column in 0..side {
-            let pixels = &narrowed[((weights.first - rows.start) * side + column) * CHANNELS..];
-            resized.extend(sum(weights, |index| pixels[index * side * CHANNELS..].first_chunk().copied()));
+    resized
+}
+
+/// Resizes the columns of an image of this width, whose first row is the `first` of the source.
+fn columns(rgb: &[u8], width: usize, first: usize, down: &[Weights]) -> Vec<u8> {
+    let mut resized = Vec::with_capacity(down.len() * width * CHANNELS);
+    for weights in down {
+        for column in 0..width {
+            let pixels = &rgb[((weights.first - first) * width + column) * CHANNELS..];
+            resized.extend(sum(weights, |index| pixels[index * width * CHANNELS..].first_chunk().copied()));
         }
     }
     resized

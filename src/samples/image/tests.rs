@@ -61,7 +61,7 @@ fn pixels(values: &[f32]) -> Vec<u8> {
 /// makes.
 #[test]
 fn pixels_are_pillows() {
-    let cases: [(u32, u32, usize, &[u8], u64); 3] = [
+    let cases: [(u32, u32, usize, &[u8], u64); 4] = [
         (
             50,
             40,
@@ -92,6 +92,17 @@ fn pixels_are_pillows() {
                 11, 44, 30, 12, 47, 35, 13, 51, 41, 15, 54, 48, 16, 58, 55, 17,
             ],
             14_200,
+        ),
+        // More than twice as high as wide.
+        (
+            20,
+            45,
+            8,
+            &[
+                83, 27, 21, 99, 37, 82, 117, 59, 149, 135, 94, 209, 152, 141, 69, 170, 213, 78, 188, 121,
+                153, 204, 90, 198,
+            ],
+            21_687,
         ),
     ];
     for (width, height, side, row_5, sum) in cases {
