@@ -156,6 +156,7 @@ pub mod stats;
 pub mod store;
 pub mod stored_format;
 pub mod synth;
+pub mod text_encoding;
 pub mod toolchain;
 pub mod validation;
 pub mod worker;

@@ -121,7 +121,7 @@ pub fn from_json<T: DeserializeOwned>(
     path: impl Display,
 ) -> Result<T, Unreadable> {
     let damaged = |problem: String| Unreadable::Damaged { path: path.to_string(), problem };
-    let bytes = crate::files::text::without_mark(bytes);
+    let bytes = crate::text_encoding::without_mark(bytes);
     // The schema first: of a newer file, nothing else has to be what it is now.
     match head_of_json(bytes).map_err(damaged)? {
         Some(found) => check(&found, schema, &path)?,

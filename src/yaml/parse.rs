@@ -36,7 +36,7 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Node, YamlError> {
         let message = format!("more than {} bytes of YAML, the maximum", limits.text_bytes);
         return Err(YamlError { position: Position { line: 1, column: 1 }, message });
     }
-    let text = crate::files::text::without_mark(text);
+    let text = crate::text_encoding::without_mark(text);
     let text = std::str::from_utf8(text).map_err(|error| not_utf8(text, error.valid_up_to()))?;
     let options = granit_parser::options! {
         flow_nesting_limit: limits.depth,

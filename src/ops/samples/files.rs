@@ -8,6 +8,7 @@ use crate::files::text;
 use crate::onnx::TensorInfo;
 use crate::samples::text::TextEncoder;
 use crate::samples::{Part, Sample, image};
+use crate::text_encoding;
 use crate::worker::npy::Tensor;
 
 /// What image files are called.
@@ -108,7 +109,7 @@ pub(in crate::ops) fn texts_of(
     };
     let json = fs_err::read(tokenizer).map_err(|source| SamplesError::Read { source })?;
     let bad = |reason| SamplesError::File { path: tokenizer.into(), reason };
-    let mut encoder = TextEncoder::new(text::without_mark(&json)).map_err(bad)?;
+    let mut encoder = TextEncoder::new(text_encoding::without_mark(&json)).map_err(bad)?;
     let distinct = texts
         .iter()
         .take(rows)

@@ -33,6 +33,7 @@ const CORE: &[&str] = &[
     "stats",
     "stored_format",
     "synth",
+    "text_encoding",
     "validation",
     "worklist",
     "yaml",
