@@ -35,8 +35,7 @@ fn text_may_begin_with_a_byte_order_mark() {
     let utf_16: Vec<u8> = manifest.encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs_err::write(home.path("utf16.yaml"), [&b"\xff\xfe"[..], &utf_16].concat()).unwrap();
     home.run(&["recipe", "check", "utf16.yaml"]).exits(1);
-    let device =
-        r#"{"schema": "nimctl.devices/1", "devices": [], "driver_version": null, "cuda_version": null}"#;
+    let device = include_str!("../fixtures/formats/devices.json");
     home.write("device.json", format!("\u{feff}{device}"));
     home.run(&["list-model-profiles", "--manifest", "plain.yaml", "--device-file", "device.json"]).exits(0);
     insta::assert_snapshot!(home.transcript());
