@@ -50,9 +50,20 @@ impl Client<'_> {
     /// # Errors
     /// The registry can't be reached, fails, or wants a login.
     pub fn has_blob(&self, repository: &Repository, digest: &Sha256) -> Result<Option<u64>, RegistryError> {
+        self.blob_size(repository, digest, Scope::pull(repository))
+    }
+
+    /// Does so with a scope: for an upload one token is enough, and a repository that is not there yet may only be seen by those
+    /// who may make it.
+    pub(super) fn blob_size(
+        &self,
+        repository: &Repository,
+        digest: &Sha256,
+        scope: Scope,
+    ) -> Result<Option<u64>, RegistryError> {
         let url = self.url(repository, &format!("blobs/{digest}"))?;
         let what = what(repository, digest);
-        let ask = Ask::new(Method::HEAD, url, repository, Scope::pull(repository), what);
+        let ask = Ask::new(Method::HEAD, url, repository, scope, what);
         self.retrying(repository.host(), || match self.ask(&ask, &mut Body::Empty) {
             Ok(answer) => match content_length(&answer.headers) {
                 Some(size_bytes) => Ok(Some(size_bytes)),

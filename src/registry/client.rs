@@ -50,7 +50,7 @@ pub enum Notice {
         /// The host, with its port.
         host: String,
     },
-    /// A mirror did not have something, or failed, and the next place is asked.
+    /// A mirror did not have something, or failed, and the next place is asked. Said once for each repository of a mirror.
     MirrorFailed {
         /// Why.
         reason: String,
@@ -68,6 +68,9 @@ struct Known {
     reached: BTreeSet<String>,
     without_ranges: BTreeSet<String>,
     without_chunks: BTreeSet<String>,
+    failed_mirrors: BTreeSet<Repository>,
+    /// Mirrors that were not reached, and are not tried again.
+    away: BTreeSet<String>,
 }
 
 impl<'a> Client<'a> {
@@ -129,7 +132,9 @@ impl<'a> Client<'a> {
 
     /// Returns the places that may have what is in a repository: its mirrors, then itself.
     pub(super) fn places(&self, repository: &Repository) -> Vec<Repository> {
+        let known = self.known();
         let mirrors = self.options.mirrors.iter().filter_map(|mirror| mirror.of(repository));
+        let mirrors = mirrors.filter(|place| !known.away.contains(place.host()));
         let mut places: Vec<Repository> = mirrors.chain([repository.clone()]).collect();
         places.dedup();
         places
@@ -152,7 +157,7 @@ impl<'a> Client<'a> {
                 if !error.is_of_a_place() {
                     return Err(error);
                 }
-                (self.watch.notice)(Notice::MirrorFailed { reason: error.to_string() });
+                self.mirror_failed(place, &error);
             }
             if failure.as_ref().is_none_or(|failure| failure.status() == Some(404)) {
                 failure = Some(error);
@@ -160,6 +165,18 @@ impl<'a> Client<'a> {
         }
         let Some(failure) = failure else { unreachable!("there is one place at least") };
         Err(failure)
+    }
+
+    fn mirror_failed(&self, place: &Repository, error: &RegistryError) {
+        let mut known = self.known();
+        if matches!(error, RegistryError::Unreachable { .. }) {
+            known.away.insert(place.host().into());
+        }
+        let is_new = known.failed_mirrors.insert(place.clone());
+        drop(known);
+        if is_new {
+            (self.watch.notice)(Notice::MirrorFailed { reason: error.to_string() });
+        }
     }
 
     /// Fails when the caller cancels or the time is over.

@@ -212,6 +212,9 @@ impl RegistryError {
                     "log in with `docker login {host}` or `skopeo login {host}`, with an account that may do this"
                 )
             }
+            Self::Status { retry_after: Some(wait), .. } => {
+                format!("the registry asks to wait {} s", wait.as_secs())
+            }
             Self::Status { status: 429, .. } => {
                 "the registry limits requests: try again later, or log in".into()
             }

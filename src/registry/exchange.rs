@@ -19,9 +19,9 @@ const FEED_BYTES: u64 = 256 * 1024;
 /// How much more time than for a byte a registry has to check an upload.
 const CHECK_FACTOR: u32 = 5;
 
-/// What an upload is read from.
-pub trait Source: Read + Seek {}
-impl<T: Read + Seek> Source for T {}
+/// What an upload is read from, and read again after a break.
+pub trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
 
 /// The body of a request.
 pub(super) enum Body<'b> {
@@ -29,7 +29,7 @@ pub(super) enum Body<'b> {
     Bytes(Bytes),
     /// `length` bytes of a source from `offset`, too many to hold.
     Stream {
-        source: &'b mut dyn Source,
+        source: &'b mut dyn ReadSeek,
         offset: u64,
         length: u64,
     },
@@ -257,7 +257,7 @@ fn piece(body: &mut Body<'_>, fed_bytes: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Returns `length` bytes of a source from `offset`.
-pub(super) fn read_piece(source: &mut dyn Source, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_piece(source: &mut dyn ReadSeek, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     source.seek(SeekFrom::Start(offset))?;
     let mut piece = Vec::with_capacity(length as usize);
     source.take(length).read_to_end(&mut piece)?;

@@ -54,6 +54,10 @@ impl<'c> Attempts<'c> {
                 whole.mul_f64(1.0 - fastrand::f64() / 2.0)
             }
         };
+        // What went wrong says more than that the time is over.
+        if wait >= self.client.time_left() {
+            return Err(error);
+        }
         self.failed += 1;
         (self.client.watch.notice)(Notice::Retrying { reason: error.to_string(), wait });
         self.client.sleep(wait, &self.host)

@@ -6,7 +6,7 @@ use reqwest::{Method, Url};
 use super::auth::Scope;
 use super::blobs::{Blob, what};
 use super::client::Client;
-use super::exchange::{Answer, Body, Source, read_piece};
+use super::exchange::{Answer, Body, ReadSeek, read_piece};
 use super::manifests::header;
 use super::request::Ask;
 use super::retry::Attempts;
@@ -36,7 +36,7 @@ pub enum Uploaded {
 struct Upload<'u> {
     repository: &'u Repository,
     blob: Blob,
-    source: &'u mut dyn Source,
+    source: &'u mut dyn ReadSeek,
     session: Option<Session>,
     /// Whether the registry may have bytes of an interrupted request.
     is_resumed: bool,
@@ -62,7 +62,7 @@ impl Client<'_> {
         &self,
         repository: &Repository,
         blob: Blob,
-        source: &mut dyn Source,
+        source: &mut dyn ReadSeek,
         mount_from: Option<&Repository>,
     ) -> Result<Uploaded, RegistryError> {
         let mut upload = Upload { repository, blob, source, session: None, is_resumed: false, sent_bytes: 0 };
@@ -91,7 +91,8 @@ impl Client<'_> {
     ) -> Result<Uploaded, RegistryError> {
         let host = upload.repository.host();
         self.ask_what_arrived(upload)?;
-        // Sessions are lost when registries start again, and begun anew.
+        // Sessions are lost, and begun anew, when a registry starts again, and where it forgets an upload of which a request
+        // broke off: Docker's registry 2.8 does.
         for _ in 0..=self.options.limits.retries {
             if upload.session.is_none()
                 && let Some(done) = self.begin_upload(upload, mount_from)?
@@ -139,7 +140,7 @@ impl Client<'_> {
     ) -> Result<Option<Uploaded>, RegistryError> {
         let Upload { repository, blob, .. } = *upload;
         let digest = blob.digest;
-        match self.has_blob(repository, &digest)? {
+        match self.blob_size(repository, &digest, Scope::push(repository))? {
             Some(size_bytes) if size_bytes == blob.size_bytes => {
                 let was_sent = upload.sent_bytes > 0;
                 let sent = Uploaded::Sent { bytes: upload.sent_bytes };
@@ -258,7 +259,7 @@ impl Client<'_> {
 }
 
 fn body<'b>(
-    source: &'b mut dyn Source,
+    source: &'b mut dyn ReadSeek,
     offset: u64,
     length: u64,
     what: &str,

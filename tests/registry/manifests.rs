@@ -22,7 +22,11 @@ fn a_manifest_by_tag_and_by_digest() {
             assert_eq!(manifest.media_type, TYPE);
         }
         let gone = client.get_manifest(&repository.with_tag("v2").unwrap());
-        check_error(gone, &format!("manifest {repository}:v2 was not found: MANIFEST_UNKNOWN"), ErrorKind::Input);
+        check_error(
+            gone,
+            &format!("manifest {repository}:v2 was not found: MANIFEST_UNKNOWN"),
+            ErrorKind::Input,
+        );
         // What a manifest says of itself has its digest; what a server says has none.
         server.add_manifest("own", b"{\"mediaType\":\"application/vnd.example.own\"}");
         let own = client.get_manifest(&repository.with_tag("own").unwrap()).unwrap();

@@ -63,3 +63,18 @@ fn nothing_is_written_to_a_mirror() {
     assert_eq!(mirror.requests(), Vec::<String>::new());
     assert_eq!(server.state().blobs.len(), 1);
 }
+
+#[test]
+fn a_mirror_that_is_away_is_asked_once() {
+    let server = Server::start();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mirror = format!("{}={address}", server.address()).parse().unwrap();
+    let (_, notices) = with_client(Options { mirrors: vec![mirror], ..options() }, |client| {
+        for size in 1000..1010 {
+            server.add_blob(&bytes(size));
+            assert!(fetch(client, &repository(&server), &bytes(size), None).unwrap().0 == bytes(size));
+        }
+    });
+    let said = notices.iter().filter(|notice| matches!(notice, Notice::MirrorFailed { .. })).count();
+    assert_eq!((said, notices.len()), (1, 2), "{notices:?}");
+}

@@ -40,21 +40,22 @@ fn failures_that_pass() {
 
 #[test]
 fn a_registry_says_how_long_to_wait() {
-    for headers in [
-        vec![("Retry-After", "1")],
-        vec![("Retry-After", "Sun, 06 Nov 1994 08:49:38 GMT"), ("Date", "Sun, 06 Nov 1994 08:49:37 GMT")],
+    let date = "Sun, 06 Nov 1994 08:49:38 GMT";
+    let server_time = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (status, headers) in [
+        (429, vec![("Retry-After", "1")]),
+        (503, vec![("Retry-After", date), ("Date", server_time)]),
+        // A burst may also be answered with this.
+        (403, vec![("Retry-After", "1")]),
     ] {
-        // A burst may also be answered with 403.
-        for status in [429, 503, 403] {
-            let mut answer = Answer::error(status, "TOOMANYREQUESTS");
-            headers.iter().for_each(|(name, value)| answer.set(name, value));
-            let (time, notices) = fetch_after(answer, 1);
-            assert!(time >= Duration::from_secs(1), "{time:?}");
-            assert!(
-                matches!(&notices[..], [Notice::Retrying { wait, .. }] if *wait == Duration::from_secs(1)),
-                "{notices:?}"
-            );
-        }
+        let mut answer = Answer::error(status, "TOOMANYREQUESTS");
+        headers.iter().for_each(|(name, value)| answer.set(name, value));
+        let (time, notices) = fetch_after(answer, 1);
+        assert!(time >= Duration::from_secs(1), "{time:?}");
+        assert!(
+            matches!(&notices[..], [Notice::Retrying { wait, .. }] if *wait == Duration::from_secs(1)),
+            "{notices:?}"
+        );
     }
 }
 
@@ -73,8 +74,14 @@ fn refused(answer: Answer, expected: &str, kind: ErrorKind) -> usize {
 fn failures_that_stay() {
     let unavailable = ErrorKind::Unavailable;
     assert_eq!(refused(Answer::error(500, "UNKNOWN"), "with 500: UNKNOWN: the message", unavailable), 4);
-    assert_eq!(refused(Answer::error(404, "BLOB_UNKNOWN"), "was not found: BLOB_UNKNOWN", ErrorKind::Input), 1);
-    assert_eq!(refused(Answer::error(403, "DENIED"), "DENIED: the message of DENIED; it did", unavailable), 1);
+    assert_eq!(
+        refused(Answer::error(404, "BLOB_UNKNOWN"), "was not found: BLOB_UNKNOWN", ErrorKind::Input),
+        1
+    );
+    assert_eq!(
+        refused(Answer::error(403, "DENIED"), "DENIED: the message of DENIED; it did", unavailable),
+        1
+    );
     assert_eq!(refused(Answer::error(400, "NAME_INVALID"), "with 400: NAME_INVALID", unavailable), 1);
     let hour = Answer::error(429, "TOOMANYREQUESTS").header("Retry-After", 3600);
     assert_eq!(refused(hour, "TOOMANYREQUESTS", unavailable), 1);
@@ -100,19 +107,32 @@ fn a_registry_that_is_not_there() {
 
 #[test]
 fn a_registry_without_tls() {
-    let server = Server::start();
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // The greeting of TLS is no request.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request");
+        }
+    });
     let mut options = options();
     options.plain_http = nimctl::registry::PlainHttp::Never;
-    with_client(options, |client| {
-        let expected = format!("{} does not speak TLS", server.address());
-        check_error(fetch(client, &repository(&server), b"x", None), &expected, ErrorKind::Unavailable);
+    let (_, notices) = with_client(options, |client| {
+        let repository = Repository::new(&address, "a/b").unwrap();
+        let expected = format!("{address} does not speak TLS; hint: allow plain http");
+        check_error(fetch(client, &repository, b"x", None), &expected, ErrorKind::Unavailable);
     });
+    assert_eq!(notices, []);
 }
 
 #[test]
 fn the_time_of_all_is_limited() {
     let (server, data) = (Server::start(), bytes(1000));
-    server.before(|request| request.answer = Some(Answer::error(503, "UNAVAILABLE").header("Retry-After", 1)));
+    server
+        .before(|request| request.answer = Some(Answer::error(503, "UNAVAILABLE").header("Retry-After", 1)));
     let limits = Limits { total: Duration::from_millis(300), ..limits() };
     let begin = Instant::now();
     with_client(Options { limits, ..options() }, |client| {

