@@ -48,6 +48,8 @@ pub(super) struct Login {
     state: Mutex<State>,
     /// Held while a token is fetched, so that threads don't all fetch one.
     fetching: Mutex<()>,
+    /// Held while a helper is asked, for the same reason.
+    looking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -143,6 +145,7 @@ impl Client<'_> {
 
     /// Returns the credentials for a repository, looked up once.
     fn credential(&self, repository: &Repository) -> Result<Found, RegistryError> {
+        let _looking = self.login.looking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = self.login.state().credentials.get(repository) {
             return Ok(found.clone());
         }

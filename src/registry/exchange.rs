@@ -160,6 +160,8 @@ impl Incoming<'_> {
                     let piece = piece(body, fed_bytes)
                         .map_err(|source| RegistryError::Read { what: self.request.clone(), source })?;
                     fed_bytes += piece.len() as u64;
+                    // No single piece takes as long as the whole.
+                    self.limit = self.client.options.limits.idle * CHECK_FACTOR;
                     // If it isn't wanted any more, the answer says why.
                     let _ = feed.send(piece);
                 }

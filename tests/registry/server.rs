@@ -107,6 +107,7 @@ pub(crate) struct State {
     issued: usize,
     pub(crate) has_referrers: bool,
     pub(crate) log: Vec<Request>,
+    pub(crate) connections: usize,
 }
 
 type Before = Box<dyn FnMut(&mut Request) + Send>;
@@ -135,6 +136,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, shared) = (stream.unwrap(), Arc::clone(&served));
+                shared.state.lock().unwrap().connections += 1;
                 std::thread::spawn(move || {
                     // A client that leaves is no fault of the test.
                     let _ = shared.serve(&stream);
