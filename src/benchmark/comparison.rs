@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Case;
 use super::metric::Metric;
-use super::{Benchmark, Case};
 use crate::stats::{Pairing, ratio_interval};
 
 /// The confidence at which a difference is called real: one in 100 comparisons of equal measurements is wrong.
@@ -65,45 +65,38 @@ impl Verdict {
     }
 }
 
-/// Compares every case that both have, in every metric.
-pub fn compare_cases(
-    (baseline_name, baseline): (&str, &Benchmark),
-    (name, measured): (&str, &Benchmark),
+/// Compares a case with the same one of a baseline, in every metric; `None` if a round has a value that is not positive.
+pub(super) fn compare_case(
+    (baseline, before): (&str, &Case),
+    (name, now): (&str, &Case),
     pairing: Pairing,
-) -> Vec<Comparison> {
-    let mut comparisons = Vec::new();
-    for case in &measured.cases {
-        let same = |other: &&Case| {
-            (&other.graph, other.batch, other.streams) == (&case.graph, case.batch, case.streams)
+) -> Option<Vec<Comparison>> {
+    let one = |metric: Metric| {
+        let values = |case: &Case| -> Vec<f64> { case.rounds.iter().map(metric.of_round()).collect() };
+        let (before, values) = (values(before), values(now));
+        let found = ratio_interval(&before, &values, pairing, CONFIDENCE)?;
+        let verdict = match (found.low, found.is_real(), found.ratio > 1.0) {
+            (None, _, _) => Verdict::TooFewRounds,
+            (Some(_), false, _) => Verdict::NoDifference,
+            (Some(_), true, more) if more == metric.more_is_worse() => Verdict::Slower,
+            (Some(_), true, _) => Verdict::Faster,
         };
-        let Some(other) = baseline.cases.iter().find(same) else { continue };
-        for metric in Metric::ALL {
-            let values = |case: &Case| -> Vec<f64> { case.rounds.iter().map(metric.of_round()).collect() };
-            let (before, now) = (values(other), values(case));
-            let Some(found) = ratio_interval(&before, &now, pairing, CONFIDENCE) else { continue };
-            let verdict = match (found.low, found.is_real(), found.ratio > 1.0) {
-                (None, _, _) => Verdict::TooFewRounds,
-                (Some(_), false, _) => Verdict::NoDifference,
-                (Some(_), true, more) if more == metric.more_is_worse() => Verdict::Slower,
-                (Some(_), true, _) => Verdict::Faster,
-            };
-            comparisons.push(Comparison {
-                profile: name.into(),
-                baseline: baseline_name.into(),
-                graph: case.graph.clone(),
-                batch: case.batch,
-                streams: case.streams,
-                metric,
-                baseline_value: geometric_mean(&before),
-                value: geometric_mean(&now),
-                ratio: found.ratio,
-                low: found.low,
-                high: found.high,
-                verdict,
-            });
-        }
-    }
-    comparisons
+        Some(Comparison {
+            profile: name.into(),
+            baseline: baseline.into(),
+            graph: now.graph.clone(),
+            batch: now.batch,
+            streams: now.streams,
+            metric,
+            baseline_value: geometric_mean(&before),
+            value: geometric_mean(&values),
+            ratio: found.ratio,
+            low: found.low,
+            high: found.high,
+            verdict,
+        })
+    };
+    Metric::ALL.into_iter().map(one).collect()
 }
 
 fn geometric_mean(values: &[f64]) -> f64 {

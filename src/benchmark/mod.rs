@@ -5,6 +5,7 @@
 //! of the graph with the whole batch. Every sample is kept, in an `.npz` file beside the passport; the values here
 //! are computed from these samples.
 
+mod compared;
 mod comparison;
 mod gate;
 mod gpu;
@@ -13,7 +14,8 @@ mod metric;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use comparison::{CONFIDENCE, Comparison, Verdict, compare_cases};
+pub use compared::{Compared, Uncompared};
+pub use comparison::{CONFIDENCE, Comparison, Verdict};
 pub use gate::{Gate, InvalidGate};
 pub use gpu::{
     GpuRound, MIN_SAMPLES, Reading, Span, Spread, Throttle, is_spoiled, spoiled_spans, spoiled_time,

@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::{BenchStatus, Comparison, Gate};
+use crate::benchmark::{BenchStatus, Compared, Comparison, Gate};
 use crate::glob;
 use crate::nearest::what_there_is;
 use crate::passport::Passport;
@@ -148,7 +148,7 @@ impl Policy {
         &self,
         built: &[Passport],
         not_built: &[(String, String)],
-        comparisons: &[Comparison],
+        compared: &Compared,
     ) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for pattern in &self.required {
@@ -180,7 +180,8 @@ impl Policy {
                 refusals.extend(failures.map(|why| not_measured(&passport.name, why)).next());
             }
         }
-        refusals.extend(self.beyond(comparisons).map(|(gate, found)| {
+        refusals.extend(self.unanswered(compared));
+        refusals.extend(self.beyond(&compared.comparisons).map(|(gate, found)| {
             Refusal::new(
                 format!(
                     "{gate}: {} of {} {} at batch {} changed by {:+.1} % from {}",
@@ -195,6 +196,26 @@ impl Policy {
             )
         }));
         refusals
+    }
+
+    /// Returns a refusal for everything that a gate has no answer for. Profiles that the baseline doesn't have are new: no gate is
+    /// asked of them, but of all others.
+    fn unanswered(&self, compared: &Compared) -> Vec<Refusal> {
+        let old = Compared {
+            comparisons: compared.comparisons.clone(),
+            uncompared: compared.uncompared.iter().filter(|found| !found.is_new).cloned().collect(),
+        };
+        let gates = self.fail_if.iter().filter_map(|text| Gate::from_str(text).ok());
+        let unanswered = gates.flat_map(|gate| {
+            let without = old.unanswered(&gate).into_iter();
+            without.map(move |what| {
+                Refusal::new(
+                    format!("{gate} has no answer for {what}"),
+                    "measure the baseline and this release in the same way on the same machine, or remove `fail_if`",
+                )
+            })
+        });
+        unanswered.collect()
     }
 
     /// Returns the comparisons that fail a gate, each with that gate.
@@ -292,8 +313,11 @@ mod tests {
     fn a_required_profile_that_was_not_built_is_named_with_the_reason() {
         let policy = Policy { required: vec!["tensorrt-h100-*".into(), "x".into()], ..Policy::default() };
         let not_built = [("tensorrt-h100-sxm-fp16".to_owned(), "no GPU".to_owned())];
-        let reasons: Vec<String> =
-            policy.refusals(&[], &not_built, &[]).into_iter().map(|refusal| refusal.reason).collect();
+        let reasons: Vec<String> = policy
+            .refusals(&[], &not_built, &Compared::default())
+            .into_iter()
+            .map(|refusal| refusal.reason)
+            .collect();
         assert_eq!(
             reasons,
             [

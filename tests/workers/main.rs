@@ -8,6 +8,8 @@
 )]
 
 mod contract;
+#[path = "../cli/documented.rs"]
+mod documented;
 mod gpu_watch;
 mod graph;
 #[path = "../home/mod.rs"]

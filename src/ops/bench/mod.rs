@@ -24,13 +24,12 @@ use super::samples::{self, SeededInput, Shapes};
 use super::validate;
 use super::workspace::Workspace;
 use crate::benchmark::{
-    BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Benchmark, Comparison, Settings, compare_cases,
+    BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Benchmark, Compared, Settings,
 };
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::passport::Passport;
 use crate::samples::Sample;
-use crate::stats::Pairing;
 use crate::store::Store;
 use crate::worker::npy::{Tensor, archive};
 use crate::worker::protocol::Execution;
@@ -60,7 +59,7 @@ pub struct BenchReport {
     /// Every profile of the recipe.
     pub document: BenchDocument,
     /// How the two profiles that were to be compared do.
-    pub comparisons: Vec<Comparison>,
+    pub compared: Compared,
     /// The inputs without samples in the recipe, and what they were run on.
     pub seeded: Vec<SeededInput>,
 }
@@ -221,35 +220,9 @@ pub fn bench(
             profile.bench = status.clone();
         }
     }
-    let comparisons = match compare {
-        None => Vec::new(),
-        Some((a, b)) => match (measured(&document, a), measured(&document, b)) {
-            (Some(before), Some(now)) => compare_cases((a, before), (b, now), Pairing::Interleaved),
-            _ => Vec::new(),
-        },
-    };
-    Ok(BenchReport { document, comparisons, seeded: resolved.seeded_inputs() })
-}
-
-/// Compares what was measured with what an earlier run measured, by the names of profiles.
-pub fn compare_with_baseline(document: &BenchDocument, baseline: &BenchDocument) -> Vec<Comparison> {
-    let pairs = document.profiles.iter().filter_map(|profile| {
-        let now = measured(document, &profile.name)?;
-        Some((&profile.name, measured(baseline, &profile.name)?, now))
-    });
-    pairs
-        .flat_map(|(name, before, now)| {
-            let label = format!("{name} of {}", baseline.model.release);
-            compare_cases((&label, before), (name, now), Pairing::Separate)
-        })
-        .collect()
-}
-
-fn measured<'a>(document: &'a BenchDocument, name: &str) -> Option<&'a Benchmark> {
-    document.profiles.iter().find(|profile| profile.name == name).and_then(|profile| match &profile.bench {
-        BenchStatus::Measured(benchmark) => Some(benchmark),
-        BenchStatus::Failed(_) | BenchStatus::Skipped(_) => None,
-    })
+    let compared =
+        compare.as_ref().map_or_else(Compared::default, |(a, b)| Compared::of_two(&document, a, b));
+    Ok(BenchReport { document, compared, seeded: resolved.seeded_inputs() })
 }
 
 /// Returns what is asked of every worker.

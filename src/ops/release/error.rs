@@ -61,6 +61,24 @@ pub enum ReleaseError {
     /// The policy names something that doesn't exist.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A policy whose gates have nothing to be asked of.
+    #[error(
+        "the policy's `fail_if` compares with an earlier release, but {why}: add --baseline FOLDER and measure, or remove `fail_if`"
+    )]
+    GateWithoutQuestion {
+        /// What is missing.
+        why: &'static str,
+    },
+    /// The baseline is a release of another model.
+    #[error("{} is a release of the model `{found}`, and this model is `{model}`: nothing can be compared", path.display())]
+    OtherBaseline {
+        /// The folder.
+        path: PathBuf,
+        /// Its model.
+        found: String,
+        /// The recipe's.
+        model: String,
+    },
     /// The baseline can't be read.
     #[error("cannot read the baseline {}", path.display())]
     Baseline {
@@ -125,6 +143,8 @@ impl ReleaseError {
             | Self::NameTwice { .. }
             | Self::NoName { .. }
             | Self::Policy(_)
+            | Self::GateWithoutQuestion { .. }
+            | Self::OtherBaseline { .. }
             | Self::Baseline { .. }
             | Self::Manifest(_)
             | Self::Io { .. } => ErrorKind::Input,

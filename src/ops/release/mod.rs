@@ -14,11 +14,11 @@ pub use error::ReleaseError;
 
 use parts::Built;
 
-use super::bench::{BenchOptions, compare_with_baseline};
+use super::bench::BenchOptions;
 use super::report::sort_out;
 use super::verify;
 use super::workspace::Workspace;
-use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Comparison};
+use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Compared};
 use crate::files::atomic_file;
 use crate::files::work_folder::{self, WorkFolder};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, file_uri};
@@ -66,7 +66,7 @@ pub struct ReleaseReport {
     /// Names of what was not, each with the reason.
     pub not_built: Vec<(String, String)>,
     /// How it compares with the baseline.
-    pub comparisons: Vec<Comparison>,
+    pub compared: Compared,
     /// Everything that does not hold: if there is something, there is no release.
     pub refusals: Vec<Refusal>,
     /// The folder and its tar, if there is a release.
@@ -102,10 +102,24 @@ pub fn release(
             return Err(ReleaseError::AlreadyThere { path: path.clone() });
         }
     }
+    if !policy.fail_if.is_empty() {
+        let missing = match (baseline, measure) {
+            (None, _) => Some("there is no --baseline"),
+            (Some(_), false) => Some("--no-bench measures nothing"),
+            (Some(_), true) => None,
+        };
+        missing.map_or(Ok(()), |why| Err(ReleaseError::GateWithoutQuestion { why }))?;
+    }
     let before = baseline.as_deref().map(read_baseline).transpose()?;
     let (model, files, names) = parts::read(recipes, only.as_ref())?;
     if let Some((path, text)) = policy_file {
         policy.check_names(text, path, &names)?;
+    }
+    if let (Some(path), Some((_, passports))) = (baseline, &before)
+        && let Some(other) = passports.iter().find(|passport| passport.contents.model.name != model.name)
+    {
+        let found = other.contents.model.name.clone();
+        return Err(ReleaseError::OtherBaseline { path: path.clone(), found, model: model.name });
     }
     let staging = Staging::beside(destination)?;
     let mut parts = parts::resolve_all(workspace, files, only.as_ref())?;
@@ -120,12 +134,12 @@ pub fn release(
 
     on_step("validating");
     parts::validate_all(workspace, &parts, bench, on_step)?;
-    let mut comparisons = Vec::new();
+    let mut compared = Compared::default();
     if *measure {
         on_step("measuring");
         let document = parts::measure_all(workspace, &parts, bench, &model, on_step)?;
         if let Some((name, before)) = &before {
-            comparisons = compare_with_baseline(&document, &document_of(name, before));
+            compared = Compared::with_baseline(&document, &document_of(name, before));
         }
     }
 
@@ -143,8 +157,8 @@ pub fn release(
             passport.bench = BenchStatus::Skipped(NO_BENCH.into());
         }
     }
-    let refusals = policy.refusals(&profiles, &not_built, &comparisons);
-    let mut report = ReleaseReport { model, profiles, not_built, comparisons, refusals, made: None };
+    let refusals = policy.refusals(&profiles, &not_built, &compared);
+    let mut report = ReleaseReport { model, profiles, not_built, compared, refusals, made: None };
     if report.refusals.is_empty() {
         on_step("writing the release");
         let notes = notes(&Notes {
@@ -152,12 +166,13 @@ pub fn release(
             profiles: &report.profiles,
             not_built: &report.not_built,
             baseline: before.as_ref().map(|(name, passports)| (name.as_str(), passports.as_slice())),
-            comparisons: &report.comparisons,
+            comparisons: &report.compared.comparisons,
         });
         let io = |source| ReleaseError::Io { doing: "writing the release notes".into(), source };
         atomic_file::write(&staging.folder().join(NOTES_FILE), notes.as_bytes()).map_err(io)?;
         let page =
-            Report::new(&report.model, &report.profiles, &report.not_built, &report.comparisons).to_html()?;
+            Report::new(&report.model, &report.profiles, &report.not_built, &report.compared.comparisons)
+                .to_html()?;
         let io = |source| ReleaseError::Io { doing: "writing the report".into(), source };
         atomic_file::write(&staging.folder().join(REPORT_FILE), page.as_bytes()).map_err(io)?;
         let places = (destination.as_path(), tar.as_path());
@@ -185,7 +200,7 @@ fn forget(report: &ReleaseReport, policy: &Policy, store: &Store) -> Result<(), 
         let Some(passport) = store.passport(id)? else { continue };
         if report.made.is_some() {
             store.change_passport(&passport, None, |passport| passport.made_of = Origins::default())?;
-        } else if policy.beyond(&report.comparisons).any(|(_, found)| found.profile == *name) {
+        } else if policy.beyond(&report.compared.comparisons).any(|(_, found)| found.profile == *name) {
             store.change_passport(&passport, None, |passport| passport.made_of.bench_key = None)?;
         }
     }

@@ -184,7 +184,7 @@ pub(super) fn measure_all(
                 on_step(&format!("measuring: {name} was measured in an earlier run; nothing has changed"));
             }
         })?;
-        let BenchReport { document, comparisons: _, seeded: _ } = measured;
+        let BenchReport { document, compared: _, seeded: _ } = measured;
         for profile in document.profiles {
             if all.profiles.iter().all(|known| known.name != profile.name) {
                 all.profiles.push(profile);

@@ -26,6 +26,7 @@ mod same_bytes;
 mod tensorrt;
 mod tensorrt_rtx;
 mod towers;
+mod unanswered;
 mod validation;
 mod validation_inputs;
 

@@ -17,9 +17,12 @@ profiles alternate. A round ends when its last three windows agree within 5 % in
 budget is used up. Latency is the time of one run of the graph with the whole batch. Results are saved in the profiles'
 passports, samples in the store.
 
-A difference counts as real at 99 % confidence, with 8 or more rounds. A gate fails if the change exceeds it and is real.
+A difference counts as real at 99 % confidence, with 8 or more rounds. A gate fails if the change exceeds it and is real. A
+gate that has no answer for something that was measured has not passed: too few rounds, a case or a profile that the
+baseline lacks, a baseline of another machine or other settings.
 
-Exit codes: 1 the recipe is wrong, or does not allow a batch; 3 a profile or a gate failed; 5 none of the profiles runs on
+Exit codes: 1 the recipe is wrong, or does not allow a batch, or the baseline is missing or of another model; 3 a profile or
+a gate failed, or a gate has no answer; 5 none of the profiles runs on
 this machine, or the onnxruntime worker or the requested provider is missing.
 
 Examples:

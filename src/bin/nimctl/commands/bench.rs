@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{BenchDocument, BenchStatus, Benchmark, Case, Comparison, Gate, Settings};
+use nimctl::benchmark::{
+    BenchDocument, BenchStatus, Benchmark, Case, Compared, Comparison, Gate, Settings, Uncompared,
+};
 use nimctl::error_kind::ErrorKind;
-use nimctl::ops::bench::{BenchEvent, BenchOptions, bench, compare_with_baseline};
+use nimctl::ops::bench::{BenchEvent, BenchOptions, bench};
 use nimctl::stored_format::Unreadable;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -55,6 +57,14 @@ pub(crate) fn run(
         );
         return Err(Failure::new(ErrorKind::Input, error));
     }
+    if let Some([a, b]) = compare.as_deref()
+        && a == b
+    {
+        let error =
+            anyhow::anyhow!("--compare {a} {b} would compare a profile with itself: name two profiles");
+        return Err(Failure::new(ErrorKind::Input, error));
+    }
+    let baseline_path = baseline;
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
     let workspace = environment::workspace(global, *timeout, cancel)?;
     let options = BenchOptions {
@@ -79,31 +89,54 @@ pub(crate) fn run(
         take_over: false,
     };
     let resolved = super::build::resolved(&workspace, recipe, only.as_ref(), &|_| ())?;
+    let model = &resolved.recipe().model.name;
+    if let (Some(path), Some(baseline)) = (baseline_path, &baseline)
+        && baseline.model.name != *model
+    {
+        let error = anyhow::anyhow!(
+            "{} measured the model `{}`, and this recipe's model is `{model}`: nothing can be compared",
+            path.display(),
+            baseline.model.name
+        );
+        return Err(Failure::new(ErrorKind::Input, error));
+    }
     let report = bench(&workspace, &resolved, &options, &|event| {
         if let BenchEvent::Round { title, round: 1, rounds } = event {
             output.talk(&format!("{title}: {rounds} rounds"));
         }
     })?;
-    let comparisons = match &baseline {
-        Some(baseline) => compare_with_baseline(&report.document, baseline),
-        None => report.comparisons.clone(),
+    let compared = match &baseline {
+        Some(baseline) => Compared::with_baseline(&report.document, baseline),
+        None => report.compared.clone(),
     };
-    let failed = failed_gates(&comparisons, fail_if);
+    let failed = failed_gates(&compared.comparisons, fail_if);
+    let unanswered: Vec<String> = fail_if
+        .iter()
+        .flat_map(|gate| {
+            let without = compared.unanswered(gate).into_iter();
+            without.map(move |what| format!("{gate} has no answer for {what}"))
+        })
+        .collect();
     let seeded = super::validate::seeded_text(&report.seeded);
     if !seeded.is_empty() {
         output.talk(seeded.trim());
     }
     output.result(
-        &text(&report.document, &comparisons, &failed),
-        &View { document: &report.document, comparisons: &comparisons, failed_gates: &failed },
+        &text(&report.document, &compared, &failed, &unanswered),
+        &View {
+            document: &report.document,
+            comparisons: &compared.comparisons,
+            uncompared: &compared.uncompared,
+            failed_gates: &failed,
+            unanswered_gates: &unanswered,
+        },
     );
-    for failed in &failed {
-        output.problem(failed);
+    for problem in failed.iter().chain(&unanswered) {
+        output.problem(problem);
     }
-    if !failed.is_empty() {
-        return Ok(ExitCode::from(code(ErrorKind::Refused)));
-    }
-    Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+    let refused = || (!unanswered.is_empty()).then_some(ErrorKind::Refused);
+    let kind = if failed.is_empty() { report.failure().or_else(refused) } else { Some(ErrorKind::Refused) };
+    Ok(kind.map_or_else(done, |kind| ExitCode::from(code(kind))))
 }
 
 /// Returns numbers in the order in which they are named, each once.
@@ -159,7 +192,8 @@ fn percent(ratio: f64) -> String {
     format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
 
-fn text(document: &BenchDocument, comparisons: &[Comparison], failed: &[String]) -> String {
+fn text(document: &BenchDocument, compared: &Compared, failed: &[String], unanswered: &[String]) -> String {
+    let Compared { comparisons, uncompared } = compared;
     let BenchDocument { schema: _, model, profiles } = document;
     let mut text = format!("{} {}\n", model.name, model.release);
     let measured: Vec<(&str, &Benchmark)> = profiles
@@ -239,9 +273,16 @@ fn text(document: &BenchDocument, comparisons: &[Comparison], failed: &[String])
     if !others.is_empty() {
         let _ = write!(text, "\nnot measured:\n{others}");
     }
-    if !failed.is_empty() {
-        let _ = write!(text, "\nfailed gates:\n");
-        for line in failed {
+    let uncompared: Vec<String> = uncompared.iter().map(Uncompared::words).collect();
+    for (heading, lines) in [
+        ("not compared", uncompared.as_slice()),
+        ("failed gates", failed),
+        ("gates without an answer", unanswered),
+    ] {
+        if !lines.is_empty() {
+            let _ = writeln!(text, "\n{heading}:");
+        }
+        for line in lines {
             let _ = writeln!(text, "  {line}");
         }
     }
@@ -350,5 +391,7 @@ struct View<'a> {
     #[serde(flatten)]
     document: &'a BenchDocument,
     comparisons: &'a [Comparison],
+    uncompared: &'a [Uncompared],
     failed_gates: &'a [String],
+    unanswered_gates: &'a [String],
 }

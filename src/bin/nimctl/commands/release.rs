@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use nimctl::benchmark::{BenchStatus, Comparison, Settings};
+use nimctl::benchmark::{BenchStatus, Comparison, Settings, Uncompared};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::BenchOptions;
 use nimctl::ops::release::{Made, ReleaseOptions, ReleaseReport, release};
@@ -95,7 +95,7 @@ fn read_policy(path: &Path) -> Result<(Policy, String), Failure> {
 }
 
 fn text(report: &ReleaseReport) -> String {
-    let ReleaseReport { model, profiles, not_built, comparisons: _, refusals, made } = report;
+    let ReleaseReport { model, profiles, not_built, compared, refusals, made } = report;
     let mut text = format!("{} {}\n\n", model.name, model.release);
     let rows: Vec<Vec<String>> = profiles.iter().map(row).collect();
     text.push_str(&table(&["PROFILE", "ID", "VALIDATION", "VERDICT", "MIN COSINE", "SPEED"], &rows));
@@ -103,6 +103,12 @@ fn text(report: &ReleaseReport) -> String {
         text.push_str("\nnot in this release:\n");
         for (name, why) in not_built {
             let _ = writeln!(text, "  {name}: {why}");
+        }
+    }
+    if !compared.uncompared.is_empty() {
+        text.push_str("\nnot compared with the baseline:\n");
+        for found in &compared.uncompared {
+            let _ = writeln!(text, "  {}", found.words());
         }
     }
     if !refusals.is_empty() {
@@ -157,6 +163,7 @@ struct View<'a> {
     profiles: Vec<ProfileView<'a>>,
     not_built: Vec<NotBuiltView<'a>>,
     comparisons: &'a [Comparison],
+    uncompared: &'a [Uncompared],
     refusals: &'a [Refusal],
 }
 
@@ -178,7 +185,7 @@ struct NotBuiltView<'a> {
 
 impl<'a> View<'a> {
     fn new(report: &'a ReleaseReport) -> Self {
-        let ReleaseReport { model, profiles, not_built, comparisons, refusals, made } = report;
+        let ReleaseReport { model, profiles, not_built, compared, refusals, made } = report;
         let profile = |passport: &'a Passport| ProfileView {
             profile_id: passport.id.to_string(),
             name: &passport.name,
@@ -195,7 +202,8 @@ impl<'a> View<'a> {
             tar: made.as_ref().map(|made| made.tar.as_path()),
             profiles: profiles.iter().map(profile).collect(),
             not_built: not_built.iter().map(|(name, reason)| NotBuiltView { name, reason }).collect(),
-            comparisons,
+            comparisons: &compared.comparisons,
+            uncompared: &compared.uncompared,
             refusals,
         }
     }
