@@ -291,11 +291,12 @@ fn plan_capabilities(passport: &Passport) -> Option<Vec<ComputeCapability>> {
     Some(plans.fold(first, |all, plan| all.into_iter().filter(|one| plan.contains(one)).collect()))
 }
 
-/// Returns whether a profile passed validation. Only a run of the profile itself proves a pass; any failure counts.
+/// Returns whether a profile passed validation. Only a run of the profile itself, in its own precision, proves a pass; any failure
+/// counts.
 fn validated(passport: &Passport) -> Option<bool> {
     match &passport.validation {
-        Status::Executed(validation) => Some(validation.passed),
-        Status::Static(validation) if !validation.passed => Some(false),
-        Status::Static(_) | Status::Skipped(_) => None,
+        Status::Executed(validation) | Status::Static(validation) if !validation.passed => Some(false),
+        Status::Executed(validation) if validation.is_in_own_precision() => Some(true),
+        Status::Executed(_) | Status::Static(_) | Status::Skipped(_) => None,
     }
 }

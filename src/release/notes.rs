@@ -26,8 +26,8 @@ pub struct Notes<'a> {
 
 /// Returns the min cosine of any row with the reference's, if the profile was validated.
 pub fn least_row_cosine(passport: &Passport) -> Option<f64> {
-    let gates = &passport.validation.validation()?.gates;
-    gates.iter().filter(|gate| gate.gate == "row_cosine").filter_map(|gate| gate.value).min_by(f64::total_cmp)
+    let gates = passport.validation.validation()?.all_gates();
+    gates.filter(|gate| gate.gate == "row_cosine").filter_map(|gate| gate.value).min_by(f64::total_cmp)
 }
 
 /// Writes the notes.
@@ -37,13 +37,15 @@ pub fn notes(notes: &Notes<'_>) -> String {
     text.push_str("| profile | id | validation | min cosine | p50 |\n| --- | --- | --- | --- | --- |\n");
     for passport in *profiles {
         let cosine = least_row_cosine(passport).map_or_else(|| "–".into(), |cosine| format!("{cosine:.7}"));
-        let verdict = match passport.validation.validation() {
-            Some(validation) if !validation.passed => ", failed",
-            _ => "",
-        };
+        let validation = passport.validation.validation();
+        let verdict = validation.filter(|found| !found.passed).map_or("", |_| ", failed");
+        let emulated = validation.and_then(|found| found.emulated.as_ref());
+        let emulated = emulated.map_or_else(String::new, |emulated| {
+            format!(" in {}, {} emulated", emulated.executed_in, emulated.precision)
+        });
         let _ = writeln!(
             text,
-            "| {} | `{}` | {}{verdict} | {cosine} | {} |",
+            "| {} | `{}` | {}{emulated}{verdict} | {cosine} | {} |",
             passport.name,
             passport.id,
             passport.validation.word(),

@@ -14,7 +14,7 @@ use crate::benchmark::{BenchStatus, Benchmark, Case, Comparison};
 use crate::passport::{Passport, Status};
 use crate::profile::{ContentsFile, ModelRelease, Tags};
 use crate::release::least_row_cosine;
-use crate::validation::{GateResult, gate_is_bound_above};
+use crate::validation::{Emulated, GateResult, gate_is_bound_above};
 
 /// The schema name of the data in a page.
 pub const REPORT_SCHEMA: &str = "nimctl.report/1";
@@ -50,6 +50,9 @@ pub struct ReportedProfile {
     pub precision: String,
     /// `executed`, `static`, `skipped` or `not built`.
     pub status: String,
+    /// The precision that an executed profile was computed in, if it is not its own.
+    #[serde(default)]
+    pub executed_in: Option<String>,
     /// `passed`, `failed` or `None`.
     pub verdict: Option<String>,
     /// Why it was not built, not validated, or not executed; what went wrong.
@@ -66,6 +69,9 @@ pub struct ReportedProfile {
     pub toolchain: Vec<(String, String)>,
     /// Every gate.
     pub gates: Vec<GateResult>,
+    /// Every gate with its precision emulated, if the profile itself was executed in another.
+    #[serde(default)]
+    pub emulated_gates: Vec<GateResult>,
     /// Its measurements.
     pub benchmark: Option<Benchmark>,
 }
@@ -149,6 +155,17 @@ impl Report {
     }
 }
 
+/// Says what an executed profile was not computed in.
+fn emulated_remark(emulated: &Emulated) -> String {
+    let Emulated { executed_in, precision, gates: _, left_out } = emulated;
+    let without =
+        if left_out.is_empty() { String::new() } else { format!(", except {}", left_out.join(", ")) };
+    format!(
+        "executed in {executed_in}: ONNX Runtime computes {precision} in {executed_in} on the CPU; so its lowered graph was also run, \
+         with {precision} emulated{without}"
+    )
+}
+
 impl ReportedProfile {
     fn built(passport: &Passport) -> Self {
         let contents = &passport.contents;
@@ -162,6 +179,7 @@ impl ReportedProfile {
             remarks.extend(
                 because.map(|why| format!("static: {why}; its lowered graph was run instead, emulated")),
             );
+            remarks.extend(validation.emulated.as_ref().map(emulated_remark));
             remarks.extend(validation.failure.as_ref().map(|why| format!("failed: {why}")));
         }
         let benchmark = match &passport.bench {
@@ -183,6 +201,9 @@ impl ReportedProfile {
             gpu: tag("gpu").or_else(capability).unwrap_or_else(|| GENERIC.into()),
             precision: contents.precision.to_string(),
             status: passport.validation.word().into(),
+            executed_in: validation
+                .and_then(|validation| validation.emulated.as_ref())
+                .map(|emulated| emulated.executed_in.to_string()),
             verdict: validation.map(|v| if v.passed { "passed".into() } else { "failed".into() }),
             remarks,
             least_row_cosine: least_row_cosine(passport),
@@ -195,6 +216,10 @@ impl ReportedProfile {
                 .map(|(name, identity)| (name.clone(), identity.version.clone()))
                 .collect(),
             gates: validation.map(|validation| validation.gates.clone()).unwrap_or_default(),
+            emulated_gates: validation
+                .and_then(|validation| validation.emulated.as_ref())
+                .map(|emulated| emulated.gates.clone())
+                .unwrap_or_default(),
             benchmark,
         }
     }
@@ -209,6 +234,7 @@ impl ReportedProfile {
             gpu: gpu.unwrap_or(start).into(),
             precision: precision.into(),
             status: "not built".into(),
+            executed_in: None,
             verdict: None,
             remarks: vec![why.into()],
             least_row_cosine: None,
@@ -217,6 +243,7 @@ impl ReportedProfile {
             size_bytes: 0,
             toolchain: Vec::new(),
             gates: Vec::new(),
+            emulated_gates: Vec::new(),
             benchmark: None,
         }
     }

@@ -28,6 +28,8 @@ mod zero_shot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::onnx::Precision;
+
 pub use demands::{CLASS_IN_PROMPT, DemandProblem, Demands, Tolerance, ZeroShot};
 pub use gates::{batch_gate, cross_modal_gates, output_gates};
 pub use output::{Array, Floats, Output};
@@ -107,11 +109,39 @@ pub struct Validation {
     pub failure: Option<String>,
     /// Every gate, in the order of graphs, shapes and gates.
     pub gates: Vec<GateResult>,
+    /// What the run above hides: absent for a profile that was computed in its own precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulated: Option<Emulated>,
+}
+
+/// A profile that was executed in a higher precision than its own, and was therefore also run with its own precision emulated: ONNX
+/// Runtime computes FP16 graphs in FP32 on the CPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Emulated {
+    /// The precision that the profile itself was computed in.
+    pub executed_in: Precision,
+    /// The profile's own precision, to which every value of the lowered graph was rounded.
+    pub precision: Precision,
+    /// The same gates, of the emulated graphs.
+    pub gates: Vec<GateResult>,
+    /// Graphs and shapes that were not emulated because it would take too long: `vision/max`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl Validation {
     /// Returns the gates that failed.
     pub fn failed(&self) -> impl Iterator<Item = &GateResult> {
-        self.gates.iter().filter(|gate| !gate.passed)
+        self.all_gates().filter(|gate| !gate.passed)
+    }
+
+    /// Returns the gates of the profile itself, and those of what was emulated.
+    pub fn all_gates(&self) -> impl Iterator<Item = &GateResult> {
+        self.gates.iter().chain(self.emulated.iter().flat_map(|emulated| &emulated.gates))
+    }
+
+    /// Returns whether the profile was computed in its own precision: what it passed, it passed as it is.
+    pub fn is_in_own_precision(&self) -> bool {
+        self.emulated.is_none()
     }
 }

@@ -89,6 +89,8 @@ fn profile(name: &str, gpu: &str, status: &str, benchmark: Option<Benchmark>) ->
         files: Vec::new(),
         size_bytes: 1_000_000,
         toolchain: vec![("tensorrt-rtx".into(), "1.7.1.116".into())],
+        executed_in: None,
+        emulated_gates: Vec::new(),
         gates: vec![serde_json::from_value(gate).unwrap()],
         benchmark,
     }

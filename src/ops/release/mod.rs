@@ -102,6 +102,11 @@ pub fn release(
             return Err(ReleaseError::AlreadyThere { path: path.clone() });
         }
     }
+    let before = baseline.as_deref().map(read_baseline).transpose()?;
+    let (model, files, names) = parts::read(recipes, only.as_ref())?;
+    if let Some((path, text)) = policy_file {
+        policy.check_names(text, path, &names)?;
+    }
     if !policy.fail_if.is_empty() {
         let missing = match (baseline, measure) {
             (None, _) => Some("there is no --baseline"),
@@ -109,11 +114,6 @@ pub fn release(
             (Some(_), true) => None,
         };
         missing.map_or(Ok(()), |why| Err(ReleaseError::GateWithoutQuestion { why }))?;
-    }
-    let before = baseline.as_deref().map(read_baseline).transpose()?;
-    let (model, files, names) = parts::read(recipes, only.as_ref())?;
-    if let Some((path, text)) = policy_file {
-        policy.check_names(text, path, &names)?;
     }
     if let (Some(path), Some((_, passports))) = (baseline, &before)
         && let Some(other) = passports.iter().find(|passport| passport.contents.model.name != model.name)

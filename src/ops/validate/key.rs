@@ -17,7 +17,7 @@ use crate::profile::ProfileId;
 use crate::validation::{Demands, Thresholds, Tolerance};
 
 /// The schema of the key, with the version of the gates: one that computes otherwise raises it.
-const SCHEMA: &str = "nimctl.validation-key/3";
+const SCHEMA: &str = "nimctl.validation-key/4";
 
 #[derive(Serialize)]
 struct ValidationKey<'a> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::ValidateError;
-use super::inputs::{Files, GraphInputs, Labelled, write};
+use super::inputs::{CASES, Files, GraphInputs, Labelled, write};
 use super::key;
 use super::outputs::Outputs;
 use super::runtime::{RunError, Runtime};
@@ -22,7 +22,7 @@ use crate::ops::not_run_here::NotRunHere;
 use crate::ops::resolve::Resolved;
 use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::{Runners, Way};
-use crate::ops::samples::named_files;
+use crate::ops::samples::{Shapes, named_files};
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
@@ -39,6 +39,18 @@ struct ReferenceKey<'a> {
     graph: &'a GraphDigest,
     runs: &'a RunIdentity,
     inputs: BTreeMap<String, Sha256>,
+}
+
+/// The most bytes of weights times rows that are emulated beside a run of the profile itself: about a minute on two cores.
+const MAX_EMULATED_BYTES: u64 = 64_000_000_000;
+
+/// How much of a profile is emulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// All shapes: nothing else was run.
+    All,
+    /// The shapes that don't take too long: the profile itself was run in all of them.
+    InReasonableTime,
 }
 
 /// A model that lies in a folder of its own, gone when dropped.
@@ -67,7 +79,7 @@ pub(super) struct Numbers<'a> {
     /// Which outputs embed the labelled set, once that is known.
     embeddings: Option<Embeddings>,
     references: BTreeMap<String, Outputs>,
-    emulated: BTreeMap<(String, LoweringOptions), Outputs>,
+    emulated: BTreeMap<(String, LoweringOptions, Extent), Outputs>,
 }
 
 impl<'a> Numbers<'a> {
@@ -209,15 +221,41 @@ impl<'a> Numbers<'a> {
         &mut self,
         graph: &str,
         lowering: &LoweringOptions,
+        extent: Extent,
     ) -> Result<Outputs, ValidateError> {
-        let key = (graph.to_owned(), lowering.clone());
+        let key = (graph.to_owned(), lowering.clone(), extent);
         if let Some(known) = self.emulated.get(&key) {
             return Ok(known.clone());
         }
         let model = self.emulated_model(graph, lowering)?;
-        let outputs = self.of_file(graph, &model.path, None)?;
+        if self.workspace.cancel.is_cancelled() {
+            return Err(ValidateError::Cancelled);
+        }
+        let left_out = self.too_long(graph, extent);
+        let outputs = self.cpu.run_without(&self.inputs[graph], &model.path, &left_out);
+        let outputs = outputs.map_err(|error| self.profile_failed(graph, error))?;
         self.emulated.insert(key, outputs.clone());
         Ok(outputs)
+    }
+
+    /// Returns the shapes of a graph that are not emulated, as `graph/shapes`.
+    pub(super) fn left_out(&self, graph: &str, extent: Extent) -> Vec<String> {
+        self.too_long(graph, extent).into_iter().map(|case| format!("{graph}/{case}")).collect()
+    }
+
+    /// Returns the shapes that would take too long: never `opt`.
+    fn too_long(&self, graph: &str, extent: Extent) -> Vec<&'static str> {
+        let ranges = &self.resolved.recipe().graphs[graph].shapes;
+        let work = |shapes: Shapes| {
+            let rows = ranges.values().filter_map(|range| shapes.of(range).first().copied()).max();
+            let rows = u64::try_from(rows.unwrap_or(1)).unwrap_or(1);
+            self.resolved.graphs[graph].file.size_bytes().saturating_mul(rows)
+        };
+        let is_too_long = |(case, shapes): (&'static str, Shapes)| {
+            let asked = extent == Extent::InReasonableTime && case != "opt";
+            (asked && work(shapes) > MAX_EMULATED_BYTES).then_some(case)
+        };
+        CASES.into_iter().filter_map(is_too_long).collect()
     }
 
     /// Writes the lowered graph, with its precision emulated.

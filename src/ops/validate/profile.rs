@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::numbers::{Model, Numbers};
+use super::numbers::{Extent, Model, Numbers};
 use super::outputs::Outputs;
+use super::runtime::Runtime;
 use super::{ValidateError, towers};
-use crate::onnx::GraphDigest;
+use crate::onnx::{GraphDigest, Precision};
 use crate::ops::error::PipelineError;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
 use crate::store::{Store, StoreError};
-use crate::validation::{Demands, GateResult, Output, Validation, batch_gate, output_gates};
+use crate::validation::{Demands, Emulated, GateResult, Output, Validation, batch_gate, output_gates};
+use crate::worker::protocol::Provider;
 
 /// Validates one profile, which is run in this way, or can't be for this reason.
 pub(super) fn one(
@@ -23,31 +25,93 @@ pub(super) fn one(
     demands: &Demands,
 ) -> Result<Status, ValidateError> {
     let executes = way.is_ok();
+    let hidden = way.as_ref().ok().and_then(|way| hidden_precision(passport, way));
     let mut validation = Validation {
         passed: false,
         ran_on: numbers.reference_runtime().to_owned(),
         not_executed_because: way.as_ref().err().map(ToString::to_string),
         failure: None,
         gates: Vec::new(),
+        emulated: None,
     };
     check_files(passport, store)?;
     match wrong_origin(passport, graphs) {
         Some(failure) => validation.failure = Some(failure),
-        None => match gates(passport, graphs, store, numbers, way.ok(), demands) {
-            Ok((gates, ran_on)) => {
-                validation.ran_on = ran_on;
-                // Nothing compared is nothing passed.
-                validation.passed = !gates.is_empty() && gates.iter().all(|gate| gate.passed);
-                if gates.is_empty() {
-                    validation.failure = Some("no output was compared".into());
+        None => {
+            // A worker of its own for each profile: after a failure on the GPU, nothing else runs in the same process.
+            let worker = way.ok().map(|way| numbers.runtime(way, passport));
+            let subject = Subject { passport, graphs, store, demands };
+            match hold(&subject, numbers, worker, hidden, &mut validation) {
+                Ok(()) => {
+                    // Nothing compared is nothing passed.
+                    validation.passed =
+                        !validation.gates.is_empty() && validation.all_gates().all(|gate| gate.passed);
+                    if validation.gates.is_empty() {
+                        validation.failure = Some("no output was compared".into());
+                    }
                 }
-                validation.gates = gates;
+                Err(ValidateError::Profile(failure)) => validation.failure = Some(failure),
+                Err(error) => return Err(error),
             }
-            Err(ValidateError::Profile(failure)) => validation.failure = Some(failure),
-            Err(error) => return Err(error),
-        },
+        }
     }
     Ok(if executes { Status::Executed(validation) } else { Status::Static(validation) })
+}
+
+/// Returns the profile's precision, if what runs it computes in a higher one: ONNX Runtime on the CPU computes graphs of half
+/// precision in FP32, and rounds only where casts stand.
+pub(super) fn hidden_precision(passport: &Passport, way: &Way) -> Option<Precision> {
+    let on_the_cpu = matches!(way.execution.provider, None | Some(Provider::Cpu));
+    let precision = passport.contents.precision;
+    (passport.contents.backend.ships_onnx() && on_the_cpu && precision != Precision::Fp32)
+        .then_some(precision)
+}
+
+/// Runs the profile, or its emulated graphs, or both, and writes what was found into `validation`.
+fn hold(
+    subject: &Subject<'_>,
+    numbers: &mut Numbers<'_>,
+    worker: Option<Runtime>,
+    hidden: Option<Precision>,
+    validation: &mut Validation,
+) -> Result<(), ValidateError> {
+    let mut ran = worker.map_or(Ran::Emulated(Extent::All), |worker| Ran::Itself(Box::new(worker)));
+    validation.gates = gates(subject, numbers, &mut ran)?;
+    if let Ran::Itself(mut worker) = ran {
+        validation.ran_on = worker.place().map_err(|source| {
+            let backend = subject.passport.contents.backend.name().into();
+            PipelineError::Worker { backend, source }
+        })?;
+    }
+    if let Some(precision) = hidden {
+        let extent = Extent::InReasonableTime;
+        let gates = gates(subject, numbers, &mut Ran::Emulated(extent));
+        let gates = gates.map_err(|error| match error {
+            ValidateError::Profile(failure) => {
+                ValidateError::Profile(format!("with {precision} emulated: {failure}"))
+            }
+            error => error,
+        })?;
+        let left_out = subject.graphs.keys().flat_map(|graph| numbers.left_out(graph, extent)).collect();
+        validation.emulated = Some(Emulated { executed_in: Precision::Fp32, precision, gates, left_out });
+    }
+    Ok(())
+}
+
+/// A profile, what it was made from, and what is demanded of it.
+struct Subject<'a> {
+    passport: &'a Passport,
+    graphs: &'a BTreeMap<String, GraphDigest>,
+    store: &'a Store,
+    demands: &'a Demands,
+}
+
+/// What is run for a profile.
+enum Ran {
+    /// The profile itself.
+    Itself(Box<Runtime>),
+    /// Its lowered graphs, with the precision emulated.
+    Emulated(Extent),
 }
 
 /// Recomputes every file's digest: nothing is loaded that is not what the profile's id names. What the disk did to a file says
@@ -84,30 +148,28 @@ pub(super) fn wrong_origin(passport: &Passport, graphs: &BTreeMap<String, GraphD
     None
 }
 
-/// Returns every gate, and what ran the profile.
+/// Returns every gate of what is run.
 fn gates(
-    passport: &Passport,
-    graphs: &BTreeMap<String, GraphDigest>,
-    store: &Store,
+    subject: &Subject<'_>,
     numbers: &mut Numbers<'_>,
-    way: Option<Way>,
-    demands: &Demands,
-) -> Result<(Vec<GateResult>, String), ValidateError> {
+    ran: &mut Ran,
+) -> Result<Vec<GateResult>, ValidateError> {
+    let Subject { passport, graphs, store, demands } = *subject;
     // What the recipe asks for has to be possible, before anything is run for it.
     let embeddings = numbers.embeddings()?;
     let mut gates = Vec::new();
     let mut found_of = towers::Found::new();
-    // A worker of its own for each profile: after a failure on the GPU, nothing else runs in the same process.
-    let mut worker = way.map(|way| numbers.runtime(way, passport));
     for name in graphs.keys() {
         // First: what fails here as well is a matter of graph and samples, not of the profile.
         let reference = numbers.reference(name)?;
-        let outputs = match &mut worker {
-            Some(worker) => {
+        let outputs = match ran {
+            Ran::Itself(worker) => {
                 let model = lay_out(passport, name, store)?;
                 numbers.of_file(name, &model.path, Some(worker))?
             }
-            None => numbers.emulated(name, &passport.graphs[name].lowering.document.lowering)?,
+            Ran::Emulated(extent) => {
+                numbers.emulated(name, &passport.graphs[name].lowering.document.lowering, *extent)?
+            }
         };
         check_shapes(name, &reference, &outputs)?;
         for (case, found) in &outputs.cases {
@@ -126,14 +188,7 @@ fn gates(
     }
     let labelled = numbers.labelled().zip(embeddings.as_ref());
     gates.extend(towers::gates(&found_of, labelled, demands));
-    let ran_on = match &mut worker {
-        None => numbers.reference_runtime().to_owned(),
-        Some(worker) => worker.place().map_err(|source| {
-            let backend = passport.contents.backend.name().into();
-            PipelineError::Worker { backend, source }
-        })?,
-    };
-    Ok((gates, ran_on))
+    Ok(gates)
 }
 
 /// Holds one output against the reference's, by the gates that are for its kind.
@@ -150,9 +205,9 @@ pub(super) fn gates_of(
 
 /// Fails if an output is missing, or has another shape or values of another kind than the reference's.
 fn check_shapes(graph: &str, reference: &Outputs, found: &Outputs) -> Result<(), ValidateError> {
-    for (case, outputs) in &reference.cases {
-        for (name, expected) in outputs {
-            let problem = match found.cases.get(case).and_then(|outputs| outputs.get(name)) {
+    for (case, found) in &found.cases {
+        for (name, expected) in &reference.cases[case] {
+            let problem = match found.get(name) {
                 None => "is missing".to_owned(),
                 Some(found) if found.shape() != expected.shape() => {
                     format!("has shape {:?}, but {:?} was expected", found.shape(), expected.shape())

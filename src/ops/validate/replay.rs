@@ -9,7 +9,7 @@ use super::ValidateError;
 use super::inputs::Files;
 use super::numbers::Numbers;
 use super::outputs::tensor_of;
-use super::profile::{check_files, gates_of, lay_out, wrong_origin};
+use super::profile::{check_files, gates_of, hidden_precision, lay_out, wrong_origin};
 use crate::ops::assemble::{self, Assembled, AssembledState};
 use crate::ops::resolve::Resolved;
 use crate::ops::runners::Runners;
@@ -91,7 +91,17 @@ pub fn replay(
     let reference = reference.map_err(|source| numbers.reference_failed(graph, source))?;
     let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
-    let (found, ran_on) = match runners.for_profile(&passport) {
+    let way = runners.for_profile(&passport);
+    let hidden = way.as_ref().ok().and_then(|way| hidden_precision(&passport, way));
+    let emulated = |numbers: &mut Numbers<'_>, inputs: Files| {
+        let lowering = &passport.graphs[graph].lowering.document.lowering;
+        let model = numbers.emulated_model(graph, lowering)?;
+        let found = numbers.cpu().run_on(inputs, &model.path);
+        found.map_err(|error| numbers.profile_failed(graph, error))
+    };
+    // What the run of the profile itself hides.
+    let hides = hidden.map(|_| emulated(&mut numbers, inputs.clone())).transpose()?;
+    let (found, ran_on) = match way {
         Ok(way) => {
             let model = lay_out(&passport, graph, &store)?;
             let mut worker = numbers.runtime(way, &passport);
@@ -99,16 +109,13 @@ pub fn replay(
             let found = found.map_err(|error| numbers.profile_failed(graph, error))?;
             (found, worker.place().map_err(|error| numbers.profile_failed(graph, error.into()))?)
         }
-        Err(_) => {
-            let lowering = &passport.graphs[graph].lowering.document.lowering;
-            let model = numbers.emulated_model(graph, lowering)?;
-            let found = numbers.cpu().run_on(inputs, &model.path);
-            let found = found.map_err(|error| numbers.profile_failed(graph, error))?;
-            (found, numbers.reference_runtime().to_owned())
-        }
+        Err(_) => (emulated(&mut numbers, inputs)?, numbers.reference_runtime().to_owned()),
     };
     let mut gates = Vec::new();
-    for (output, expected) in &reference {
+    let all = std::iter::once(&found).chain(&hides);
+    for (found, (output, expected)) in
+        all.flat_map(|found| reference.iter().map(move |expected| (found, expected)))
+    {
         let subject = format!("{graph}/{output}");
         let of_profile = found.get(output).filter(|found| found.shape() == expected.shape());
         let of_profile = of_profile.ok_or_else(|| {
@@ -118,7 +125,11 @@ pub fn replay(
         })?;
         gates.extend(gates_of(&subject, shapes, expected, of_profile, &resolved.recipe().validation));
     }
-    keep(&reference, &folder.join("reference")).and_then(|()| keep(&found, &folder.join("found")))?;
+    keep(&reference, &folder.join("reference"))?;
+    keep(&found, &folder.join("found"))?;
+    if let (Some(precision), Some(hides)) = (hidden, &hides) {
+        keep(hides, &folder.join(format!("emulated-{precision}")))?;
+    }
     Ok(Replay { name: passport.name, ran_on, gates, folder: folder.into() })
 }
 

@@ -1,6 +1,6 @@
 //! What passed was compared: outputs of every type, labelled sets, and what can't be compared is said.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::graph::{BOOL, DOUBLE, FLOAT, INT64, Small};
 use crate::home::Home;
@@ -133,4 +133,83 @@ fn samples_without_rows_and_outputs_without_values_are_no_measure() {
     home.set_up(&["build", "r.yaml"]).exits(0);
     home.run(&["validate", "r.yaml"]).exits(1);
     insta::assert_snapshot!(home.transcript());
+}
+
+/// Four numbers that leave FP16's range on the way, and come back.
+fn overflows() -> Small {
+    Small::new()
+        .weight("up", &[], &[1024.0])
+        .weight("down", &[], &[1.0 / 1024.0])
+        .node("Mul", &["x", "up"], "large")
+        .node("Mul", &["large", "up"], "larger")
+        .node("Mul", &["larger", "down"], "smaller")
+        .node("Mul", &["smaller", "down"], "y")
+        .input("x", FLOAT, &[4])
+        .output("y", FLOAT, Some(&[4]))
+}
+
+/// ONNX Runtime computes FP16 in FP32 on the CPU: what passes there has not shown what FP16 gives.
+#[test]
+fn what_a_higher_precision_hides_is_emulated_and_gated() {
+    let home = super::home();
+    overflows().write(&home.path("g.onnx"));
+    let of = |precisions: &str| {
+        let recipe = recipe("{ normal: {} }", "");
+        home.write("r.yaml", recipe.replace("precisions: [fp32]", &format!("precisions: [{precisions}]")));
+        home.set_up(&["build", "r.yaml", "--no-check"]).exits(0);
+    };
+    of("fp16");
+    home.set_up(&["validate", "r.yaml"]).exits(3).has(&[
+        "executed in fp32",
+        "lowered graph with fp16 emulated",
+        "FAILED",
+    ]);
+    let view = home.set_up(&["validate", "r.yaml", "--output", "json"]).exits(3).json();
+    let status = &view["profiles"][0]["status"]["executed"];
+    assert!(gates(&view).iter().all(|(_, _, passed)| *passed), "{status}");
+    let emulated = &status["emulated"];
+    assert_eq!((&emulated["executed_in"], &emulated["precision"]), (&json!("fp32"), &json!("fp16")));
+    let finite = |gate: &Value| gate["gate"] == "finite" && gate["passed"] == false;
+    assert!(emulated["gates"].as_array().unwrap().iter().any(finite), "{status}");
+    home.set_up(&["report", "r.yaml", "-o", "page.html"]).exits(0);
+    assert!(home.read("page.html").contains("executed in fp32, fp16 emulated, failed"));
+    home.set_up(&["validate", "r.yaml", "--replay", "g/opt/0"]).exits(3);
+    assert!(home.path("replay-g-opt-0/emulated-fp16").exists());
+
+    // A profile that passes both ways is no better than one that was only emulated; FP32 is what it was executed in.
+    every_kind(1.5).write(&home.path("g.onnx"));
+    of("fp16, fp32");
+    let view = home.set_up(&["validate", "r.yaml", "--output", "json"]).exits(0).json();
+    let statuses = [0, 1].map(|index| &view["profiles"][index]["status"]["executed"]["emulated"]);
+    assert!(statuses[0].is_object() && statuses[1].is_null(), "{view}");
+    let manifest = "manifests/r/model_manifest.yaml";
+    home.set_up(&["select", "-m", manifest, "--device", "none"]).exits(0).has(&["onnx-fp32"]);
+}
+
+/// Indices, truth values and doubles that FP16 changes, with its precision emulated.
+#[test]
+fn half_precision_that_changes_what_is_no_float() {
+    let home = super::home();
+    let coarse = || {
+        let small = Small::new().weight("big", &[], &[2000.0]);
+        small.node("Add", &["x", "big"], "sum").input("x", FLOAT, &[4])
+    };
+    let graphs = [
+        coarse().node_with("ArgMax", &["sum"], "y", &[("axis", 1)]).output("y", INT64, Some(&[1])),
+        coarse().weight("edge", &[], &[2000.3]).node("Greater", &["sum", "edge"], "y").output(
+            "y",
+            BOOL,
+            Some(&[4]),
+        ),
+        coarse()
+            .node("Sub", &["sum", "big"], "rest")
+            .node_with("Cast", &["rest"], "y", &[("to", DOUBLE)])
+            .output("y", DOUBLE, Some(&[4])),
+    ];
+    for graph in graphs {
+        graph.write(&home.path("g.onnx"));
+        home.write("r.yaml", recipe("{ normal: {} }", "").replace("[fp32]", "[fp16]"));
+        home.set_up(&["build", "r.yaml", "--no-check"]).exits(0);
+        home.set_up(&["validate", "r.yaml"]).exits(3).has(&["emulated", "failed"]);
+    }
 }

@@ -13,7 +13,7 @@ use nimctl::ops::validate::{
 };
 use nimctl::passport::Status;
 use nimctl::store::Store;
-use nimctl::validation::{GateResult, gate_is_bound_above};
+use nimctl::validation::{Emulated, GateResult, gate_is_bound_above};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 use serde_json::json;
@@ -75,6 +75,11 @@ fn replayed(replay: &Replay, output: &Output) -> ExitCode {
     if passed { done() } else { ExitCode::from(code(ErrorKind::Refused)) }
 }
 
+/// Returns what was emulated beside a profile that was executed in another precision than its own.
+fn emulated(status: &Status) -> Option<&Emulated> {
+    status.validation()?.emulated.as_ref()
+}
+
 fn verdict(status: &Status) -> &'static str {
     match status.validation() {
         Some(validation) if validation.passed => "passed",
@@ -90,31 +95,40 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         let values = gates.iter().filter(|result| result.gate == gate).filter_map(|result| result.value);
         values.min_by(f64::total_cmp).map_or_else(|| "-".into(), |value| format!("{value:.7}"))
     };
-    let rows: Vec<Vec<String>> = profiles
-        .iter()
-        .map(|ValidatedProfile { name, id: _, status, taken_over: _ }| {
-            let (cosine, gates) = match status.validation() {
-                Some(validation) => {
-                    let passed = validation.gates.iter().filter(|gate| gate.passed).count();
-                    let counts = format!("{passed} of {}", validation.gates.len());
-                    (min(&validation.gates, "row_cosine"), counts)
-                }
-                None => ("-".into(), "-".into()),
-            };
-            vec![name.clone(), status.word().into(), verdict(status).into(), cosine, gates]
-        })
-        .collect();
+    let counts = |gates: &[GateResult]| {
+        let passed = gates.iter().filter(|gate| gate.passed).count();
+        format!("{passed} of {}", gates.len())
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for ValidatedProfile { name, id: _, status, taken_over: _ } in profiles {
+        let (cosine, gates) = match status.validation() {
+            Some(validation) => (min(&validation.gates, "row_cosine"), counts(&validation.gates)),
+            None => ("-".into(), "-".into()),
+        };
+        rows.push(vec![name.clone(), status.word().into(), verdict(status).into(), cosine, gates]);
+        if let Some(Emulated { gates, precision, .. }) = emulated(status) {
+            let passed = if gates.iter().all(|gate| gate.passed) { "passed" } else { "failed" };
+            let name = format!("  {precision}");
+            let cosine = min(gates, "row_cosine");
+            rows.push(vec![name, "emulated".into(), passed.into(), cosine, counts(gates)]);
+        }
+    }
     text.push_str(&table(&["PROFILE", "STATUS", "VERDICT", "MIN COSINE", "GATES PASSED"], &rows));
     for ValidatedProfile { name, id: _, status, taken_over: _ } in profiles {
         let Some(validation) = status.validation() else { continue };
         if let Some(failure) = &validation.failure {
             let _ = writeln!(text, "\n{name}: {failure}");
         }
-        let shown: Vec<&GateResult> =
-            validation.gates.iter().filter(|gate| all_gates || !gate.passed).collect();
-        if !shown.is_empty() {
-            let rows: Vec<Vec<String>> = shown.into_iter().map(gate_row).collect();
-            let _ = write!(text, "\n{name}, ran on {}\n{}", validation.ran_on, table(&GATE_HEADING, &rows));
+        let mut show = |what: &str, gates: &[GateResult]| {
+            let shown: Vec<&GateResult> = gates.iter().filter(|gate| all_gates || !gate.passed).collect();
+            if !shown.is_empty() {
+                let rows: Vec<Vec<String>> = shown.into_iter().map(gate_row).collect();
+                let _ = write!(text, "\n{name}, {what}\n{}", table(&GATE_HEADING, &rows));
+            }
+        };
+        show(&format!("ran on {}", validation.ran_on), &validation.gates);
+        if let Some(Emulated { gates, precision, .. }) = &validation.emulated {
+            show(&format!("lowered graph with {precision} emulated"), gates);
         }
         if let Some(place) = validation.failed().find_map(place_of) {
             let _ = writeln!(text, "\nto inspect this row: --only {name} --replay {place}");
@@ -125,6 +139,23 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
                 );
             }
         }
+    }
+    if let Some(Emulated { executed_in, precision, .. }) =
+        profiles.iter().find_map(|profile| emulated(&profile.status))
+    {
+        let _ = writeln!(
+            text,
+            "\nexecuted in {executed_in}: ONNX Runtime computes {precision} in {executed_in} on the CPU; the lowered graph was also run, \
+             with {precision} emulated"
+        );
+    }
+    let left_out: Vec<&str> = profiles
+        .iter()
+        .filter_map(|profile| emulated(&profile.status))
+        .flat_map(|emulated| emulated.left_out.iter().map(String::as_str))
+        .collect();
+    if !left_out.is_empty() {
+        let _ = writeln!(text, "not emulated, because it would take long: {}", left_out.join(", "));
     }
     let reasons: Vec<&str> = profiles
         .iter()
