@@ -1,6 +1,6 @@
 //! The client: its options, its connections, and what it learnt of its registries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ struct Known {
     without_ranges: BTreeSet<String>,
     without_chunks: BTreeSet<String>,
     failed_mirrors: BTreeSet<Repository>,
+    /// Hosts that asked to be left alone, and until when.
+    busy: BTreeMap<String, Instant>,
     /// Mirrors that were not reached, and are not tried again.
     away: BTreeSet<String>,
 }
@@ -208,6 +210,20 @@ impl<'a> Client<'a> {
         if !known.reached.contains(host) {
             known.reached.insert(host.into());
         }
+    }
+
+    /// A host limits requests: none of the client's threads sends it one for a while.
+    pub(super) fn is_busy(&self, host: &str, wait: Duration) {
+        let end = now() + wait;
+        let mut known = self.known();
+        let busy = known.busy.entry(host.into()).or_insert(end);
+        *busy = end.max(*busy);
+    }
+
+    /// Returns how long a host wants to be left alone.
+    pub(super) fn busy_for(&self, host: &str) -> Duration {
+        let end = self.known().busy.get(host).copied();
+        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(now()))
     }
 
     /// A range was asked for and the whole came.

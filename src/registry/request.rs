@@ -47,6 +47,8 @@ impl<'q> Ask<'q> {
 impl Client<'_> {
     /// Sends a request to where it leads, logged in if that is asked for. Returns answers from 200 to 299; others are errors.
     pub(super) fn ask(&self, ask: &Ask<'_>, body: &mut Body<'_>) -> Result<Answer<'_>, RegistryError> {
+        let host = ask.repository.host();
+        self.sleep(self.busy_for(host), host)?;
         let home = self.url(ask.repository, "")?.origin();
         let mut url = ask.url.clone();
         let mut method = ask.method.clone();

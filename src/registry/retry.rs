@@ -59,6 +59,9 @@ impl<'c> Attempts<'c> {
             return Err(error);
         }
         self.failed += 1;
+        if asked.is_some() || error.status() == Some(429) {
+            self.client.is_busy(&self.host, wait);
+        }
         (self.client.watch.notice)(Notice::Retrying { reason: error.to_string(), wait });
         self.client.sleep(wait, &self.host)
     }
@@ -80,7 +83,7 @@ impl Client<'_> {
         }
     }
 
-    fn sleep(&self, wait: Duration, host: &str) -> Result<(), RegistryError> {
+    pub(super) fn sleep(&self, wait: Duration, host: &str) -> Result<(), RegistryError> {
         let end = now() + wait;
         loop {
             self.check(host)?;

@@ -5,6 +5,7 @@
     reason = "tests start a registry themselves, and measure how long a client waits"
 )]
 
+mod any_faults;
 mod blobs;
 mod docker_registry;
 mod login;

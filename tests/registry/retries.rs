@@ -1,5 +1,6 @@
 //! What is tried again, how often, and after which wait.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nimctl::error_kind::ErrorKind;
@@ -57,6 +58,36 @@ fn a_registry_says_how_long_to_wait() {
             "{notices:?}"
         );
     }
+}
+
+#[test]
+fn a_registry_that_asks_to_wait_is_left_alone_by_all_threads() {
+    let (server, data) = (Server::start(), bytes(1000));
+    server.add_blob(&data);
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    server.before(move |request| {
+        let mut times = seen.lock().unwrap();
+        if times.is_empty() {
+            request.answer = Some(Answer::error(429, "TOOMANYREQUESTS").header("Retry-After", 1));
+        }
+        times.push(Instant::now());
+    });
+    let (_, notices) = with_client(options(), |client| {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (repository, data) = (repository(&server), &data);
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(thread * 150));
+                    assert!(fetch(client, &repository, data, None).unwrap().0 == *data);
+                });
+            }
+        });
+    });
+    assert_eq!(notices.len(), 1);
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 5);
+    assert!(times[1] - times[0] > Duration::from_millis(900), "{:?}", times[1] - times[0]);
 }
 
 /// Fetches a blob that is answered with this, and returns how often it was asked for.
