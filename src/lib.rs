@@ -62,7 +62,7 @@
 //!
 //! Environment: workers read their `NIMCTL_…_LIB`, and pip and the HTTP client read what such programs read (proxies,
 //! indexes). Nothing else outside of the binary does. Which folders and programs are used is in [`toolchain::Places`],
-//! [`toolchain::Pip`] and [`worker::discover::SearchPath`], and the binary fills them in.
+//! [`toolchain::Pip`], [`registry::CredentialSource`] and [`worker::discover::SearchPath`], and the binary fills them in.
 //!
 //! # Two numbers, two jobs
 //!
@@ -97,6 +97,7 @@
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
+//! | `~/.docker/config.json`, `containers/auth.json` | Docker's, Podman's | [`registry`] | read |
 //! | a file of devices, `doctor --output json` | `nimctl.devices/1` | [`device`] | both |
 //! | `.npy` tensors | NumPy's format, 1.0 and 2.0 | [`worker::npy`] | both |
 //! | `/proc/{cpuinfo,loadavg,meminfo}`, `/proc/{self,<worker>}/status`, `/proc/<worker>/clear_refs`, `/sys/…/scaling_governor`, `/sys/bus/pci/devices/*/{vendor,class}` | – | [`machine`] | read; `clear_refs` is written |
