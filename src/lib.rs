@@ -93,6 +93,7 @@
 //! | `<store>/nimctl/last/<model>/<graph>/<job>.json` | `nimctl.build-key/1` | [`worklist::BuildKeyDocument`] | both |
 //! | `<data>/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`files`] | both |
 //! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
+//! | `<data>/sources/pip/<sha256>.json`, `<data>/sources/synth/<name>.json` | `nimctl.kept-files/1` | [`files`] | both |
 //! | `<store>/lock`, `<store>/passports.lock`, `<store>/tmp/` | – | [`store`], [`files`] | both |
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |

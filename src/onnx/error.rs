@@ -12,6 +12,13 @@ pub enum OnnxError {
     /// A file can't be read or written.
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// External data with the name that profiles have for the model itself.
+    #[error(
+        "{}: its external data is in a file named model.onnx, which is what the model itself is called in a profile: export it with \
+         another name for the data, such as model.onnx.data",
+        path.display()
+    )]
+    ExternalNamedAsModel { path: PathBuf },
     /// The file has no bytes.
     #[error("{} is empty: expected an ONNX model", path.display())]
     Empty { path: PathBuf },

@@ -23,6 +23,8 @@ pub(super) struct ExternalFiles {
     /// to files that are beside each other.
     real_folder: Option<PathBuf>,
     files: BTreeMap<PathBuf, MappedFile>,
+    /// Whether a file is beside the model's target alone, and not beside the link.
+    beside_target: bool,
 }
 
 /// A file beside the model.
@@ -88,14 +90,22 @@ impl ExternalFiles {
         let parent = model.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let real = model.is_symlink().then(|| fs_err::canonicalize(model).ok()).flatten();
         let real_folder = real.and_then(|real| Some(real.parent()?.to_owned()));
-        Self { folder: parent.into(), real_folder, files: BTreeMap::new() }
+        Self { folder: parent.into(), real_folder, files: BTreeMap::new(), beside_target: false }
     }
 
     /// Checks one external tensor and maps its file, once a file.
     pub(super) fn add(&mut self, model: &Path, tensor: &TensorProto) -> Result<(), OnnxError> {
         let location = self.locate(model, tensor)?;
         if !self.files.contains_key(&location.path) {
-            let file = self.open(tensor, &location)?;
+            let is_missing = !self.folder.join(&location.path).exists();
+            let beside_target = self.real_folder.as_ref().map(|real| real.join(&location.path));
+            let file = match beside_target.filter(|path| is_missing && path.exists()) {
+                Some(path) => {
+                    self.beside_target = true;
+                    self.open(tensor, &location, &path)?
+                }
+                None => self.open(tensor, &location, &self.folder.join(&location.path))?,
+            };
             self.files.insert(location.path.clone(), file);
         }
         self.slice(model, tensor).map(drop)
@@ -131,6 +141,15 @@ impl ExternalFiles {
         }
         // Both are at most the mapped length, so they fit in usize.
         Ok(file.slice(location.offset_bytes as usize..end_bytes as usize))
+    }
+
+    /// Returns the absolute path of the model by which a program finds the files too.
+    pub(super) fn path_for_others(&self, model: &Path) -> PathBuf {
+        let path = match self.beside_target {
+            true => fs_err::canonicalize(model).ok(),
+            false => std::path::absolute(model).ok(),
+        };
+        path.unwrap_or_else(|| model.into())
     }
 
     /// Returns each file with its path, relative to the model's folder, sorted by path.
@@ -181,11 +200,15 @@ impl ExternalFiles {
         })
     }
 
-    fn open(&self, tensor: &TensorProto, location: &Location<'_>) -> Result<MappedFile, OnnxError> {
+    fn open(
+        &self,
+        tensor: &TensorProto,
+        location: &Location<'_>,
+        joined: &Path,
+    ) -> Result<MappedFile, OnnxError> {
         let (name, text) = (tensor.name().to_string(), location.text.to_string());
-        let joined = self.folder.join(&location.path);
         let folder = fs_err::canonicalize(&self.folder).map_err(OnnxError::io("read", &self.folder))?;
-        let resolved = match fs_err::canonicalize(&joined) {
+        let resolved = match fs_err::canonicalize(joined) {
             Ok(resolved) => resolved,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(OnnxError::ExternalMissing {
@@ -194,7 +217,7 @@ impl ExternalFiles {
                     folder: self.folder.clone(),
                 });
             }
-            Err(error) => return Err(OnnxError::io("read", &joined)(error)),
+            Err(error) => return Err(OnnxError::io("read", joined)(error)),
         };
         let is_beside_the_real_model =
             self.real_folder.as_ref().is_some_and(|real| resolved.starts_with(real));
@@ -202,6 +225,6 @@ impl ExternalFiles {
             let folder = self.folder.clone();
             return Err(OnnxError::ExternalLinkLeavesFolder { tensor: name, location: text, folder });
         }
-        MappedFile::map(&resolved).map_err(OnnxError::io("read", &joined))
+        MappedFile::map(&resolved).map_err(OnnxError::io("read", joined))
     }
 }

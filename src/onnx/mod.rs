@@ -39,6 +39,7 @@ pub use external_data::{ExternalFile, external_locations};
 pub use file::{OnnxFile, graph_digest};
 pub use graph_digest::{FileDigest, GraphDigest};
 pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringReport};
+pub use mapped_file::shortened_files;
 pub use node_names::NodeNames;
 pub use precision::{Precision, UnknownPrecision};
 pub use summary::Summary;

@@ -135,6 +135,14 @@ pub enum PipelineError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A graph's source changed.
+    #[error("the source of graph `{graph}` cannot be used")]
+    SourceChanged {
+        /// The graph.
+        graph: String,
+        /// Which file.
+        source: SourceChanged,
+    },
     /// The user or a signal said stop.
     #[error("interrupted; finished jobs are kept, and the next build resumes from there")]
     Cancelled,
@@ -150,6 +158,7 @@ impl PipelineError {
             | Self::NothingSelected { .. }
             | Self::Destination(_)
             | Self::OtherModel { .. }
+            | Self::SourceChanged { .. }
             | Self::Io { .. } => ErrorKind::Input,
             Self::NotAllHere { .. } | Self::UnknownBackend(_) => ErrorKind::Unavailable,
             Self::Source { source, .. } => source.kind(),
@@ -181,6 +190,14 @@ impl PipelineError {
             _ => None,
         }
     }
+}
+
+/// A source that is no longer what it was when the command began.
+#[derive(Debug, thiserror::Error)]
+#[error("{} changed while it was used: run the command again when it is complete", path.display())]
+pub struct SourceChanged {
+    /// The file.
+    pub(super) path: PathBuf,
 }
 
 /// Why one job failed; several profiles may share it.

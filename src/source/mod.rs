@@ -9,11 +9,12 @@
 //! │   └── <sha256 of the file>
 //! └── pip/
 //!     ├── .lock-<sha256 of the wheel>
-//!     └── <sha256 of the wheel>/<path in the wheel>
+//!     ├── <sha256 of the wheel>/<path in the wheel>
+//!     └── <sha256 of the wheel>.json          what each of them was when it was unpacked
 //! ```
 //!
 //! Every fetched byte is checked against a digest from the recipe before its file gets its name, so a file with a name
-//! is whole and the right one, and is fetched once.
+//! is whole and the right one, and is fetched once; one that is damaged later is fetched again.
 //!
 //! Not here on purpose: [`Source::Path`] is the caller's (relative to the recipe), and [`Source::Synth`] the
 //! generator's.

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{PipSource, SourceError};
+use crate::files::kept::KeptFiles;
 use crate::toolchain::{
     Pip, Places, Requirement, ToolchainError, UnpackCount, Watch, Wheel, download, is_plain, lock_place,
     remove_leftovers, work_folder,
@@ -33,18 +34,27 @@ pub fn fetch_pip(
         return Err(SourceError::BadPath { file: file.clone() });
     }
     let parent = places.sources("pip");
-    let path = parent.join(sha256.to_hex()).join(file);
+    let root = parent.join(sha256.to_hex());
+    let list = parent.join(format!("{}.json", sha256.to_hex()));
+    let path = root.join(file);
     let folder = path.parent().unwrap_or(&parent);
-    let is_there = || path.is_file() && beside(&path).iter().all(|other| folder.join(other).is_file());
-    if is_there() {
+    // Each is what came out of the wheel, whose digest the recipe has.
+    let is_there = || -> Result<bool, ToolchainError> {
+        let (kept, cache) = (KeptFiles::read(&list)?, places.digest_cache());
+        let is_right = |file: &Path| kept.is_right(&root, file, &cache);
+        Ok(is_right(Path::new(file))
+            && beside(&path).iter().all(|other| is_right(&Path::new(file).with_file_name(other))))
+    };
+    if is_there()? {
         return Ok(path);
     }
     let requirement = Requirement { package, version, sha256: *sha256, size_bytes: None, tags: None };
     let what = requirement.what();
     let _lock = lock_place(parent.join(format!(".lock-{}", sha256.to_hex())), &what, watch)?;
-    if is_there() {
+    if is_there()? {
         return Ok(path);
     }
+    let mut kept = KeptFiles::read(&list).map_err(ToolchainError::from)?;
     let writing = |error| ToolchainError::writing(format!("keep a file of {what}"), &parent, error);
     let topic = sha256.to_hex();
     remove_leftovers(&parent, &topic).map_err(writing)?;
@@ -64,11 +74,14 @@ pub fn fetch_pip(
         let into = destination.parent().unwrap_or(folder);
         fs_err::create_dir_all(into).map_err(writing)?;
         match wheel.unpack(name, &destination, None, &mut count, watch) {
-            Ok(_) | Err(ToolchainError::NotInWheel { .. }) => {}
+            Ok(_) => kept.add(name, &destination).map_err(writing)?,
+            Err(ToolchainError::NotInWheel { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
     // Last: with its name, the file has what it needs.
     fs_err::rename(&unpacked, &path).map_err(writing)?;
+    kept.add(file, &path).map_err(writing)?;
+    kept.write(&list).map_err(writing)?;
     Ok(path)
 }

@@ -27,6 +27,19 @@ fn a_manifest_replaces_no_input_and_no_pipe() {
     insta::assert_snapshot!(home.transcript());
 }
 
+/// Nor what its graphs are run on.
+#[test]
+fn a_manifest_replaces_no_samples() {
+    let home = home_with_graph(GENERIC);
+    let samples = "    samples: { x: { npy: x.npy } }\nprofiles:";
+    home.write("r.yaml", home.read("r.yaml").replacen("profiles:", samples, 1));
+    home.write("x.npy", "samples");
+    home.run(&["build", "r.yaml", "--no-check", "--manifest", "x.npy"])
+        .exits(1)
+        .has(&["would overwrite the input"]);
+    assert_eq!(home.read("x.npy"), "samples");
+}
+
 #[test]
 fn a_manifest_goes_where_a_link_leads() {
     let home = home_with_graph(GENERIC);

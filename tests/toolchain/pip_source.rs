@@ -34,6 +34,19 @@ fn a_file_is_fetched_once() {
 }
 
 #[test]
+fn a_file_that_is_damaged_is_fetched_again() {
+    let mut fixture = Fixture::new();
+    let source = source(&fixture, "fake/model.onnx");
+    let path = fetch(&fixture, &source).unwrap();
+    fs_err::write(&path, b"A graph").unwrap();
+    assert_eq!(fetch(&fixture, &source).unwrap(), path);
+    assert_eq!(fs_err::read(&path).unwrap(), b"a graph");
+    fs_err::write(&path, b"A graph").unwrap();
+    fixture.pip.python = Some("/nonexistent/python3".into());
+    fetch(&fixture, &source).unwrap_err();
+}
+
+#[test]
 fn what_a_file_needs_comes_with_it() {
     let mut fixture = Fixture::new();
     let source = source(&fixture, "fake/model.onnx");

@@ -13,6 +13,7 @@ mod libclang;
 mod project;
 mod release;
 mod set_up;
+mod stress;
 mod test;
 mod test_gpu;
 mod tidy;
@@ -34,6 +35,8 @@ Tasks:
                                        only what they select is run
   gpu-kit -o DIR                       make a folder, in parts of at most 60 MB, that tries everything on a GPU host
   gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a stand-in driver
+  stress [--minutes N] [--seed N]      four processes in one store, some killed or interrupted, for N minutes [default:
+                                       10]: every result must be right or interrupted, and nothing left behind
   test-gpu [ARGS...]                   set everything up, then run the tests that need a GPU; without one they fail
 
 Paths are relative to the repository's root. Without --release, executables are those of the dev profile;
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             "release" => release::run(&project, &arguments),
             "test" => test::run(&project, &arguments).map(done),
             "test-gpu" => test_gpu::run(&project, &arguments).map(done),
+            "stress" => stress::run(&project, &arguments).map(done),
             "gpu-kit" => gpu_kit::run(&project, &arguments).map(done),
             "codegen" => codegen::run(&project, &arguments).map(done),
             "tidy" => tidy::run(&project).map(done),

@@ -33,6 +33,7 @@ pub mod inputs;
 pub mod lines;
 pub mod npy;
 pub mod protocol;
+pub mod read_file;
 pub mod serve;
 pub mod shape_range;
 pub mod stop_rule;

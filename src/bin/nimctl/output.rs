@@ -139,6 +139,19 @@ pub(crate) fn help_or_usage(instead: &clap::Error) -> ExitCode {
     }
 }
 
+/// Says that files became shorter while they were read.
+pub(crate) fn cut_off(files: &[std::path::PathBuf]) {
+    let names: Vec<String> = files.iter().map(|path| harmless(&path.display().to_string())).collect();
+    let what = match names.as_slice() {
+        [] => "a file, or the disk that it is on, could not be read to its end".to_owned(),
+        names => format!("{} became shorter while it was read", names.join(", ")),
+    };
+    let _ = writeln!(
+        anstream::stderr().lock(),
+        "{RED}error{RED:#}: {what}: run the command again when it is complete"
+    );
+}
+
 /// Says that the command was interrupted, where nothing else is left to say so.
 pub(crate) fn interrupted() {
     let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: interrupted");

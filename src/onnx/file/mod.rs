@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use nimctl_backend_kit::read_file::ReadFile;
 use prost::Message as _;
 
 use crate::digest::Sha256;
@@ -73,6 +74,10 @@ impl OnnxFile {
             &model,
             |tensor| if is_external(tensor) { external.add(path, tensor) } else { Ok(()) },
         )?;
+        let own_name = Path::new(GraphDigest::MODEL_PATH);
+        if external.iter().any(|(external, _)| external == own_name) {
+            return Err(OnnxError::ExternalNamedAsModel { path: path.into() });
+        }
         let external_paths = external.iter().map(|(path, _)| path.clone()).collect();
         Ok(Self { path: path.into(), mapped, model, external, external_paths })
     }
@@ -90,6 +95,18 @@ impl OnnxFile {
     /// Returns the external files, relative to the model's folder, sorted, each once.
     pub fn external_files(&self) -> &[PathBuf] {
         &self.external_paths
+    }
+
+    /// Returns the files that are open, the model first and the external ones sorted; none for bytes that were in memory.
+    pub(crate) fn open_files(&self) -> impl Iterator<Item = &ReadFile> {
+        let external = self.external.iter().map(|(_, mapped)| mapped);
+        std::iter::once(&self.mapped).chain(external).filter_map(MappedFile::file)
+    }
+
+    /// Returns the absolute path by which other programs find the model and its external files: where links lead if that is where
+    /// the files are.
+    pub fn path_for_others(&self) -> PathBuf {
+        self.external.path_for_others(&self.path)
     }
 
     /// Returns the external files with their sizes, as [`OnnxFile::external_files`] lists them.

@@ -140,6 +140,40 @@ fn links_may_lead_to_where_the_model_really_lies() {
     assert!(error.contains("a link that points outside"), "{error}");
 }
 
+/// A link to the model alone: its data is beside what it leads to, and others are given that path.
+#[test]
+fn external_data_may_be_beside_the_target_of_a_link() {
+    use std::os::unix::fs::symlink;
+    let home = tempfile::tempdir().unwrap();
+    let place = |name: &str| home.path().join(name);
+    let needs = model(external(&[("location", "w.bin")], 1)).encode_to_vec();
+    crate::files::atomic_file::write(&place("real/m.onnx"), &needs).unwrap();
+    crate::files::atomic_file::write(&place("real/w.bin"), &[0; 4]).unwrap();
+    symlink("real/m.onnx", place("m.onnx")).unwrap();
+    let real = fs_err::canonicalize(place("real/m.onnx")).unwrap();
+    assert_eq!(OnnxFile::open(&place("m.onnx")).unwrap().path_for_others(), real);
+    // What is beside the link comes first.
+    crate::files::atomic_file::write(&place("w.bin"), &[0; 4]).unwrap();
+    assert_eq!(OnnxFile::open(&place("m.onnx")).unwrap().path_for_others(), place("m.onnx"));
+    fs_err::remove_file(place("w.bin")).unwrap();
+    fs_err::remove_file(place("real/w.bin")).unwrap();
+    let error = OnnxFile::open(&place("m.onnx")).unwrap_err().to_string();
+    assert!(error.contains("w.bin"), "{error}");
+}
+
+/// A profile calls the model itself so.
+#[test]
+fn external_data_has_another_name_than_the_model() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("net.onnx");
+    let needs = model(external(&[("location", "./model.onnx")], 1)).encode_to_vec();
+    crate::files::atomic_file::write(&path, &needs).unwrap();
+    crate::files::atomic_file::write(&home.path().join("model.onnx"), &[0; 4]).unwrap();
+    let error = OnnxFile::open(&path).unwrap_err();
+    assert!(error.to_string().ends_with("another name for the data, such as model.onnx.data"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Input);
+}
+
 #[test]
 fn how_long_external_data_must_be() {
     check(

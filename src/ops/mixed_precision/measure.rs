@@ -55,7 +55,7 @@ impl<'a> Measure<'a> {
 
     /// Runs the graph in FP32, and remembers its outputs.
     pub(super) fn run_reference(&mut self) -> Result<(), MixedPrecisionError> {
-        let path = fs_err::canonicalize(self.file.path()).unwrap_or_else(|_| self.file.path().into());
+        let path = self.file.path_for_others();
         self.reference = self.run(&path)?;
         for (output, floats) in &self.reference {
             let not_finite = floats.values.iter().position(|value| !value.is_finite());

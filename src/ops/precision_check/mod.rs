@@ -180,6 +180,7 @@ fn one(
     }
     Ok(match found {
         Ok(check) => {
+            resolved.graphs[&job.graph].check_unchanged(&job.graph)?;
             store.put_precision_check(&key, &check)?;
             CheckOutcome::Checked(check)
         }

@@ -33,7 +33,7 @@ use crate::store::Store;
 const NO_BENCH: &str = "not benchmarked: the release was made with --no-bench";
 
 /// How the name of a folder begins in which a release is put together.
-const STAGING_PREFIX: &str = ".tmp-nimctl-release-";
+const STAGING_PREFIX: &str = ".nimctl-release-";
 
 /// What to release.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ mod recipe_file;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 pub use backends::{BackendHere, Backends, FoundBackend};
@@ -23,7 +23,7 @@ pub(super) use sources::SourceGraph;
 
 use super::error::PipelineError;
 use super::event::OnEvent;
-use super::samples::{Completed, SeededInput, Subject, complete};
+use super::samples::{Completed, SeededInput, Subject, complete, image_files, sample_files};
 use super::workspace::Workspace;
 use crate::backend::Backend;
 use crate::canonical::NotCanonical;
@@ -105,15 +105,31 @@ impl Resolved {
         &self.file
     }
 
-    /// Returns the files that the recipe is read from: itself, its graphs and their external data.
+    /// Returns the files that the recipe's profiles are made of and run on: itself, its graphs with their external data, samples,
+    /// and a labelled set.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.file.path.clone()];
-        for SourceGraph { file, digest: _ } in self.graphs.values() {
-            let folder = file.path().parent().unwrap_or(Path::new(""));
+        let folder = self.file.folder();
+        for (name, SourceGraph { file, digest: _ }) in &self.graphs {
             files.push(file.path().to_owned());
-            files.extend(file.external_files().iter().map(|external| folder.join(external)));
+            files.extend(file.open_files().map(|open| open.path().to_owned()));
+            let samples = self.recipe().graphs[name].samples.values();
+            files.extend(samples.flat_map(|sample| sample_files(sample, folder)));
+        }
+        if let Some(labelled) = &self.recipe().validation.zero_shot {
+            files.push(folder.join(&labelled.tokenizer));
+            let classes = labelled.classes.keys().map(|class| folder.join(&labelled.images).join(class));
+            files.extend(classes.flat_map(|class| image_files(&class).unwrap_or_default()));
         }
         files
+    }
+
+    /// Checks that the sources of all graphs are what they were when they were resolved.
+    ///
+    /// # Errors
+    /// A file that changed.
+    pub(super) fn check_unchanged(&self) -> Result<(), PipelineError> {
+        self.graphs.iter().try_for_each(|(name, graph)| graph.check_unchanged(name))
     }
 
     /// Returns whether a profile was selected.

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::RecipeFile;
 use crate::error_kind::ErrorKind;
-use crate::files::digest_cache::digest_of_file;
+use crate::files::atomic_file;
+use crate::files::digest_cache::digest_of_open;
+use crate::files::read_file::{self, ReadFile};
 use crate::onnx::{FileDigest, GraphDigest, OnnxError, OnnxFile, external_locations};
-use crate::ops::error::PipelineError;
+use crate::ops::error::{PipelineError, SourceChanged};
 use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::samples::named_files::absent;
 use crate::ops::synth;
@@ -32,6 +34,26 @@ impl SourceGraph {
     }
 }
 
+impl SourceGraph {
+    /// Checks that the files of a graph are still those that were opened, with the bytes that were hashed; `name` is the graph's.
+    ///
+    /// # Errors
+    /// A file that changed.
+    pub(in crate::ops) fn check_unchanged(&self, name: &str) -> Result<(), PipelineError> {
+        for (open, known) in self.file.open_files().zip(&self.digest.files) {
+            let still = read_file::still_has(open, &known.sha256).map_err(|source| PipelineError::Io {
+                doing: format!("reading {}", open.path().display()),
+                source,
+            })?;
+            if !still {
+                let source = SourceChanged { path: open.path().into() };
+                return Err(PipelineError::SourceChanged { graph: name.into(), source });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Fetches what has to be fetched, opens every graph, and checks the recipe against it.
 pub(super) fn resolve(
     recipe_file: &RecipeFile,
@@ -39,6 +61,11 @@ pub(super) fn resolve(
     on_event: OnEvent<'_>,
 ) -> Result<BTreeMap<String, SourceGraph>, PipelineError> {
     let recipe = &recipe_file.recipe;
+    // What killed processes left half written.
+    let places = &workspace.places;
+    [places.data_folder.clone(), places.sources("pip"), places.sources("https")]
+        .iter()
+        .for_each(|folder| atomic_file::sweep(folder));
     let (mut graphs, mut names) = (BTreeMap::new(), BTreeMap::new());
     for (name, graph) in &recipe.graphs {
         if workspace.cancel.is_cancelled() {
@@ -124,26 +151,20 @@ fn fetch(
             Ok(source::fetch_pip(pip, &workspace.places, &workspace.pip, beside, &mut watch)?)
         }
         Source::Synth(synth) => {
-            let path = synth::cached_path(synth, &workspace.places.data_folder);
-            if !path.exists() {
-                on_event(BuildEvent::Synthesizing { graph: graph.to_owned() });
-            }
-            Ok(synth::cached(synth, &workspace.places.data_folder)?)
+            let places = &workspace.places;
+            let generating = || on_event(BuildEvent::Synthesizing { graph: graph.to_owned() });
+            Ok(synth::cached(synth, &places.data_folder, &places.digest_cache(), &generating)?)
         }
     }
 }
 
-/// Digests the files of a graph, from the cache where a file is what it was.
+/// Digests the open files of a graph, from the cache where a file is what it was.
 fn digest(file: &OnnxFile, cache: &Path) -> std::io::Result<GraphDigest> {
-    let folder = file.path().parent().unwrap_or(Path::new(""));
-    let one = |path: &Path, name: String| {
-        let path = fs_err::canonicalize(path)?;
-        let (sha256, size_bytes) = digest_of_file(&path, cache)?;
-        Ok::<_, std::io::Error>(FileDigest { path: name, sha256, size_bytes })
+    let external = file.external_files().iter().map(|external| external.display().to_string());
+    let names = std::iter::once(GraphDigest::MODEL_PATH.to_owned()).chain(external);
+    let one = |(open, path): (&ReadFile, String)| {
+        let (sha256, size_bytes) = digest_of_open(open, &fs_err::canonicalize(open.path())?, cache)?;
+        Ok(FileDigest { path, sha256, size_bytes })
     };
-    let mut files = vec![one(file.path(), GraphDigest::MODEL_PATH.into())?];
-    for external in file.external_files() {
-        files.push(one(&folder.join(external), external.display().to_string())?);
-    }
-    Ok(GraphDigest { files })
+    Ok(GraphDigest { files: file.open_files().zip(names).map(one).collect::<std::io::Result<_>>()? })
 }

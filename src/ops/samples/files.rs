@@ -16,18 +16,26 @@ const IMAGE_EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// Returns the digests of all files of a sample, in order.
 pub(super) fn digests(sample: &Sample, folder: &Path) -> Result<Vec<Sha256>, SamplesError> {
-    let paths = match sample {
-        Sample::Npy(path) => vec![folder.join(path)],
-        Sample::Npz(npz) => vec![folder.join(&npz.file)],
-        Sample::Images(images) => image_files(&folder.join(&images.folder))?,
-        Sample::Texts(texts) => vec![folder.join(&texts.file), folder.join(&texts.tokenizer)],
-        Sample::Normal(_) | Sample::Integers(_) => Vec::new(),
-    };
-    paths
+    if let Sample::Images(images) = sample {
+        // Says why there are none.
+        image_files(&folder.join(&images.folder))?;
+    }
+    sample_files(sample, folder)
         .iter()
         .map(|path| Sha256::of_file(path).map(|(digest, _)| digest))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| SamplesError::Read { source })
+}
+
+/// Returns the files of a sample, in order, whether they are there or not.
+pub(in crate::ops) fn sample_files(sample: &Sample, folder: &Path) -> Vec<PathBuf> {
+    match sample {
+        Sample::Npy(path) => vec![folder.join(path)],
+        Sample::Npz(npz) => vec![folder.join(&npz.file)],
+        Sample::Images(images) => image_files(&folder.join(&images.folder)).unwrap_or_default(),
+        Sample::Texts(texts) => vec![folder.join(&texts.file), folder.join(&texts.tokenizer)],
+        Sample::Normal(_) | Sample::Integers(_) => Vec::new(),
+    }
 }
 
 /// Returns the images of a folder, by name; a folder without any is an error.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::SamplesError;
-pub(in crate::ops) use files::{image_files, images_of, texts_of};
+pub(in crate::ops) use files::{image_files, images_of, sample_files, texts_of};
 pub use identity::{SampleIdentity, identify};
 pub(in crate::ops) use shapes::Shapes;
 use shapes::shape;

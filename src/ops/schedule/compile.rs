@@ -39,7 +39,9 @@ pub(super) fn run(
         ));
     };
     let work = context.store.work_folder()?;
-    context.store.lay_out(&lowered.outputs, work.path())?;
+    // Apart from the plan: files of a graph have names of their own.
+    let graph_folder = work.path().join("graph");
+    context.store.lay_out(&lowered.outputs, &graph_folder)?;
     let plan = work.path().join(PLAN_FILE);
     // What a compiler is told: a field of the key that it must know is passed on here. The others are what it works on (the
     // lowered graph), what it is (backend, toolchain) and where it runs.
@@ -55,7 +57,7 @@ pub(super) fn run(
         shape_ranges,
         workspace_mib,
     } = job.document.clone();
-    let graph = work.path().join(GraphDigest::MODEL_PATH);
+    let graph = graph_folder.join(GraphDigest::MODEL_PATH);
     let request = BuildRequest {
         graph: graph.clone(),
         plan: plan.clone(),

@@ -1,12 +1,15 @@
 //! Lowers one graph into the store.
 
+use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
 use super::Context;
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
 use crate::onnx::lower::Lowered;
-use crate::onnx::{GraphDigest, LoweringReport, OnnxFile, Precision, lower};
-use crate::ops::error::JobError;
+use crate::onnx::{FileDigest, GraphDigest, LoweringReport, OnnxFile, Precision, lower};
+use crate::ops::error::{JobError, SourceChanged};
 use crate::ops::event::BuildEvent;
 use crate::ops::lowering_warnings::lowering_warnings;
 use crate::store::StoreError;
@@ -16,17 +19,20 @@ use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, Measurements, Outpu
 pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobError> {
     #[expect(clippy::disallowed_methods, reason = "a job is timed")]
     let start = Instant::now();
-    let source = &context.resolved.graphs[&job.graph].file;
+    let graph = &context.resolved.graphs[&job.graph];
+    let source = &graph.file;
     let work = context.store.work_folder()?;
     let is_fp32 = job.document.lowering.precision == Precision::Fp32;
     // A compiler would take the dimensions of one symbol for equal, whatever it is: written anew, there is none.
     let (names, report) = if is_fp32 && !source.has_placeholder_dimensions() {
-        (copy(source, work.path())?, None)
+        (copy(source, &job.document.graph, work.path())?, None)
     } else {
         let destination = work.path().join(GraphDigest::MODEL_PATH);
         let Lowered { files, report } = lower::lower(source, &job.document.lowering, &destination)?;
         (files.into_iter().map(|file| file.path).collect(), Some(report).filter(|_| !is_fp32))
     };
+    // What is recorded under a digest is made of those bytes.
+    graph.check_unchanged(&job.graph).map_err(|error| JobError::new(error.kind(), error))?;
     let warnings: Vec<String> =
         report.as_ref().map(|report| warnings(&job.graph, report)).unwrap_or_default();
     for message in &warnings {
@@ -62,20 +68,38 @@ fn warnings(graph: &str, report: &LoweringReport) -> Vec<String> {
     unmatched.chain(others).collect()
 }
 
-/// Copies a model and its external data; the model gets the name that profiles use.
-fn copy(source: &OnnxFile, folder: &Path) -> Result<Vec<String>, StoreError> {
+/// Copies a model and its external data, as they were opened; the model gets the name that profiles use. The copies must have the
+/// digests that the source had.
+fn copy(source: &OnnxFile, digest: &GraphDigest, folder: &Path) -> Result<Vec<String>, JobError> {
     let io_error =
         |error| StoreError::Io { doing: format!("copying {}", source.path().display()), source: error };
-    let from = source.path().parent().unwrap_or(Path::new(""));
-    fs_err::copy(source.path(), folder.join(GraphDigest::MODEL_PATH)).map_err(io_error)?;
-    let mut names = vec![GraphDigest::MODEL_PATH.to_owned()];
-    for external in source.external_files() {
-        let destination = folder.join(external);
+    let mut names = Vec::new();
+    for (open, FileDigest { path, sha256, size_bytes: _ }) in source.open_files().zip(&digest.files) {
+        let destination = folder.join(path);
         if let Some(parent) = destination.parent() {
             fs_err::create_dir_all(parent).map_err(io_error)?;
         }
-        fs_err::copy(from.join(external), destination).map_err(io_error)?;
-        names.push(external.display().to_string());
+        let copy = fs_err::File::create_new(&destination).map_err(io_error)?;
+        let mut copied = Copied { from: open.reader(), to: copy };
+        if Sha256::of_reader(&mut copied).map_err(io_error)?.0 != *sha256 {
+            let error = SourceChanged { path: open.path().into() };
+            return Err(JobError::new(ErrorKind::Input, error));
+        }
+        names.push(path.clone());
     }
     Ok(names)
+}
+
+/// Writes what is read through it.
+struct Copied<R> {
+    from: R,
+    to: fs_err::File,
+}
+
+impl<R: Read> Read for Copied<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..count])?;
+        Ok(count)
+    }
 }

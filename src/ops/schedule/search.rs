@@ -65,6 +65,7 @@ fn run(
         }
         PipelineError::MixedPrecision { graph: graph.clone(), source }
     })?;
+    resolved.graphs[graph].check_unchanged(graph)?;
     on_event(BuildEvent::MixedPrecision { title, report: Box::new(report.clone()) });
     Ok(report)
 }

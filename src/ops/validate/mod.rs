@@ -143,6 +143,7 @@ pub fn validate(
             Some(status) => status,
             None => profile::one(&passport, &resolved.digests, &store, &mut numbers, way, demands)?,
         };
+        resolved.check_unchanged()?;
         store.change_passport(&passport, None, |passport| {
             passport.validation = status.clone();
             passport.made_of.validation_key = key;

@@ -171,6 +171,7 @@ impl<'a> Numbers<'a> {
                 let path = self.reference_path(graph);
                 let outputs = self.cpu.run(&self.inputs[graph], &path);
                 let outputs = outputs.map_err(|source| self.reference_failed(graph, source))?;
+                self.resolved.graphs[graph].check_unchanged(graph)?;
                 check_measure(graph, &outputs)?;
                 if let Some(npz) = outputs.to_npz() {
                     self.store.put_reference(&key, &npz)?;
@@ -184,8 +185,7 @@ impl<'a> Numbers<'a> {
 
     /// Returns where the FP32 graph is.
     pub(super) fn reference_path(&self, graph: &str) -> PathBuf {
-        let path = self.resolved.graphs[graph].file.path();
-        fs_err::canonicalize(path).unwrap_or_else(|_| path.into())
+        self.resolved.graphs[graph].file.path_for_others()
     }
 
     /// Returns the key of validating a profile; nothing if it has none.
