@@ -92,6 +92,10 @@
 //! | `<store>/nimctl/builds/<key>.json` | `nimctl.build/1` | [`worklist::BuildRecord`] | both |
 //! | `<store>/nimctl/last/<model>/<graph>/<job>.json` | `nimctl.build-key/1` | [`worklist::BuildKeyDocument`] | both |
 //! | `<data>/digest-cache.json`, `<data>/toolchains/digest-cache.json` | `nimctl.digest-cache/1` | [`files`] | both |
+//! | `<store>/nimctl/chunks/<hex>.json` | `nimctl.chunk-list/1` | [`chunks`] | both |
+//! | `<store>/nimctl/partial/<hex>`, `<hex>.lock` | the bytes of a file, with holes | [`ops::pull`] | both |
+//! | a pack index | `nimctl.pack-index/1` | [`packs`] | both |
+//! | a published release: layout or archive | OCI image layout 1.0.0, image specification 1.1 | [`oci`] | both |
 //! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
 //! | `<data>/sources/pip/<sha256>.json`, `<data>/sources/synth/<name>.json` | `nimctl.kept-files/1` | [`files`] | both |
 //! | `<store>/lock`, `<store>/passports.lock`, `<store>/tmp/` | – | [`store`], [`files`] | both |
@@ -121,11 +125,12 @@
 //! * **An async runtime.** A build waits for few processes; threads do.
 //! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
 //! * **Floats in identities.** [`canonical`] refuses them.
-//! * **Publishing, signatures.** They come later.
+//! * **Signatures.** They come later.
 
 pub mod backend;
 pub mod benchmark;
 pub mod canonical;
+pub mod chunks;
 pub mod device;
 pub mod digest;
 pub mod error_kind;
@@ -140,8 +145,10 @@ pub mod manifest_lint;
 pub mod mixed_precision;
 pub mod nearest;
 pub mod nvml;
+pub mod oci;
 pub mod onnx;
 pub mod ops;
+pub mod packs;
 pub mod passport;
 pub mod plan;
 pub mod precision_check;

@@ -39,7 +39,7 @@ pub use form::Form;
 pub use id_kind::IdKind;
 pub use import::import;
 pub use merge::{MergeError, merge};
-pub use uri::{file_path, file_uri, store_digest, store_uri};
+pub use uri::{file_path, file_uri, oci_uri, store_digest, store_uri};
 
 /// The schema version that nimctl writes.
 const SCHEMA_VERSION: &str = "2.0";

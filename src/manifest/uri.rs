@@ -1,4 +1,5 @@
-//! Uris of files that nimctl writes: `store:sha256:<hex>` in a build's manifest, `file:<path>` in that of a release.
+//! Uris of files that nimctl writes: `store:sha256:<hex>` in a build's manifest, `file:<path>` in that of a release,
+//! `oci://…` for what is in a registry.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -21,6 +22,13 @@ pub fn file_uri(path: &str) -> String {
     let encoded =
         |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     format!("file:{}", path.bytes().map(encoded).collect::<String>())
+}
+
+/// Returns the uri of a file of a profile that is in a registry: the repository (`host/name`), the digest of the profile's manifest
+/// and the path in the profile.
+pub fn oci_uri(repository: &str, manifest: &Sha256, path: &str) -> String {
+    let path = file_uri(path);
+    format!("oci://{repository}@{manifest}?file={}", path.trim_start_matches("file:"))
 }
 
 /// Returns the path, relative to the manifest's folder, in the uri of a file there; `None` for any other uri, and for a path that

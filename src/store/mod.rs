@@ -8,6 +8,8 @@
 //! nimctl/bench/<id>.npz                           every sample of its last benchmark
 //! nimctl/origins/<id>.json                        the recipe that a profile was built from
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
+//! nimctl/chunks/<hex>.json                        the chunks of a large blob (crate::chunks)
+//! nimctl/partial/<hex>                            a blob that is being fetched; what a kill leaves is gone on from
 //! nimctl/precision-checks/<key>.json              whether a lowered graph keeps the numbers, found by running it
 //! tmp/work-…  tmp/work-….lock                     folders of unfinished work, each held by the process that works there
 //! lock                                            held by the one process that builds
@@ -22,6 +24,7 @@
 //! Files of `nimctl/` follow the rule of [`crate::stored_format`]: one that is damaged counts as absent, since it can be made
 //! again; one of a newer nimctl is refused, and never overwritten.
 
+mod chunk_lists;
 mod error;
 mod found;
 mod oci;
@@ -36,7 +39,8 @@ use found::{Found, FoundByCheck, MIXED_PRECISION_SCHEMA, PRECISION_CHECK_SCHEMA}
 use origin::{ORIGIN_SCHEMA, Origin};
 use serde::Serialize;
 
-use crate::digest::{Sha256, both_of_chunks};
+use crate::chunks::{Digested, digest_and_cut};
+use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::files::direct_file;
 use crate::files::file_lock::FileLock;
@@ -156,16 +160,17 @@ impl Store {
         let (digests, synced) = std::thread::scope(|scope| {
             let synced = scope.spawn(|| fs_err::File::open(file)?.sync_all());
             let digests =
-                direct_file::Reader::open(file).and_then(|mut reader| both_of_chunks(|| reader.next_chunk()));
+                direct_file::Reader::open(file).and_then(|mut reader| digest_and_cut(|| reader.next_chunk()));
             (digests, synced.join())
         });
-        let (sha256, blake3, size_bytes) = digests.map_err(io_error)?;
+        let Digested { sha256, blake3, chunks } = digests.map_err(io_error)?;
         let ended_early = |_| io::Error::other("the thread that syncs ended early");
         synced.map_err(ended_early).and_then(|result| result).map_err(io_error)?;
         // Over a blob that is there: its bytes may have been damaged since, and these were just hashed.
         fs_err::rename(file, self.blob_path(&sha256)).map_err(io_error)?;
         atomic_file::sync_folder(&self.root.join("blobs/sha256")).map_err(io_error)?;
-        Ok(OutputFile { path: path_in_profile.into(), sha256, blake3, size_bytes })
+        self.put_chunk_list(&sha256, &chunks)?;
+        Ok(OutputFile { path: path_in_profile.into(), sha256, blake3, size_bytes: chunks.size_bytes })
     }
 
     /// Writes some bytes as a small blob, unless they are there and undamaged.

@@ -12,6 +12,7 @@
 mod builds;
 mod check;
 mod destinations;
+mod distribution;
 mod doctor;
 mod documented;
 mod formats;

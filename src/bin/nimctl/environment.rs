@@ -9,6 +9,7 @@ use nimctl::device::VisibleDevices;
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::read_manifest::ReadManifestError;
 use nimctl::ops::workspace::Workspace;
+use nimctl::registry::CredentialSource;
 use nimctl::toolchain::{Lock, Pip, Places, STANDARD_LIBRARY_FOLDERS, Tool};
 use nimctl::worker::discover::SearchPath;
 use nimctl::worker::host::Cancel;
@@ -101,6 +102,11 @@ pub(crate) fn search_path() -> SearchPath {
 pub(crate) fn nvml_library() -> Option<PathBuf> {
     let path = std::env::var_os("NIMCTL_NVML_LIB").filter(|path| !path.is_empty()).map(PathBuf::from)?;
     Some(if path.is_dir() { path.join(nimctl::nvml::LIBRARY) } else { path })
+}
+
+/// Returns where credentials for registries are.
+pub(crate) fn registry_credentials() -> CredentialSource {
+    CredentialSource::from_environment(|name| std::env::var_os(name))
 }
 
 /// Returns which GPUs programs may see.

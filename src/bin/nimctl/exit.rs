@@ -86,6 +86,24 @@ failures!(
     nimctl::worker::error::WorkerError,
 );
 
+macro_rules! failures_with_hints {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let hint = error.hint();
+                Self::new(error.kind(), error).hint(hint)
+            }
+        })*
+    };
+}
+
+failures_with_hints!(
+    nimctl::oci::PlaceError,
+    nimctl::ops::mirror::MirrorError,
+    nimctl::ops::publish::PublishError,
+    nimctl::ops::pull::PullError,
+);
+
 impl From<nimctl::toolchain::ToolchainError> for Failure {
     fn from(error: nimctl::toolchain::ToolchainError) -> Self {
         let hint = error.hint();

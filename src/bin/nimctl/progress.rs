@@ -162,3 +162,37 @@ pub(crate) fn show_bytes(bar: &ProgressBar, title: &str, progress: Progress) {
     }
     bar.set_position(done_bytes);
 }
+
+/// One bar that counts bytes, on a terminal.
+pub(crate) struct Bytes {
+    bar: Option<ProgressBar>,
+}
+
+impl Bytes {
+    pub(crate) fn new(output: &Output, title: &str) -> Self {
+        let style =
+            ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = || ProgressBar::no_length().with_style(style).with_message(title.to_owned());
+        Self { bar: output.shows_progress().then(bar) }
+    }
+
+    pub(crate) fn show(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use crate::digest::{Blake3, Sha256};
-use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, file_path, store_digest};
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, ManifestProfile, file_path, store_digest};
 use crate::passport::{PASSPORT_SCHEMA, Passport};
 use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums};
@@ -136,6 +136,10 @@ impl Check<'_> {
                 Err(error) => self.found(MANIFEST_FILE, error.to_string()),
             }
             let folder = format!("{PROFILES_FOLDER}/{}", profile.id);
+            if is_elsewhere(profile) && !self.files.keys().any(|path| path.starts_with(&format!("{folder}/")))
+            {
+                continue;
+            }
             for (path, file) in &profile.workspace.files {
                 let path = format!("{folder}/{path}");
                 self.uri(&path, file.uri.as_deref());
@@ -215,6 +219,12 @@ impl Check<'_> {
             Unreadable::Damaged { path, problem } => self.found(path, format!("not {schema}: {problem}")),
         }
     }
+}
+
+/// Returns whether the manifest says that all files of a profile are in a registry: they were not pulled.
+fn is_elsewhere(profile: &ManifestProfile) -> bool {
+    let mut files = profile.workspace.files.values();
+    files.len() > 0 && files.all(|file| file.uri.as_deref().is_some_and(|uri| uri.starts_with("oci://")))
 }
 
 /// A release folder that can't be read.

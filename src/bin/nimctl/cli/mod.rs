@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod distribution;
 mod execution;
 mod init;
 pub(crate) mod limits;
@@ -22,6 +23,7 @@ use crate::output::Format;
 
 pub(crate) use bench::Bench;
 pub(crate) use check::Check;
+pub(crate) use distribution::{Bundle, LayoutArgument, MirrorRelease, Publish, Pull, RegistryArguments};
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use release::{Release, Verify};
@@ -124,6 +126,14 @@ pub(crate) enum Command {
     Report(Report),
     /// Verify a release: recompute every digest and id in it.
     Verify(Verify),
+    /// Publish a release: to a registry, or a folder or tar in the OCI image layout.
+    Publish(Publish),
+    /// Write a release as one file, for hosts without a network.
+    Bundle(Bundle),
+    /// Fetch profiles of a published release, and verify them.
+    Pull(Pull),
+    /// Copy a published release from one place to another.
+    Mirror(MirrorRelease),
     /// Compute profile ids.
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.

@@ -4,6 +4,7 @@
 mod backend;
 mod bench;
 mod build;
+mod bundle;
 mod check;
 mod doctor;
 mod hash_profile;
@@ -13,8 +14,12 @@ mod list_model_profiles;
 mod lower;
 mod man_pages;
 mod manifest;
+mod mirror;
 mod model;
+mod places;
 mod precision;
+mod publish;
+mod pull;
 mod recipe;
 mod release;
 mod report;
@@ -44,6 +49,10 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
         Command::Release(arguments) => release::run(&arguments, &global, output, cancel),
         Command::Report(arguments) => report::run(&arguments, &global, output, cancel),
+        Command::Publish(arguments) => publish::run(&arguments, &global, output, cancel),
+        Command::Bundle(arguments) => bundle::run(&arguments, &global, output, cancel),
+        Command::Pull(arguments) => pull::run(&arguments, &global, output, cancel),
+        Command::Mirror(arguments) => mirror::run(&arguments, output, cancel),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),

@@ -1,0 +1,131 @@
+//! Arguments of `publish`, `bundle`, `pull` and `mirror`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use nimctl::registry::Mirror;
+
+use super::DeviceArguments;
+
+/// How registries are reached.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArguments {
+    /// Speak plain http to any registry; to those on this machine it is spoken anyway.
+    #[arg(long, help_heading = "Registries")]
+    pub(crate) plain_http: bool,
+    /// Ask another place first for what is below a host or a part of a name there.
+    #[arg(long = "mirror", value_name = "FROM=TO", help_heading = "Registries")]
+    pub(crate) mirrors: Vec<Mirror>,
+    /// Give up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "86400", help_heading = "Registries")]
+    pub(crate) time_limit: u64,
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A place is one of
+  HOST/NAME:TAG            a repository in a registry
+  oci:FOLDER[:TAG]         a folder in the OCI image layout, which any web server can serve
+  oci-archive:FILE[:TAG]   a tar of one, as skopeo reads it
+Without a tag, it is the model's release.
+
+A registry's login is that of docker and podman: `docker login HOST`, `skopeo login HOST`, credential helpers too.
+Chunks that the release with the same tag has there, or the one of --from, are not sent again.
+
+Examples:
+  nimctl publish dist/nvclip-2.0.0 --to registry.example.com/models/nvclip:2.0.0
+  nimctl publish recipes/nvclip-demo.yaml --to oci:/srv/models/nvclip
+  nimctl publish dist/nvclip-2.0.1 --to registry.example.com/models/nvclip:2.0.1 --from 2.0.0")]
+pub(crate) struct Publish {
+    /// A release folder, or a recipe whose profiles are built.
+    pub(crate) source: PathBuf,
+    /// Where to.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: String,
+    /// The tag or digest of a release at the same place whose packs are used again.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) from: Option<String>,
+    /// How files travel.
+    #[arg(long, value_enum, default_value = "packs")]
+    pub(crate) layout: LayoutArgument,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArguments,
+}
+
+/// How files travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayoutArgument {
+    /// As chunks, in packs that profiles and releases share.
+    Packs,
+    /// Each as a layer with its path as title, for `oras pull` and `skopeo copy`.
+    Files,
+}
+
+/// Arguments of `bundle`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The file is an OCI archive: `nimctl pull` takes it like a registry, and skopeo copies it to one.
+
+Examples:
+  nimctl bundle dist/nvclip-2.0.0 -o nvclip-2.0.0.tar
+  nimctl pull nvclip-2.0.0.tar --all")]
+pub(crate) struct Bundle {
+    /// A release folder, or a recipe whose profiles are built.
+    pub(crate) source: PathBuf,
+    /// The file to write.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) destination: PathBuf,
+}
+
+/// Arguments of `pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --profile and --all, the profile that `nimctl select` chooses for this host's GPUs is pulled. Files go to the store; what
+other files there share is not fetched, and everything is verified before it counts. A place is as in `nimctl publish --help`, or
+  https://HOST/PATH[#TAG]  a web server of a folder in the OCI image layout
+
+Exit codes: 3 the place gave other bytes than it should; 4 no profile fits.
+
+Examples:
+  nimctl pull registry.example.com/models/nvclip:2.0.0
+  nimctl pull registry.example.com/models/nvclip:2.0.0 --device l4 -o nvclip
+  nimctl pull nvclip-2.0.0.tar --profile onnx-fp16")]
+pub(crate) struct Pull {
+    /// Where the release is.
+    #[arg(value_name = "PLACE")]
+    pub(crate) from: String,
+    /// The profiles to pull, each by its id, the beginning of it, or its readable name.
+    #[arg(short, long = "profile", value_name = "PROFILE", conflicts_with = "all")]
+    pub(crate) profiles: Vec<String>,
+    /// Pull every profile.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) devices: DeviceArguments,
+    /// Also lay the release out in this folder: the manifest, and the files of the pulled profiles.
+    #[arg(short = 'o', long, value_name = "FOLDER")]
+    pub(crate) destination: Option<PathBuf>,
+    /// Parts that are fetched at the same time.
+    #[arg(long, value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) parallel: u8,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArguments,
+}
+
+/// Arguments of `mirror`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nimctl mirror registry.example.com/models/nvclip:2.0.0 oci:/srv/models/nvclip
+  nimctl mirror nvclip-2.0.0.tar registry.local:5000/nvclip:2.0.0")]
+pub(crate) struct MirrorRelease {
+    /// Where the release is.
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// Where to copy it.
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArguments,
+}

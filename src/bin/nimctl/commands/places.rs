@@ -1,0 +1,127 @@
+//! Opens the places that releases are published to and pulled from.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nimctl::digest::Sha256;
+use nimctl::error_kind::ErrorKind;
+use nimctl::oci::{Archive, Layout, Place, PlaceReference, RegistryPlace, Which, pack_archive};
+use nimctl::registry::{Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch};
+
+use crate::cli::RegistryArguments;
+use crate::environment;
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// A place, and what is meant in it.
+pub(super) struct Opened<'a> {
+    pub(super) place: Box<dyn Place + 'a>,
+    /// The tag, or the digest; an empty tag where none was named.
+    pub(super) which: Which,
+    /// The repository in a registry: `host/name`.
+    pub(super) repository: Option<String>,
+    /// The archive to pack at the end, and the folder that holds it until then.
+    archive: Option<(PathBuf, tempfile::TempDir)>,
+}
+
+/// How registries are reached, and who is told of it.
+#[derive(Clone, Copy)]
+pub(super) struct Reach<'a> {
+    pub(super) arguments: &'a RegistryArguments,
+    pub(super) watch: Watch<'a>,
+}
+
+/// Opens a place to read from.
+pub(super) fn to_read<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
+    Ok(match parse(text)? {
+        PlaceReference::Layout(path, tag) => opened(Layout::open(&path)?, &tag),
+        PlaceReference::Archive(path, tag) => opened(Archive::open(&path)?, &tag),
+        PlaceReference::Registry(name) => registry(&name, reach)?,
+        PlaceReference::Web(_, _) => {
+            let message =
+                format!("{text}: web servers are not supported yet; copy the folder, or use a registry");
+            return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
+        }
+    })
+}
+
+/// Opens a place to write to. An archive is written when it is finished.
+pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
+    Ok(match parse(text)? {
+        PlaceReference::Layout(path, tag) => opened(Layout::open_or_make(&path)?, &tag),
+        PlaceReference::Archive(path, tag) => {
+            let staging = staging_beside(&path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+            let layout = Layout::open_or_make(&staging.path().join("layout"))?;
+            Opened { archive: Some((path, staging)), ..opened(layout, &tag) }
+        }
+        PlaceReference::Web(_, _) => {
+            let message = format!(
+                "{text} can only be read: publish to oci:FOLDER, and let the server serve that folder"
+            );
+            return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
+        }
+        PlaceReference::Registry(name) => registry(&name, reach)?,
+    })
+}
+
+fn opened<'a>(place: impl Place + 'a, tag: &str) -> Opened<'a> {
+    let which = tag.parse::<Sha256>().map_or_else(|_| Which::Tag(tag.into()), Which::Digest);
+    Opened { place: Box::new(place), which, repository: None, archive: None }
+}
+
+fn registry<'a>(name: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
+    let reference: Reference =
+        name.parse().map_err(|error: InvalidReference| Failure::new(ErrorKind::Input, error))?;
+    let Reach { arguments, watch } = reach;
+    let RegistryArguments { plain_http, mirrors, time_limit } = arguments;
+    let options = Options {
+        plain_http: if *plain_http { PlainHttp::All } else { PlainHttp::Loopback },
+        limits: Limits { total: Duration::from_secs(*time_limit), ..Limits::default() },
+        mirrors: mirrors.clone(),
+        credentials: environment::registry_credentials(),
+    };
+    let repository = reference.repository.clone();
+    let which = match (reference.digest, reference.tag) {
+        (Some(digest), _) => Which::Digest(digest),
+        (None, tag) => Which::Tag(tag.unwrap_or_default()),
+    };
+    let name = repository.to_string();
+    let place = RegistryPlace::new(Client::new(options, watch), repository);
+    Ok(Opened { place: Box::new(place), which, repository: Some(name), archive: None })
+}
+
+/// Tells the user what a client goes on in spite of.
+pub(super) fn tell(output: &Output, notice: Notice) {
+    match notice {
+        Notice::Retrying { reason, wait } => {
+            output.talk(&format!("{reason}: trying again in {:.1} s", wait.as_secs_f64()));
+        }
+        Notice::RangeIgnored { host } => {
+            output.warning(&format!(
+                "{host} sends whole blobs where parts were asked for: more is fetched than is needed"
+            ));
+        }
+        Notice::MirrorFailed { reason } => output.talk(&format!("mirror: {reason}")),
+        Notice::HelperFailed { problem } => output.warning(&problem),
+        _ => {}
+    }
+}
+
+impl Opened<'_> {
+    /// Writes the archive, if it is one.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        if let Some((path, staging)) = self.archive {
+            pack_archive(&Layout::open(&staging.path().join("layout"))?, &path)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse(text: &str) -> Result<PlaceReference, Failure> {
+    PlaceReference::parse(text).map_err(|error| Failure::new(ErrorKind::Input, error))
+}
+
+fn staging_beside(path: &Path) -> std::io::Result<tempfile::TempDir> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent)
+}

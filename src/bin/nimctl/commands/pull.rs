@@ -1,0 +1,189 @@
+//! `nimctl pull`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::digest::Sha256;
+use nimctl::error_kind::ErrorKind;
+use nimctl::manifest::MANIFEST_FILE;
+use nimctl::ops::pull::{PullOptions, Pulled, RemoteRelease};
+use nimctl::ops::select::{SelectOptions, select};
+use nimctl::passport::Passport;
+use nimctl::profile::TagSelector;
+use nimctl::registry::Watch;
+use nimctl::selection::{Lora, find_pinned};
+use nimctl::store::Store;
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use super::places::{Reach, tell, to_read};
+use crate::cli::{self, Global};
+use crate::exit::{Failure, done};
+use crate::output::Output;
+use crate::progress::Bytes;
+use crate::table::size;
+use crate::{devices, environment};
+
+pub(crate) fn run(
+    arguments: &cli::Pull,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Pull { from, profiles, all, devices, destination, parallel, registries } = arguments;
+    let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
+    let watch = Watch { cancelled: &cancelled, notice: &notice };
+    let opened = to_read(from, Reach { arguments: registries, watch })?;
+    let release = RemoteRelease::open(opened.place.as_ref(), &opened.which)?;
+    let ids = if *all {
+        release.manifest.profiles.iter().map(|profile| profile.id.clone()).collect()
+    } else if profiles.is_empty() {
+        chosen(&release, devices, output)?
+    } else {
+        let named = |name: &String| {
+            let place = find_pinned(&release.manifest.profiles, name);
+            let place = place.map_err(|error| {
+                Failure::new(ErrorKind::Input, error)
+                    .hint(Some("`nimctl pull --all` pulls every profile".into()))
+            })?;
+            Ok(release.manifest.profiles[place].id.clone())
+        };
+        profiles.iter().map(named).collect::<Result<Vec<_>, Failure>>()?
+    };
+    let store = Store::open(&environment::store_folder(global)?)?;
+    let mut pulled = Vec::new();
+    for id in ids {
+        let name = release
+            .manifest
+            .profiles
+            .iter()
+            .find(|profile| profile.id == id)
+            .map(|found| found.readable_name());
+        let bytes = Bytes::new(output, name.as_deref().unwrap_or(&id));
+        let options = PullOptions {
+            parallel: usize::from(*parallel),
+            cancelled: &|| cancel.is_cancelled(),
+            on_bytes: &|done, total| bytes.show(done, total),
+        };
+        let one = release.pull(&id, &store, &options)?;
+        bytes.finish();
+        pulled.push((id, one));
+    }
+    if let Some(folder) = destination {
+        let passports: Vec<Passport> =
+            pulled.iter().filter_map(|(_, one)| one.passport.as_deref().cloned()).collect();
+        release.lay_out(&passports, &store, folder, opened.repository.as_deref())?;
+    }
+    let view = View::new(from, &release, &pulled, destination.as_deref());
+    output.result(&text(&pulled, destination.as_deref()), &view);
+    Ok(done())
+}
+
+/// Returns the ids of the profiles that selection chooses for these GPUs.
+fn chosen(
+    release: &RemoteRelease<'_>,
+    arguments: &cli::DeviceArguments,
+    output: &Output,
+) -> Result<Vec<String>, Failure> {
+    let host = devices::host(arguments)?;
+    super::select::warn_of_problems(&host, output);
+    let folder = tempfile::tempdir().map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    release.write_descriptions(folder.path())?;
+    let pin = environment::pinned_profile(None);
+    let selector = match environment::tag_selector(None) {
+        Some((text, by)) => text
+            .parse::<TagSelector>()
+            .map_err(|error| Failure::new(ErrorKind::Input, anyhow::Error::new(error).context(by)))?,
+        None => TagSelector::default(),
+    };
+    let lora = if environment::requests_lora() { Lora::Preferred } else { Lora::Excluded };
+    let manifest = folder.path().join(MANIFEST_FILE);
+    let options = SelectOptions {
+        manifest: &manifest,
+        store: None,
+        selector,
+        pin,
+        allow_unsafe: environment::allows_unsafe(),
+        lora,
+    };
+    let report = select(&options, &host)?;
+    report.check()?;
+    let mut ids: Vec<String> = Vec::new();
+    for answer in &report.answers {
+        if let Some(place) = report.chosen(answer) {
+            let profile = &report.profiles()[place];
+            output.talk(&format!("{}: {}", answer.group.name(), profile.readable_name()));
+            if !ids.contains(&profile.id) {
+                ids.push(profile.id.clone());
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn text(pulled: &[(String, Pulled)], destination: Option<&Path>) -> String {
+    let mut text = String::new();
+    for (id, Pulled { files_bytes, fetched_bytes, here_bytes, reused_bytes, passport, digest: _ }) in pulled {
+        let name = passport.as_ref().map(|passport| passport.name.as_str()).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{name} {id}\n  {}: {} fetched, {} in other files here, {} was here",
+            size(*files_bytes),
+            size(*fetched_bytes),
+            size(*reused_bytes),
+            size(*here_bytes),
+        );
+    }
+    if let Some(folder) = destination {
+        let _ = writeln!(text, "laid out in {}", folder.display());
+    }
+    text
+}
+
+/// `nimctl.pulled/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    place: &'a str,
+    digest: Sha256,
+    folder: Option<&'a Path>,
+    profiles: Vec<ProfileView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    profile_id: &'a str,
+    name: &'a str,
+    manifest_digest: Option<Sha256>,
+    files_bytes: u64,
+    fetched_bytes: u64,
+    reused_bytes: u64,
+    here_bytes: u64,
+}
+
+impl<'a> View<'a> {
+    fn new(
+        place: &'a str,
+        release: &RemoteRelease<'_>,
+        pulled: &'a [(String, Pulled)],
+        folder: Option<&'a Path>,
+    ) -> Self {
+        let profile = |(id, one): &'a (String, Pulled)| ProfileView {
+            profile_id: id,
+            name: one.passport.as_ref().map(|passport| passport.name.as_str()).unwrap_or_default(),
+            manifest_digest: one.digest,
+            files_bytes: one.files_bytes,
+            fetched_bytes: one.fetched_bytes,
+            reused_bytes: one.reused_bytes,
+            here_bytes: one.here_bytes,
+        };
+        Self {
+            schema: "nimctl.pulled/1",
+            place,
+            digest: release.digest,
+            folder,
+            profiles: pulled.iter().map(profile).collect(),
+        }
+    }
+}

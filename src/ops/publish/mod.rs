@@ -1,0 +1,389 @@
+//! `publish`: puts a release where hosts fetch it from: a registry, or a folder or tar in the OCI image layout.
+//!
+//! Chunks that an earlier release at the same place has are referred to; new ones travel in packs ([`crate::packs`]). What refers
+//! to others is written after them, and the tag last: a release is there as a whole, or not at all.
+
+mod error;
+mod shipment;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+pub use error::PublishError;
+pub use shipment::{Shipment, ShippedFile, ShippedProfile};
+
+use crate::chunks::{Chunk, ChunkList, Digested, digest_and_cut};
+use crate::digest::{Blake3, Sha256};
+use crate::files::direct_file;
+use crate::oci::{
+    CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE, ImageIndex,
+    ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID,
+    PROFILE_NAME, Place, RELEASE_ARTIFACT, TITLE, Which, fetch_small,
+};
+use crate::packs::{MAX_INDEX_BYTES, NewPack, Pack, PackIndex, Plan};
+use crate::profile::CONTENTS_FILE;
+use crate::release::PASSPORT_FILE;
+use crate::store::Store;
+
+/// Packs that travel at the same time. Each is in memory.
+const UPLOADS: usize = 2;
+
+/// How a profile's files travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileLayout {
+    /// As chunks in packs.
+    Packs,
+    /// Each as a layer with its path as title.
+    Files,
+}
+
+/// How to publish.
+#[derive(Clone, Copy)]
+pub struct PublishOptions<'a> {
+    /// The tag to give it.
+    pub tag: &'a str,
+    /// The release at the same place whose packs are used again; by default the one that has the tag.
+    pub from: Option<&'a Which>,
+    /// How files travel.
+    pub layout: FileLayout,
+    /// Asked between packs.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+    /// Gets the bytes that were sent so far, and those to send.
+    pub on_sent: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The digest of the release's index.
+    pub digest: Sha256,
+    /// Bytes of all files of all profiles.
+    pub files_bytes: u64,
+    /// Bytes of different chunks in them; equal to the sum over files for the layout `files`.
+    pub distinct_bytes: u64,
+    /// Bytes that were sent: packs or files, indexes and documents.
+    pub sent_bytes: u64,
+    /// Blobs and manifests that were sent.
+    pub sent_blobs: usize,
+    /// The digest of each profile's manifest, by its id.
+    pub profiles: BTreeMap<String, Sha256>,
+}
+
+/// Publishes a release.
+///
+/// # Errors
+/// Files that can't be read or are not what the release says, a place that can't be written, cancelled.
+pub fn publish(
+    shipment: &Shipment,
+    store: &Store,
+    to: &dyn Place,
+    options: &PublishOptions<'_>,
+) -> Result<Published, PublishError> {
+    let mut sender = Sender { to, bytes: AtomicU64::new(0), blobs: AtomicU64::new(0) };
+    let files = Files::of(shipment, store, options)?;
+    let mut manifests = vec![documents(shipment, &mut sender)?];
+    let mut profiles = BTreeMap::new();
+    let mut distinct_bytes = files.size_bytes();
+    let indexes = match options.layout {
+        FileLayout::Files => None,
+        FileLayout::Packs => {
+            distinct_bytes = files.distinct_bytes();
+            let known = known_indexes(to, options)?;
+            let lists: Vec<&ChunkList> = files.all.iter().map(|file| &file.list).collect();
+            let plan = Plan::new(&lists, &known);
+            let made = send_packs(&plan, &files, &sender, options)?;
+            Some((plan, made))
+        }
+    };
+    for profile in &shipment.profiles {
+        if (options.cancelled)() {
+            return Err(PublishError::Cancelled);
+        }
+        let config = sender.blob(CONTENTS_TYPE, &profile.contents_json)?.with(TITLE, CONTENTS_FILE);
+        let mut layers = Vec::new();
+        match &indexes {
+            Some((plan, made)) => {
+                let of_profile = profile.files.iter().map(|file| {
+                    let found = files.get(&file.sha256);
+                    (file.path.as_str(), file.sha256, found.blake3, &found.list)
+                });
+                let index = plan.index(of_profile, made);
+                layers.push(sender.blob(PACK_INDEX_TYPE, &index.to_json())?);
+                let pack = |pack: &Pack| Descriptor::new(PACK_TYPE, pack.digest, pack.size_bytes);
+                layers.push(sender.blob(PASSPORT_TYPE, &profile.passport)?.with(TITLE, PASSPORT_FILE));
+                layers.extend(index.packs.iter().map(pack));
+            }
+            None => {
+                layers.push(sender.blob(PASSPORT_TYPE, &profile.passport)?.with(TITLE, PASSPORT_FILE));
+                for file in &profile.files {
+                    sender.file(&file.sha256, &file.place, file.size_bytes)?;
+                    layers.push(
+                        Descriptor::new(FILE_TYPE, file.sha256, file.size_bytes).with(TITLE, &file.path),
+                    );
+                }
+            }
+        }
+        let manifest = ImageManifest::new(PROFILE_ARTIFACT, config, layers).to_json();
+        let mut descriptor = sender.manifest(None, MANIFEST_TYPE, &manifest)?;
+        descriptor.artifact_type = Some(PROFILE_ARTIFACT.into());
+        profiles.insert(profile.id.to_string(), descriptor.digest);
+        manifests.push(descriptor.with(PROFILE_ID, profile.id.to_string()).with(PROFILE_NAME, &profile.name));
+    }
+    let index = ImageIndex::new(Some(RELEASE_ARTIFACT), manifests);
+    let descriptor = sender.manifest(Some(options.tag), INDEX_TYPE, &index.to_json())?;
+    Ok(Published {
+        digest: descriptor.digest,
+        files_bytes: files.size_bytes(),
+        distinct_bytes,
+        sent_bytes: sender.bytes.into_inner(),
+        sent_blobs: sender.blobs.into_inner() as usize,
+        profiles,
+    })
+}
+
+/// Sends the release's documents; returns their manifest.
+fn documents(shipment: &Shipment, sender: &mut Sender<'_>) -> Result<Descriptor, PublishError> {
+    let config = sender.blob(EMPTY_TYPE, EMPTY)?;
+    let mut layers = Vec::new();
+    for (name, bytes) in &shipment.documents {
+        layers.push(sender.blob(FILE_TYPE, bytes)?.with(TITLE, name));
+    }
+    let manifest = ImageManifest::new(DOCUMENTS_ARTIFACT, config, layers).to_json();
+    let mut descriptor = sender.manifest(None, MANIFEST_TYPE, &manifest)?;
+    descriptor.artifact_type = Some(DOCUMENTS_ARTIFACT.into());
+    Ok(descriptor)
+}
+
+/// Returns the pack indexes of the release whose packs are used again. One that can't be read is as good as none: everything is
+/// sent then.
+fn known_indexes(place: &dyn Place, options: &PublishOptions<'_>) -> Result<Vec<PackIndex>, PublishError> {
+    let tag = Which::Tag(options.tag.into());
+    let which = options.from.unwrap_or(&tag);
+    let Some((bytes, _)) = place.manifest(which)? else {
+        return match options.from {
+            None => Ok(Vec::new()),
+            Some(from) => Err(PublishError::NoEarlier { place: place.name(), from: from.to_string() }),
+        };
+    };
+    let Ok(release) = ImageIndex::parse(&bytes, "") else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for descriptor in release.manifests {
+        let Some((bytes, _)) = place.manifest(&Which::Digest(descriptor.digest))? else { continue };
+        let Ok(manifest) = ImageManifest::parse(&bytes, "") else { continue };
+        let Some(layer) = manifest.layer(PACK_INDEX_TYPE) else { continue };
+        let Ok(bytes) = fetch_small(place, layer, MAX_INDEX_BYTES) else { continue };
+        let Ok(mut index) = PackIndex::parse(&bytes, "") else { continue };
+        keep_packs_that_are_there(place, &mut index)?;
+        found.push(index);
+    }
+    Ok(found)
+}
+
+/// Forgets the chunks of packs that the place has lost.
+fn keep_packs_that_are_there(place: &dyn Place, index: &mut PackIndex) -> Result<(), PublishError> {
+    let mut lost = BTreeSet::new();
+    for (number, pack) in index.packs.iter().enumerate() {
+        if !place.has_blob(&pack.digest)? {
+            lost.insert(number as u32);
+        }
+    }
+    for file in &mut index.files {
+        file.chunks.retain(|placed| !lost.contains(&placed.pack));
+    }
+    Ok(())
+}
+
+/// Makes packs one after the other, and sends some at the same time.
+fn send_packs(
+    plan: &Plan,
+    files: &Files,
+    sender: &Sender<'_>,
+    options: &PublishOptions<'_>,
+) -> Result<Vec<Pack>, PublishError> {
+    let total = plan.new_bytes();
+    let sent = AtomicU64::new(0);
+    (options.on_sent)(0, total);
+    let (give, take) = mpsc::sync_channel::<(Sha256, Vec<u8>)>(0);
+    let take = std::sync::Mutex::new(take);
+    std::thread::scope(|scope| {
+        let upload = || -> Result<(), PublishError> {
+            loop {
+                let next = take.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
+                let Ok((digest, bytes)) = next else { return Ok(()) };
+                sender.known_blob(&digest, &bytes)?;
+                let len = bytes.len() as u64;
+                (options.on_sent)(sent.fetch_add(len, Ordering::Relaxed) + len, total);
+            }
+        };
+        let uploads: Vec<_> = (0..UPLOADS).map(|_| scope.spawn(upload)).collect();
+        let mut made = Vec::new();
+        let mut failure = None;
+        for pack in &plan.packs {
+            if (options.cancelled)() {
+                failure = Some(PublishError::Cancelled);
+                break;
+            }
+            match files.fill(pack) {
+                Ok(bytes) => {
+                    let digest = Sha256::of(&bytes);
+                    made.push(Pack { digest, size_bytes: pack.size_bytes });
+                    // Nobody takes it: every upload has failed, and says why.
+                    if give.send((digest, bytes)).is_err() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            if uploads.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+                break;
+            }
+        }
+        drop(give);
+        for upload in uploads {
+            let ended = upload
+                .join()
+                .unwrap_or_else(|_| Err(PublishError::Bug("a thread that sends packs ended early")));
+            failure = failure.or(ended.err());
+        }
+        failure.map_or(Ok(made), Err)
+    })
+}
+
+/// Sends blobs and counts them.
+struct Sender<'a> {
+    to: &'a dyn Place,
+    bytes: AtomicU64,
+    blobs: AtomicU64,
+}
+
+impl Sender<'_> {
+    fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, PublishError> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        self.known_blob(&descriptor.digest, bytes)?;
+        Ok(descriptor)
+    }
+
+    fn known_blob(&self, digest: &Sha256, bytes: &[u8]) -> Result<(), PublishError> {
+        if !self.to.has_blob(digest)? {
+            self.to.put_blob(digest, bytes)?;
+            self.count(bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn file(&self, digest: &Sha256, path: &Path, size_bytes: u64) -> Result<(), PublishError> {
+        if !self.to.has_blob(digest)? {
+            self.to.put_file(digest, path, size_bytes)?;
+            self.count(size_bytes);
+        }
+        Ok(())
+    }
+
+    fn manifest(
+        &self,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Descriptor, PublishError> {
+        self.to.put_manifest(tag, media_type, bytes)?;
+        self.count(bytes.len() as u64);
+        Ok(Descriptor::of(media_type, bytes))
+    }
+
+    fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A file that is published, once however many profiles have it.
+struct Cut {
+    place: PathBuf,
+    blake3: Blake3,
+    list: ChunkList,
+}
+
+/// Every different file of a shipment, in the order of its profiles.
+struct Files {
+    all: Vec<Cut>,
+    places: BTreeMap<Sha256, usize>,
+    total_bytes: u64,
+}
+
+impl Files {
+    fn of(shipment: &Shipment, store: &Store, options: &PublishOptions<'_>) -> Result<Self, PublishError> {
+        let mut files = Self { all: Vec::new(), places: BTreeMap::new(), total_bytes: 0 };
+        for file in shipment.profiles.iter().flat_map(|profile| &profile.files) {
+            files.total_bytes += file.size_bytes;
+            if files.places.contains_key(&file.sha256) {
+                continue;
+            }
+            if (options.cancelled)() {
+                return Err(PublishError::Cancelled);
+            }
+            files.places.insert(file.sha256, files.all.len());
+            files.all.push(cut(file, store)?);
+        }
+        Ok(files)
+    }
+
+    fn get(&self, sha256: &Sha256) -> &Cut {
+        &self.all[self.places[sha256]]
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    fn distinct_bytes(&self) -> u64 {
+        let chunks: BTreeSet<Chunk> =
+            self.all.iter().flat_map(|file| file.list.chunks.iter().copied()).collect();
+        chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
+    }
+
+    /// Reads the chunks of a pack, and checks each.
+    fn fill(&self, pack: &NewPack) -> Result<Vec<u8>, PublishError> {
+        let mut bytes = vec![0; usize::try_from(pack.size_bytes).unwrap_or_default()];
+        let mut start = 0;
+        let mut open: Option<(usize, fs_err::File)> = None;
+        for (number, offset, chunk) in &pack.pieces {
+            let Cut { place, .. } = &self.all[*number];
+            let reading = |source| PublishError::Read { path: place.clone(), source };
+            if open.as_ref().is_none_or(|(opened, _)| opened != number) {
+                open = Some((*number, fs_err::File::open(place).map_err(reading)?));
+            }
+            let Some((_, file)) = &open else { unreachable!("it was opened") };
+            let end = start + chunk.length as usize;
+            file.file().read_exact_at(&mut bytes[start..end], *offset).map_err(reading)?;
+            if Chunk::of(&bytes[start..end]) != *chunk {
+                return Err(PublishError::Changed { path: place.clone() });
+            }
+            start = end;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Cuts a file, unless the store knows its chunks.
+fn cut(file: &ShippedFile, store: &Store) -> Result<Cut, PublishError> {
+    let ShippedFile { path: _, place, sha256, blake3, size_bytes } = file;
+    if let (Some(blake3), Some(list)) = (blake3, store.chunk_list(sha256)?)
+        && list.size_bytes == *size_bytes
+    {
+        return Ok(Cut { place: place.clone(), blake3: *blake3, list });
+    }
+    let reading = |source| PublishError::Read { path: place.clone(), source };
+    let mut reader = direct_file::Reader::open(place).map_err(reading)?;
+    let Digested { sha256: found, blake3, chunks } =
+        digest_and_cut(|| reader.next_chunk()).map_err(reading)?;
+    if found != *sha256 {
+        return Err(PublishError::OtherFile { path: place.clone(), expected: *sha256, found });
+    }
+    Ok(Cut { place: place.clone(), blake3, list: chunks })
+}

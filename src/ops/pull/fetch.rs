@@ -1,0 +1,299 @@
+//! Puts files together: from chunks that are here, and parts of packs that are fetched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::partial::{Partial, Progress, Wanted, digests_of, in_parallel, io, piece};
+use super::{PullError, PullOptions, Pulled, output};
+use crate::chunks::{Chunk, Digested, MAX_CHUNK_BYTES, digest_and_cut};
+use crate::digest::Sha256;
+use crate::oci::{Blob, Place};
+use crate::packs::{IndexedFile, PackIndex};
+use crate::store::Store;
+use crate::worklist::OutputFile;
+
+/// Chunks in a pack that are so near to each other are fetched together with what lies between them.
+const NEAR_BYTES: u64 = 64 << 10;
+/// One request is for at most this much: what is lost if it breaks.
+const MAX_REQUEST_BYTES: u64 = 8 << 20;
+/// As many chunks of a blob are one thread's work.
+const CHUNKS_AT_A_TIME: usize = 128;
+/// The unit in which file systems count what a file takes.
+const BLOCK_BYTES: u64 = 512;
+
+/// Chunks that are fetched with one request.
+struct Request {
+    pack: Blob,
+    range: Range<u64>,
+    /// Where each chunk begins in the pack.
+    chunks: Vec<(u64, Chunk)>,
+}
+
+/// Puts every file of an index into the store.
+pub(super) fn packed(
+    place: &dyn Place,
+    store: &Store,
+    index: &PackIndex,
+    pulled: &mut Pulled,
+    options: &PullOptions<'_>,
+) -> Result<Vec<OutputFile>, PullError> {
+    let progress = Progress::new(pulled.files_bytes, options);
+    let missing = missing(store, &index.files, pulled, &progress)?;
+    check_space(store, &missing)?;
+    for file in &missing {
+        from_packs(place, store, index, file, pulled, &progress)?;
+    }
+    Ok(index.files.iter().map(|file| output(file, file.blake3)).collect())
+}
+
+/// Puts every file into the store, each from the blob of its digest.
+pub(super) fn plain(
+    place: &dyn Place,
+    store: &Store,
+    files: &[IndexedFile],
+    pulled: &mut Pulled,
+    options: &PullOptions<'_>,
+) -> Result<Vec<OutputFile>, PullError> {
+    let progress = Progress::new(pulled.files_bytes, options);
+    let missing = missing(store, files, pulled, &progress)?;
+    check_space(store, &missing)?;
+    for file in &missing {
+        from_blob(place, store, file, pulled, &progress)?;
+    }
+    let listed = |file: &IndexedFile| {
+        let (_, blake3, _) = digests_of(&store.blob_path(&file.sha256)).map_err(io(&file.path))?;
+        Ok(output(file, blake3))
+    };
+    files.iter().map(listed).collect()
+}
+
+/// Returns the files that the store does not have, or has damaged.
+fn missing<'a>(
+    store: &Store,
+    files: &'a [IndexedFile],
+    pulled: &mut Pulled,
+    progress: &Progress<'_>,
+) -> Result<Vec<&'a IndexedFile>, PullError> {
+    let mut missing: Vec<&IndexedFile> = Vec::new();
+    for file in files {
+        progress.check()?;
+        let is_here = store.has_blob(&file.sha256, file.size_bytes)
+            && Sha256::of_file(&store.blob_path(&file.sha256)).is_ok_and(|(found, _)| found == file.sha256);
+        if is_here {
+            pulled.here_bytes += file.size_bytes;
+            progress.add(file.size_bytes);
+        } else if missing.iter().all(|other| other.sha256 != file.sha256) {
+            missing.push(file);
+        }
+    }
+    Ok(missing)
+}
+
+/// Checks that the files fit, less what is there of them.
+fn check_space(store: &Store, missing: &[&IndexedFile]) -> Result<(), PullError> {
+    let taken = |path: PathBuf| fs_err::metadata(path).map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES);
+    let needed_bytes: u64 = missing
+        .iter()
+        .map(|file| file.size_bytes.saturating_sub(taken(store.partial_path(&file.sha256))))
+        .sum();
+    // A file system that can't say how much is free says so when it is full.
+    let Ok(state) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
+    let free_bytes = state.f_bavail.saturating_mul(state.f_frsize);
+    if needed_bytes > free_bytes { Err(PullError::NoSpace { free_bytes, needed_bytes }) } else { Ok(()) }
+}
+
+fn from_packs(
+    place: &dyn Place,
+    store: &Store,
+    index: &PackIndex,
+    file: &IndexedFile,
+    pulled: &mut Pulled,
+    progress: &Progress<'_>,
+) -> Result<(), PullError> {
+    let partial = Partial::open(store, &file.sha256, "", progress)?;
+    partial.file.set_len(file.size_bytes).map_err(io(&file.path))?;
+    let mut wanted = partial.wanted(file, progress)?;
+    let before = size_bytes(&wanted);
+    copy_local(store, &partial, file, &mut wanted, progress)?;
+    pulled.reused_bytes += before - size_bytes(&wanted);
+
+    let fetched = AtomicU64::new(0);
+    let requests = requests(index, file, &wanted, place.reads_ranges());
+    in_parallel(&requests, progress, |request| {
+        let Request { pack, range, chunks } = request;
+        let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or_default());
+        place.read_blob(pack, range.clone(), &mut |piece| {
+            go_on(progress)?;
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        for (offset, chunk) in chunks {
+            let start = usize::try_from(offset - range.start).unwrap_or(usize::MAX);
+            let found = bytes.get(start..start.saturating_add(chunk.length as usize));
+            let Some(found) = found.filter(|found| Chunk::of(found) == *chunk) else {
+                return Err(PullError::BadChunk { place: place.name(), pack: pack.digest, offset: *offset });
+            };
+            put(&partial, file, &wanted, *chunk, found, progress)?;
+        }
+        Ok(())
+    })?;
+    pulled.fetched_bytes += fetched.into_inner();
+
+    let (sha256, blake3, _) = digests_of(&partial.path).map_err(io(&file.path))?;
+    if (sha256, blake3) != (file.sha256, file.blake3) {
+        partial.remove();
+        return Err(PullError::BadFile { path: file.path.clone(), expected: file.sha256, found: sha256 });
+    }
+    if let Ok(list) = PackIndex::chunk_list(file) {
+        store.put_chunk_list(&file.sha256, &list)?;
+    }
+    partial.finish(store, &file.sha256).map_err(io(&file.path))
+}
+
+fn size_bytes(wanted: &Wanted) -> u64 {
+    wanted.iter().map(|(chunk, places)| u64::from(chunk.length) * places.len() as u64).sum()
+}
+
+/// Writes a chunk to every place where it belongs.
+fn put(
+    partial: &Partial,
+    file: &IndexedFile,
+    wanted: &Wanted,
+    chunk: Chunk,
+    bytes: &[u8],
+    progress: &Progress<'_>,
+) -> Result<(), PullError> {
+    for place in wanted.get(&chunk).into_iter().flatten() {
+        partial.file.write_all_at(bytes, *place).map_err(io(&file.path))?;
+        progress.add(u64::from(chunk.length));
+    }
+    Ok(())
+}
+
+/// Copies what other blobs here have; what is damaged there stays wanted.
+fn copy_local(
+    store: &Store,
+    partial: &Partial,
+    file: &IndexedFile,
+    wanted: &mut Wanted,
+    progress: &Progress<'_>,
+) -> Result<(), PullError> {
+    let needed: BTreeSet<Chunk> = wanted.keys().copied().collect();
+    let mut by_blob: BTreeMap<PathBuf, Vec<(u64, Chunk)>> = BTreeMap::new();
+    for (chunk, (blob, offset)) in store.find_chunks(&needed)? {
+        by_blob.entry(blob).or_default().push((offset, chunk));
+    }
+    let mut parts: Vec<(PathBuf, Vec<(u64, Chunk)>)> = Vec::new();
+    for (blob, mut chunks) in by_blob {
+        chunks.sort_unstable();
+        parts.extend(chunks.chunks(CHUNKS_AT_A_TIME).map(|part| (blob.clone(), part.to_vec())));
+    }
+    let copied = Mutex::new(Vec::new());
+    in_parallel(&parts, progress, |(blob, chunks)| {
+        let Ok(source) = fs_err::File::open(blob) else { return Ok(()) };
+        let mut buffer = vec![0; MAX_CHUNK_BYTES];
+        let mut done = Vec::new();
+        for (offset, chunk) in chunks {
+            let bytes = &mut buffer[..chunk.length as usize];
+            if source.file().read_exact_at(bytes, *offset).is_ok() && Chunk::of(bytes) == *chunk {
+                put(partial, file, wanted, *chunk, bytes, progress)?;
+                done.push(*chunk);
+            }
+        }
+        copied.lock().unwrap_or_else(PoisonError::into_inner).extend(done);
+        Ok(())
+    })?;
+    for chunk in copied.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        wanted.remove(&chunk);
+    }
+    Ok(())
+}
+
+/// Returns the requests for wanted chunks: near ones together, in the order of the packs.
+fn requests(index: &PackIndex, file: &IndexedFile, wanted: &Wanted, in_parts: bool) -> Vec<Request> {
+    let mut places: Vec<(u32, u64, Chunk)> = file
+        .chunks
+        .iter()
+        .filter(|placed| wanted.contains_key(&placed.chunk))
+        .map(|placed| (placed.pack, placed.offset, placed.chunk))
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut requests: Vec<Request> = Vec::new();
+    for (pack, offset, chunk) in places {
+        let Some(pack) = index.packs.get(pack as usize) else { continue };
+        let end = offset + u64::from(chunk.length);
+        let joins = |last: &&mut Request| {
+            let is_near = offset.saturating_sub(last.range.end) <= NEAR_BYTES;
+            last.pack.digest == pack.digest
+                && (!in_parts || is_near && end - last.range.start <= MAX_REQUEST_BYTES)
+        };
+        match requests.last_mut().filter(joins) {
+            Some(last) => {
+                last.range.end = last.range.end.max(end);
+                last.chunks.push((offset, chunk));
+            }
+            None => {
+                let range = if in_parts { offset..end } else { 0..pack.size_bytes };
+                requests.push(Request {
+                    pack: Blob { digest: pack.digest, size_bytes: pack.size_bytes },
+                    range,
+                    chunks: vec![(offset, chunk)],
+                });
+            }
+        }
+    }
+    requests
+}
+
+/// Fetches a file as one blob, from where an earlier try ended.
+fn from_blob(
+    place: &dyn Place,
+    store: &Store,
+    file: &IndexedFile,
+    pulled: &mut Pulled,
+    progress: &Progress<'_>,
+) -> Result<(), PullError> {
+    let partial = Partial::open(store, &file.sha256, ".stream", progress)?;
+    loop {
+        let start = partial.file.metadata().map_err(io(&file.path))?.len().min(file.size_bytes);
+        let mut end = start;
+        progress.add(start);
+        place.read_blob(
+            &Blob { digest: file.sha256, size_bytes: file.size_bytes },
+            start..file.size_bytes,
+            &mut |piece| {
+                go_on(progress)?;
+                partial.file.write_all_at(piece, end)?;
+                end += piece.len() as u64;
+                progress.add(piece.len() as u64);
+                Ok(())
+            },
+        )?;
+        pulled.fetched_bytes += end - start;
+        partial.file.set_len(file.size_bytes).map_err(io(&file.path))?;
+        let mut reader = fs_err::File::open(&partial.path).map_err(io(&file.path))?;
+        let Digested { sha256, blake3: _, chunks } =
+            digest_and_cut(|| piece(&mut reader)).map_err(io(&file.path))?;
+        if sha256 == file.sha256 {
+            store.put_chunk_list(&sha256, &chunks)?;
+            return partial.finish(store, &sha256).map_err(io(&file.path));
+        }
+        if start == 0 {
+            partial.remove();
+            return Err(PullError::BadFile { path: file.path.clone(), expected: file.sha256, found: sha256 });
+        }
+        // What was there was not its beginning.
+        partial.file.set_len(0).map_err(io(&file.path))?;
+    }
+}
+
+fn go_on(progress: &Progress<'_>) -> io::Result<()> {
+    if progress.is_cancelled() { Err(io::Error::other("cancelled")) } else { Ok(()) }
+}

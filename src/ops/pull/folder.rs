@@ -1,0 +1,162 @@
+//! A release folder of what was pulled: made anew, or one that an earlier pull made and that gets more profiles.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::{PullError, RemoteRelease};
+use crate::digest::Sha256;
+use crate::files::atomic_file;
+use crate::manifest::{MANIFEST_FILE, ManifestProfile, file_uri, oci_uri};
+use crate::passport::Passport;
+use crate::profile::CONTENTS_FILE;
+use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SUMS_FILE, Sums};
+use crate::store::Store;
+
+impl RemoteRelease<'_> {
+    /// Lays a release out in a folder: its documents, and the files of these profiles, which were pulled. The manifest points at
+    /// files that are in the folder; those of other profiles are at the place, if `repository` (`host/name`) says where, and are left
+    /// out otherwise.
+    ///
+    /// # Errors
+    /// A folder with other things in it, or that can't be written.
+    pub fn lay_out(
+        &self,
+        profiles: &[Passport],
+        store: &Store,
+        folder: &Path,
+        repository: Option<&str>,
+    ) -> Result<(), PullError> {
+        let known = known_files(folder, self)?;
+        fs_err::create_dir_all(folder.join(PROFILES_FOLDER)).map_err(io("making the folder"))?;
+        for passport in profiles {
+            self.lay_out_profile(passport, store, folder)?;
+        }
+        let is_here = |id: &str| {
+            profiles.iter().any(|passport| passport.id.to_string() == id)
+                || known.keys().any(|path| path.starts_with(&format!("{PROFILES_FOLDER}/{id}/")))
+        };
+        let mut manifest = self.manifest.clone();
+        manifest.profiles.retain(|profile| is_here(&profile.id) || repository.is_some());
+        for profile in &mut manifest.profiles {
+            let here = is_here(&profile.id);
+            let ManifestProfile { id, tags: _, workspace } = profile;
+            for (path, file) in &mut workspace.files {
+                file.uri = match (repository, self.profile_digest(id)) {
+                    (Some(repository), Some(digest)) if !here => Some(oci_uri(repository, &digest, path)),
+                    _ => Some(file_uri(&format!("{PROFILES_FOLDER}/{id}/{path}"))),
+                };
+            }
+        }
+        let problem = |error: crate::manifest::ManifestError| PullError::BadRelease {
+            name: MANIFEST_FILE.into(),
+            problem: error.to_string(),
+        };
+        let text = manifest.to_yaml().map_err(problem)?;
+        for (name, bytes) in &self.documents {
+            let bytes = if name == MANIFEST_FILE { text.as_bytes() } else { bytes };
+            atomic_file::write(&folder.join(name), bytes).map_err(io("writing a document"))?;
+        }
+        let sums = sums_of(folder)?;
+        atomic_file::write(&folder.join(SUMS_FILE), sums.to_text().as_bytes())
+            .map_err(io("writing a document"))
+    }
+
+    fn lay_out_profile(&self, passport: &Passport, store: &Store, folder: &Path) -> Result<(), PullError> {
+        let destination = folder.join(PROFILES_FOLDER).join(passport.id.to_string());
+        let staging = tempfile::Builder::new()
+            .prefix(".pull-")
+            .tempdir_in(folder.join(PROFILES_FOLDER))
+            .map_err(io("making a folder"))?;
+        for file in &passport.contents.files {
+            let place = staging.path().join(&file.path);
+            if let Some(parent) = place.parent() {
+                fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
+            }
+            // A copy, not a link: nothing done to it may reach the store.
+            fs_err::copy(store.blob_path(&file.sha256), &place).map_err(io("copying a file"))?;
+            fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
+        }
+        let contents = passport.contents.to_canonical_json().map_err(|error| PullError::BadProfile {
+            id: passport.id.to_string(),
+            problem: error.to_string(),
+        })?;
+        for (name, bytes) in [(CONTENTS_FILE, contents.as_bytes()), (PASSPORT_FILE, &passport.for_release())]
+        {
+            atomic_file::write(&staging.path().join(name), bytes).map_err(io("writing a document"))?;
+        }
+        let staged = staging.keep();
+        let named = open_to_all(&staged).and_then(|()| {
+            if destination.exists() {
+                fs_err::remove_dir_all(&destination)?;
+            }
+            fs_err::rename(&staged, &destination)
+        });
+        if named.is_err() {
+            let _ = fs_err::remove_dir_all(&staged);
+        }
+        named.map_err(io("naming a folder"))
+    }
+
+    /// Writes what selection looks at: the manifest, and of each profile `contents.json` and the passport.
+    ///
+    /// # Errors
+    /// A place that can't be read, a folder that can't be written.
+    pub fn write_descriptions(&self, folder: &Path) -> Result<(), PullError> {
+        for id in self.profiles.keys() {
+            let (contents_json, passport) = self.descriptions(id)?;
+            let root = folder.join(PROFILES_FOLDER).join(id);
+            for (name, bytes) in [(CONTENTS_FILE, contents_json), (PASSPORT_FILE, passport)] {
+                atomic_file::write(&root.join(name), &bytes).map_err(io("writing a document"))?;
+            }
+        }
+        let bytes = &self.documents[MANIFEST_FILE];
+        atomic_file::write(&folder.join(MANIFEST_FILE), bytes).map_err(io("writing a document"))
+    }
+}
+
+/// Returns the files that the folder lists, if it is a release folder of the same model.
+fn known_files(folder: &Path, release: &RemoteRelease<'_>) -> Result<BTreeMap<String, Sha256>, PullError> {
+    let is_empty = fs_err::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    if is_empty {
+        return Ok(BTreeMap::new());
+    }
+    let other = || PullError::OtherFolder { path: folder.into() };
+    let text = fs_err::read_to_string(folder.join(SUMS_FILE)).map_err(|_| other())?;
+    let Sums(files) = Sums::parse(&text).map_err(|_| other())?;
+    // Profiles of another release have other ids, and the manifest would not know them.
+    let ids: Vec<&str> = release.manifest.profiles.iter().map(|profile| profile.id.as_str()).collect();
+    let is_strange = |path: &&String| {
+        let id = path
+            .strip_prefix(PROFILES_FOLDER)
+            .and_then(|rest| rest.trim_start_matches('/').split('/').next());
+        id.is_some_and(|id| !ids.contains(&id))
+    };
+    match files.keys().find(is_strange) {
+        Some(_) => Err(other()),
+        None => Ok(files),
+    }
+}
+
+fn sums_of(folder: &Path) -> Result<Sums, PullError> {
+    let mut sums = Sums::default();
+    for entry in walkdir::WalkDir::new(folder).min_depth(1).sort_by_file_name() {
+        let entry = entry.map_err(|error| io("listing the folder")(error.into()))?;
+        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy().into_owned();
+        if entry.file_type().is_file() && path != SUMS_FILE {
+            let (sha256, _) = Sha256::of_file(entry.path()).map_err(io("hashing a file"))?;
+            sums.0.insert(path, sha256);
+        }
+    }
+    Ok(sums)
+}
+
+/// Temporary folders are their owner's alone.
+fn open_to_all(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+fn io(doing: &'static str) -> impl Fn(io::Error) -> PullError {
+    move |source| PullError::Io { doing: doing.into(), source }
+}
