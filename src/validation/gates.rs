@@ -166,10 +166,10 @@ impl Place<'_> {
     }
 }
 
-/// Compares rows that were run alone with the same rows in a batch: their cosine, or the fraction of equal values.
-pub fn batch_gate(subject: &str, alone: &Output, in_batch: &Output, thresholds: &Thresholds) -> GateResult {
-    let same = in_batch.first_rows(alone.shape().first().copied().unwrap_or(0));
-    let (likeness, row) = if same.shape() != alone.shape() {
+/// Returns how alike rows are that were run alone and in a batch, and the most different: the cosine, or the fraction of equal
+/// values.
+pub(super) fn batch_likeness(same: &Output, alone: &Output) -> (f64, Option<usize>) {
+    if same.shape() != alone.shape() {
         (NOT_FINITE, Some(0))
     } else if let (Some(same), Some(alone)) = (same.doubles(), alone.doubles()) {
         let (cosine, row) = least_row_cosine(&same.values, &alone.values, alone.row_length());
@@ -178,8 +178,7 @@ pub fn batch_gate(subject: &str, alone: &Output, in_batch: &Output, thresholds: 
         equal_part(&same, &alone)
     } else {
         (NOT_FINITE, Some(0))
-    };
-    at_least("batch_invariance", subject, "opt", likeness, thresholds.batch_invariance, row)
+    }
 }
 
 /// Compares the cosines between two towers with the reference's: `first` and `second` are the reference's and the
@@ -296,6 +295,12 @@ mod tests {
 
     fn outputs(reference: &Output, found: &Output, tolerance: Option<Tolerance>) -> Vec<GateResult> {
         output_gates("x", "opt", reference, found, &Thresholds::default(), tolerance)
+    }
+
+    fn batch_gate(subject: &str, alone: &Output, in_batch: &Output, thresholds: &Thresholds) -> GateResult {
+        let same = in_batch.first_rows(alone.shape()[0]);
+        let (likeness, row) = batch_likeness(&same, alone);
+        at_least("batch_invariance", subject, "opt", likeness, thresholds.batch_invariance, row)
     }
 
     fn batch(alone: &Floats, in_batch: &Floats) -> GateResult {

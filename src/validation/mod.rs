@@ -20,6 +20,7 @@
 //! Rankings count ties as equal: a row that the reference ranks at most [`TIE`] behind its own choice counts as
 //! agreeing, since rounding alone can swap the two.
 
+mod batch;
 mod demands;
 mod gates;
 mod output;
@@ -30,8 +31,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::onnx::Precision;
 
+pub use batch::{BatchPart, BatchRuns, batch_gate};
 pub use demands::{CLASS_IN_PROMPT, DemandProblem, Demands, Tolerance, ZeroShot};
-pub use gates::{batch_gate, cross_modal_gates, output_gates};
+pub use gates::{cross_modal_gates, output_gates};
 pub use output::{Array, Floats, Output};
 pub use zero_shot::{LabelledSet, zero_shot_gate};
 
@@ -109,6 +111,9 @@ pub struct Validation {
     pub failure: Option<String>,
     /// Every gate, in the order of graphs, shapes and gates.
     pub gates: Vec<GateResult>,
+    /// What has no gate although others of its kind do, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<String>,
     /// What the run above hides: absent for a profile that was computed in its own precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated: Option<Emulated>,

@@ -34,6 +34,20 @@ impl<T: Copy> Array<T> {
         Self { values: self.values[..length].to_vec(), shape }
     }
 
+    /// Returns `count` values along one dimension, from `first` on.
+    fn along(&self, axis: usize, first: usize, count: usize) -> Self {
+        let length = self.shape[axis];
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        let first = first.min(length);
+        let count = count.min(length - first);
+        let blocks = self.values.chunks((length * inner).max(1));
+        let values =
+            blocks.flat_map(|block| &block[first * inner..(first + count) * inner]).copied().collect();
+        let mut shape = self.shape.clone();
+        shape[axis] = count;
+        Self { values, shape }
+    }
+
     fn map<U>(&self, change: impl Fn(T) -> U) -> Array<U> {
         Array { values: self.values.iter().copied().map(change).collect(), shape: self.shape.clone() }
     }
@@ -116,6 +130,17 @@ impl Output {
             Self::Integers(array) => Some(array.clone()),
             Self::Booleans(array) => Some(array.map(i64::from)),
             Self::Floats(_) | Self::Doubles(_) => None,
+        }
+    }
+
+    /// Returns `count` values along one dimension, from `first` on.
+    #[must_use]
+    pub(super) fn along(&self, axis: usize, first: usize, count: usize) -> Self {
+        match self {
+            Self::Floats(array) => Self::Floats(array.along(axis, first, count)),
+            Self::Doubles(array) => Self::Doubles(array.along(axis, first, count)),
+            Self::Integers(array) => Self::Integers(array.along(axis, first, count)),
+            Self::Booleans(array) => Self::Booleans(array.along(axis, first, count)),
         }
     }
 

@@ -20,7 +20,7 @@ use super::assemble::{self, Assembled, AssembledState};
 use super::report::{NO_PASSPORT, NOT_IN_STORE};
 use super::resolve::Resolved;
 use super::runners::{Runners, Way};
-use super::samples::{self, SeededInput, Shapes};
+use super::samples::{self, BatchAxes, SeededInput, Shapes};
 use super::validate;
 use super::workspace::Workspace;
 use crate::benchmark::{
@@ -134,7 +134,7 @@ pub fn bench(
             let place = folder.path().join(format!("{graph}-{shapes:?}"));
             let failed = |source| BenchError::Samples { graph: graph.clone(), source };
             let inputs = samples::write(&subject, shapes, &place).map_err(failed)?;
-            let batch = first_dimension(&inputs);
+            let batch = batch_of(&subject.batch_axes(), &inputs);
             cases.push(rounds::Inputs { graph: graph.clone(), batch, files: inputs });
         }
     }
@@ -298,10 +298,18 @@ fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shap
     if ranges.is_empty() || from_files {
         return Ok(vec![Shapes::Opt]);
     }
+    let axes = subject.batch_axes();
+    let of = |input: &String, which: Shapes| {
+        let (range, axis) = (subject.shapes.get(input)?, axes.axis(input)?);
+        which.of(range, Some(axis)).get(axis).copied()
+    };
+    if axes.is_empty() {
+        return Ok(vec![Shapes::Opt]);
+    }
     if batches.is_empty() {
-        let first = |which: Shapes| ranges.iter().filter_map(|range| which.of(range).first().copied()).max();
+        let rows = |which: Shapes| subject.shapes.keys().filter_map(|input| of(input, which)).max();
         let mut shapes = vec![Shapes::OptAlone, Shapes::Opt];
-        if first(Shapes::OptAlone) == first(Shapes::Opt) {
+        if rows(Shapes::OptAlone) == rows(Shapes::Opt) {
             shapes.pop();
         }
         return Ok(shapes);
@@ -310,9 +318,9 @@ fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shap
         .iter()
         .map(|&batch| {
             let batch = i64::try_from(batch).map_err(|_| format!("batch {batch} is too large"))?;
-            let outside = subject.shapes.iter().find(|(_, range)| {
-                let ends = (range.min.first().copied(), range.max.first().copied());
-                !matches!(ends, (Some(min), Some(max)) if (min..=max).contains(&batch))
+            let outside = subject.shapes.iter().find(|(input, _)| {
+                let ends = (of(input, Shapes::Min), of(input, Shapes::Max));
+                matches!(ends, (Some(min), Some(max)) if !(min..=max).contains(&batch))
             });
             match outside {
                 Some((input, range)) => Err(format!(
@@ -325,8 +333,11 @@ fn shapes_of(subject: &samples::Subject<'_>, batches: &[u64]) -> Result<Vec<Shap
         .collect()
 }
 
-/// Returns the largest first dimension of tensors.
-fn first_dimension(inputs: &BTreeMap<String, PathBuf>) -> u64 {
-    let first = |path: &PathBuf| Tensor::read(path).ok()?.shape().first().map(|&length| length as u64);
-    inputs.values().filter_map(first).max().unwrap_or(1)
+/// Returns the number of rows of inputs: the largest batch, or 1 if none has one.
+fn batch_of(axes: &BatchAxes, inputs: &BTreeMap<String, PathBuf>) -> u64 {
+    let rows = |(input, path): (&String, &PathBuf)| {
+        let axis = axes.axis(input)?;
+        Tensor::read(path).ok()?.shape().get(axis).map(|&length| length as u64)
+    };
+    inputs.iter().filter_map(rows).max().unwrap_or(1)
 }

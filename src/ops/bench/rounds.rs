@@ -10,6 +10,7 @@ use crate::benchmark::{Case, Latency, Round, Span};
 use crate::digest::Sha256;
 use crate::files::work_folder::WorkFolder;
 use crate::ops::runners::{Way, place};
+use crate::ops::samples;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::worker::error::WorkerError;
@@ -189,9 +190,12 @@ fn one_round(
         .models
         .get(&inputs.graph)
         .ok_or_else(|| Failure::Case(format!("it has no graph `{}`", inputs.graph)))?;
+    let lowering = &subject.passport.graphs[&inputs.graph].lowering.document.lowering;
+    let of_profile =
+        samples::lowered(&inputs.files, lowering).map_err(|error| Failure::Case(error.to_string()))?;
     let request = BenchRequest {
         path: model.clone(),
-        inputs: inputs.files.clone(),
+        inputs: of_profile,
         streams,
         warm_up_ms: settings.warm_up_ms,
         window_ms: settings.window_ms,

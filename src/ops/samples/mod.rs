@@ -1,9 +1,11 @@
 //! Inputs to run a graph on, as tensor files: the user's own, images, texts, or seeded numbers.
 
+mod batch;
 mod error;
 mod files;
 mod fits;
 mod identity;
+mod lowered;
 pub(super) mod named_files;
 mod shapes;
 
@@ -11,9 +13,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(in crate::ops) use batch::{BatchAxes, rows_along};
 pub use error::SamplesError;
 pub(in crate::ops) use files::{image_files, images_of, sample_files, texts_of};
 pub use identity::{SampleIdentity, identify};
+pub(in crate::ops) use lowered::lowered;
 pub(in crate::ops) use shapes::Shapes;
 use shapes::shape;
 
@@ -39,6 +43,13 @@ pub struct Subject<'a> {
     pub sample_folder: &'a Path,
     /// Shape ranges.
     pub shapes: &'a BTreeMap<String, ShapeRange>,
+}
+
+impl Subject<'_> {
+    /// Returns which dimension of each input is the batch.
+    pub(in crate::ops) fn batch_axes(&self) -> BatchAxes {
+        BatchAxes::of(&self.file.inputs(), self.shapes)
+    }
 }
 
 /// An input that the recipe gives no samples for.
@@ -144,10 +155,10 @@ fn first_rows(
     info: &TensorInfo,
     whole: Tensor,
 ) -> Result<Tensor, SamplesError> {
-    match (which, subject.shapes.get(&info.name)) {
-        (Shapes::OptAlone, Some(_)) => {
-            let count = shape(subject, which, info)?.first().copied().unwrap_or(1);
-            Ok(whole.rows(0, count))
+    match (which, subject.batch_axes().axis(&info.name)) {
+        (Shapes::OptAlone, Some(axis)) => {
+            let count = shape(subject, which, info)?.get(axis).copied().unwrap_or(1);
+            Ok(rows_along(&whole, axis, 0, count))
         }
         _ => Ok(whole),
     }

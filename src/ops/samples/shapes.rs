@@ -14,25 +14,35 @@ pub(in crate::ops) enum Shapes {
     Min,
     /// The opt shapes.
     Opt,
-    /// The opt shapes, with the min first dimension.
+    /// The opt shapes, with the min batch.
     OptAlone,
-    /// The opt shapes, with this first dimension.
+    /// The opt shapes, with this batch.
     Batch(i64),
     /// The max shapes of a profile.
     Max,
 }
 
 impl Shapes {
-    pub(in crate::ops) fn of(self, range: &ShapeRange) -> Vec<i64> {
+    /// Returns the shape of an input whose batch is this dimension; `None` if it has no batch.
+    pub(in crate::ops) fn of(self, range: &ShapeRange, axis: Option<usize>) -> Vec<i64> {
         let ShapeRange { min, opt, max } = range;
         match self {
             Self::Min => min.clone(),
             Self::Opt => opt.clone(),
             Self::Max => max.clone(),
-            Self::Batch(batch) => std::iter::once(batch).chain(opt.iter().skip(1).copied()).collect(),
-            Self::OptAlone => min.iter().take(1).chain(opt.iter().skip(1)).copied().collect(),
+            Self::Batch(batch) => with(opt, axis, |_| batch),
+            Self::OptAlone => with(opt, axis, |axis| min[axis]),
         }
     }
+}
+
+/// Returns a shape with another size of one dimension, if there is one.
+fn with(shape: &[i64], axis: Option<usize>, size: impl Fn(usize) -> i64) -> Vec<i64> {
+    let mut shape = shape.to_vec();
+    if let Some(axis) = axis.filter(|axis| *axis < shape.len()) {
+        shape[axis] = size(axis);
+    }
+    shape
 }
 
 /// Returns the shape of an input.
@@ -41,6 +51,7 @@ pub(super) fn shape(
     which: Shapes,
     info: &TensorInfo,
 ) -> Result<Vec<usize>, SamplesError> {
+    let axis = subject.batch_axes().axis(&info.name);
     let no_shape = || SamplesError::NoShape { input: info.name.clone() };
     let from_graph = || {
         info.shape
@@ -51,7 +62,7 @@ pub(super) fn shape(
             })
             .collect::<Option<Vec<i64>>>()
     };
-    let shape = subject.shapes.get(&info.name).map(|range| which.of(range)).or_else(from_graph);
+    let shape = subject.shapes.get(&info.name).map(|range| which.of(range, axis)).or_else(from_graph);
     let shape = shape.ok_or_else(no_shape)?;
     let shape: Vec<usize> = shape
         .into_iter()

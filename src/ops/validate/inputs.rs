@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 
 use super::ValidateError;
 use crate::digest::Sha256;
-use crate::onnx::TensorInfo;
+use crate::onnx::{LoweringOptions, TensorInfo};
 use crate::ops::resolve::Resolved;
 use crate::ops::samples::{self, SamplesError, Shapes};
 use crate::samples::Part;
-use crate::validation::ZeroShot;
+use crate::validation::{BatchPart, ZeroShot};
 use crate::worker::npy::Tensor;
 
 /// The shapes that inputs are run in, and what results call them.
 pub(super) const CASES: [(&str, Shapes); 3] =
     [("min", Shapes::Min), ("opt", Shapes::Opt), ("max", Shapes::Max)];
-/// The optimal shapes, the first rows alone.
-pub(super) const ALONE: &str = "alone";
+/// Rows of a batch that are run alone: the first and the last ones.
+pub(super) const ALONE: [&str; 2] = ["alone", "alone-last"];
+/// The runs of which rows are run alone: the first that has more rows than the min shapes.
+const BATCHES: [&str; 2] = ["opt", "max"];
 
 /// The files of one run, by input.
 pub(super) type Files = BTreeMap<String, PathBuf>;
@@ -24,20 +26,42 @@ pub(super) type Files = BTreeMap<String, PathBuf>;
 /// Everything that one graph is run on.
 #[derive(Debug, Default)]
 pub(super) struct GraphInputs {
-    /// By the names of [`CASES`], and [`ALONE`].
+    /// By the names of [`CASES`].
     pub cases: BTreeMap<&'static str, Files>,
+    /// By the names of [`ALONE`]; empty if no batch has more rows than the min shapes.
+    pub alone: BTreeMap<&'static str, Alone>,
     /// The labelled set in pieces, and the number of its rows; the last piece may have more.
     pub labelled: Option<(Vec<Files>, usize)>,
 }
 
 impl GraphInputs {
+    /// Returns what a graph takes that was lowered in this way.
+    pub(super) fn lowered(&self, lowering: &LoweringOptions) -> Result<Self, SamplesError> {
+        let of = |files: &Files| samples::lowered(files, lowering);
+        let cases = self.cases.iter().map(|(case, files)| Ok((*case, of(files)?)));
+        let alone = self.alone.iter().map(|(run, alone)| {
+            let Alone { whole, parts, files } = alone;
+            Ok((*run, Alone { whole, parts: parts.clone(), files: of(files)? }))
+        });
+        let labelled = match &self.labelled {
+            Some((pieces, rows)) => Some((pieces.iter().map(of).collect::<Result<_, _>>()?, *rows)),
+            None => None,
+        };
+        Ok(Self {
+            cases: cases.collect::<Result<_, _>>()?,
+            alone: alone.collect::<Result<_, _>>()?,
+            labelled,
+        })
+    }
+
     /// Returns the digest of every file, by what it is.
     pub(super) fn digests(&self) -> std::io::Result<BTreeMap<String, Sha256>> {
         let mut digests = BTreeMap::new();
         let pieces = self.labelled.iter().flat_map(|(pieces, _)| pieces.iter().enumerate());
         let pieces = pieces.map(|(index, files)| (format!("labelled-{index}"), files));
         let cases = self.cases.iter().map(|(case, files)| ((*case).to_owned(), files));
-        for (case, files) in cases.chain(pieces) {
+        let alone = self.alone.iter().map(|(run, alone)| ((*run).to_owned(), &alone.files));
+        for (case, files) in cases.chain(alone).chain(pieces) {
             for (input, path) in files {
                 let (digest, _) = Sha256::of_file(path)?;
                 digests.insert(format!("{case}/{input}"), digest);
@@ -45,6 +69,16 @@ impl GraphInputs {
         }
         Ok(digests)
     }
+}
+
+/// Rows of a batch that are run alone.
+#[derive(Clone, Debug)]
+pub(super) struct Alone {
+    /// The run that has the batch.
+    pub whole: &'static str,
+    /// Which rows they are, for each input with a batch.
+    pub parts: Vec<BatchPart>,
+    pub files: Files,
 }
 
 /// What the rows of a labelled set mean.
@@ -71,11 +105,14 @@ pub(super) fn write(
     for name in resolved.graphs.keys() {
         let subject = resolved.subject(name);
         let mut of_graph = GraphInputs::default();
-        for (case, shapes) in CASES.into_iter().chain([(ALONE, Shapes::OptAlone)]) {
-            let written = samples::write(&subject, shapes, &folder.join(format!("{name}-{case}")))
-                .map_err(|source| ValidateError::Samples { graph: name.clone(), source })?;
+        let failed = |source| ValidateError::Samples { graph: name.clone(), source };
+        for (case, shapes) in CASES {
+            let written =
+                samples::write(&subject, shapes, &folder.join(format!("{name}-{case}"))).map_err(failed)?;
             of_graph.cases.insert(case, written);
         }
+        of_graph.alone =
+            alone(&subject, &of_graph.cases, &|run| folder.join(format!("{name}-{run}"))).map_err(failed)?;
         inputs.insert(name.clone(), of_graph);
     }
     let labelled = resolved
@@ -86,6 +123,49 @@ pub(super) fn write(
         .map(|zero_shot| labelled(resolved, zero_shot, folder, &mut inputs))
         .transpose()?;
     Ok((inputs, labelled))
+}
+
+/// Cuts the rows that are run alone out of a batch.
+fn alone(
+    subject: &samples::Subject<'_>,
+    cases: &BTreeMap<&'static str, Files>,
+    folder: &dyn Fn(&str) -> PathBuf,
+) -> Result<BTreeMap<&'static str, Alone>, SamplesError> {
+    let axes = subject.batch_axes();
+    for whole in BATCHES {
+        let mut batches = Vec::new();
+        for (input, path) in &cases[whole] {
+            let (Some(axis), Some(range)) = (axes.axis(input), subject.shapes.get(input)) else { continue };
+            let tensor = read(input, path)?;
+            let rows = tensor.shape().get(axis).copied().unwrap_or(1);
+            let min = usize::try_from(range.min[axis]).unwrap_or(usize::MAX);
+            batches.push((input, axis, tensor, BatchPart { whole: rows, alone: min.min(rows), first: 0 }));
+        }
+        if batches.iter().all(|(.., part)| part.whole == part.alone) {
+            continue;
+        }
+        let mut runs = BTreeMap::new();
+        for run in ALONE {
+            let folder = folder(run);
+            fs_err::create_dir_all(&folder).map_err(|source| SamplesError::Write { source })?;
+            let (mut files, mut parts) = (cases[whole].clone(), Vec::new());
+            for (index, (input, axis, tensor, part)) in batches.iter().enumerate() {
+                let first = if run == ALONE[0] { 0 } else { part.whole - part.alone };
+                let path = folder.join(format!("{index}.npy"));
+                let rows = samples::rows_along(tensor, *axis, first, part.alone);
+                rows.write(&path).map_err(|source| SamplesError::Npy { input: (*input).clone(), source })?;
+                files.insert((*input).clone(), path);
+                parts.push(BatchPart { first, ..*part });
+            }
+            runs.insert(run, Alone { whole, parts, files });
+        }
+        return Ok(runs);
+    }
+    Ok(BTreeMap::new())
+}
+
+fn read(input: &str, path: &Path) -> Result<Tensor, SamplesError> {
+    Tensor::read(path).map_err(|source| SamplesError::Npy { input: input.to_owned(), source })
 }
 
 /// Writes the labelled set into the inputs of both graphs.

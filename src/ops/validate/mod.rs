@@ -4,6 +4,7 @@
 //! graph is run on the CPU with the precision emulated, and the status says `static`. Inputs are the recipe's samples, in the
 //! min, opt and max shapes; the opt shapes also with one row alone. A recipe with a labelled set has it run as well.
 
+mod batches;
 mod error;
 mod inputs;
 mod key;

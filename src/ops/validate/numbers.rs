@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::ValidateError;
-use super::inputs::{CASES, Files, GraphInputs, Labelled, write};
+use super::inputs::{Alone, CASES, Files, GraphInputs, Labelled, write};
 use super::key;
 use super::outputs::Outputs;
 use super::runtime::{RunError, Runtime};
@@ -26,6 +26,7 @@ use crate::ops::samples::{Shapes, named_files};
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
+use crate::shape_range::ShapeRange;
 use crate::store::Store;
 use crate::validation::Demands;
 use crate::worker::protocol::Execution;
@@ -154,6 +155,11 @@ impl<'a> Numbers<'a> {
         Ok(self.embeddings.clone())
     }
 
+    /// Returns the rows of a batch that are run alone, by the names of their runs.
+    pub(super) fn alone(&self, graph: &str) -> &BTreeMap<&'static str, Alone> {
+        &self.inputs[graph].alone
+    }
+
     /// Returns the files of one run.
     pub(super) fn files(&self, graph: &str, case: &str) -> Option<&Files> {
         self.inputs.get(graph)?.cases.get(case)
@@ -246,8 +252,13 @@ impl<'a> Numbers<'a> {
     /// Returns the shapes that would take too long: never `opt`.
     fn too_long(&self, graph: &str, extent: Extent) -> Vec<&'static str> {
         let ranges = &self.resolved.recipe().graphs[graph].shapes;
+        let axes = self.resolved.subject(graph).batch_axes();
+        let rows_of = |input: &String, range: &ShapeRange, shapes: Shapes| {
+            let axis = axes.axis(input)?;
+            shapes.of(range, Some(axis)).get(axis).copied()
+        };
         let work = |shapes: Shapes| {
-            let rows = ranges.values().filter_map(|range| shapes.of(range).first().copied()).max();
+            let rows = ranges.iter().filter_map(|(input, range)| rows_of(input, range, shapes)).max();
             let rows = u64::try_from(rows.unwrap_or(1)).unwrap_or(1);
             self.resolved.graphs[graph].file.size_bytes().saturating_mul(rows)
         };
@@ -270,17 +281,20 @@ impl<'a> Numbers<'a> {
         Ok(Model { path, _folder: folder })
     }
 
-    /// Returns what a file of a graph gives: a profile's own, in its own worker, or one that stands for it, on the CPU.
-    pub(super) fn of_file(
-        &mut self,
+    /// Returns what a profile's own file of a graph gives, in its own worker; the graph was lowered in this way.
+    pub(super) fn of_profile(
+        &self,
         graph: &str,
         path: &Path,
-        worker: Option<&mut Runtime>,
+        lowering: &LoweringOptions,
+        worker: &mut Runtime,
     ) -> Result<Outputs, ValidateError> {
         if self.workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
-        let outputs = worker.unwrap_or(&mut self.cpu).run(&self.inputs[graph], path);
+        let inputs = self.inputs[graph].lowered(lowering);
+        let inputs = inputs.map_err(|source| ValidateError::Samples { graph: graph.into(), source })?;
+        let outputs = worker.run(&inputs, path);
         outputs.map_err(|error| self.profile_failed(graph, error))
     }
 

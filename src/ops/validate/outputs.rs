@@ -14,8 +14,8 @@ const LABELLED: &str = "labelled";
 pub(super) struct Outputs {
     /// Outputs by shapes and name.
     pub cases: BTreeMap<&'static str, BTreeMap<String, Output>>,
-    /// The outputs of the first rows of the optimal shapes, run alone.
-    pub alone: BTreeMap<String, Output>,
+    /// The outputs of the rows that were run alone, by the names of [`ALONE`].
+    pub alone: BTreeMap<&'static str, BTreeMap<String, Output>>,
     /// The embeddings of the labelled set by output, if the graph takes it.
     pub labelled: BTreeMap<String, Floats>,
 }
@@ -34,8 +34,8 @@ impl Outputs {
 
     pub(super) fn to_npz(&self) -> Option<Vec<u8>> {
         let mut tensors = BTreeMap::new();
-        let cases = self.cases.iter().map(|(case, outputs)| (*case, outputs));
-        for (case, outputs) in cases.chain([(ALONE, &self.alone)]) {
+        let runs = self.cases.iter().chain(&self.alone);
+        for (case, outputs) in runs {
             for (name, output) in outputs {
                 tensors.insert(format!("{case}/{name}"), tensor_of(output)?);
             }
@@ -57,8 +57,8 @@ impl Outputs {
                 continue;
             }
             let output = output_of(&tensor);
-            if case == ALONE {
-                outputs.alone.insert(name.into(), output);
+            if let Some(run) = ALONE.into_iter().find(|run| *run == case) {
+                outputs.alone.entry(run).or_default().insert(name.into(), output);
             } else {
                 let (case, _) = CASES.into_iter().find(|known| known.0 == case)?;
                 outputs.cases.entry(case).or_default().insert(name.into(), output);
@@ -118,7 +118,7 @@ mod tests {
         ]);
         let written = Outputs {
             cases: CASES.iter().map(|(case, _)| (*case, outputs.clone())).collect(),
-            alone: outputs,
+            alone: ALONE.iter().map(|run| (*run, outputs.clone())).collect(),
             labelled: BTreeMap::from([("e".to_owned(), floats)]),
         };
         let read = Outputs::of_npz(&written.to_npz().unwrap()).unwrap();

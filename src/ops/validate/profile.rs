@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::numbers::{Extent, Model, Numbers};
 use super::outputs::Outputs;
 use super::runtime::Runtime;
-use super::{ValidateError, towers};
+use super::{ValidateError, batches, towers};
 use crate::onnx::{GraphDigest, Precision};
 use crate::ops::error::PipelineError;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
 use crate::store::{Store, StoreError};
-use crate::validation::{Demands, Emulated, GateResult, Output, Validation, batch_gate, output_gates};
+use crate::validation::{Demands, Emulated, GateResult, Output, Validation, output_gates};
 use crate::worker::protocol::Provider;
 
 /// Validates one profile, which is run in this way, or can't be for this reason.
@@ -32,6 +32,7 @@ pub(super) fn one(
         not_executed_because: way.as_ref().err().map(ToString::to_string),
         failure: None,
         gates: Vec::new(),
+        not_compared: Vec::new(),
         emulated: None,
     };
     check_files(passport, store)?;
@@ -76,7 +77,7 @@ fn hold(
     validation: &mut Validation,
 ) -> Result<(), ValidateError> {
     let mut ran = worker.map_or(Ran::Emulated(Extent::All), |worker| Ran::Itself(Box::new(worker)));
-    validation.gates = gates(subject, numbers, &mut ran)?;
+    (validation.gates, validation.not_compared) = gates(subject, numbers, &mut ran)?;
     if let Ran::Itself(mut worker) = ran {
         validation.ran_on = worker.place().map_err(|source| {
             let backend = subject.passport.contents.backend.name().into();
@@ -86,7 +87,7 @@ fn hold(
     if let Some(precision) = hidden {
         let extent = Extent::InReasonableTime;
         let gates = gates(subject, numbers, &mut Ran::Emulated(extent));
-        let gates = gates.map_err(|error| match error {
+        let (gates, _) = gates.map_err(|error| match error {
             ValidateError::Profile(failure) => {
                 ValidateError::Profile(format!("with {precision} emulated: {failure}"))
             }
@@ -148,16 +149,16 @@ pub(super) fn wrong_origin(passport: &Passport, graphs: &BTreeMap<String, GraphD
     None
 }
 
-/// Returns every gate of what is run.
+/// Returns every gate of what is run, and what has none, with the reason.
 fn gates(
     subject: &Subject<'_>,
     numbers: &mut Numbers<'_>,
     ran: &mut Ran,
-) -> Result<Vec<GateResult>, ValidateError> {
+) -> Result<(Vec<GateResult>, Vec<String>), ValidateError> {
     let Subject { passport, graphs, store, demands } = *subject;
     // What the recipe asks for has to be possible, before anything is run for it.
     let embeddings = numbers.embeddings()?;
-    let mut gates = Vec::new();
+    let (mut gates, mut not_compared) = (Vec::new(), Vec::new());
     let mut found_of = towers::Found::new();
     for name in graphs.keys() {
         // First: what fails here as well is a matter of graph and samples, not of the profile.
@@ -165,7 +166,8 @@ fn gates(
         let outputs = match ran {
             Ran::Itself(worker) => {
                 let model = lay_out(passport, name, store)?;
-                numbers.of_file(name, &model.path, Some(worker))?
+                let lowering = &passport.graphs[name].lowering.document.lowering;
+                numbers.of_profile(name, &model.path, lowering, worker)?
             }
             Ran::Emulated(extent) => {
                 numbers.emulated(name, &passport.graphs[name].lowering.document.lowering, *extent)?
@@ -177,18 +179,17 @@ fn gates(
                 gates.extend(gates_of(&format!("{name}/{output}"), case, expected, &found[output], demands));
             }
         }
-        for (output, alone) in &outputs.alone {
-            let in_batch = &outputs.cases["opt"][output];
-            // What has no rows says nothing of any row.
-            if !alone.shape().is_empty() {
-                gates.push(batch_gate(&format!("{name}/{output}"), alone, in_batch, &demands.thresholds));
+        for (output, compared) in batches::gates(name, numbers.alone(name), (&reference, &outputs), demands) {
+            match compared {
+                Ok(gate) => gates.push(gate),
+                Err(why) => not_compared.push(format!("batch_invariance of {output}: {why}")),
             }
         }
         found_of.insert(name, (reference, outputs));
     }
     let labelled = numbers.labelled().zip(embeddings.as_ref());
     gates.extend(towers::gates(&found_of, labelled, demands));
-    Ok(gates)
+    Ok((gates, not_compared))
 }
 
 /// Holds one output against the reference's, by the gates that are for its kind.

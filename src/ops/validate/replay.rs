@@ -13,6 +13,7 @@ use super::profile::{check_files, gates_of, hidden_precision, lay_out, wrong_ori
 use crate::ops::assemble::{self, Assembled, AssembledState};
 use crate::ops::resolve::Resolved;
 use crate::ops::runners::Runners;
+use crate::ops::samples::{self, BatchAxes, rows_along};
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::store::Store;
@@ -85,7 +86,8 @@ pub fn replay(
     let Place { graph, shapes, row } = place;
     let files = numbers.files(graph, shapes).cloned();
     let files = files.ok_or_else(|| wrong(format!("the recipe has no graph `{graph}`")))?;
-    let inputs = one_row(&files, *row, &folder.join("inputs")).map_err(wrong)?;
+    let axes = resolved.subject(graph).batch_axes();
+    let inputs = one_row(&files, &axes, *row, &folder.join("inputs")).map_err(wrong)?;
     let reference_path = numbers.reference_path(graph);
     let reference = numbers.cpu().run_on(inputs.clone(), &reference_path);
     let reference = reference.map_err(|source| numbers.reference_failed(graph, source))?;
@@ -105,6 +107,9 @@ pub fn replay(
         Ok(way) => {
             let model = lay_out(&passport, graph, &store)?;
             let mut worker = numbers.runtime(way, &passport);
+            let lowering = &passport.graphs[graph].lowering.document.lowering;
+            let inputs = samples::lowered(&inputs, lowering)
+                .map_err(|source| ValidateError::Samples { graph: graph.clone(), source })?;
             let found = worker.run_on(inputs, &model.path);
             let found = found.map_err(|error| numbers.profile_failed(graph, error))?;
             (found, worker.place().map_err(|error| numbers.profile_failed(graph, error.into()))?)
@@ -154,22 +159,25 @@ fn only_profile(profiles: Vec<Assembled>, store: &Store) -> Result<Result<Passpo
 }
 
 /// Writes one row of every input, or in words why not.
-fn one_row(files: &Files, row: usize, folder: &Path) -> Result<Files, String> {
+fn one_row(files: &Files, axes: &BatchAxes, row: usize, folder: &Path) -> Result<Files, String> {
     fs_err::create_dir_all(folder).map_err(|error| error.to_string())?;
     // Absolute: the worker has another current folder.
     let folder = fs_err::canonicalize(folder).map_err(|error| error.to_string())?;
     let mut rows = Files::new();
     for (index, (input, path)) in files.iter().enumerate() {
         let tensor = Tensor::read(path).map_err(|error| error.to_string())?;
-        let count = tensor.shape().first().copied().unwrap_or(1);
-        if row >= count {
+        let axis = axes.axis(input);
+        let count = axis.and_then(|axis| tensor.shape().get(axis).copied()).unwrap_or(1);
+        // Inputs without a batch are the same for every row.
+        if row >= count && (axis.is_some() || files.keys().all(|input| axes.axis(input).is_none())) {
             return Err(format!(
                 "the row does not exist: input `{input}` has rows 0 to {}",
                 count.saturating_sub(1)
             ));
         }
         let path = folder.join(file_name(index, input));
-        tensor.rows(row, 1).write(&path).map_err(|error| error.to_string())?;
+        let row = axis.map_or_else(|| tensor.clone(), |axis| rows_along(&tensor, axis, row, 1));
+        row.write(&path).map_err(|error| error.to_string())?;
         rows.insert(input.clone(), path);
     }
     Ok(rows)

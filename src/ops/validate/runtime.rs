@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::inputs::{ALONE, CASES, Files, GraphInputs};
+use super::inputs::{CASES, Files, GraphInputs};
 use super::outputs::{Outputs, output_of};
 use crate::error_kind::ErrorKind;
 use crate::ops::runners::{Way, place};
@@ -117,7 +117,9 @@ impl Runtime {
         for (case, _) in CASES.into_iter().filter(|(case, _)| !left_out.contains(case)) {
             outputs.cases.insert(case, self.run_on(inputs.cases[case].clone(), path)?);
         }
-        outputs.alone = self.run_on(inputs.cases[ALONE].clone(), path)?;
+        for (run, alone) in inputs.alone.iter().filter(|(_, alone)| !left_out.contains(&alone.whole)) {
+            outputs.alone.insert(*run, self.run_on(alone.files.clone(), path)?);
+        }
         if let Some((pieces, rows)) = inputs.labelled.clone() {
             outputs.labelled = self.run_labelled(pieces, rows, path)?;
         }

@@ -9,6 +9,7 @@
 //! None of them returns early: a test that passed has tested something.
 
 mod around;
+mod batches;
 mod bench;
 mod check;
 mod compared;

@@ -130,6 +130,9 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         if let Some(Emulated { gates, precision, .. }) = &validation.emulated {
             show(&format!("lowered graph with {precision} emulated"), gates);
         }
+        for what in &validation.not_compared {
+            let _ = writeln!(text, "\n{name}: not compared: {what}");
+        }
         if let Some(place) = validation.failed().find_map(place_of) {
             let _ = writeln!(text, "\nto inspect this row: --only {name} --replay {place}");
             if name.ends_with("-fp16") || name.ends_with("-bf16") {
