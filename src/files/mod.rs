@@ -4,7 +4,6 @@ pub mod destination;
 pub(crate) mod digest_cache;
 pub(crate) mod file_lock;
 pub(crate) mod kept;
-pub mod portable_path;
 pub(crate) mod read_file;
 pub mod text;
 pub mod work_folder;

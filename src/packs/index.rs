@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunks::{Chunk, ChunkList, InvalidChunks, MAX_CHUNKS};
 use crate::digest::{Blake3, Sha256};
-use crate::files::portable_path::{self, NotPortable};
+use crate::portable_path::{self, NotPortable};
 use crate::stored_format::{self, Unreadable};
 
 /// The schema name inside an index.

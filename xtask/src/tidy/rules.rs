@@ -8,6 +8,7 @@ const CORE: &[&str] = &[
     "backend",
     "benchmark",
     "canonical",
+    "chunks",
     "compute_capability",
     "device",
     "digest",
@@ -20,8 +21,10 @@ const CORE: &[&str] = &[
     "mixed_precision",
     "nearest",
     "onnx",
+    "packs",
     "passport",
     "plan",
+    "portable_path",
     "precision_check",
     "profile",
     "recipe",
@@ -40,7 +43,7 @@ const CORE: &[&str] = &[
 ];
 /// What touches the world.
 const EFFECTS: &[&str] =
-    &["files", "machine", "nvml", "process", "registry", "source", "store", "toolchain", "worker"];
+    &["files", "machine", "nvml", "oci", "process", "registry", "source", "store", "toolchain", "worker"];
 /// What a user asks for, one verb a module.
 const OPERATIONS: &str = "ops";
 
