@@ -50,12 +50,13 @@ impl Client<'_> {
     /// # Errors
     /// The registry can't be reached, fails, or wants a login.
     pub fn has_blob(&self, repository: &Repository, digest: &Sha256) -> Result<Option<u64>, RegistryError> {
-        self.blob_size(repository, digest, Scope::pull(repository))
+        let host = repository.host();
+        self.retrying(host, || self.has_blob_once(repository, digest, Scope::pull(repository)))
     }
 
-    /// Does so with a scope: for an upload one token is enough, and a repository that is not there yet may only be seen by those
-    /// who may make it.
-    pub(super) fn blob_size(
+    /// Does so without a retry, with a scope: for an upload one token is enough, and a repository that is not there yet may
+    /// only be seen by those who may make it.
+    pub(super) fn has_blob_once(
         &self,
         repository: &Repository,
         digest: &Sha256,
@@ -64,17 +65,13 @@ impl Client<'_> {
         let url = self.url(repository, &format!("blobs/{digest}"))?;
         let what = what(repository, digest);
         let ask = Ask::new(Method::HEAD, url, repository, scope, what);
-        self.retrying(repository.host(), || match self.ask(&ask, &mut Body::Empty) {
-            Ok(answer) => match content_length(&answer.headers) {
-                Some(size_bytes) => Ok(Some(size_bytes)),
-                None => Err(RegistryError::BadAnswer {
-                    request: answer.incoming.request().into(),
-                    problem: "the answer does not say how large the blob is".into(),
-                }),
-            },
+        match self.ask(&ask, &mut Body::Empty) {
+            Ok(answer) => content_length(&answer.headers)
+                .map(Some)
+                .ok_or_else(|| bad(&answer, "the answer does not say how large the blob is".into())),
             Err(RegistryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
-        })
+        }
     }
 
     /// Writes a blob, or the bytes of it from `range.start` to before `range.end`, to a sink: each byte once, in order. What

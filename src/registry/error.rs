@@ -23,6 +23,8 @@ pub enum RegistryError {
     Status { request: String, status: u16, words: Words, retry_after: Option<Duration> },
     #[error("cannot reach {host}")]
     Unreachable { host: String, source: reqwest::Error },
+    #[error("the certificate of {host} is not trusted")]
+    Certificate { host: String, source: reqwest::Error },
     #[error("{host} does not speak TLS")]
     NotTls { host: String, source: reqwest::Error },
     #[error("{request}: the connection closed after {got_bytes} bytes")]
@@ -150,6 +152,7 @@ impl RegistryError {
             | Self::Login { .. }
             | Self::Status { .. }
             | Self::Unreachable { .. }
+            | Self::Certificate { .. }
             | Self::NotTls { .. }
             | Self::NotHttps { .. }
             | Self::BrokeOff { .. }
@@ -187,7 +190,8 @@ impl RegistryError {
             | Self::WrongSize { .. }
             | Self::TooLarge { .. }
             | Self::BadAnswer { .. }
-            | Self::Redirect { .. } => ErrorKind::Refused,
+            | Self::Redirect { .. }
+            | Self::Certificate { .. } => ErrorKind::Refused,
             Self::Login { .. }
             | Self::Status { .. }
             | Self::Unreachable { .. }
@@ -225,6 +229,15 @@ impl RegistryError {
                 "try again later".into()
             }
             Self::Unreachable { .. } => "check the host, the network and the proxy (HTTPS_PROXY)".into(),
+            Self::Certificate { .. } => {
+                "add its authority to those that this machine trusts, or name a file of it in SSL_CERT_FILE"
+                    .into()
+            }
+            Self::Status { status: 400, request, words, .. }
+                if request.contains(" http://") && (words.0.is_empty() || words.0.contains("HTTPS")) =>
+            {
+                "the registry may speak TLS only: ask for it without plain http".into()
+            }
             Self::NotTls { .. } => "allow plain http if the network is trusted".into(),
             Self::WrongDigest { .. } | Self::WrongSize { .. } => {
                 "the registry or its mirror is damaged, or the artifact was changed: nothing of it was used"

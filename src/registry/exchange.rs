@@ -211,10 +211,11 @@ impl Incoming<'_> {
             Failure::Request(error) if error.is_connect() => {
                 let source = error.without_url();
                 let host = self.host.clone();
-                if speaks_no_tls(&source) {
-                    return RegistryError::NotTls { host, source };
+                match problem_of_tls(&source) {
+                    Some(TlsProblem::Certificate) => RegistryError::Certificate { host, source },
+                    Some(TlsProblem::NotTls) => RegistryError::NotTls { host, source },
+                    None => RegistryError::Unreachable { host, source },
                 }
-                RegistryError::Unreachable { host, source }
             }
             Failure::Request(error) if error.is_timeout() => self.stalled(),
             Failure::Request(error) => broke_off(Some(io::Error::other(error.without_url()))),
@@ -225,16 +226,37 @@ impl Incoming<'_> {
     }
 }
 
-/// Whether the other side answered our greeting with something else.
-fn speaks_no_tls(error: &reqwest::Error) -> bool {
+enum TlsProblem {
+    /// It is not trusted, is another host's, or is out of date.
+    Certificate,
+    /// The other side answered our greeting with something else.
+    NotTls,
+}
+
+fn problem_of_tls(error: &reqwest::Error) -> Option<TlsProblem> {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(current) = cause {
-        if current.to_string().contains("InvalidContentType") {
-            return true;
+        // The one that is wrapped in an I/O error is no source of it.
+        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match inner.or(current.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(_)) => return Some(TlsProblem::Certificate),
+            Some(rustls::Error::InvalidMessage(_)) => return Some(TlsProblem::NotTls),
+            _ => {}
+        }
+        // hyper wraps twice, and the outer error passes over the inner one.
+        if let Some(outer) = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(inner) = outer.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+        {
+            match inner.downcast_ref::<rustls::Error>() {
+                Some(rustls::Error::InvalidCertificate(_)) => return Some(TlsProblem::Certificate),
+                Some(rustls::Error::InvalidMessage(_)) => return Some(TlsProblem::NotTls),
+                _ => {}
+            }
         }
         cause = current.source();
     }
-    false
+    None
 }
 
 fn without_url(error: io::Error) -> io::Error {

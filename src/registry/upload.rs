@@ -140,7 +140,7 @@ impl Client<'_> {
     ) -> Result<Option<Uploaded>, RegistryError> {
         let Upload { repository, blob, .. } = *upload;
         let digest = blob.digest;
-        match self.blob_size(repository, &digest, Scope::push(repository))? {
+        match self.has_blob_once(repository, &digest, Scope::push(repository))? {
             Some(size_bytes) if size_bytes == blob.size_bytes => {
                 let was_sent = upload.sent_bytes > 0;
                 let sent = Uploaded::Sent { bytes: upload.sent_bytes };

@@ -42,7 +42,7 @@ fn with_faults(lies: bool, upload: bool, check: impl Fn(u64, RegistryError)) -> 
     let limits = Limits {
         idle: Duration::from_millis(200),
         backoff: Duration::ZERO,
-        retries: 12,
+        retries: 40,
         chunk_bytes: 9000,
         ..limits()
     };

@@ -125,6 +125,23 @@ fn failures_that_stay() {
 }
 
 #[test]
+fn an_upload_is_not_tried_more_often_than_a_download() {
+    let server = Server::start();
+    server.before(|request| request.answer = Some(Answer::error(503, "UNAVAILABLE")));
+    with_client(options(), |client| {
+        let data = bytes(1000);
+        let put = client.put_blob(
+            &repository(&server),
+            crate::support::blob(&data),
+            &mut std::io::Cursor::new(&data),
+            None,
+        );
+        check_error(put, "was answered with 503", ErrorKind::Unavailable);
+    });
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
 fn a_registry_that_is_not_there() {
     // Bound and closed again: nobody listens there.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
