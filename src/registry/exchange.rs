@@ -211,10 +211,11 @@ impl Incoming<'_> {
             Failure::Request(error) if error.is_connect() => {
                 let source = error.without_url();
                 let host = self.host.clone();
-                match problem_of_tls(&source) {
-                    Some(TlsProblem::Certificate) => RegistryError::Certificate { host, source },
-                    Some(TlsProblem::NotTls) => RegistryError::NotTls { host, source },
-                    None => RegistryError::Unreachable { host, source },
+                match tls_error(&source) {
+                    Some(rustls::Error::InvalidCertificate(_)) => RegistryError::Certificate { host, source },
+                    // It answered our greeting with something else.
+                    Some(rustls::Error::InvalidMessage(_)) => RegistryError::NotTls { host, source },
+                    _ => RegistryError::Unreachable { host, source },
                 }
             }
             Failure::Request(error) if error.is_timeout() => self.stalled(),
@@ -226,37 +227,14 @@ impl Incoming<'_> {
     }
 }
 
-enum TlsProblem {
-    /// It is not trusted, is another host's, or is out of date.
-    Certificate,
-    /// The other side answered our greeting with something else.
-    NotTls,
-}
-
-fn problem_of_tls(error: &reqwest::Error) -> Option<TlsProblem> {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(current) = cause {
-        // The one that is wrapped in an I/O error is no source of it.
-        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match inner.or(current.downcast_ref()) {
-            Some(rustls::Error::InvalidCertificate(_)) => return Some(TlsProblem::Certificate),
-            Some(rustls::Error::InvalidMessage(_)) => return Some(TlsProblem::NotTls),
-            _ => {}
-        }
-        // hyper wraps twice, and the outer error passes over the inner one.
-        if let Some(outer) = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-            && let Some(inner) = outer.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-        {
-            match inner.downcast_ref::<rustls::Error>() {
-                Some(rustls::Error::InvalidCertificate(_)) => return Some(TlsProblem::Certificate),
-                Some(rustls::Error::InvalidMessage(_)) => return Some(TlsProblem::NotTls),
-                _ => {}
-            }
-        }
-        cause = current.source();
+/// Returns what TLS complained of, if it did.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
     }
-    None
+    // The source of an I/O error is that of what it wraps, and not what it wraps.
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.and_then(|wrapped| tls_error(wrapped)).or_else(|| tls_error(error.source()?))
 }
 
 fn without_url(error: io::Error) -> io::Error {
