@@ -288,3 +288,29 @@ fn forged_indexes_are_refused() {
         assert!(!home.path("escaped").exists() && !home.path("data/escaped").exists());
     }
 }
+
+/// skopeo 1.9 writes the index anew when it copies, without artifact types and annotations.
+#[test]
+fn a_release_whose_index_lost_what_it_says_is_pulled_all_the_same() {
+    let home = published();
+    let layout = Layout::open(&home.path("layout")).unwrap();
+    let (bytes, _) = layout.manifest(&Which::Tag("1.0.0".into())).unwrap().unwrap();
+    let mut index = ImageIndex::parse(&bytes, "index").unwrap();
+    index.artifact_type = None;
+    for descriptor in &mut index.manifests {
+        descriptor.artifact_type = None;
+        descriptor.annotations.clear();
+    }
+    layout.put_manifest(Some("copied"), INDEX_TYPE, &index.to_json()).unwrap();
+    let plain = json(&home, &["pull", "oci:layout:1.0.0", "--all", "--store", "one"]);
+    let copied = json(&home, &["pull", "oci:layout:copied", "--all", "--store", "two"]);
+    assert_eq!(plain["profiles"], copied["profiles"]);
+    // An index of images is none.
+    let image = ImageManifest::new("other/type", Descriptor::of("c/d", b"{}"), Vec::new()).to_json();
+    layout.put_blob(&Sha256::of(b"{}"), b"{}").unwrap();
+    layout.put_manifest(None, MANIFEST_TYPE, &image).unwrap();
+    let index = ImageIndex::new(None, vec![Descriptor::of(MANIFEST_TYPE, &image)]).to_json();
+    layout.put_manifest(Some("image"), INDEX_TYPE, &index).unwrap();
+    let refused = home.set_up(&["pull", "oci:layout:image", "--all", "--store", "three"]);
+    refused.exits(1).has(&["not a release that `nimctl publish` made"]);
+}

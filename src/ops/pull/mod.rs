@@ -14,7 +14,7 @@ use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::oci::{
     CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, FILE_TYPE, ImageIndex, ImageManifest, PACK_INDEX_TYPE,
-    PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID, Place, RELEASE_ARTIFACT, Which, fetch_small,
+    PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID, Place, Which, fetch_small,
 };
 use crate::packs::{IndexedFile, MAX_INDEX_BYTES, PackIndex};
 use crate::passport::Passport;
@@ -81,29 +81,37 @@ impl<'a> RemoteRelease<'a> {
         };
         let name = || format!("{} {which}", place.name());
         let index = ImageIndex::parse(&bytes, &name())?;
-        if index.artifact_type.as_deref() != Some(RELEASE_ARTIFACT) {
-            let found = index.artifact_type.unwrap_or_else(|| "an image".into());
-            return Err(PullError::NotARelease { name: name(), found });
-        }
         let mut profiles = BTreeMap::new();
         let mut documents = BTreeMap::new();
-        for descriptor in index.manifests {
-            match descriptor.artifact_type.as_deref() {
+        for mut descriptor in index.manifests {
+            // Copies by other tools may lose what the index says of its manifests; the manifests say it too.
+            let known = descriptor.artifact_type.clone().zip(descriptor.annotations.get(PROFILE_ID).cloned());
+            if let Some((PROFILE_ARTIFACT, id)) = known.as_ref().map(|(kind, id)| (kind.as_str(), id)) {
+                profiles.insert(id.clone(), descriptor);
+                continue;
+            }
+            let manifest = manifest_of(place, &descriptor)?;
+            match manifest.artifact_type.as_deref() {
                 Some(DOCUMENTS_ARTIFACT) => {
-                    let manifest = manifest_of(place, &descriptor)?;
                     for layer in manifest.layers.iter().filter(|layer| layer.media_type == FILE_TYPE) {
                         let Some(title) = layer.title() else { continue };
                         documents.insert(title.to_owned(), fetch_small(place, layer, MAX_TEXT_BYTES)?);
                     }
                 }
                 Some(PROFILE_ARTIFACT) => {
-                    if let Some(id) = descriptor.annotations.get(PROFILE_ID).cloned() {
-                        profiles.insert(id, descriptor);
+                    let contents = fetch_small(place, &manifest.config, MAX_TEXT_BYTES)?;
+                    if let Some(id) = id_of(&contents) {
+                        descriptor.artifact_type = Some(PROFILE_ARTIFACT.into());
+                        profiles.insert(id.to_string(), descriptor);
                     }
                 }
                 // Something that a later version adds.
                 Some(_) | None => {}
             }
+        }
+        if documents.is_empty() {
+            let found = index.artifact_type.unwrap_or_else(|| "an image".into());
+            return Err(PullError::NotARelease { name: name(), found });
         }
         let wrong = |problem: String| PullError::BadRelease { name: name(), problem };
         let text = documents.get(MANIFEST_FILE).ok_or_else(|| wrong(format!("it has no {MANIFEST_FILE}")))?;
@@ -206,6 +214,12 @@ struct Profile {
     id: ProfileId,
     contents: Contents,
     contents_json: String,
+}
+
+/// Returns the id that a `contents.json` gives.
+fn id_of(contents_json: &[u8]) -> Option<ProfileId> {
+    let contents = Contents::parse(contents_json, "contents.json").ok()?;
+    ProfileId::of_tags(&contents.tags(&Sha256::of(contents_json))).ok()
 }
 
 fn manifest_of(place: &dyn Place, descriptor: &Descriptor) -> Result<ImageManifest, PullError> {
