@@ -18,14 +18,14 @@ use crate::support::{blob, bytes, check_error, fetch, limits, options, with_clie
 /// `me` with the password of the other tests, as `htpasswd -B` writes it.
 const HTPASSWD: &str = "me:$2b$04$g91HPr9rv8iIwxEkg/TN1.1sqTHs1P5AA4Dk28U69UKqAJsS9hnYO\n";
 
-struct DockerRegistry {
+pub(crate) struct DockerRegistry {
     process: Child,
     address: String,
     folder: tempfile::TempDir,
 }
 
 impl DockerRegistry {
-    fn start(with_login: bool) -> Self {
+    pub(crate) fn start(with_login: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let mut config = json!({
@@ -56,6 +56,10 @@ impl DockerRegistry {
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { process, address, folder }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     fn repository(&self, name: &str) -> Repository {

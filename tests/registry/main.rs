@@ -11,6 +11,7 @@ mod docker_registry;
 mod login;
 mod manifests;
 mod places;
+mod releases;
 mod retries;
 mod server;
 mod support;
