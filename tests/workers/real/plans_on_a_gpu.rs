@@ -292,7 +292,8 @@ fn what_the_driver_refuses_is_told_in_its_words() {
         let mut worker = start(&scene.command);
         check_numbers(&run(&mut worker, scene.run_request()));
         let found = refused(&mut worker, scene.run_request());
-        assert_eq!(found.code, ErrorCode::RunFailed);
+        // No verdict on the plan: another run may have the memory.
+        assert_eq!(found.code, ErrorCode::OutOfMemory);
         assert!(found.message.ends_with("out of memory (CUDA_ERROR_OUT_OF_MEMORY)"), "{}", found.message);
         assert_eq!(scene.report(worker)["left"], 0);
     }
