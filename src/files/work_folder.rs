@@ -89,7 +89,7 @@ pub fn remove_ours() {
 }
 
 /// Removes the folders `<prefix>…` in `parent` whose process has ended. What can't be removed is left for the next time.
-pub(crate) fn sweep(parent: &Path, prefix: &str) {
+pub fn sweep(parent: &Path, prefix: &str) {
     for path in paths_in(parent) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.starts_with(prefix) {

@@ -115,7 +115,9 @@ fn a_bundle_is_one_file_and_pulled_like_a_registry() {
     assert_eq!(fs_err::read(home.path("a.tar")).unwrap(), fs_err::read(home.path("b.tar")).unwrap());
     home.set_up(&["pull", "a.tar", "--profile", "onnx-fp16", "--store", "s", "-o", "release"]).exits(0);
     home.set_up(&["verify", "release"]).exits(0);
-    // One more profile into the same folder; another release is refused.
+    // One more profile into the same folder, in which a pull was killed; another release is refused.
+    home.write("release/.pull-dead/profile/file", "x");
+    home.write("release/.pull-dead.lock", "");
     home.set_up(&["pull", "a.tar", "--profile", "onnx-fp32", "--store", "s", "-o", "release"]).exits(0);
     let view = json(&home, &["verify", "release"]);
     assert_eq!(view["profiles"].as_array().unwrap().len(), 2);
@@ -151,6 +153,16 @@ fn wrong_places() {
     home.run(&["pull", "oci:layout", "--profile", "onnx-fp8"]).exits(1);
     home.run(&["publish", "r.yaml", "--to", "https://host/x"]).exits(1);
     home.run(&["publish", "r.yaml", "--to", "oci:data"]).exits(1);
+    home.run(&["publish", "absent.yaml", "--to", "oci:new"]).exits(1);
+    home.run(&["publish", "layout", "--to", "oci:new"]).exits(1);
+    home.run(&["publish", "r.yaml", "--to", "host/Name:1"]).exits(1);
+    home.run(&["bundle", "r.yaml", "-o", "r.yaml"]).exits(1);
+    home.run(&["pull", "oci:layout", "--all", "-o", "r.yaml"]).exits(1);
+    home.run(&["pull", "oci:layout", "--parallel", "0"]).exits(2);
+    home.run(&["pull", "oci:layout", "--time-limit", "0"]).exits(2);
+    home.run(&["pull", "oci:layout", "--mirror", "x"]).exits(2);
+    // Nothing was made, and nothing fetched.
+    assert!(!home.path("new").exists() && !home.path("data/store/nimctl/partial").exists());
     insta::assert_snapshot!(home.transcript());
 }
 

@@ -169,29 +169,34 @@ fn known_indexes(place: &dyn Place, options: &PublishOptions<'_>) -> Result<Vec<
         };
     };
     let Ok(release) = ImageIndex::parse(&bytes, "") else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
+    let (mut found, mut there) = (Vec::new(), BTreeMap::new());
     for descriptor in release.manifests {
         let Some((bytes, _)) = place.manifest(&Which::Digest(descriptor.digest))? else { continue };
         let Ok(manifest) = ImageManifest::parse(&bytes, "") else { continue };
         let Some(layer) = manifest.layer(PACK_INDEX_TYPE) else { continue };
         let Ok(bytes) = fetch_small(place, layer, MAX_INDEX_BYTES) else { continue };
         let Ok(mut index) = PackIndex::parse(&bytes, "") else { continue };
-        keep_packs_that_are_there(place, &mut index)?;
+        keep_packs_that_are_there(place, &mut index, &mut there)?;
         found.push(index);
     }
     Ok(found)
 }
 
-/// Forgets the chunks of packs that the place has lost.
-fn keep_packs_that_are_there(place: &dyn Place, index: &mut PackIndex) -> Result<(), PublishError> {
-    let mut lost = BTreeSet::new();
-    for (number, pack) in index.packs.iter().enumerate() {
-        if !place.has_blob(&pack.digest)? {
-            lost.insert(number as u32);
+/// Forgets the chunks of packs that the place has lost. Profiles share packs, and each is asked for once: a layout reads it whole.
+fn keep_packs_that_are_there(
+    place: &dyn Place,
+    index: &mut PackIndex,
+    known: &mut BTreeMap<Sha256, bool>,
+) -> Result<(), PublishError> {
+    for Pack { digest, size_bytes: _ } in &index.packs {
+        if !known.contains_key(digest) {
+            known.insert(*digest, place.has_blob(digest)?);
         }
     }
-    for file in &mut index.files {
-        file.chunks.retain(|placed| !lost.contains(&placed.pack));
+    let PackIndex { schema: _, packs, files } = index;
+    let is_there = |pack: u32| packs.get(pack as usize).is_some_and(|pack| known[&pack.digest]);
+    for file in files {
+        file.chunks.retain(|placed| is_there(placed.pack));
     }
     Ok(())
 }

@@ -115,7 +115,7 @@ fn from_packs(
     pulled: &mut Pulled,
     progress: &Progress<'_>,
 ) -> Result<(), PullError> {
-    let partial = Partial::open(store, &file.sha256, "", progress)?;
+    let Some(partial) = Partial::open(store, &file.sha256, "", progress)? else { return Ok(()) };
     partial.file.set_len(file.size_bytes).map_err(io(&file.path))?;
     let mut wanted = partial.wanted(file, progress)?;
     let before = size_bytes(&wanted);
@@ -260,7 +260,7 @@ fn from_blob(
     pulled: &mut Pulled,
     progress: &Progress<'_>,
 ) -> Result<(), PullError> {
-    let partial = Partial::open(store, &file.sha256, ".stream", progress)?;
+    let Some(partial) = Partial::open(store, &file.sha256, ".stream", progress)? else { return Ok(()) };
     loop {
         let start = partial.file.metadata().map_err(io(&file.path))?.len().min(file.size_bytes);
         let mut end = start;

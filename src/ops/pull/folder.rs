@@ -7,13 +7,25 @@ use std::path::Path;
 use super::{PullError, RemoteRelease};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
+use crate::files::work_folder::{self, WorkFolder};
 use crate::manifest::{MANIFEST_FILE, ManifestProfile, file_uri, oci_uri};
 use crate::passport::Passport;
 use crate::profile::CONTENTS_FILE;
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SUMS_FILE, Sums};
 use crate::store::Store;
 
+/// What is being laid out is in folders of this name.
+const STAGING_PREFIX: &str = ".pull-";
+
 impl RemoteRelease<'_> {
+    /// Checks that a release can be laid out in a folder: before anything is fetched.
+    ///
+    /// # Errors
+    /// A folder with other things in it, or something that is no folder.
+    pub fn check_folder(&self, folder: &Path) -> Result<(), PullError> {
+        known_files(folder, self).map(|_| ())
+    }
+
     /// Lays a release out in a folder: its documents, and the files of these profiles, which were pulled. The manifest points at
     /// files that are in the folder; those of other profiles are at the place, if `repository` (`host/name`) says where, and are left
     /// out otherwise.
@@ -27,6 +39,7 @@ impl RemoteRelease<'_> {
         folder: &Path,
         repository: Option<&str>,
     ) -> Result<(), PullError> {
+        work_folder::sweep(folder, STAGING_PREFIX);
         let known = known_files(folder, self)?;
         fs_err::create_dir_all(folder.join(PROFILES_FOLDER)).map_err(io("making the folder"))?;
         for passport in profiles {
@@ -64,12 +77,10 @@ impl RemoteRelease<'_> {
 
     fn lay_out_profile(&self, passport: &Passport, store: &Store, folder: &Path) -> Result<(), PullError> {
         let destination = folder.join(PROFILES_FOLDER).join(passport.id.to_string());
-        let staging = tempfile::Builder::new()
-            .prefix(".pull-")
-            .tempdir_in(folder.join(PROFILES_FOLDER))
-            .map_err(io("making a folder"))?;
+        let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(io("making a folder"))?;
+        let staging = work.path().join("profile");
         for file in &passport.contents.files {
-            let place = staging.path().join(&file.path);
+            let place = staging.join(&file.path);
             if let Some(parent) = place.parent() {
                 fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
             }
@@ -83,19 +94,12 @@ impl RemoteRelease<'_> {
         })?;
         for (name, bytes) in [(CONTENTS_FILE, contents.as_bytes()), (PASSPORT_FILE, &passport.for_release())]
         {
-            atomic_file::write(&staging.path().join(name), bytes).map_err(io("writing a document"))?;
+            atomic_file::write(&staging.join(name), bytes).map_err(io("writing a document"))?;
         }
-        let staged = staging.keep();
-        let named = open_to_all(&staged).and_then(|()| {
-            if destination.exists() {
-                fs_err::remove_dir_all(&destination)?;
-            }
-            fs_err::rename(&staged, &destination)
-        });
-        if named.is_err() {
-            let _ = fs_err::remove_dir_all(&staged);
+        if destination.exists() {
+            fs_err::remove_dir_all(&destination).map_err(io("replacing a folder"))?;
         }
-        named.map_err(io("naming a folder"))
+        fs_err::rename(&staging, &destination).map_err(io("naming a folder"))
     }
 
     /// Writes what selection looks at: the manifest, and of each profile `contents.json` and the passport.
@@ -117,11 +121,13 @@ impl RemoteRelease<'_> {
 
 /// Returns the files that the folder lists, if it is a release folder of the same model.
 fn known_files(folder: &Path, release: &RemoteRelease<'_>) -> Result<BTreeMap<String, Sha256>, PullError> {
-    let is_empty = fs_err::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
-    if is_empty {
+    let other = || PullError::OtherFolder { path: folder.into() };
+    if !folder.exists() {
         return Ok(BTreeMap::new());
     }
-    let other = || PullError::OtherFolder { path: folder.into() };
+    if fs_err::read_dir(folder).map_err(|_| other())?.next().is_none() {
+        return Ok(BTreeMap::new());
+    }
     let text = fs_err::read_to_string(folder.join(SUMS_FILE)).map_err(|_| other())?;
     let Sums(files) = Sums::parse(&text).map_err(|_| other())?;
     // Profiles of another release have other ids, and the manifest would not know them.
@@ -143,18 +149,13 @@ fn sums_of(folder: &Path) -> Result<Sums, PullError> {
     for entry in walkdir::WalkDir::new(folder).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|error| io("listing the folder")(error.into()))?;
         let path = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy().into_owned();
-        if entry.file_type().is_file() && path != SUMS_FILE {
+        // What another process is laying out is no part of it yet.
+        if entry.file_type().is_file() && path != SUMS_FILE && !path.starts_with(STAGING_PREFIX) {
             let (sha256, _) = Sha256::of_file(entry.path()).map_err(io("hashing a file"))?;
             sums.0.insert(path, sha256);
         }
     }
     Ok(sums)
-}
-
-/// Temporary folders are their owner's alone.
-fn open_to_all(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
 }
 
 fn io(doing: &'static str) -> impl Fn(io::Error) -> PullError {

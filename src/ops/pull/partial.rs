@@ -33,13 +33,13 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens it, and waits while another process has it.
+    /// Opens it; while another process has it, waits, and returns `None` if that one finished it.
     pub(super) fn open(
         store: &Store,
         sha256: &Sha256,
         suffix: &str,
         progress: &Progress<'_>,
-    ) -> Result<Self, PullError> {
+    ) -> Result<Option<Self>, PullError> {
         let with = |path: &Path, suffix: &str| {
             let mut path = path.as_os_str().to_owned();
             path.push(suffix);
@@ -50,10 +50,19 @@ impl Partial {
         let doing = || "making a place for a file that is fetched".to_owned();
         let io = |source| PullError::Io { doing: doing(), source };
         fs_err::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
-        let held =
-            FileLock::take(&lock, || !progress.is_cancelled()).map_err(io)?.ok_or(PullError::Cancelled)?;
+        let mut waited = false;
+        let keep_waiting = || {
+            waited = true;
+            !progress.is_cancelled()
+        };
+        let held = FileLock::take(&lock, keep_waiting).map_err(io)?.ok_or(PullError::Cancelled)?;
+        // Its holder verified the blob a moment ago.
+        if waited && store.blob_path(sha256).is_file() {
+            let _ = fs_err::remove_file(&lock);
+            return Ok(None);
+        }
         let file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        Ok(Self { path, file: file.map_err(io)?.into_parts().0, lock, _held: held })
+        Ok(Some(Self { path, file: file.map_err(io)?.into_parts().0, lock, _held: held }))
     }
 
     /// Returns the chunks that are not there yet.
@@ -84,7 +93,6 @@ impl Partial {
         let blob = store.blob_path(sha256);
         fs_err::rename(&self.path, &blob)?;
         atomic_file::sync_folder(blob.parent().unwrap_or(Path::new(".")))?;
-        // Another process that waits for the lock fetches the file once more at worst.
         let _ = fs_err::remove_file(&self.lock);
         Ok(())
     }

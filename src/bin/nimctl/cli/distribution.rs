@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nimctl::registry::Mirror;
 
-use super::DeviceArguments;
+use super::{DeviceArguments, limits};
 
 /// How registries are reached.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub(crate) struct RegistryArguments {
     #[arg(long = "mirror", value_name = "FROM=TO", help_heading = "Registries")]
     pub(crate) mirrors: Vec<Mirror>,
     /// Give up after this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "86400", help_heading = "Registries")]
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = clap::value_parser!(u64).range(limits::SECONDS), help_heading = "Registries")]
     pub(crate) time_limit: u64,
 }
 

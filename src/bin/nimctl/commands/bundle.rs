@@ -8,8 +8,9 @@ use nimctl::registry::Watch;
 use nimctl::worker::host::Cancel;
 
 use super::places::{Reach, tell, to_write};
-use super::publish::send;
+use super::publish::{NO_JOB_RUNS_S, send, shipment};
 use crate::cli::{self, Global, RegistryArguments};
+use crate::environment;
 use crate::exit::Failure;
 use crate::output::Output;
 
@@ -25,7 +26,9 @@ pub(crate) fn run(
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     // No registry is asked for an archive.
-    let registries = RegistryArguments { plain_http: false, mirrors: Vec::new(), time_limit: u64::MAX };
+    let registries = RegistryArguments { plain_http: false, mirrors: Vec::new(), time_limit: 1 };
+    let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
+    let shipment = shipment(source, &workspace)?;
     let opened = to_write(&to, Reach { arguments: &registries, watch })?;
-    send(source, &to, opened, FileLayout::Packs, None, global, output, cancel)
+    send(&shipment, &workspace, &to, opened, (FileLayout::Packs, None), output)
 }

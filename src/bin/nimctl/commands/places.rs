@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
+use nimctl::files::work_folder::{self, WorkFolder};
 use nimctl::oci::{Archive, Layout, Place, PlaceReference, RegistryPlace, Which, pack_archive};
 use nimctl::registry::{Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch};
 
@@ -12,6 +13,9 @@ use crate::cli::RegistryArguments;
 use crate::environment;
 use crate::exit::Failure;
 use crate::output::Output;
+
+/// What becomes an archive is in a folder of this name beside it.
+const STAGING_PREFIX: &str = ".bundle-";
 
 /// A place, and what is meant in it.
 pub(super) struct Opened<'a> {
@@ -21,7 +25,7 @@ pub(super) struct Opened<'a> {
     /// The repository in a registry: `host/name`.
     pub(super) repository: Option<String>,
     /// The archive to pack at the end, and the folder that holds it until then.
-    archive: Option<(PathBuf, tempfile::TempDir)>,
+    archive: Option<(PathBuf, WorkFolder)>,
 }
 
 /// How registries are reached, and who is told of it.
@@ -121,7 +125,8 @@ fn parse(text: &str) -> Result<PlaceReference, Failure> {
     PlaceReference::parse(text).map_err(|error| Failure::new(ErrorKind::Input, error))
 }
 
-fn staging_beside(path: &Path) -> std::io::Result<tempfile::TempDir> {
+fn staging_beside(path: &Path) -> std::io::Result<WorkFolder> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent)
+    work_folder::sweep(parent, STAGING_PREFIX);
+    WorkFolder::new_in(parent, STAGING_PREFIX)
 }

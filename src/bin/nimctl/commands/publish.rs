@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use nimctl::digest::Sha256;
 use nimctl::oci::Which;
 use nimctl::ops::publish::{FileLayout, PublishOptions, Published, Shipment, publish};
+use nimctl::ops::workspace::Workspace;
 use nimctl::profile::ModelRelease;
 use nimctl::registry::Watch;
 use nimctl::store::Store;
@@ -22,7 +23,7 @@ use crate::progress::Bytes;
 use crate::table::size;
 
 /// No job runs, so the time limit has no effect.
-const NO_JOB_RUNS_S: u64 = 60;
+pub(super) const NO_JOB_RUNS_S: u64 = 60;
 
 pub(crate) fn run(
     arguments: &cli::Publish,
@@ -40,28 +41,29 @@ pub(crate) fn run(
         .map(|from| from.parse::<Sha256>().map_or_else(|_| Which::Tag(from.clone()), Which::Digest));
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
+    let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
+    let shipment = shipment(source, &workspace)?;
     let opened = to_write(to, Reach { arguments: registries, watch })?;
-    send(source, to, opened, layout, from.as_ref(), global, output, cancel)
+    send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)
 }
 
-/// Publishes a release folder or a recipe to a place, and says what was sent.
-#[expect(clippy::too_many_arguments, reason = "two commands share it")]
+/// Returns what a release folder or a recipe gives to publish. First of all: without it, no place is made.
+pub(super) fn shipment(source: &Path, workspace: &Workspace) -> Result<Shipment, Failure> {
+    if source.is_dir() {
+        return Ok(Shipment::of_release(source)?);
+    }
+    Ok(Shipment::of_recipe(workspace, &super::build::resolved(workspace, source, None, &|_| ())?)?)
+}
+
+/// Publishes to a place, and says what was sent.
 pub(super) fn send(
-    source: &Path,
+    shipment: &Shipment,
+    workspace: &Workspace,
     to: &str,
     opened: Opened<'_>,
-    layout: FileLayout,
-    from: Option<&Which>,
-    global: &Global,
+    (layout, from): (FileLayout, Option<&Which>),
     output: &Output,
-    cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
-    let shipment = if source.is_dir() {
-        Shipment::of_release(source)?
-    } else {
-        Shipment::of_recipe(&workspace, &super::build::resolved(&workspace, source, None, &|_| ())?)?
-    };
     let tag = match &opened.which {
         Which::Tag(tag) if tag.is_empty() => shipment.model.release.clone(),
         Which::Tag(tag) => tag.clone(),
@@ -75,16 +77,16 @@ pub(super) fn send(
         tag: &tag,
         from,
         layout,
-        cancelled: &|| cancel.is_cancelled(),
+        cancelled: &|| workspace.cancel.is_cancelled(),
         on_sent: &|done, total| bytes.show(done, total),
     };
     // Only looked at: a release folder can be published where there is no store.
     let store = Store::look_at(&workspace.store);
-    let published = publish(&shipment, &store, opened.place.as_ref(), &options)?;
+    let published = publish(shipment, &store, opened.place.as_ref(), &options)?;
     bytes.finish();
     opened.finish()?;
     let view = View::new(&shipment.model, to, &tag, &published);
-    output.result(&text(&shipment, to, &tag, &published), &view);
+    output.result(&text(shipment, to, &tag, &published), &view);
     Ok(done())
 }
 

@@ -36,6 +36,9 @@ pub(crate) fn run(
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     let opened = to_read(from, Reach { arguments: registries, watch })?;
     let release = RemoteRelease::open(opened.place.as_ref(), &opened.which)?;
+    if let Some(folder) = destination {
+        release.check_folder(folder)?;
+    }
     let ids = if *all {
         release.manifest.profiles.iter().map(|profile| profile.id.clone()).collect()
     } else if profiles.is_empty() {
