@@ -21,6 +21,7 @@ mod layout;
 mod place;
 mod reference;
 mod registry;
+mod web;
 
 pub use archive::{Archive, pack_archive};
 pub use document::{Descriptor, ImageIndex, ImageManifest, InvalidDocument};
@@ -28,6 +29,7 @@ pub use layout::Layout;
 pub use place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which, fetch_small};
 pub use reference::{InvalidReference, PlaceReference};
 pub use registry::RegistryPlace;
+pub use web::WebPlace;
 
 /// A manifest.
 pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -19,6 +19,8 @@ pub enum RegistryError {
     NotFound { what: String, words: Words },
     #[error("{host} refused {request} ({status}){words}; {login}")]
     Login { host: String, request: String, status: u16, words: Words, login: String },
+    #[error("{host} refused {request} ({status}){words}; {}", sent(origin.as_deref()))]
+    Forbidden { host: String, request: String, status: u16, words: Words, origin: Option<String> },
     #[error("{request} was answered with {status}{words}")]
     Status { request: String, status: u16, words: Words, retry_after: Option<Duration> },
     #[error("cannot reach {host}")]
@@ -61,6 +63,11 @@ pub enum RegistryError {
     Cancelled { host: String },
     #[error("cannot set up the connection to registries")]
     SetUp { source: reqwest::Error },
+}
+
+/// Says as whom a server was asked.
+fn sent(origin: Option<&str>) -> String {
+    origin.map_or_else(|| "no credentials were sent".into(), |origin| format!("sent was what {origin} says"))
 }
 
 /// What a registry says about a failure: `errors[].code` and `message`, without control characters, cut.
@@ -130,7 +137,9 @@ impl RegistryError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::NotFound { .. } => Some(404),
-            Self::Login { status, .. } | Self::Status { status, .. } => Some(*status),
+            Self::Login { status, .. } | Self::Forbidden { status, .. } | Self::Status { status, .. } => {
+                Some(*status)
+            }
             _ => None,
         }
     }
@@ -150,6 +159,7 @@ impl RegistryError {
         match self {
             Self::NotFound { .. }
             | Self::Login { .. }
+            | Self::Forbidden { .. }
             | Self::Status { .. }
             | Self::Unreachable { .. }
             | Self::Certificate { .. }
@@ -193,6 +203,7 @@ impl RegistryError {
             | Self::Redirect { .. }
             | Self::Certificate { .. } => ErrorKind::Refused,
             Self::Login { .. }
+            | Self::Forbidden { .. }
             | Self::Status { .. }
             | Self::Unreachable { .. }
             | Self::NotTls { .. }
@@ -244,7 +255,7 @@ impl RegistryError {
                     .into()
             }
             Self::NotHttps { .. } => {
-                "http is for registries on this machine, unless plain http is allowed".into()
+                "http is for this machine, unless plain http is allowed (`--plain-http`)".into()
             }
             Self::Write { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space".into(),

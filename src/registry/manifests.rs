@@ -4,8 +4,8 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LINK};
 
 use super::auth::Scope;
-use super::blobs::content_length;
 use super::client::Client;
+use super::download::content_length;
 use super::exchange::{Answer, Body};
 use super::request::Ask;
 use super::{Reference, RegistryError, Repository};

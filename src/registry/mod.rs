@@ -1,7 +1,9 @@
-//! A client of OCI registries, as the OCI distribution specification 1.1 describes them: blobs, manifests, tags, referrers.
+//! A client of OCI registries, as the OCI distribution specification 1.1 describes them: blobs, manifests, tags, referrers; and of
+//! web servers, whose files come down by the same means.
 //!
 //! ```text
-//!  blobs, upload, manifests, referrers      what a caller asks for
+//!  blobs, upload, manifests, referrers, web what a caller asks for
+//!      │ download      a blob or file as it comes down, resumed after a break
 //!      │ request       one request with its answer: mirrors' redirects, login, errors in the registry's words
 //!      │ retry         what is tried again, when, and how often
 //!      │ auth, credentials                  who we are, to which host
@@ -22,6 +24,7 @@ mod auth;
 mod blobs;
 mod client;
 mod credentials;
+mod download;
 mod error;
 mod exchange;
 mod http_date;
@@ -32,10 +35,12 @@ mod referrers;
 mod request;
 mod retry;
 mod upload;
+mod web;
 
-pub use blobs::{Blob, Fetched};
+pub use blobs::Blob;
 pub use client::{Client, Notice, Watch};
 pub use credentials::CredentialSource;
+pub use download::Fetched;
 pub use error::{RegistryError, Words};
 pub use exchange::ReadSeek;
 pub use manifests::{MAX_MANIFEST_BYTES, Manifest};
@@ -43,3 +48,4 @@ pub use options::{Limits, Mirror, Options, PlainHttp};
 pub use reference::{InvalidReference, Reference, Repository};
 pub use referrers::Descriptor;
 pub use upload::Uploaded;
+pub use web::{InvalidAddress, Secret, WebFile, web_address};

@@ -1,28 +1,37 @@
 //! One request with its answer: redirects, login, and errors in the registry's words.
 
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Method, Url};
 
 use super::auth::Scope;
 use super::client::{Client, host_of, without_secrets};
-use super::error::Words;
+use super::error::{Words, tame};
 use super::exchange::{Answer, Body};
 use super::retry::retry_after;
+use super::web::Secret;
 use super::{RegistryError, Repository};
 
 /// How much of the body of an error is read.
 const MAX_ERROR_BYTES: u64 = 64 * 1024;
 
-/// What is asked of a registry.
+/// What is asked of a registry or another server.
 pub(super) struct Ask<'q> {
     pub(super) method: Method,
     pub(super) url: Url,
-    /// Whose registry gets the credentials.
-    pub(super) repository: &'q Repository,
-    pub(super) scope: Scope,
+    pub(super) who: Who<'q>,
     pub(super) headers: HeaderMap,
     /// What it is about, in messages.
     pub(super) what: String,
+}
+
+/// Who is asked, and as whom.
+pub(super) enum Who<'q> {
+    /// The registry of a repository, which gets the credentials for it.
+    Registry(&'q Repository, Scope),
+    /// Any other server, with what `Authorization` says to it.
+    Web(Option<&'q Secret>),
 }
 
 impl<'q> Ask<'q> {
@@ -33,7 +42,11 @@ impl<'q> Ask<'q> {
         scope: Scope,
         what: String,
     ) -> Self {
-        Self { method, url, repository, scope, headers: HeaderMap::new(), what }
+        Self { method, url, who: Who::Registry(repository, scope), headers: HeaderMap::new(), what }
+    }
+
+    pub(super) fn of_web(method: Method, url: Url, secret: Option<&'q Secret>, what: String) -> Self {
+        Self { method, url, who: Who::Web(secret), headers: HeaderMap::new(), what }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
@@ -47,29 +60,40 @@ impl<'q> Ask<'q> {
 impl Client<'_> {
     /// Sends a request to where it leads, logged in if that is asked for. Returns answers from 200 to 299; others are errors.
     pub(super) fn ask(&self, ask: &Ask<'_>, body: &mut Body<'_>) -> Result<Answer<'_>, RegistryError> {
-        let host = ask.repository.host();
-        self.sleep(self.busy_for(host), host)?;
-        let home = self.url(ask.repository, "")?.origin();
+        let (host, home) = match &ask.who {
+            Who::Registry(repository, _) => {
+                (repository.host().to_owned(), self.url(repository, "")?.origin())
+            }
+            Who::Web(_) => (host_of(&ask.url), ask.url.origin()),
+        };
+        self.sleep(self.busy_for(&host), &host)?;
         let mut url = ask.url.clone();
         let mut method = ask.method.clone();
         let mut redirects = 0;
         let mut was_challenged = false;
         loop {
-            // Only the registry itself knows who we are: not where it redirects, not where it lets us upload.
+            // Only the server itself knows who we are: not where it redirects, not where it lets us upload.
             let is_home = url.origin() == home;
             let mut headers = ask.headers.clone();
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            let authorization = if is_home { self.authorization(ask.repository, &ask.scope)? } else { None };
+            let authorization = match &ask.who {
+                Who::Registry(repository, scope) if is_home => self.authorization(repository, scope)?,
+                Who::Web(Some(secret)) if is_home => Some(secret.header.clone()),
+                _ => None,
+            };
             if let Some(value) = &authorization {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let answer = self.exchange(method.clone(), url.clone(), headers, body)?;
             match answer.status {
-                200..=299 => return Ok(answer),
+                200..=299 => return as_it_is(answer),
                 401 if is_home && !was_challenged => {
                     was_challenged = true;
+                    let Who::Registry(repository, scope) = &ask.who else {
+                        return Err(self.refused(ask, answer));
+                    };
                     let login =
-                        self.challenged(ask.repository, &ask.scope, &answer.headers, authorization.as_ref())?;
+                        self.challenged(repository, scope, &answer.headers, authorization.as_ref())?;
                     if !login {
                         return Err(self.refused(ask, answer));
                     }
@@ -130,13 +154,19 @@ impl Client<'_> {
         let request = answer.incoming.request().to_owned();
         match status {
             404 => RegistryError::NotFound { what: ask.what.clone(), words },
-            401 | 403 if retry_after(&answer.headers).is_none() => RegistryError::Login {
-                host: host_of(&answer.url),
-                request,
-                status,
-                words,
-                login: self.login_in_words(ask.repository),
-            },
+            401 | 403 if retry_after(&answer.headers).is_none() => {
+                let host = host_of(&answer.url);
+                match &ask.who {
+                    Who::Registry(repository, _) => {
+                        let login = self.login_in_words(repository);
+                        RegistryError::Login { host, request, status, words, login }
+                    }
+                    Who::Web(secret) => {
+                        let origin = secret.map(|secret| secret.origin.clone());
+                        RegistryError::Forbidden { host, request, status, words, origin }
+                    }
+                }
+            }
             _ => {
                 // Some hosts answer a burst of requests with 403, and say when to come back.
                 let retry_after = retry_after(&answer.headers);
@@ -144,4 +174,17 @@ impl Client<'_> {
             }
         }
     }
+}
+
+/// Refuses an answer whose bytes are packed for the way: ranges, sizes and digests are of the file itself.
+fn as_it_is(answer: Answer<'_>) -> Result<Answer<'_>, RegistryError> {
+    let encoding = answer.headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if matches!(encoding.trim().to_ascii_lowercase().as_str(), "" | "identity") {
+        return Ok(answer);
+    }
+    let problem = format!(
+        "the server sends it compressed ({}), although it was asked not to: switch compression off there",
+        tame(encoding)
+    );
+    Err(RegistryError::BadAnswer { request: answer.incoming.request().into(), problem })
 }

@@ -1,4 +1,5 @@
-//! The client of registries, against a registry in memory that fails as told, and against Debian's `docker-registry`.
+//! The client of registries, against a registry in memory that fails as told, and against Debian's `docker-registry` and
+//! `nginx`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -8,6 +9,7 @@
 mod any_faults;
 mod blobs;
 mod docker_registry;
+mod folder_server;
 mod login;
 mod manifests;
 mod places;
@@ -16,3 +18,4 @@ mod retries;
 mod server;
 mod support;
 mod uploads;
+mod web_places;

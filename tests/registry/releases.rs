@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::docker_registry::DockerRegistry;
 
-const RECIPE: &str = "\
+pub(crate) const RECIPE: &str = "\
 schema: nimctl.recipe/1
 model: { name: m, release: 1.0.0 }
 graphs:
@@ -21,7 +21,7 @@ profiles:
 
 /// Runs nimctl in a folder, with its data there, and returns its result.
 #[track_caller]
-fn nimctl(folder: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn nimctl(folder: &Path, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
     command.args(arguments).args(["--output", "json"]).current_dir(folder).env_clear();
     let output =

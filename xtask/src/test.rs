@@ -31,6 +31,7 @@ const NEEDED: &[Needed] = &[
         package: "chromium",
     },
     Needed { by: "_with_docker_registry", programs: &["docker-registry"], package: "docker-registry" },
+    Needed { by: "_with_nginx", programs: &["nginx", "/usr/sbin/nginx"], package: "nginx" },
 ];
 
 struct Needed {
@@ -112,10 +113,11 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
 
 /// Returns whether the tests will find one of the programs.
 fn is_there(shell: &Shell, needed: &Needed) -> bool {
-    needed
-        .programs
-        .iter()
-        .any(|name| output(cmd!(shell, "{name} --version")).is_ok_and(|output| output.status.success()))
+    let answers = |name: &str, option: &str| {
+        output(cmd!(shell, "{name} {option}")).is_ok_and(|output| output.status.success())
+    };
+    // nginx has the short one only.
+    needed.programs.iter().any(|name| answers(name, "--version") || answers(name, "-v"))
 }
 
 /// Builds the demo from nothing, and compares its manifest with the committed one.

@@ -10,7 +10,7 @@ use super::{DeviceArguments, limits};
 /// How registries are reached.
 #[derive(Debug, Args)]
 pub(crate) struct RegistryArguments {
-    /// Speak plain http to any registry; to those on this machine it is spoken anyway.
+    /// Speak plain http to any host; to this machine it is spoken anyway.
     #[arg(long, help_heading = "Registries")]
     pub(crate) plain_http: bool,
     /// Ask another place first for what is below a host or a part of a name there.

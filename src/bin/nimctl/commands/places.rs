@@ -6,8 +6,10 @@ use std::time::Duration;
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::work_folder::{self, WorkFolder};
-use nimctl::oci::{Archive, Layout, Place, PlaceReference, RegistryPlace, Which, pack_archive};
-use nimctl::registry::{Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch};
+use nimctl::oci::{Archive, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive};
+use nimctl::registry::{
+    Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, web_address,
+};
 
 use crate::cli::RegistryArguments;
 use crate::environment;
@@ -41,10 +43,9 @@ pub(super) fn to_read<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Fa
         PlaceReference::Layout(path, tag) => opened(Layout::open(&path)?, &tag),
         PlaceReference::Archive(path, tag) => opened(Archive::open(&path)?, &tag),
         PlaceReference::Registry(name) => registry(&name, reach)?,
-        PlaceReference::Web(_, _) => {
-            let message =
-                format!("{text}: web servers are not supported yet; copy the folder, or use a registry");
-            return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
+        PlaceReference::Web(address, tag) => {
+            let url = web_address(&address).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+            opened(WebPlace::open(client(reach), WebFile::new(url, None))?, &tag)
         }
     })
 }
@@ -76,6 +77,18 @@ fn opened<'a>(place: impl Place + 'a, tag: &str) -> Opened<'a> {
 fn registry<'a>(name: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
     let reference: Reference =
         name.parse().map_err(|error: InvalidReference| Failure::new(ErrorKind::Input, error))?;
+    let repository = reference.repository.clone();
+    let which = match (reference.digest, reference.tag) {
+        (Some(digest), _) => Which::Digest(digest),
+        (None, tag) => Which::Tag(tag.unwrap_or_default()),
+    };
+    let name = repository.to_string();
+    let place = RegistryPlace::new(client(reach), repository);
+    Ok(Opened { place: Box::new(place), which, repository: Some(name), archive: None })
+}
+
+/// Returns a client that reaches servers as the user wants.
+fn client(reach: Reach<'_>) -> Client<'_> {
     let Reach { arguments, watch } = reach;
     let RegistryArguments { plain_http, mirrors, time_limit } = arguments;
     let options = Options {
@@ -84,14 +97,7 @@ fn registry<'a>(name: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
         mirrors: mirrors.clone(),
         credentials: environment::registry_credentials(),
     };
-    let repository = reference.repository.clone();
-    let which = match (reference.digest, reference.tag) {
-        (Some(digest), _) => Which::Digest(digest),
-        (None, tag) => Which::Tag(tag.unwrap_or_default()),
-    };
-    let name = repository.to_string();
-    let place = RegistryPlace::new(Client::new(options, watch), repository);
-    Ok(Opened { place: Box::new(place), which, repository: Some(name), archive: None })
+    Client::new(options, watch)
 }
 
 /// Tells the user what a client goes on in spite of.
