@@ -27,7 +27,7 @@ use crate::compute_capability::ComputeCapability;
 use crate::gpu;
 use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{Io, LoweringOptions, Precision};
-use crate::profile::{CONTENTS_FILE, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::profile::{CONTENTS_FILE, Contents, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
 use crate::release::{PASSPORT_FILE, SAMPLES_FILE};
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
@@ -122,6 +122,26 @@ impl Recipe {
             RecipeError { position: recipe.position(&keys, &name).or(error.position), ..error }
         })?;
         Ok(recipe)
+    }
+
+    /// Makes what is known of the recipe that a profile was built from: the model, its graphs and their shapes. It has no profiles,
+    /// samples or demands; `name` stands for its file.
+    pub fn of_contents(contents: &Contents, name: &str) -> Self {
+        let graph = |graph: &String| RecipeGraph {
+            source: Source::Path(graph.clone()),
+            source_line: 0,
+            shapes: contents.shape_ranges.get(graph).cloned().unwrap_or_default(),
+            shape_lines: BTreeMap::new(),
+            samples: BTreeMap::new(),
+        };
+        Self {
+            path: name.into(),
+            model: contents.model.clone(),
+            graphs: contents.graphs.keys().map(|name| (name.clone(), graph(name))).collect(),
+            profiles: Vec::new(),
+            validation: Demands::default(),
+            text: "".into(),
+        }
     }
 
     /// Returns the JSON Schema of recipes.

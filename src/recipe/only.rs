@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Recipe;
 use crate::glob;
-use crate::profile::{InvalidTagSelector, ProfileSpec, TagSelector};
+use crate::profile::{InvalidTagSelector, ProfileSpec, TagSelector, Tags};
 
 /// A choice of profiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +28,16 @@ impl Only {
     /// Returns the profiles that are chosen, in the recipe's order.
     pub fn of<'a>(&self, recipe: &'a Recipe) -> Vec<&'a ProfileSpec> {
         let batch_size = recipe.batch_size();
-        let is_chosen = |spec: &&ProfileSpec| match self {
-            Self::Tags(selector) => selector.mismatch(&spec.tags(batch_size)).is_none(),
-            Self::Name(pattern) => glob::matches(pattern, &spec.name()),
-        };
+        let is_chosen = |spec: &&ProfileSpec| self.chooses(&spec.name(), &spec.tags(batch_size));
         recipe.profiles.iter().filter(is_chosen).collect()
+    }
+
+    /// Returns whether a profile with this name and these tags is chosen.
+    pub fn chooses(&self, name: &str, tags: &Tags) -> bool {
+        match self {
+            Self::Tags(selector) => selector.mismatch(tags).is_none(),
+            Self::Name(pattern) => glob::matches(pattern, name),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// Returns every passport that can be read, sorted by id.
-    pub(in crate::store) fn passports(&self) -> Result<Vec<Passport>, StoreError> {
+    pub(crate) fn passports(&self) -> Result<Vec<Passport>, StoreError> {
         let folder = self.root.join("nimctl/passports");
         let io_error = |source| StoreError::Io { doing: "reading the store".into(), source };
         let mut passports = Vec::new();

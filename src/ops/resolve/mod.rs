@@ -95,6 +95,28 @@ pub fn resolve(
 }
 
 impl Resolved {
+    /// Takes graphs that are here, of profiles whose recipe isn't. Nothing can be built of it.
+    pub(super) fn of_graphs(
+        workspace: &Workspace,
+        recipe: Recipe,
+        graphs: BTreeMap<String, SourceGraph>,
+    ) -> Self {
+        Self {
+            file: RecipeFile { path: PathBuf::from(&recipe.path), recipe },
+            selected: BTreeSet::new(),
+            digests: graphs.iter().map(|(name, graph)| (name.clone(), graph.digest.clone())).collect(),
+            graphs,
+            samples: OnceLock::new(),
+            backends: Backends::new(workspace),
+            builders: BTreeMap::new(),
+            toolchains: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            lowerings: MixedLowerings::default(),
+            searches: Vec::new(),
+            jobs: Vec::new(),
+        }
+    }
+
     /// Returns the recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.file.recipe

@@ -86,11 +86,23 @@ pub enum ValidateError {
         /// The id.
         id: String,
     },
-    /// A manifest or an id that nothing is known of.
-    #[error("{name} does not match a profile that was built on this machine, so its recipe is not known")]
-    NoOrigin {
+    /// A manifest or an id of which the store has nothing.
+    #[error("{name}: the store has no such profile")]
+    NotInStore {
         /// What the user named.
         name: String,
+    },
+    /// Profiles of a recipe together with one that has none.
+    #[error("no recipe is known for {profile}, but for others that were named: validate them by themselves")]
+    WithAndWithoutRecipe {
+        /// The readable name of one that has none.
+        profile: String,
+    },
+    /// Profiles of several models, whose recipes are not known.
+    #[error("the profiles are of several models ({}): validate one release at a time", .models.join(", "))]
+    SeveralModels {
+        /// The models, with their releases.
+        models: Vec<String>,
     },
     /// Things of several recipes.
     #[error(
@@ -168,8 +180,10 @@ impl ValidateError {
             Self::Manifest(source) => source.kind(),
             Self::Io { .. }
             | Self::ForeignId { .. }
-            | Self::NoOrigin { .. }
+            | Self::NotInStore { .. }
+            | Self::WithAndWithoutRecipe { .. }
             | Self::SeveralRecipes { .. }
+            | Self::SeveralModels { .. }
             | Self::ZeroShot { .. }
             | Self::ReferenceNotFinite { .. }
             | Self::NothingToCompare { .. }
@@ -185,8 +199,8 @@ impl ValidateError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Pipeline(source) => source.hint(),
-            Self::NoOrigin { .. } => {
-                let hint = "name its recipe instead, or run `nimctl build` on that recipe first; a release's files are checked with `nimctl verify`";
+            Self::NotInStore { .. } => {
+                let hint = "run `nimctl pull` or `nimctl build` first; a release's files are checked with `nimctl verify`";
                 Some(hint.into())
             }
             Self::Provider { .. } => Some(PROVIDER_HINT.into()),

@@ -11,6 +11,7 @@ mod key;
 mod numbers;
 mod outputs;
 mod profile;
+mod pulled;
 mod replay;
 pub(in crate::ops) mod runtime;
 mod subjects;
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 pub use error::ValidateError;
 use numbers::Numbers;
 pub(super) use profile::check_files;
+pub use pulled::validate_pulled;
 pub use replay::{Place, Replay, replay};
 pub use subjects::{Subjects, find_subjects};
 
@@ -48,6 +50,26 @@ pub struct ValidatedProfile {
     pub status: Status,
     /// Whether that was in an earlier run; nothing has changed.
     pub taken_over: bool,
+    /// What its numbers were compared with.
+    pub compared_with: ComparedWith,
+    /// What its release found, for a profile that came without its recipe.
+    pub of_release: Option<Status>,
+}
+
+/// What the numbers of a profile were compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComparedWith {
+    /// The FP32 graphs of the recipe.
+    Recipe,
+    /// The FP32 profile of the same release, which ships the graphs that this one was made from.
+    Profile {
+        /// Its readable name.
+        name: String,
+        /// Its id.
+        id: ProfileId,
+    },
+    /// Nothing: its FP32 graphs are not here.
+    Nothing,
 }
 
 /// What came of all profiles of a recipe.
@@ -64,6 +86,15 @@ pub struct ValidateReport {
 }
 
 impl ValidateReport {
+    /// Adds the inputs of these graphs that are run on seeded values, once.
+    fn add_seeded(&mut self, resolved: &Resolved) {
+        for input in resolved.seeded_inputs() {
+            if !self.seeded.contains(&input) {
+                self.seeded.push(input);
+            }
+        }
+    }
+
     /// Returns what a failure means for the exit code; nothing if every profile passed.
     pub fn failure(&self) -> Option<ErrorKind> {
         let passed = |profile: &ValidatedProfile| profile.status.validation().is_some_and(|v| v.passed);
@@ -149,7 +180,9 @@ pub fn validate(
             passport.validation = status.clone();
             passport.made_of.validation_key = key;
         })?;
-        let validated = ValidatedProfile { name, id, status, taken_over };
+        let compared_with = ComparedWith::Recipe;
+        let validated =
+            ValidatedProfile { name, id, status, taken_over, compared_with, of_release: None };
         on_profile(&validated);
         report.profiles.push(validated);
     }

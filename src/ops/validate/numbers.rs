@@ -289,13 +289,32 @@ impl<'a> Numbers<'a> {
         lowering: &LoweringOptions,
         worker: &mut Runtime,
     ) -> Result<Outputs, ValidateError> {
+        let inputs = self.inputs[graph].lowered(lowering);
+        let inputs = inputs.map_err(|source| ValidateError::Samples { graph: graph.into(), source })?;
+        self.run(graph, &inputs, path, worker)
+    }
+
+    /// Returns what a profile's own file of a graph gives, where the inputs are those of the lowered graph already.
+    pub(super) fn of_profile_as_it_is(
+        &self,
+        graph: &str,
+        path: &Path,
+        worker: &mut Runtime,
+    ) -> Result<Outputs, ValidateError> {
+        self.run(graph, &self.inputs[graph], path, worker)
+    }
+
+    fn run(
+        &self,
+        graph: &str,
+        inputs: &GraphInputs,
+        path: &Path,
+        worker: &mut Runtime,
+    ) -> Result<Outputs, ValidateError> {
         if self.workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);
         }
-        let inputs = self.inputs[graph].lowered(lowering);
-        let inputs = inputs.map_err(|source| ValidateError::Samples { graph: graph.into(), source })?;
-        let outputs = worker.run(&inputs, path);
-        outputs.map_err(|error| self.profile_failed(graph, error))
+        worker.run(inputs, path).map_err(|error| self.profile_failed(graph, error))
     }
 
     /// Says what it means that the FP32 graph could not be run.

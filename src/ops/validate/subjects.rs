@@ -1,11 +1,14 @@
-//! What a user named: a recipe, a manifest, or profile ids; all come down to one recipe and some of its profiles.
+//! What a user named: a recipe, a manifest, a release folder, or profile ids; all come down to one recipe and some of its profiles or,
+//! for what was pulled, to profiles without a recipe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ValidateError;
+use crate::manifest::MANIFEST_FILE;
 use crate::ops::read_manifest::read_manifest;
 use crate::ops::resolve::RecipeFile;
+use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::store::Store;
 
@@ -14,27 +17,39 @@ const RECIPE_SCHEMA: &str = "nimctl.recipe/";
 
 /// What is to be validated.
 #[derive(Clone, Debug)]
-pub struct Subjects {
-    /// The recipe.
-    pub recipe: RecipeFile,
-    /// Which of its profiles; all if absent.
-    pub ids: Option<BTreeSet<ProfileId>>,
+pub enum Subjects {
+    /// Profiles of a recipe.
+    OfRecipe {
+        /// The recipe.
+        recipe: Box<RecipeFile>,
+        /// Which of its profiles; all if absent.
+        ids: Option<BTreeSet<ProfileId>>,
+    },
+    /// Profiles that are in the store, and that no recipe is known for.
+    WithoutRecipe {
+        /// The profiles, at least one.
+        profiles: Vec<Passport>,
+        /// Ids of others that were named, and are not in the store.
+        not_here: Vec<ProfileId>,
+    },
 }
 
 /// Finds the recipe of what was named: itself, or the one that the store remembers for ids of profiles, as they are or in
-/// a manifest.
+/// a manifest; where it remembers none, the profiles themselves.
 ///
 /// # Errors
-/// A file that is neither, an id that this store knows no recipe for, things of several recipes.
+/// A file that is neither, an id that this store doesn't know, things of several recipes.
 pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, ValidateError> {
     // With the text of those that were read already.
     let mut recipes: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     let mut whole = false;
+    let (mut profiles, mut not_here) = (Vec::new(), Vec::new());
     for name in named {
         let path = Path::new(name);
         let found = match ProfileId::from_hex(name) {
             Ok(id) if !path.exists() => vec![id],
+            _ if path.is_dir() => ids_of(&path.join(MANIFEST_FILE))?,
             _ => match recipe_text(path)? {
                 Some(text) => {
                     recipes.insert(path.to_path_buf(), Some(text));
@@ -44,17 +59,36 @@ pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, Valida
                 None => ids_of(path)?,
             },
         };
-        let mut known = 0;
+        let mut is_known = false;
         for id in &found {
             if let Some(recipe) = store.origin(id)? {
                 recipes.entry(recipe).or_default();
-                known += 1;
+                is_known = true;
             }
         }
-        if known == 0 {
-            return Err(ValidateError::NoOrigin { name: name.clone() });
+        if is_known {
+            ids.extend(found);
+            continue;
         }
-        ids.extend(found);
+        let before = profiles.len();
+        for id in found {
+            match store.passport(&id)? {
+                Some(passport) if profiles.iter().all(|known: &Passport| known.id != id) => {
+                    profiles.push(passport);
+                }
+                Some(_) => {}
+                None => not_here.push(id),
+            }
+        }
+        if profiles.len() == before {
+            return Err(ValidateError::NotInStore { name: name.clone() });
+        }
+    }
+    if recipes.is_empty() && !profiles.is_empty() {
+        return Ok(Subjects::WithoutRecipe { profiles, not_here });
+    }
+    if let Some(passport) = profiles.first() {
+        return Err(ValidateError::WithAndWithoutRecipe { profile: passport.name.clone() });
     }
     let mut recipes = recipes.into_iter();
     match (recipes.next(), recipes.next()) {
@@ -63,7 +97,7 @@ pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, Valida
                 Some(text) => RecipeFile::of_text(&path, &text)?,
                 None => RecipeFile::read(&path)?,
             };
-            Ok(Subjects { recipe, ids: (!whole).then_some(ids) })
+            Ok(Subjects::OfRecipe { recipe: Box::new(recipe), ids: (!whole).then_some(ids) })
         }
         (first, second) => Err(ValidateError::SeveralRecipes {
             recipes: first.into_iter().chain(second).chain(recipes).map(|(path, _)| path).collect(),

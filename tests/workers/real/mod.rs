@@ -30,6 +30,7 @@ mod towers;
 mod unanswered;
 mod validation;
 mod validation_inputs;
+mod validation_pulled;
 
 use crate::home::Home;
 use crate::support::real_folder;

@@ -14,7 +14,8 @@ use super::limits;
 Inputs come from the recipe's `samples`, bounds from its `validation`. A profile that runs on this machine is run (status
 `executed`). For a plan that can't run here, the lowered graph is run on the CPU with its precision emulated (`static`).
 Results are saved in the profiles' passports. For a manifest or profile ids, nimctl uses the recipe from which this machine
-built them.
+built them. Profiles that were pulled have none here: they are compared with the FP32 profile of their release if that was pulled
+too, and otherwise only run and checked by themselves; the output says which. Their passports keep what the release found.
 
 Exit codes: 1 the recipe, the manifest or the samples are wrong; 3 a profile failed, none was built, or a file of the store is
 damaged; 5 a worker or its library is missing or was killed, memory ran out, or the requested provider is not available; 130
@@ -25,10 +26,11 @@ Examples:
   nimctl validate manifests/nvclip-demo/model_manifest.yaml --gates
   nimctl validate recipes/nvclip-demo.yaml --only 'onnx-*'
   nimctl validate recipes/nvclip-demo.yaml --only onnx-fp16 --replay vision/opt/3
+  nimctl pull registry.example.com/models/nvclip:2.0.0 -o nvclip && nimctl validate nvclip
   nimctl validate recipes/minilm.yaml --output json")]
 pub(crate) struct Validate {
-    /// A recipe whose profiles were built, a manifest, or profile ids.
-    #[arg(required = true, value_name = "RECIPE|MANIFEST|PROFILE_ID")]
+    /// A recipe whose profiles were built, a manifest, the folder of a release, or profile ids.
+    #[arg(required = true, value_name = "RECIPE|MANIFEST|FOLDER|PROFILE_ID")]
     pub(crate) subjects: Vec<String>,
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR")]

@@ -8,10 +8,11 @@ use nimctl::error_kind::ErrorKind;
 use nimctl::ops::resolve::resolve;
 use nimctl::ops::samples::SeededInput;
 use nimctl::ops::validate::{
-    Place, Replay, Subjects, ValidateOptions, ValidateReport, ValidatedProfile, find_subjects, replay,
-    validate,
+    ComparedWith, Place, Replay, Subjects, ValidateOptions, ValidateReport, ValidatedProfile, find_subjects,
+    replay, validate, validate_pulled,
 };
-use nimctl::passport::Status;
+use nimctl::passport::{Passport, Status};
+use nimctl::recipe::Only;
 use nimctl::store::Store;
 use nimctl::validation::{Emulated, GateResult, gate_is_bound_above};
 use nimctl::worker::host::Cancel;
@@ -34,9 +35,25 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let cli::Validate { subjects, only, execution, gates, replay: place, replay_folder, timeout } = arguments;
     let workspace = environment::workspace(global, *timeout, cancel)?;
-    let Subjects { recipe, ids } = find_subjects(subjects, &Store::look_at(&workspace.store))?;
-    let resolved = resolve(&workspace, recipe, only.as_ref(), &|_| ())?;
     let execution = execution.wanted();
+    let (recipe, ids) = match find_subjects(subjects, &Store::look_at(&workspace.store))? {
+        Subjects::OfRecipe { recipe, ids } => (*recipe, ids),
+        Subjects::WithoutRecipe { profiles, not_here } => {
+            if place.is_some() {
+                let error = anyhow::anyhow!("--replay needs the recipe that the profile was built from");
+                return Err(Failure::new(ErrorKind::Input, error));
+            }
+            let profiles = chosen(profiles, only.as_ref())?;
+            let why = "the store does not have it: pull it first";
+            let not_here = not_here.into_iter().map(|id| (id.to_string(), why.into())).collect();
+            let report = validate_pulled(&workspace, &profiles, not_here, &execution, &|profile| {
+                output.talk(&format!("{}: {}", profile.name, verdict(profile)));
+            })?;
+            output.result(&text(&report, *gates), &View::new(&report));
+            return Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))));
+        }
+    };
+    let resolved = resolve(&workspace, recipe, only.as_ref(), &|_| ())?;
     if let Some(place) = place {
         let folder = replay_folder
             .clone()
@@ -45,7 +62,7 @@ pub(crate) fn run(
     }
     let options = ValidateOptions { execution: &execution, ids: ids.as_ref(), take_over: false };
     let report = validate(&workspace, &resolved, &options, &|profile| {
-        output.talk(&format!("{}: {}", profile.name, verdict(&profile.status)));
+        output.talk(&format!("{}: {}", profile.name, verdict(profile)));
     })?;
     output.result(&text(&report, *gates), &View::new(&report));
     if report.profiles.is_empty() {
@@ -56,6 +73,19 @@ pub(crate) fn run(
             .hint(Some(format!("run `nimctl build {}` first", recipe.display()))));
     }
     Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+}
+
+/// Returns the profiles that `--only` chooses.
+fn chosen(profiles: Vec<Passport>, only: Option<&Only>) -> Result<Vec<Passport>, Failure> {
+    let Some(only) = only else { return Ok(profiles) };
+    let names: Vec<String> = profiles.iter().map(|passport| passport.name.clone()).collect();
+    let is_chosen = |passport: &Passport| only.chooses(&passport.name, &passport.tags);
+    let chosen: Vec<Passport> = profiles.into_iter().filter(is_chosen).collect();
+    if chosen.is_empty() {
+        let error = anyhow::anyhow!("--only {only} selects none of the profiles: {}", names.join(", "));
+        return Err(Failure::new(ErrorKind::Input, error));
+    }
+    Ok(chosen)
 }
 
 /// Prints the result of a replayed row.
@@ -80,12 +110,59 @@ fn emulated(status: &Status) -> Option<&Emulated> {
     status.validation()?.emulated.as_ref()
 }
 
-fn verdict(status: &Status) -> &'static str {
-    match status.validation() {
-        Some(validation) if validation.passed => "passed",
-        Some(_) => "failed",
+fn verdict(profile: &ValidatedProfile) -> &'static str {
+    match profile.status.validation() {
+        Some(validation) if !validation.passed => "failed",
+        Some(_) if profile.compared_with == ComparedWith::Nothing => "not compared",
+        Some(_) => "passed",
         None => "skipped",
     }
+}
+
+/// Says what the numbers of profiles without a recipe were compared with, and what their releases found.
+fn without_recipe(profiles: &[ValidatedProfile]) -> String {
+    let mut text = String::new();
+    for ValidatedProfile { name, status, compared_with, of_release, .. } in profiles {
+        let Some(of_release) = of_release else { continue };
+        let _ = match (compared_with, status) {
+            (ComparedWith::Recipe, _) => Ok(()),
+            (_, Status::Skipped(why)) => writeln!(text, "\n{name}: {why}"),
+            (ComparedWith::Profile { name: fp32, id: _ }, _) if fp32 == name => {
+                writeln!(text, "\n{name}: it is the FP32 graph, and was compared with a run of it on the CPU")
+            }
+            (ComparedWith::Profile { name: fp32, id: _ }, _) => {
+                writeln!(text, "\n{name}: compared with {fp32} of the same release")
+            }
+            (ComparedWith::Nothing, status) => {
+                let _ = writeln!(
+                    text,
+                    "\n{name}: its numbers were compared with nothing: the FP32 profile of its release is not in the store"
+                );
+                match status.validation().is_some_and(|validation| validation.passed) {
+                    false => Ok(()),
+                    true => writeln!(
+                        text,
+                        "  it was loaded and run: its outputs are complete, finite, and the same for a row alone as in a batch"
+                    ),
+                }
+            }
+        };
+        let found = match of_release.validation() {
+            None => of_release.word().to_owned(),
+            Some(validation) => {
+                let passed = validation.gates.iter().filter(|gate| gate.passed).count();
+                let verdict = if validation.passed { "passed" } else { "failed" };
+                format!(
+                    "{}, {verdict}, {passed} of {} gates, {}",
+                    of_release.word(),
+                    validation.gates.len(),
+                    validation.ran_on
+                )
+            }
+        };
+        let _ = writeln!(text, "  what its release found, which its passport keeps: {found}");
+    }
+    text
 }
 
 fn text(report: &ValidateReport, all_gates: bool) -> String {
@@ -100,12 +177,13 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         format!("{passed} of {}", gates.len())
     };
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for ValidatedProfile { name, id: _, status, taken_over: _ } in profiles {
+    for profile in profiles {
+        let ValidatedProfile { name, status, .. } = profile;
         let (cosine, gates) = match status.validation() {
             Some(validation) => (min(&validation.gates, "row_cosine"), counts(&validation.gates)),
             None => ("-".into(), "-".into()),
         };
-        rows.push(vec![name.clone(), status.word().into(), verdict(status).into(), cosine, gates]);
+        rows.push(vec![name.clone(), status.word().into(), verdict(profile).into(), cosine, gates]);
         if let Some(Emulated { gates, precision, .. }) = emulated(status) {
             let passed = if gates.iter().all(|gate| gate.passed) { "passed" } else { "failed" };
             let name = format!("  {precision}");
@@ -114,7 +192,7 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
         }
     }
     text.push_str(&table(&["PROFILE", "STATUS", "VERDICT", "MIN COSINE", "GATES PASSED"], &rows));
-    for ValidatedProfile { name, id: _, status, taken_over: _ } in profiles {
+    for ValidatedProfile { name, status, .. } in profiles {
         let Some(validation) = status.validation() else { continue };
         if let Some(failure) = &validation.failure {
             let _ = writeln!(text, "\n{name}: {failure}");
@@ -167,7 +245,14 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
     if let Some(reason) = reasons.first() {
         let _ = writeln!(text, "\nstatic: {reason}; the lowered graph was run on the CPU instead, emulated");
     }
-    text.push_str(&seeded_text(seeded));
+    text.push_str(&without_recipe(profiles));
+    if profiles.iter().any(|profile| profile.compared_with == ComparedWith::Nothing) {
+        text.push_str("\nto compare numbers, pull the FP32 profile of the same release too, if it has one (`nimctl pull --profile`)\n");
+    }
+    text.push_str(&match profiles.iter().any(|profile| profile.of_release.is_some()) {
+        true => seeded_list(seeded, "a release has no samples"),
+        false => seeded_text(seeded),
+    });
     if !not_built.is_empty() {
         text.push_str("\nnot validated:\n");
         for (name, why) in not_built {
@@ -179,10 +264,14 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
 
 /// Lists the inputs without samples in the recipe, and the values that they were run on.
 pub(super) fn seeded_text(seeded: &[SeededInput]) -> String {
+    seeded_list(seeded, "the recipe has no `samples` for them")
+}
+
+fn seeded_list(seeded: &[SeededInput], because: &str) -> String {
     if seeded.is_empty() {
         return String::new();
     }
-    let mut text = "\nrun on seeded values because the recipe has no `samples` for them:\n".to_owned();
+    let mut text = format!("\nrun on seeded values because {because}:\n");
     for SeededInput { graph, input, sample } in seeded {
         let _ = writeln!(text, "  {graph}/{input}: {sample}");
     }
@@ -245,7 +334,20 @@ struct ProfileView<'a> {
     profile_id: String,
     name: &'a str,
     verdict: &'static str,
+    compared_with: ComparedView<'a>,
     status: &'a Status,
+    /// What its release found; left out for a profile with a recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of_release: Option<&'a Status>,
+}
+
+/// What the numbers were compared with.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum ComparedView<'a> {
+    Recipe,
+    Profile { profile_id: String, name: &'a str },
+    Nothing,
 }
 
 #[derive(Serialize)]
@@ -260,8 +362,16 @@ impl<'a> View<'a> {
         let view = |profile: &'a ValidatedProfile| ProfileView {
             profile_id: profile.id.to_string(),
             name: &profile.name,
-            verdict: verdict(&profile.status),
+            verdict: verdict(profile),
+            compared_with: match &profile.compared_with {
+                ComparedWith::Recipe => ComparedView::Recipe,
+                ComparedWith::Profile { name, id } => {
+                    ComparedView::Profile { profile_id: id.to_string(), name }
+                }
+                ComparedWith::Nothing => ComparedView::Nothing,
+            },
             status: &profile.status,
+            of_release: profile.of_release.as_ref(),
         };
         Self {
             schema: "nimctl.validation/1",
