@@ -27,7 +27,9 @@ use crate::compute_capability::ComputeCapability;
 use crate::gpu;
 use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{Io, LoweringOptions, Precision};
-use crate::profile::{CONTENTS_FILE, Contents, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch};
+use crate::profile::{
+    CONTENTS_FILE, Contents, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch,
+};
 use crate::release::{PASSPORT_FILE, SAMPLES_FILE};
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;

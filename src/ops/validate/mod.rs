@@ -181,8 +181,7 @@ pub fn validate(
             passport.made_of.validation_key = key;
         })?;
         let compared_with = ComparedWith::Recipe;
-        let validated =
-            ValidatedProfile { name, id, status, taken_over, compared_with, of_release: None };
+        let validated = ValidatedProfile { name, id, status, taken_over, compared_with, of_release: None };
         on_profile(&validated);
         report.profiles.push(validated);
     }

@@ -143,14 +143,18 @@ fn by_itself(
         graph.lowering.outputs.iter().all(|file| store.has_blob(&file.sha256, file.size_bytes))
     };
     if !passport.graphs.values().all(lowered) {
-        return skipped("neither its FP32 graph nor the graph that it was compiled from is in the store".into());
+        return skipped(
+            "neither its FP32 graph nor the graph that it was compiled from is in the store".into(),
+        );
     }
     let Graphs { resolved, _folders } = graphs_of(workspace, passport, store)?;
     let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let way = match runners.for_profile(passport) {
         Ok(way) => way,
-        Err(reason) => return skipped(format!("{reason}; without the FP32 graph nothing can be run instead")),
+        Err(reason) => {
+            return skipped(format!("{reason}; without the FP32 graph nothing can be run instead"));
+        }
     };
     let numbers = Numbers::start(workspace, &resolved)?;
     report.add_seeded(&resolved);
@@ -238,4 +242,3 @@ fn graphs_of(workspace: &Workspace, passport: &Passport, store: &Store) -> Resul
     let recipe = Recipe::of_contents(&passport.contents, &passport.name);
     Ok(Graphs { resolved: Resolved::of_graphs(workspace, recipe, graphs), _folders: folders })
 }
-

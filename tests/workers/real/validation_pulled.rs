@@ -94,5 +94,7 @@ fn what_was_not_pulled_is_named() {
     home.set_up(&["pull", "oci:layout", "--profile", "onnx-fp16", "-o", "release"]).exits(0);
     fs_err::remove_dir_all(home.path("data/store")).unwrap();
     let refused = home.set_up(&["validate", "release"]);
-    refused.exits(1).has(&["release: the store has no such profile", "run `nimctl pull` or `nimctl build` first"]);
+    refused
+        .exits(1)
+        .has(&["release: the store has no such profile", "run `nimctl pull` or `nimctl build` first"]);
 }
