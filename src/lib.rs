@@ -40,7 +40,7 @@
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
 //! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | effects | [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | the kit | [`nimctl_backend_kit`], in `backends/kit` | what a worker is written with; knows nothing of this library, which re-exports what both need ([`compute_capability`], [`execution`], [`shape_range`], some of [`files`] and [`worker`]) |
@@ -62,7 +62,7 @@
 //!
 //! Environment: workers read their `NIMCTL_…_LIB`, and pip and the HTTP client read what such programs read (proxies,
 //! indexes). Nothing else outside of the binary does. Which folders and programs are used is in [`toolchain::Places`],
-//! [`toolchain::Pip`], [`registry::CredentialSource`] and [`worker::discover::SearchPath`], and the binary fills them in.
+//! [`toolchain::Pip`], [`registry::CredentialSource`], [`uri::Sources`] and [`worker::discover::SearchPath`], and the binary fills them in.
 //!
 //! # Two numbers, two jobs
 //!
@@ -96,6 +96,8 @@
 //! | `<store>/nimctl/partial/<hex>`, `<hex>.lock` | the bytes of a file, with holes | [`ops::pull`] | both |
 //! | a pack index | `nimctl.pack-index/1` | [`packs`] | both |
 //! | a published release: layout or archive | OCI image layout 1.0.0, image specification 1.1 | [`oci`] | both |
+//! | `<folder>/.partial-pull/`, `.partial-pull.lock` | files that are fetched for a folder, whole or with `.part` | [`ops::pull`] | both |
+//! | `~/.aws/credentials` | Amazon's | [`mod@uri`] | read |
 //! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
 //! | `<data>/sources/pip/<sha256>.json`, `<data>/sources/synth/<name>.json` | `nimctl.kept-files/1` | [`files`] | both |
 //! | `<store>/lock`, `<store>/passports.lock`, `<store>/tmp/` | – | [`store`], [`files`] | both |
@@ -168,6 +170,7 @@ pub mod stored_format;
 pub mod synth;
 pub mod text_encoding;
 pub mod toolchain;
+pub mod uri;
 pub mod validation;
 pub mod worker;
 pub mod worklist;

@@ -78,8 +78,16 @@ impl Client<'_> {
         }
         let fetched = Fetched { received_bytes: 0, range_ignored: false };
         let size_bytes = Some(blob.size_bytes);
-        let mut download =
-            Download { size_bytes, at: start, end: Some(end), sink, hasher, version: None, fetched };
+        let mut download = Download {
+            size_bytes,
+            at: start,
+            end: Some(end),
+            sink,
+            hasher,
+            version: None,
+            on_size: None,
+            fetched,
+        };
         // Nothing has to be asked for nothing, but for a blob that may not be there.
         if start < end || download.hasher.is_some() {
             self.in_places(repository, |place| self.download(place, &mut download, &blob.digest))?;

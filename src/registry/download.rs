@@ -31,6 +31,8 @@ pub(super) struct Download<'d> {
     pub(super) hasher: Option<sha2::Sha256>,
     /// What the server calls the version that it sends, where no digest tells versions apart.
     pub(super) version: Option<Version>,
+    /// Gets the size if only the first answer says it.
+    pub(super) on_size: Option<&'d mut dyn FnMut(u64)>,
     pub(super) fetched: Fetched,
 }
 
@@ -129,6 +131,9 @@ impl Download<'_> {
             (None, Some(got)) => {
                 self.size_bytes = Some(got);
                 self.end = self.end.or(Some(got));
+                if let Some(on_size) = &mut self.on_size {
+                    on_size(got);
+                }
             }
             _ => {}
         }

@@ -101,11 +101,21 @@ impl Words {
                     said.join("; ")
                 }
             }
-            Err(_) if text.trim_start().starts_with('<') => String::new(),
+            Err(_) if text.trim_start().starts_with('<') => of_object_store(&text),
             Err(_) => text.into_owned(),
         };
         Self(tame(&words))
     }
+}
+
+/// Object stores say it in XML: `<Error><Code>…</Code><Message>…</Message>…`.
+fn of_object_store(text: &str) -> String {
+    let field = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(value, _)| value.trim())
+    };
+    let said = if text.contains("<Error>") { [field("Code"), field("Message")] } else { [None, None] };
+    said.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 fn one_error(error: &serde_json::Value) -> String {
@@ -284,6 +294,7 @@ mod tests {
         check(r#"{"error":"invalid_grant","error_description":"expired"}"#, ": expired");
         check(r#"{"errors":"none"}"#, "");
         check("<html>502</html>", "");
+        check("<?xml?>\n<Error><Code>NoSuchKey</Code><Message> gone </Message></Error>", ": NoSuchKey: gone");
         check("", "");
         check("too many\r\nrequests", ": too many requests");
         check("\u{202e}txet", ": txet");

@@ -78,7 +78,7 @@ impl Client<'_> {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             let authorization = match &ask.who {
                 Who::Registry(repository, scope) if is_home => self.authorization(repository, scope)?,
-                Who::Web(Some(secret)) if is_home => Some(secret.header.clone()),
+                Who::Web(Some(secret)) if is_home => secret.header.clone(),
                 _ => None,
             };
             if let Some(value) = &authorization {

@@ -17,7 +17,8 @@ use super::request::Ask;
 /// What a server gets as `Authorization`. It is in no message, and goes to no other server.
 #[derive(Clone)]
 pub struct Secret {
-    pub(super) header: HeaderValue,
+    /// `None` if the address itself is signed.
+    pub(super) header: Option<HeaderValue>,
     pub(super) origin: String,
 }
 
@@ -27,10 +28,15 @@ impl Secret {
         Self::new(&format!("Bearer {token}"), origin)
     }
 
+    /// Makes one for an address whose query has a signature.
+    pub fn of_address(origin: &str) -> Self {
+        Self { header: None, origin: origin.into() }
+    }
+
     fn new(value: &str, origin: &str) -> Option<Self> {
         let mut header = HeaderValue::from_str(value).ok()?;
         header.set_sensitive(true);
-        Some(Self { header, origin: origin.into() })
+        Some(Self { header: Some(header), origin: origin.into() })
     }
 }
 
@@ -159,10 +165,11 @@ impl Client<'_> {
         {
             return Err(RegistryError::Range { what: file.name(), start: at, end, size_bytes });
         }
-        self.download_file(file, at, end, sink)
+        self.download_file(file, at, end, sink, None)
     }
 
-    /// Writes a file to a sink from a byte to its end, as [`Client::get_file`] does.
+    /// Writes a file to a sink from a byte to its end, as [`Client::get_file`] does. Its size is told as soon as the server says it,
+    /// if it was not known.
     ///
     /// # Errors
     /// As [`Client::get_file`].
@@ -171,21 +178,23 @@ impl Client<'_> {
         file: &WebFile,
         at: u64,
         sink: &mut dyn Write,
+        on_size: &mut dyn FnMut(u64),
     ) -> Result<Fetched, RegistryError> {
-        self.download_file(file, at, file.size_bytes, sink)
+        self.download_file(file, at, file.size_bytes, sink, Some(on_size))
     }
 
-    fn download_file(
+    fn download_file<'d>(
         &self,
         file: &WebFile,
         at: u64,
         end: Option<u64>,
-        sink: &mut dyn Write,
+        sink: &'d mut dyn Write,
+        on_size: Option<&'d mut (dyn FnMut(u64) + 'd)>,
     ) -> Result<Fetched, RegistryError> {
         let fetched = Fetched { received_bytes: 0, range_ignored: false };
         let version = (!file.has_digest).then(Version::default);
         let mut download =
-            Download { size_bytes: file.size_bytes, at, end, sink, hasher: None, version, fetched };
+            Download { size_bytes: file.size_bytes, at, end, sink, hasher: None, version, on_size, fetched };
         if end.is_none_or(|end| at < end) || file.size_bytes == Some(0) {
             download.run(self, &host_of(&file.url), &file.name(), &|range| {
                 let mut ask = file.ask(Method::GET);
@@ -241,7 +250,8 @@ mod tests {
         assert_eq!(file.name(), "https://host/a/b/");
         let below = file.below("blobs/x y");
         assert_eq!(below.url.as_str(), "https://host/a/b/blobs/x%20y?sig=s3cret");
-        assert_eq!(below.secret.as_ref().unwrap().header, "Basic bWU6cEBzcw==");
+        let header = below.secret.as_ref().unwrap().header.clone();
+        assert_eq!(header.unwrap(), "Basic bWU6cEBzcw==");
         assert!(!format!("{file:?}").contains("bWU6"));
         for wrong in ["ftp://host/x", "host/x", "https://", "https://me:secret@host:port/x"] {
             let error = web_address(wrong).unwrap_err().to_string();

@@ -33,6 +33,7 @@ mod invalid_recipes;
 mod limits;
 mod lower;
 mod manifests;
+mod nim_commands;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
 mod real_hosts;

@@ -2,15 +2,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment is read here only")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nimctl::device::VisibleDevices;
 use nimctl::error_kind::ErrorKind;
+use nimctl::manifest::MANIFEST_FILE;
 use nimctl::ops::read_manifest::ReadManifestError;
 use nimctl::ops::workspace::Workspace;
 use nimctl::registry::CredentialSource;
 use nimctl::toolchain::{Lock, Pip, Places, STANDARD_LIBRARY_FOLDERS, Tool};
+use nimctl::uri::Sources;
 use nimctl::worker::discover::SearchPath;
 use nimctl::worker::host::Cancel;
 
@@ -109,6 +112,24 @@ pub(crate) fn registry_credentials() -> CredentialSource {
     CredentialSource::from_environment(|name| std::env::var_os(name))
 }
 
+/// Returns where the uris of a manifest in this folder lead.
+pub(crate) fn uri_sources(folder: &Path) -> Sources {
+    Sources::from_environment(folder, |name| text_of(name).map(OsString::from))
+}
+
+/// Returns the manifest of NIM's commands: the named one, that of `NIM_MANIFEST_PATH` (a file or its folder), else as for others.
+pub(crate) fn nim_manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let named = named.map(Path::to_path_buf).or_else(|| text_of("NIM_MANIFEST_PATH").map(PathBuf::from));
+    let named = named.map(|path| if path.is_dir() { path.join(MANIFEST_FILE) } else { path });
+    manifest(named.as_deref())
+}
+
+/// Returns the folder of NIM's cache: the named one, `NIM_CACHE_PATH`, else where containers have it.
+pub(crate) fn nim_cache(named: Option<&Path>) -> PathBuf {
+    let of_environment = || text_of("NIM_CACHE_PATH").map(PathBuf::from);
+    named.map(Path::to_path_buf).or_else(of_environment).unwrap_or_else(|| CONTAINER_CACHE.into())
+}
+
 /// Returns which GPUs programs may see.
 pub(crate) fn visible_devices() -> VisibleDevices {
     let value = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
@@ -118,6 +139,9 @@ pub(crate) fn visible_devices() -> VisibleDevices {
 /// Where NIM containers keep their manifest.
 const CONTAINER_MANIFESTS: [&str; 2] =
     ["/opt/nim/etc/config/default/model_manifest.yaml", "/opt/nim/etc/default/model_manifest.yaml"];
+
+/// Where NIM containers keep what they fetched.
+const CONTAINER_CACHE: &str = "/opt/nim/.cache";
 
 /// Returns the manifest to read: the named one, else the container's.
 pub(crate) fn manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {

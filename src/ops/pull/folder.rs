@@ -8,14 +8,16 @@ use super::{PullError, RemoteRelease};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::files::work_folder::{self, WorkFolder};
-use crate::manifest::{MANIFEST_FILE, ManifestProfile, file_uri, oci_uri};
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestProfile, file_uri, oci_uri};
 use crate::passport::Passport;
 use crate::profile::CONTENTS_FILE;
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SUMS_FILE, Sums};
 use crate::store::Store;
 
 /// What is being laid out is in folders of this name.
-const STAGING_PREFIX: &str = ".pull-";
+pub(super) const STAGING_PREFIX: &str = ".pull-";
+/// What was fetched for a folder, and is not laid out yet; its lock has the same name with `.lock`.
+pub(super) const PARTIAL_FOLDER: &str = ".partial-pull";
 
 impl RemoteRelease<'_> {
     /// Checks that a release can be laid out in a folder: before anything is fetched.
@@ -23,7 +25,7 @@ impl RemoteRelease<'_> {
     /// # Errors
     /// A folder with other things in it, or something that is no folder.
     pub fn check_folder(&self, folder: &Path) -> Result<(), PullError> {
-        known_files(folder, self).map(|_| ())
+        known_files(folder, &self.manifest).map(|_| ())
     }
 
     /// Lays a release out in a folder: its documents, and the files of these profiles, which were pulled. The manifest points at
@@ -40,10 +42,10 @@ impl RemoteRelease<'_> {
         repository: Option<&str>,
     ) -> Result<(), PullError> {
         work_folder::sweep(folder, STAGING_PREFIX);
-        let known = known_files(folder, self)?;
+        let known = known_files(folder, &self.manifest)?;
         fs_err::create_dir_all(folder.join(PROFILES_FOLDER)).map_err(io("making the folder"))?;
         for passport in profiles {
-            self.lay_out_profile(passport, store, folder)?;
+            lay_out_profile(passport, store, folder)?;
         }
         let is_here = |id: &str| {
             profiles.iter().any(|passport| passport.id.to_string() == id)
@@ -75,33 +77,6 @@ impl RemoteRelease<'_> {
             .map_err(io("writing a document"))
     }
 
-    fn lay_out_profile(&self, passport: &Passport, store: &Store, folder: &Path) -> Result<(), PullError> {
-        let destination = folder.join(PROFILES_FOLDER).join(passport.id.to_string());
-        let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(io("making a folder"))?;
-        let staging = work.path().join("profile");
-        for file in &passport.contents.files {
-            let place = staging.join(&file.path);
-            if let Some(parent) = place.parent() {
-                fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
-            }
-            // A copy, not a link: nothing done to it may reach the store.
-            fs_err::copy(store.blob_path(&file.sha256), &place).map_err(io("copying a file"))?;
-            fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
-        }
-        let contents = passport.contents.to_canonical_json().map_err(|error| PullError::BadProfile {
-            id: passport.id.to_string(),
-            problem: error.to_string(),
-        })?;
-        for (name, bytes) in [(CONTENTS_FILE, contents.as_bytes()), (PASSPORT_FILE, &passport.for_release())]
-        {
-            atomic_file::write(&staging.join(name), bytes).map_err(io("writing a document"))?;
-        }
-        if destination.exists() {
-            fs_err::remove_dir_all(&destination).map_err(io("replacing a folder"))?;
-        }
-        fs_err::rename(&staging, &destination).map_err(io("naming a folder"))
-    }
-
     /// Writes what selection looks at: the manifest, and of each profile `contents.json` and the passport.
     ///
     /// # Errors
@@ -119,19 +94,49 @@ impl RemoteRelease<'_> {
     }
 }
 
+/// Lays the files of a profile out, with its contents and passport.
+pub(super) fn lay_out_profile(passport: &Passport, store: &Store, folder: &Path) -> Result<(), PullError> {
+    let destination = folder.join(PROFILES_FOLDER).join(passport.id.to_string());
+    let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(io("making a folder"))?;
+    let staging = work.path().join("profile");
+    for file in &passport.contents.files {
+        let place = staging.join(&file.path);
+        if let Some(parent) = place.parent() {
+            fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
+        }
+        // A copy, not a link: nothing done to it may reach the store.
+        fs_err::copy(store.blob_path(&file.sha256), &place).map_err(io("copying a file"))?;
+        fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
+    }
+    let contents = passport
+        .contents
+        .to_canonical_json()
+        .map_err(|error| PullError::BadProfile { id: passport.id.to_string(), problem: error.to_string() })?;
+    for (name, bytes) in [(CONTENTS_FILE, contents.as_bytes()), (PASSPORT_FILE, &passport.for_release())] {
+        atomic_file::write(&staging.join(name), bytes).map_err(io("writing a document"))?;
+    }
+    if destination.exists() {
+        fs_err::remove_dir_all(&destination).map_err(io("replacing a folder"))?;
+    }
+    fs_err::rename(&staging, &destination).map_err(io("naming a folder"))
+}
+
 /// Returns the files that the folder lists, if it is a release folder of the same model.
-fn known_files(folder: &Path, release: &RemoteRelease<'_>) -> Result<BTreeMap<String, Sha256>, PullError> {
+pub(super) fn known_files(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Sha256>, PullError> {
     let other = || PullError::OtherFolder { path: folder.into() };
     if !folder.exists() {
         return Ok(BTreeMap::new());
     }
-    if fs_err::read_dir(folder).map_err(|_| other())?.next().is_none() {
+    let is_ours = |entry: io::Result<fs_err::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(PARTIAL_FOLDER))
+    };
+    if fs_err::read_dir(folder).map_err(|_| other())?.all(is_ours) {
         return Ok(BTreeMap::new());
     }
     let text = fs_err::read_to_string(folder.join(SUMS_FILE)).map_err(|_| other())?;
     let Sums(files) = Sums::parse(&text).map_err(|_| other())?;
     // Profiles of another release have other ids, and the manifest would not know them.
-    let ids: Vec<&str> = release.manifest.profiles.iter().map(|profile| profile.id.as_str()).collect();
+    let ids: Vec<&str> = manifest.profiles.iter().map(|profile| profile.id.as_str()).collect();
     let is_strange = |path: &&String| {
         let id = path
             .strip_prefix(PROFILES_FOLDER)
@@ -144,13 +149,16 @@ fn known_files(folder: &Path, release: &RemoteRelease<'_>) -> Result<BTreeMap<St
     }
 }
 
-fn sums_of(folder: &Path) -> Result<Sums, PullError> {
+pub(super) fn sums_of(folder: &Path) -> Result<Sums, PullError> {
     let mut sums = Sums::default();
     for entry in walkdir::WalkDir::new(folder).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|error| io("listing the folder")(error.into()))?;
         let path = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy().into_owned();
         // What another process is laying out is no part of it yet.
-        if entry.file_type().is_file() && path != SUMS_FILE && !path.starts_with(STAGING_PREFIX) {
+        if entry.file_type().is_file()
+            && path != SUMS_FILE
+            && ![STAGING_PREFIX, PARTIAL_FOLDER].iter().any(|ours| path.starts_with(ours))
+        {
             let (sha256, _) = Sha256::of_file(entry.path()).map_err(io("hashing a file"))?;
             sums.0.insert(path, sha256);
         }
@@ -158,6 +166,6 @@ fn sums_of(folder: &Path) -> Result<Sums, PullError> {
     Ok(sums)
 }
 
-fn io(doing: &'static str) -> impl Fn(io::Error) -> PullError {
+pub(super) fn io(doing: &'static str) -> impl Fn(io::Error) -> PullError {
     move |source| PullError::Io { doing: doing.into(), source }
 }

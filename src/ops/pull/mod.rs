@@ -4,11 +4,15 @@
 mod error;
 mod fetch;
 mod folder;
+mod from_manifest;
+mod model_store;
 mod partial;
 
 use std::collections::BTreeMap;
 
-pub use error::PullError;
+pub use error::{FileError, PullError};
+pub use from_manifest::{Connect, FromManifest, Outcome};
+pub use model_store::{check_model_store, copy_to_model_store};
 
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest};
@@ -90,7 +94,7 @@ impl<'a> RemoteRelease<'a> {
                 profiles.insert(id.clone(), descriptor);
                 continue;
             }
-            let manifest = manifest_of(place, &descriptor)?;
+            let manifest = manifest_of(place, descriptor.digest)?;
             match manifest.artifact_type.as_deref() {
                 Some(DOCUMENTS_ARTIFACT) => {
                     for layer in manifest.layers.iter().filter(|layer| layer.media_type == FILE_TYPE) {
@@ -130,8 +134,8 @@ impl<'a> RemoteRelease<'a> {
         let Some(descriptor) = self.profiles.get(id) else {
             return Err(PullError::NoProfile { place: self.place.name(), id: id.into() });
         };
-        let manifest = manifest_of(self.place, descriptor)?;
-        let Profile { contents_json, .. } = self.profile(id, &manifest)?;
+        let manifest = manifest_of(self.place, descriptor.digest)?;
+        let Profile { contents_json, .. } = profile(self.place, id, &manifest)?;
         let passport = match manifest.layer(PASSPORT_TYPE) {
             Some(layer) => fetch_small(self.place, layer, MAX_TEXT_BYTES)?,
             None => Vec::new(),
@@ -149,66 +153,76 @@ impl<'a> RemoteRelease<'a> {
         let Some(descriptor) = self.profiles.get(id) else {
             return Err(PullError::NoProfile { place: self.place.name(), id: id.into() });
         };
-        let manifest = manifest_of(self.place, descriptor)?;
-        let Profile { id, contents, contents_json } = self.profile(id, &manifest)?;
-        let wrong = |problem: String| PullError::BadProfile { id: id.to_string(), problem };
-        let passport = match manifest.layer(PASSPORT_TYPE) {
-            None => return Err(wrong("it has no passport".into())),
-            Some(layer) => {
-                let bytes = fetch_small(self.place, layer, MAX_TEXT_BYTES)?;
-                Passport::parse(&bytes, "passport.json").map_err(|error| wrong(error.to_string()))?
-            }
-        };
-        if passport.id != id || passport.contents != contents {
-            return Err(wrong("its passport is that of another profile".into()));
-        }
-        let mut pulled = Pulled {
-            files_bytes: contents.files.iter().map(|file| file.size_bytes).sum(),
-            digest: Some(descriptor.digest),
-            ..Pulled::default()
-        };
-        let files = match manifest.layer(PACK_INDEX_TYPE) {
-            Some(layer) => {
-                let bytes = fetch_small(self.place, layer, MAX_INDEX_BYTES)?;
-                let index = PackIndex::parse(&bytes, "the pack index")?;
-                check_files(&index, &contents, &manifest).map_err(wrong)?;
-                fetch::packed(self.place, store, &index, &mut pulled, options)?
-            }
-            None => {
-                let layers = layers_of(&contents, &manifest).map_err(wrong)?;
-                fetch::plain(self.place, store, &layers, &mut pulled, options)?
-            }
-        };
-        let lock = store.lock(|| (), options.cancelled)?;
-        let known = store.passport(&id)?;
-        let passport = known.unwrap_or(passport);
-        store.put_profile(&passport, &contents_json, &files)?;
-        drop(lock);
-        pulled.passport = Some(Box::new(passport));
-        Ok(pulled)
-    }
-
-    /// Reads `contents.json`, and checks that it gives the id.
-    fn profile(&self, id: &str, manifest: &ImageManifest) -> Result<Profile, PullError> {
-        let wrong = |problem: String| PullError::BadProfile { id: id.into(), problem };
-        if manifest.config.media_type != CONTENTS_TYPE {
-            return Err(wrong(format!(
-                "its config is `{}`, not {CONTENTS_TYPE}",
-                manifest.config.media_type.escape_debug()
-            )));
-        }
-        let bytes = fetch_small(self.place, &manifest.config, MAX_TEXT_BYTES)?;
-        let contents = Contents::parse(&bytes, "contents.json").map_err(|error| wrong(error.to_string()))?;
-        let tags = contents.tags(&Sha256::of(&bytes));
-        let computed = ProfileId::of_tags(&tags).map_err(|error| wrong(error.to_string()))?;
-        if computed.to_string() != id {
-            return Err(wrong(format!("its contents are those of profile {computed}")));
-        }
-        let contents_json = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
-        Ok(Profile { id: computed, contents, contents_json })
+        pull_profile(self.place, id, descriptor.digest, store, options)
     }
 }
 
+/// Brings a profile into the store whose manifest has this digest.
+fn pull_profile(
+    place: &dyn Place,
+    id: &str,
+    digest: Sha256,
+    store: &Store,
+    options: &PullOptions<'_>,
+) -> Result<Pulled, PullError> {
+    let manifest = manifest_of(place, digest)?;
+    let Profile { id, contents, contents_json } = profile(place, id, &manifest)?;
+    let wrong = |problem: String| PullError::BadProfile { id: id.to_string(), problem };
+    let passport = match manifest.layer(PASSPORT_TYPE) {
+        None => return Err(wrong("it has no passport".into())),
+        Some(layer) => {
+            let bytes = fetch_small(place, layer, MAX_TEXT_BYTES)?;
+            Passport::parse(&bytes, "passport.json").map_err(|error| wrong(error.to_string()))?
+        }
+    };
+    if passport.id != id || passport.contents != contents {
+        return Err(wrong("its passport is that of another profile".into()));
+    }
+    let mut pulled = Pulled {
+        files_bytes: contents.files.iter().map(|file| file.size_bytes).sum(),
+        digest: Some(digest),
+        ..Pulled::default()
+    };
+    let files = match manifest.layer(PACK_INDEX_TYPE) {
+        Some(layer) => {
+            let bytes = fetch_small(place, layer, MAX_INDEX_BYTES)?;
+            let index = PackIndex::parse(&bytes, "the pack index")?;
+            check_files(&index, &contents, &manifest).map_err(wrong)?;
+            fetch::packed(place, store, &index, &mut pulled, options)?
+        }
+        None => {
+            let layers = layers_of(&contents, &manifest).map_err(wrong)?;
+            fetch::plain(place, store, &layers, &mut pulled, options)?
+        }
+    };
+    let lock = store.lock(|| (), options.cancelled)?;
+    let known = store.passport(&id)?;
+    let passport = known.unwrap_or(passport);
+    store.put_profile(&passport, &contents_json, &files)?;
+    drop(lock);
+    pulled.passport = Some(Box::new(passport));
+    Ok(pulled)
+}
+
+/// Reads `contents.json`, and checks that it gives the id.
+fn profile(place: &dyn Place, id: &str, manifest: &ImageManifest) -> Result<Profile, PullError> {
+    let wrong = |problem: String| PullError::BadProfile { id: id.into(), problem };
+    if manifest.config.media_type != CONTENTS_TYPE {
+        return Err(wrong(format!(
+            "its config is `{}`, not {CONTENTS_TYPE}",
+            manifest.config.media_type.escape_debug()
+        )));
+    }
+    let bytes = fetch_small(place, &manifest.config, MAX_TEXT_BYTES)?;
+    let contents = Contents::parse(&bytes, "contents.json").map_err(|error| wrong(error.to_string()))?;
+    let tags = contents.tags(&Sha256::of(&bytes));
+    let computed = ProfileId::of_tags(&tags).map_err(|error| wrong(error.to_string()))?;
+    if computed.to_string() != id {
+        return Err(wrong(format!("its contents are those of profile {computed}")));
+    }
+    let contents_json = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+    Ok(Profile { id: computed, contents, contents_json })
+}
 /// A profile that was found to be the one of its id.
 struct Profile {
     id: ProfileId,
@@ -222,11 +236,11 @@ fn id_of(contents_json: &[u8]) -> Option<ProfileId> {
     ProfileId::of_tags(&contents.tags(&Sha256::of(contents_json))).ok()
 }
 
-fn manifest_of(place: &dyn Place, descriptor: &Descriptor) -> Result<ImageManifest, PullError> {
-    let Some((bytes, _)) = place.manifest(&Which::Digest(descriptor.digest))? else {
-        return Err(PullError::NoRelease { place: place.name(), which: descriptor.digest.to_string() });
+fn manifest_of(place: &dyn Place, digest: Sha256) -> Result<ImageManifest, PullError> {
+    let Some((bytes, _)) = place.manifest(&Which::Digest(digest))? else {
+        return Err(PullError::NoRelease { place: place.name(), which: digest.to_string() });
     };
-    Ok(ImageManifest::parse(&bytes, &format!("{} {}", place.name(), descriptor.digest))?)
+    Ok(ImageManifest::parse(&bytes, &format!("{} {digest}", place.name()))?)
 }
 
 /// Checks that an index is that of the contents, and that its packs are those of the manifest.

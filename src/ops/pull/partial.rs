@@ -147,19 +147,25 @@ pub(super) fn in_parallel<T: Sync>(
 /// Counts what is there of a profile, and asks whether to go on.
 pub(super) struct Progress<'a> {
     done: AtomicU64,
-    total: u64,
+    total: AtomicU64,
     options: &'a PullOptions<'a>,
 }
 
 impl<'a> Progress<'a> {
     pub(super) fn new(total: u64, options: &'a PullOptions<'a>) -> Self {
         (options.on_bytes)(0, total);
-        Self { done: AtomicU64::new(0), total, options }
+        Self { done: AtomicU64::new(0), total: AtomicU64::new(total), options }
     }
 
     pub(super) fn add(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        (self.options.on_bytes)(done.min(self.total), self.total);
+        let total = self.total.load(Ordering::Relaxed);
+        (self.options.on_bytes)(done.min(total), total);
+    }
+
+    /// There is more than was known.
+    pub(super) fn expect(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn is_cancelled(&self) -> bool {

@@ -42,8 +42,19 @@ const CORE: &[&str] = &[
     "yaml",
 ];
 /// What touches the world.
-const EFFECTS: &[&str] =
-    &["files", "machine", "nvml", "oci", "process", "registry", "source", "store", "toolchain", "worker"];
+const EFFECTS: &[&str] = &[
+    "files",
+    "machine",
+    "nvml",
+    "oci",
+    "process",
+    "registry",
+    "source",
+    "store",
+    "toolchain",
+    "uri",
+    "worker",
+];
 /// What a user asks for, one verb a module.
 const OPERATIONS: &str = "ops";
 

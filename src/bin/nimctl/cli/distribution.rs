@@ -1,9 +1,11 @@
 //! Arguments of `publish`, `bundle`, `pull` and `mirror`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use nimctl::registry::Mirror;
+use nimctl::uri::UriMapping;
 
 use super::{DeviceArguments, limits};
 
@@ -13,12 +15,30 @@ pub(crate) struct RegistryArguments {
     /// Speak plain http to any host; to this machine it is spoken anyway.
     #[arg(long, help_heading = "Registries")]
     pub(crate) plain_http: bool,
-    /// Ask another place first for what is below a host or a part of a name there.
+    /// Ask another place first for what is below a host or a part of a name there. In manifests, with uris: fetch what begins with
+    /// one from below another (ngc://=https://models.example.com/ngc).
     #[arg(long = "mirror", value_name = "FROM=TO", help_heading = "Registries")]
-    pub(crate) mirrors: Vec<Mirror>,
+    pub(crate) mirrors: Vec<MirrorArgument>,
     /// Give up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = clap::value_parser!(u64).range(limits::SECONDS), help_heading = "Registries")]
     pub(crate) time_limit: u64,
+}
+
+/// What is asked in place of something else.
+#[derive(Clone, Debug)]
+pub(crate) enum MirrorArgument {
+    /// Another registry.
+    Registry(Mirror),
+    /// Another uri.
+    Uri(UriMapping),
+}
+
+impl FromStr for MirrorArgument {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        if text.contains("://") { Ok(Self::Uri(text.parse()?)) } else { Ok(Self::Registry(text.parse()?)) }
+    }
 }
 
 /// Arguments of `publish`.
@@ -84,13 +104,18 @@ pub(crate) struct Bundle {
 Without --profile and --all, the profile that `nimctl select` chooses for this host's GPUs is pulled. Files go to the store; what
 other files there share is not fetched, and everything is verified before it counts. A place is as in `nimctl publish --help`, or
   https://HOST/PATH[#TAG]  a web server of a folder in the OCI image layout
+  MANIFEST.yaml            a manifest whose uris say where the files are: file:, https://, oci://, s3://, hf://, and ngc:// with
+                           --mirror or NIM_REPOSITORY_OVERRIDE
+
+Of a manifest, profiles that nimctl did not make go to the folder of -o alone, verified by the manifest's checksums.
 
 Exit codes: 3 the place gave other bytes than it should; 4 no profile fits.
 
 Examples:
   nimctl pull registry.example.com/models/nvclip:2.0.0
   nimctl pull registry.example.com/models/nvclip:2.0.0 --device l4 -o nvclip
-  nimctl pull nvclip-2.0.0.tar --profile onnx-fp16")]
+  nimctl pull nvclip-2.0.0.tar --profile onnx-fp16
+  nimctl pull model_manifest.yaml --all -o model --mirror ngc://=https://models.example.com/ngc")]
 pub(crate) struct Pull {
     /// Where the release is.
     #[arg(value_name = "PLACE")]

@@ -7,6 +7,7 @@ mod execution;
 mod init;
 pub(crate) mod limits;
 mod manifest;
+mod nim;
 mod release;
 mod report;
 mod selection;
@@ -23,9 +24,12 @@ use crate::output::Format;
 
 pub(crate) use bench::Bench;
 pub(crate) use check::Check;
-pub(crate) use distribution::{Bundle, LayoutArgument, MirrorRelease, Publish, Pull, RegistryArguments};
+pub(crate) use distribution::{
+    Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull, RegistryArguments,
+};
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
+pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
 pub(crate) use release::{Release, Verify};
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
@@ -155,6 +159,10 @@ Examples:
     Backend(Backend),
     /// List the profiles of a manifest: which run here, and which don't.
     ListModelProfiles(ListModelProfiles),
+    /// Fetch profiles of a manifest into NIM's cache.
+    DownloadToCache(DownloadToCache),
+    /// Write the files of a manifest's profile into a folder.
+    CreateModelStore(CreateModelStore),
     /// Select the profile of a manifest to run on this host, and show why.
     Select(Select),
     /// Check, compare, merge and convert manifests.

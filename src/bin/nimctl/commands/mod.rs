@@ -6,7 +6,9 @@ mod bench;
 mod build;
 mod bundle;
 mod check;
+mod create_model_store;
 mod doctor;
+mod download_to_cache;
 mod hash_profile;
 mod init;
 mod inspect;
@@ -20,6 +22,7 @@ mod places;
 mod precision;
 mod publish;
 mod pull;
+mod pull_manifest;
 mod recipe;
 mod release;
 mod report;
@@ -60,6 +63,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Inspect { model } => inspect::run(&model, output),
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
         Command::ListModelProfiles(arguments) => list_model_profiles::run(&arguments, &global, output),
+        Command::DownloadToCache(arguments) => download_to_cache::run(&arguments, &global, output, cancel),
+        Command::CreateModelStore(arguments) => create_model_store::run(&arguments, &global, output, cancel),
         Command::Select(arguments) => select::run(&arguments, &global, output),
         Command::Manifest(arguments) => manifest::run(&arguments, output),
         Command::ManPages { folder } => man_pages::run(&folder, output),

@@ -11,7 +11,7 @@ use nimctl::registry::{
     Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, web_address,
 };
 
-use crate::cli::RegistryArguments;
+use crate::cli::{MirrorArgument, RegistryArguments};
 use crate::environment;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -88,13 +88,19 @@ fn registry<'a>(name: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
 }
 
 /// Returns a client that reaches servers as the user wants.
-fn client(reach: Reach<'_>) -> Client<'_> {
+pub(super) fn client(reach: Reach<'_>) -> Client<'_> {
     let Reach { arguments, watch } = reach;
     let RegistryArguments { plain_http, mirrors, time_limit } = arguments;
     let options = Options {
         plain_http: if *plain_http { PlainHttp::All } else { PlainHttp::Loopback },
         limits: Limits { total: Duration::from_secs(*time_limit), ..Limits::default() },
-        mirrors: mirrors.clone(),
+        mirrors: mirrors
+            .iter()
+            .filter_map(|mirror| match mirror {
+                MirrorArgument::Registry(mirror) => Some(mirror.clone()),
+                MirrorArgument::Uri(_) => None,
+            })
+            .collect(),
         credentials: environment::registry_credentials(),
     };
     Client::new(options, watch)

@@ -18,6 +18,7 @@ use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
 use super::places::{Reach, tell, to_read};
+use super::pull_manifest::{self, Destination, Done, One, Profiles, Request, is_manifest};
 use crate::cli::{self, Global};
 use crate::exit::{Failure, done};
 use crate::output::Output;
@@ -32,6 +33,9 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Pull { from, profiles, all, devices, destination, parallel, registries } = arguments;
+    if is_manifest(Path::new(from)) {
+        return of_manifest(arguments, global, output, cancel);
+    }
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     let opened = to_read(from, Reach { arguments: registries, watch })?;
@@ -57,13 +61,9 @@ pub(crate) fn run(
     let store = Store::open(&environment::store_folder(global)?)?;
     let mut pulled = Vec::new();
     for id in ids {
-        let name = release
-            .manifest
-            .profiles
-            .iter()
-            .find(|profile| profile.id == id)
-            .map(|found| found.readable_name());
-        let bytes = Bytes::new(output, name.as_deref().unwrap_or(&id));
+        let profile = release.manifest.profiles.iter().find(|profile| profile.id == id);
+        let name = profile.map_or_else(|| id.clone(), |found| found.readable_name());
+        let bytes = Bytes::new(output, &name);
         let options = PullOptions {
             parallel: usize::from(*parallel),
             cancelled: &|| cancel.is_cancelled(),
@@ -71,14 +71,15 @@ pub(crate) fn run(
         };
         let one = release.pull(&id, &store, &options)?;
         bytes.finish();
-        pulled.push((id, one));
+        let name = one.passport.as_ref().map(|passport| passport.name.clone()).unwrap_or_default();
+        pulled.push(One { id, name, pulled: one });
     }
     if let Some(folder) = destination {
         let passports: Vec<Passport> =
-            pulled.iter().filter_map(|(_, one)| one.passport.as_deref().cloned()).collect();
+            pulled.iter().filter_map(|one| one.pulled.passport.as_deref().cloned()).collect();
         release.lay_out(&passports, &store, folder, opened.repository.as_deref())?;
     }
-    let view = View::new(from, &release, &pulled, destination.as_deref());
+    let view = View::new(from, release.digest, &pulled, destination.as_deref(), &[]);
     output.result(&text(&pulled, destination.as_deref()), &view);
     Ok(done())
 }
@@ -125,10 +126,10 @@ fn chosen(
     Ok(ids)
 }
 
-fn text(pulled: &[(String, Pulled)], destination: Option<&Path>) -> String {
+pub(super) fn text(pulled: &[One], destination: Option<&Path>) -> String {
     let mut text = String::new();
-    for (id, Pulled { files_bytes, fetched_bytes, here_bytes, reused_bytes, passport, digest: _ }) in pulled {
-        let name = passport.as_ref().map(|passport| passport.name.as_str()).unwrap_or_default();
+    for One { id, name, pulled } in pulled {
+        let Pulled { files_bytes, fetched_bytes, here_bytes, reused_bytes, passport: _, digest: _ } = pulled;
         let _ = writeln!(
             text,
             "{name} {id}\n  {}: {} fetched, {} in other files here, {} was here",
@@ -144,14 +145,42 @@ fn text(pulled: &[(String, Pulled)], destination: Option<&Path>) -> String {
     text
 }
 
+/// Pulls profiles of a manifest.
+fn of_manifest(
+    arguments: &cli::Pull,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Pull { from, profiles, all, devices, destination, parallel, registries } = arguments;
+    let profiles = match (all, profiles.as_slice()) {
+        (true, _) => Profiles::All,
+        (false, []) => Profiles::Chosen { lora: false, single: false },
+        (false, named) => Profiles::Named(named),
+    };
+    let destination = Destination::Folder(destination.as_deref());
+    let request = Request {
+        manifest: Path::new(from),
+        profiles,
+        devices,
+        destination,
+        parallel: *parallel,
+        registries,
+    };
+    let pulled = pull_manifest::pull(&request, global, output, cancel)?;
+    output.result(&text(&pulled.profiles, pulled.folder.as_deref()), &View::of_manifest(from, &pulled));
+    Ok(done())
+}
+
 /// `nimctl.pulled/1`.
 #[derive(Serialize)]
-struct View<'a> {
+pub(super) struct View<'a> {
     schema: &'static str,
     place: &'a str,
     digest: Sha256,
     folder: Option<&'a Path>,
     profiles: Vec<ProfileView<'a>>,
+    unverified: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -168,25 +197,25 @@ struct ProfileView<'a> {
 impl<'a> View<'a> {
     fn new(
         place: &'a str,
-        release: &RemoteRelease<'_>,
-        pulled: &'a [(String, Pulled)],
+        digest: Sha256,
+        pulled: &'a [One],
         folder: Option<&'a Path>,
+        unverified: &'a [String],
     ) -> Self {
-        let profile = |(id, one): &'a (String, Pulled)| ProfileView {
+        let profile = |One { id, name, pulled }: &'a One| ProfileView {
             profile_id: id,
-            name: one.passport.as_ref().map(|passport| passport.name.as_str()).unwrap_or_default(),
-            manifest_digest: one.digest,
-            files_bytes: one.files_bytes,
-            fetched_bytes: one.fetched_bytes,
-            reused_bytes: one.reused_bytes,
-            here_bytes: one.here_bytes,
+            name,
+            manifest_digest: pulled.digest,
+            files_bytes: pulled.files_bytes,
+            fetched_bytes: pulled.fetched_bytes,
+            reused_bytes: pulled.reused_bytes,
+            here_bytes: pulled.here_bytes,
         };
-        Self {
-            schema: "nimctl.pulled/1",
-            place,
-            digest: release.digest,
-            folder,
-            profiles: pulled.iter().map(profile).collect(),
-        }
+        let profiles = pulled.iter().map(profile).collect();
+        Self { schema: "nimctl.pulled/1", place, digest, folder, profiles, unverified }
+    }
+
+    pub(super) fn of_manifest(place: &'a str, done: &'a Done) -> Self {
+        Self::new(place, done.digest, &done.profiles, done.folder.as_deref(), &done.unverified)
     }
 }
