@@ -238,13 +238,13 @@ impl RegistryError {
                 )
             }
             Self::Status { retry_after: Some(wait), .. } => {
-                format!("the registry asks to wait {} s", wait.as_secs())
+                format!("the server asks to wait {} s", wait.as_secs())
             }
             Self::Status { status: 429, .. } => {
-                "the registry limits requests: try again later, or log in".into()
+                "the server limits requests: try again later, or log in".into()
             }
             Self::Status { status: 413, .. } => {
-                "the registry, or a proxy before it, limits the size of a request: raise its limit".into()
+                "the server, or a proxy before it, limits the size of a request: raise its limit".into()
             }
             Self::Status { status: 500.., .. } | Self::BrokeOff { .. } | Self::Stalled { .. } => {
                 "try again later".into()
@@ -257,12 +257,11 @@ impl RegistryError {
             Self::Status { status: 400, request, words, .. }
                 if request.contains(" http://") && (words.0.is_empty() || words.0.contains("HTTPS")) =>
             {
-                "the registry may speak TLS only: ask for it without plain http".into()
+                "the server may speak TLS only: ask for it without plain http".into()
             }
             Self::NotTls { .. } => "allow plain http if the network is trusted".into(),
             Self::WrongDigest { .. } | Self::WrongSize { .. } => {
-                "the registry or its mirror is damaged, or the artifact was changed: nothing of it was used"
-                    .into()
+                "what the server or its mirror has is damaged, or was changed: nothing of it was used".into()
             }
             Self::NotHttps { .. } => {
                 "http is for this machine, unless plain http is allowed (`--plain-http`)".into()

@@ -1,5 +1,7 @@
 //! Files of Hugging Face.
 
+use std::path::{Path, PathBuf};
+
 use super::{UriError, encoding};
 use crate::registry::{Secret, WebFile, web_address};
 
@@ -21,11 +23,22 @@ impl Default for HuggingFace {
 }
 
 impl HuggingFace {
-    /// Returns what the environment says: `HF_ENDPOINT`, and `HF_TOKEN`, which the endpoint gets and no other host.
+    /// Returns what the environment says: `HF_ENDPOINT`, and `HF_TOKEN`, which the endpoint gets and no other host. Without that, the
+    /// token is in the file `HF_TOKEN_PATH`, else `HF_HOME/token`, else `~/.cache/huggingface/token`, where Hugging Face's own
+    /// program keeps it.
     pub(super) fn from_environment(variable: &impl Fn(&str) -> Option<String>) -> Self {
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let of_file = || {
+            let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
+            let home = path("HF_HOME").or_else(|| Some(cache?.join("huggingface")));
+            let file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")))?;
+            let token = fs_err::read_to_string(&file).ok()?;
+            Secret::bearer(token.trim(), &Path::display(&file).to_string())
+        };
+        let named = variable(TOKEN).and_then(|token| Secret::bearer(&token, TOKEN));
         Self {
             endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()),
-            token: variable(TOKEN).and_then(|token| Secret::bearer(&token, TOKEN)),
+            token: named.or_else(of_file),
         }
     }
 

@@ -290,6 +290,32 @@ fn ngc_is_where_a_mapping_says() {
     pull(&[], &["-o", "three", "--mirror", "ngc://org=file:www/ngc/org"]);
 }
 
+/// The form of 2024 names a repository and its files, without checksums.
+#[test]
+fn the_form_of_2024() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("www");
+    fs_err::create_dir_all(root.join("nim/meta/m:1")).unwrap();
+    for name in ["config.json", "rank0.engine"] {
+        fs_err::write(root.join("nim/meta/m:1").join(name), name).unwrap();
+    }
+    serve(&server, &root);
+    let text = "ab12:\n  model: meta/m\n  release: '1'\n  tags: {llm_engine: vllm}\n  workspace: !workspace\n    components:\n    \
+                - dst: engine\n      src:\n        repo_id: ngc://nim/meta/m:1\n        files: [!name config.json, !name rank0.engine]\n";
+    fs_err::write(folder.path().join("m.yaml"), text).unwrap();
+    let mirror = format!("ngc://=http://{}", server.address());
+    let view = run(folder.path(), &[], &["pull", "m.yaml", "--all", "-o", "out", "--mirror", &mirror]).json();
+    assert_eq!(view["unverified"].as_array().unwrap().len(), 2);
+    let got = fs_err::read_to_string(folder.path().join("out/profiles/ab12/engine/rank0.engine")).unwrap();
+    assert_eq!(got, "rank0.engine");
+    let select = run(
+        folder.path(),
+        &[],
+        &["select", "-m", "out/model_manifest.yaml", "--profile", "ab12", "--allow-unsafe", "--device", "l4"],
+    );
+    select.json();
+}
+
 /// Returns the digests of a store's blobs, and the ids of its passports.
 fn stored(folder: &Path, store: &str) -> (Vec<String>, Vec<String>) {
     let store = folder.join(store);
@@ -318,6 +344,11 @@ fn ours_come_from(start: impl FnOnce(&Path) -> (String, Box<dyn std::any::Any>))
     assert_eq!(set_up(&["verify", "second"])["findings"].as_array().unwrap().len(), 0);
     let view = set_up(&["pull", "remote.yaml", "--all", "--store", "s3"]);
     assert_eq!(view["profiles"][0]["fetched_bytes"], 0);
+    // A profile that was not pulled keeps its uris.
+    set_up(&["pull", "remote.yaml", "--profile", "onnx-fp16", "--store", "s3", "-o", "one"]);
+    assert_eq!(set_up(&["verify", "one"])["profiles"].as_array().unwrap().len(), 2);
+    set_up(&["pull", "one/model_manifest.yaml", "--profile", "onnx-fp32", "--store", "s3", "-o", "one"]);
+    assert_eq!(set_up(&["verify", "one"])["findings"].as_array().unwrap().len(), 0);
     // The host's own GPUs choose here too, by what the manifest says.
     let one = set_up(&["pull", "remote.yaml", "--device", "none", "--store", "s4"]);
     assert_eq!(one["profiles"].as_array().unwrap().len(), 1);

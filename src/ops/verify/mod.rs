@@ -221,10 +221,15 @@ impl Check<'_> {
     }
 }
 
-/// Returns whether the manifest says that all files of a profile are in a registry: they were not pulled.
+/// Returns whether the manifest says that all files of a profile are at a server: they were not pulled.
 fn is_elsewhere(profile: &ManifestProfile) -> bool {
+    let is_remote = |uri: &str| {
+        ["oci://", "https://", "http://", "s3://", "hf://", "ngc://"]
+            .iter()
+            .any(|scheme| uri.starts_with(scheme))
+    };
     let mut files = profile.workspace.files.values();
-    files.len() > 0 && files.all(|file| file.uri.as_deref().is_some_and(|uri| uri.starts_with("oci://")))
+    files.len() > 0 && files.all(|file| file.uri.as_deref().is_some_and(is_remote))
 }
 
 /// A release folder that can't be read.

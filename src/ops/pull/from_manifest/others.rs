@@ -3,6 +3,7 @@
 //! What is fetched lies in `.partial-pull` in the folder until a profile is whole, each file under a name made of its uri and checksum:
 //! whole files as they are, others with `.part`. A pull that is interrupted or killed leaves it, and the next one goes on from there.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -176,9 +177,19 @@ impl FromManifest<'_> {
             file.set_len(start)?;
             let mut end = start;
             progress.add(start);
-            let read = reader.read(self, start, &mut |size| progress.expect(size), &mut |piece| {
+            let mut size_bytes = None;
+            let known = Cell::new(None);
+            let mut on_size = |size: u64| {
+                progress.expect(size);
+                known.set(Some(size));
+            };
+            let read = reader.read(self, start, &mut on_size, &mut |piece| {
                 if progress.is_cancelled() {
                     return Err(io::Error::other("cancelled"));
+                }
+                if size_bytes.is_none() {
+                    size_bytes = known.get();
+                    check_space(&part, size_bytes.unwrap_or_default().saturating_sub(start))?;
                 }
                 file.write_all_at(piece, end)?;
                 end += piece.len() as u64;
@@ -255,6 +266,20 @@ fn here(whole: &Path, laid_out: &Path, checksum: Option<&Checksum>) -> io::Resul
         }
     }
     Ok(None)
+}
+
+/// Fails unless so many bytes are free where a file is.
+fn check_space(path: &Path, needed_bytes: u64) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // A file system that can't say how much is free says so when it is full.
+    let Ok(state) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let free_bytes = state.f_bavail.saturating_mul(state.f_frsize);
+    if needed_bytes <= free_bytes {
+        return Ok(());
+    }
+    let message =
+        format!("{free_bytes} bytes are free in {}, and {needed_bytes} are needed", folder.display());
+    Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 
 /// Opens a file to go on with, never by a link.

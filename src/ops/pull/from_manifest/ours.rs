@@ -1,11 +1,12 @@
 //! Profiles of ours: verified by their contents, which their ids stand for, and kept in the store.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
 use super::super::fetch;
-use super::super::folder::{STAGING_PREFIX, io};
+use super::super::folder::{STAGING_PREFIX, io as doing};
 use super::super::{MAX_TEXT_BYTES, pull_profile};
 use super::reader::{Reader, which};
 use super::{Fetched, FileError, FromManifest, PullError, PullOptions, Pulled, error};
@@ -17,7 +18,7 @@ use crate::oci::{Blob, Place, PlaceError, RegistryPlace, Sink, Which};
 use crate::packs::IndexedFile;
 use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
-use crate::registry::Reference;
+use crate::registry::{Reference, RegistryError};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER};
 use crate::store::Store;
 use crate::uri::Location;
@@ -85,9 +86,10 @@ impl<'a> FromManifest<'a> {
                 return Err(error(profile, &output.path, FileError::Other(problem)));
             }
         }
+        let found = self.passport(profile, &id, &contents)?;
         let lock = store.lock(|| (), options.cancelled)?;
         let known = store.passport(&id)?;
-        let passport = known.or_else(|| self.passport(profile, &id, &contents));
+        let passport = known.or(found);
         match &passport {
             Some(passport) => _ = store.put_profile(passport, &json, &outputs)?,
             None => {
@@ -177,12 +179,26 @@ impl<'a> FromManifest<'a> {
     }
 
     /// Returns the passport that stands beside `contents.json`, if there is one of this profile.
-    fn passport(&self, profile: &ManifestProfile, id: &ProfileId, contents: &Contents) -> Option<Passport> {
-        let uri = profile.workspace.files.get(CONTENTS_FILE)?.uri.as_deref()?;
-        let beside = format!("{}{PASSPORT_FILE}", uri.strip_suffix(CONTENTS_FILE)?);
-        let bytes = Reader::open(self, &beside).ok()?.all(self, MAX_TEXT_BYTES).ok()?;
-        let passport = Passport::parse(&bytes, PASSPORT_FILE).ok()?;
-        (passport.id == *id && passport.contents == *contents).then_some(passport)
+    fn passport(
+        &self,
+        profile: &ManifestProfile,
+        id: &ProfileId,
+        contents: &Contents,
+    ) -> Result<Option<Passport>, PullError> {
+        let uri = profile.workspace.files.get(CONTENTS_FILE).and_then(|file| file.uri.as_deref());
+        let Some(folder) = uri.and_then(|uri| uri.strip_suffix(CONTENTS_FILE)) else { return Ok(None) };
+        let beside = format!("{folder}{PASSPORT_FILE}");
+        let bytes = match Reader::open(self, &beside).and_then(|reader| reader.all(self, MAX_TEXT_BYTES)) {
+            Ok(bytes) => bytes,
+            // Object stores refuse what is not there if one may not list the bucket.
+            Err(FileError::Server(RegistryError::NotFound { .. } | RegistryError::Forbidden { .. })) => {
+                return Ok(None);
+            }
+            Err(FileError::Io(problem)) if problem.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(error(profile, PASSPORT_FILE, source)),
+        };
+        let passport = Passport::parse(&bytes, PASSPORT_FILE).ok();
+        Ok(passport.filter(|passport| passport.id == *id && passport.contents == *contents))
     }
 }
 
@@ -194,18 +210,18 @@ pub(super) fn lay_out(
     store: &Store,
     folder: &Path,
 ) -> Result<(), PullError> {
-    let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(io("making a folder"))?;
+    let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(doing("making a folder"))?;
     let staging = work.path().join("profile");
     for file in &contents.files {
         let place = staging.join(&file.path);
         if let Some(parent) = place.parent() {
-            fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
+            fs_err::create_dir_all(parent).map_err(doing("making a folder"))?;
         }
         // A copy, not a link: nothing done to it may reach the store.
-        fs_err::copy(store.blob_path(&file.sha256), &place).map_err(io("copying a file"))?;
-        fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
+        fs_err::copy(store.blob_path(&file.sha256), &place).map_err(doing("copying a file"))?;
+        fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(doing("syncing a file"))?;
     }
-    atomic_file::write(&staging.join(CONTENTS_FILE), json.as_bytes()).map_err(io("writing a document"))?;
+    atomic_file::write(&staging.join(CONTENTS_FILE), json.as_bytes()).map_err(doing("writing a document"))?;
     let destination = folder.join(PROFILES_FOLDER).join(id);
     super::others::replace(&staging, &destination)
 }
