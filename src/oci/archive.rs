@@ -10,6 +10,7 @@ use super::layout::{INDEX_FILE, LAYOUT_FILE, Layout, entry, media_type_of, read_
 use super::place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
+use crate::registry::ReadSeek;
 
 /// An archive, opened for reading.
 #[derive(Debug)]
@@ -149,7 +150,7 @@ impl Place for Archive {
         Err(PlaceError::ReadOnly { place: self.name(), reason: "an archive is written as a whole" })
     }
 
-    fn put_file(&self, _: &Sha256, _: &Path, _: u64) -> Result<(), PlaceError> {
+    fn put_large_blob(&self, _: &Blob, _: &mut dyn ReadSeek) -> Result<(), PlaceError> {
         Err(PlaceError::ReadOnly { place: self.name(), reason: "an archive is written as a whole" })
     }
 }

@@ -1,9 +1,11 @@
 //! A folder in the OCI image layout.
 
-use std::io;
+use std::io::{self, SeekFrom, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
 
 use super::document::{Descriptor, ImageIndex};
 use super::place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which};
@@ -11,6 +13,7 @@ use super::{INDEX_TYPE, MANIFEST_TYPE, REF_NAME};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::files::file_lock::FileLock;
+use crate::registry::ReadSeek;
 
 pub(super) const INDEX_FILE: &str = "index.json";
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
@@ -184,21 +187,29 @@ impl Place for Layout {
         atomic_file::write(&self.blob(digest), bytes).map_err(|source| self.io("writing a blob", source))
     }
 
-    fn put_file(&self, digest: &Sha256, path: &Path, _: u64) -> Result<(), PlaceError> {
-        let io = |source| self.io(&format!("copying {}", path.display()), source);
+    fn put_large_blob(&self, blob: &Blob, source: &mut dyn ReadSeek) -> Result<(), PlaceError> {
+        let io = |source| self.io(&format!("writing blob {}", blob.digest), source);
         let mut copy = atomic_file::temporary_in(&self.root.join("blobs/sha256")).map_err(io)?;
-        io::copy(&mut fs_err::File::open(path).map_err(io)?, &mut copy).map_err(io)?;
-        // What was written counts, whatever happened to the file meanwhile.
-        let (found, _) = Sha256::of_file(copy.path()).map_err(io)?;
-        if found != *digest {
-            let place = path.display().to_string();
-            return Err(PlaceError::OtherBytes {
-                place,
-                expected: *digest,
-                found: format!("they are {found}"),
-            });
+        source.seek(SeekFrom::Start(0)).map_err(io)?;
+        let mut hasher = sha2::Sha256::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let count = match source.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(io(error)),
+            };
+            hasher.update(&piece[..count]);
+            copy.write_all(&piece[..count]).map_err(io)?;
         }
-        atomic_file::persist(copy, &self.blob(digest)).map_err(io)
+        // What was written counts, whatever happened to the source meanwhile.
+        let found = Sha256::from_bytes(hasher.finalize().into());
+        if found != blob.digest {
+            let found = format!("they are {found}");
+            return Err(PlaceError::OtherBytes { place: self.name(), expected: blob.digest, found });
+        }
+        atomic_file::persist(copy, &self.blob(&blob.digest)).map_err(io)
     }
 }
 

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::document::{Descriptor, InvalidDocument};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
+use crate::registry::ReadSeek;
 
 /// A manifest, an index or a config is at most this long.
 pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
@@ -77,11 +78,11 @@ pub trait Place: Sync {
     /// The place can't be written.
     fn put_blob(&self, digest: &Sha256, bytes: &[u8]) -> Result<(), PlaceError>;
 
-    /// Keeps a file as a blob, if it has this digest.
+    /// Keeps what a source gives as a blob, if it is this one. The source may be read again from anywhere.
     ///
     /// # Errors
-    /// The file can't be read or has another digest; the place can't be written.
-    fn put_file(&self, digest: &Sha256, path: &Path, size_bytes: u64) -> Result<(), PlaceError>;
+    /// The source can't be read or gives other bytes; the place can't be written.
+    fn put_large_blob(&self, blob: &Blob, source: &mut dyn ReadSeek) -> Result<(), PlaceError>;
 
     /// Whether parts of blobs are fetched without the rest.
     fn reads_ranges(&self) -> bool {

@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::place::{Blob, Place, PlaceError, Sink, Which};
 use crate::digest::Sha256;
-use crate::registry::{self, Client, Reference, RegistryError, Repository};
+use crate::registry::{self, Client, ReadSeek, Reference, RegistryError, Repository};
 
 /// A repository in a registry.
 pub struct RegistryPlace<'a> {
@@ -101,14 +100,9 @@ impl Place for RegistryPlace<'_> {
         Ok(())
     }
 
-    fn put_file(&self, digest: &Sha256, path: &Path, size_bytes: u64) -> Result<(), PlaceError> {
-        let opened = fs_err::File::open(path);
-        let io =
-            |source| PlaceError::Io { place: path.display().to_string(), doing: "reading it".into(), source };
-        let mut source = opened.map_err(io)?.into_parts().0;
-        self.client
-            .put_blob(&self.repository, blob(digest, size_bytes), &mut source, None)
-            .map_err(network)?;
+    fn put_large_blob(&self, large: &Blob, source: &mut dyn ReadSeek) -> Result<(), PlaceError> {
+        let large = blob(&large.digest, large.size_bytes);
+        self.client.put_blob(&self.repository, large, source, None).map_err(network)?;
         Ok(())
     }
 

@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::document::ImageIndex;
 use super::layout::{INDEX_FILE, LAYOUT_FILE, entry, media_type_of};
 use super::place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which};
 use crate::digest::Sha256;
-use crate::registry::{Client, RegistryError, WebFile};
+use crate::registry::{Client, ReadSeek, RegistryError, WebFile};
 
 const READ_ONLY: &str = "publish to oci:FOLDER, and let the server serve that folder";
 /// What a folder says that it is.
@@ -141,7 +140,7 @@ impl Place for WebPlace<'_> {
         Err(PlaceError::ReadOnly { place: self.name(), reason: READ_ONLY })
     }
 
-    fn put_file(&self, _: &Sha256, _: &Path, _: u64) -> Result<(), PlaceError> {
+    fn put_large_blob(&self, _: &Blob, _: &mut dyn ReadSeek) -> Result<(), PlaceError> {
         Err(PlaceError::ReadOnly { place: self.name(), reason: READ_ONLY })
     }
 

@@ -167,7 +167,8 @@ impl Copy<'_> {
                 PlaceError::OtherBytes { place: self.from.name(), expected: blob.digest, found }.into()
             );
         }
-        Ok(self.to.put_file(&blob.digest, file.path(), blob.size)?)
+        let large = Blob { digest: blob.digest, size_bytes: blob.size };
+        Ok(self.to.put_large_blob(&large, file.as_file_mut())?)
     }
 
     fn count(&mut self, bytes: u64) {

@@ -145,6 +145,19 @@ fn files_as_layers() {
 }
 
 #[test]
+fn some_profiles_of_a_recipe_are_published() {
+    let home = published();
+    let view = json(&home, &["publish", "r.yaml", "--only", "precision=fp16", "--to", "oci:layout:some"]);
+    assert_eq!(view["profiles"].as_object().unwrap().len(), 1);
+    home.set_up(&["bundle", "r.yaml", "--only", "onnx-fp16", "-o", "some.tar"]).exits(0);
+    for place in ["oci:layout:some", "some.tar"] {
+        let pulled = json(&home, &["pull", place, "--all", "--store", "s"]);
+        assert_eq!(pulled["profiles"].as_array().unwrap().len(), 1);
+        assert_eq!(pulled["profiles"][0]["name"], "onnx-fp16");
+    }
+}
+
+#[test]
 fn wrong_places() {
     let home = published();
     home.run(&["pull", "./absent"]).exits(1);
@@ -156,13 +169,19 @@ fn wrong_places() {
     home.run(&["publish", "absent.yaml", "--to", "oci:new"]).exits(1);
     home.run(&["publish", "layout", "--to", "oci:new"]).exits(1);
     home.run(&["publish", "r.yaml", "--to", "host/Name:1"]).exits(1);
+    home.run(&["publish", "r.yaml", "--only", "onnx-fp8", "--to", "oci:new"]).exits(1);
+    home.run(&["publish", "data", "--only", "onnx-*", "--to", "oci:new"]).exits(1);
+    home.run(&["release", "r.yaml", "-o", "out", "--publish-to", "https://host/x"]).exits(1);
+    home.run(&["release", "r.yaml", "-o", "out", "--publish-to", "127.0.0.1:1/x:1", "--time-limit", "1"])
+        .exits(5);
     home.run(&["bundle", "r.yaml", "-o", "r.yaml"]).exits(1);
     home.run(&["pull", "oci:layout", "--all", "-o", "r.yaml"]).exits(1);
     home.run(&["pull", "oci:layout", "--parallel", "0"]).exits(2);
     home.run(&["pull", "oci:layout", "--time-limit", "0"]).exits(2);
     home.run(&["pull", "oci:layout", "--mirror", "x"]).exits(2);
     // Nothing was made, and nothing fetched.
-    assert!(!home.path("new").exists() && !home.path("data/store/nimctl/partial").exists());
+    assert!(!home.path("new").exists() && !home.path("out").exists());
+    assert!(!home.path("data/store/nimctl/partial").exists());
     insta::assert_snapshot!(home.transcript());
 }
 

@@ -4,31 +4,33 @@
 //! to others is written after them, and the tag last: a release is there as a whole, or not at all.
 
 mod error;
+mod pieces;
 mod shipment;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 pub use error::PublishError;
+use pieces::Pieces;
 pub use shipment::{Shipment, ShippedFile, ShippedProfile};
 
 use crate::chunks::{Chunk, ChunkList, Digested, digest_and_cut};
 use crate::digest::{Blake3, Sha256};
 use crate::files::direct_file;
 use crate::oci::{
-    CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE, ImageIndex,
-    ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID,
-    PROFILE_NAME, Place, RELEASE_ARTIFACT, TITLE, Which, fetch_small,
+    Blob, CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE,
+    ImageIndex, ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT,
+    PROFILE_ID, PROFILE_NAME, Place, RELEASE_ARTIFACT, TITLE, Which, fetch_small,
 };
 use crate::packs::{MAX_INDEX_BYTES, NewPack, Pack, PackIndex, Plan};
 use crate::profile::CONTENTS_FILE;
+use crate::registry::ReadSeek;
 use crate::release::PASSPORT_FILE;
 use crate::store::Store;
 
-/// Packs that travel at the same time. Each is in memory.
+/// Packs that travel at the same time.
 const UPLOADS: usize = 2;
 
 /// How a profile's files travel.
@@ -119,7 +121,9 @@ pub fn publish(
             None => {
                 layers.push(sender.blob(PASSPORT_TYPE, &profile.passport)?.with(TITLE, PASSPORT_FILE));
                 for file in &profile.files {
-                    sender.file(&file.sha256, &file.place, file.size_bytes)?;
+                    let reading = |source| PublishError::Read { path: file.place.clone(), source };
+                    let mut source = fs_err::File::open(&file.place).map_err(reading)?;
+                    sender.large_blob(&file.sha256, file.size_bytes, &mut source)?;
                     layers.push(
                         Descriptor::new(FILE_TYPE, file.sha256, file.size_bytes).with(TITLE, &file.path),
                     );
@@ -211,16 +215,19 @@ fn send_packs(
     let total = plan.new_bytes();
     let sent = AtomicU64::new(0);
     (options.on_sent)(0, total);
-    let (give, take) = mpsc::sync_channel::<(Sha256, Vec<u8>)>(0);
+    let places = files.places();
+    let (give, take) = mpsc::sync_channel::<(Pack, &NewPack)>(0);
     let take = std::sync::Mutex::new(take);
     std::thread::scope(|scope| {
         let upload = || -> Result<(), PublishError> {
             loop {
                 let next = take.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
-                let Ok((digest, bytes)) = next else { return Ok(()) };
-                sender.known_blob(&digest, &bytes)?;
-                let len = bytes.len() as u64;
-                (options.on_sent)(sent.fetch_add(len, Ordering::Relaxed) + len, total);
+                let Ok((Pack { digest, size_bytes }, pack)) = next else { return Ok(()) };
+                let mut pieces = Pieces::new(pack, &places);
+                let ended = sender.large_blob(&digest, size_bytes, &mut pieces);
+                // A file that changed meanwhile is named as such.
+                ended.map_err(|error| pieces.problem().unwrap_or(error))?;
+                (options.on_sent)(sent.fetch_add(size_bytes, Ordering::Relaxed) + size_bytes, total);
             }
         };
         let uploads: Vec<_> = (0..UPLOADS).map(|_| scope.spawn(upload)).collect();
@@ -231,17 +238,18 @@ fn send_packs(
                 failure = Some(PublishError::Cancelled);
                 break;
             }
-            match files.fill(pack) {
-                Ok(bytes) => {
-                    let digest = Sha256::of(&bytes);
-                    made.push(Pack { digest, size_bytes: pack.size_bytes });
+            let mut pieces = Pieces::new(pack, &places);
+            match Sha256::of_reader(&mut pieces) {
+                Ok((digest, size_bytes)) => {
+                    let made_pack = Pack { digest, size_bytes };
+                    made.push(made_pack);
                     // Nobody takes it: every upload has failed, and says why.
-                    if give.send((digest, bytes)).is_err() {
+                    if give.send((made_pack, pack)).is_err() {
                         break;
                     }
                 }
-                Err(error) => {
-                    failure = Some(error);
+                Err(_) => {
+                    failure = pieces.problem();
                     break;
                 }
             }
@@ -282,9 +290,14 @@ impl Sender<'_> {
         Ok(())
     }
 
-    fn file(&self, digest: &Sha256, path: &Path, size_bytes: u64) -> Result<(), PublishError> {
+    fn large_blob(
+        &self,
+        digest: &Sha256,
+        size_bytes: u64,
+        source: &mut dyn ReadSeek,
+    ) -> Result<(), PublishError> {
         if !self.to.has_blob(digest)? {
-            self.to.put_file(digest, path, size_bytes)?;
+            self.to.put_large_blob(&Blob { digest: *digest, size_bytes }, source)?;
             self.count(size_bytes);
         }
         Ok(())
@@ -317,29 +330,29 @@ struct Cut {
 /// Every different file of a shipment, in the order of its profiles.
 struct Files {
     all: Vec<Cut>,
-    places: BTreeMap<Sha256, usize>,
+    numbers: BTreeMap<Sha256, usize>,
     total_bytes: u64,
 }
 
 impl Files {
     fn of(shipment: &Shipment, store: &Store, options: &PublishOptions<'_>) -> Result<Self, PublishError> {
-        let mut files = Self { all: Vec::new(), places: BTreeMap::new(), total_bytes: 0 };
+        let mut files = Self { all: Vec::new(), numbers: BTreeMap::new(), total_bytes: 0 };
         for file in shipment.profiles.iter().flat_map(|profile| &profile.files) {
             files.total_bytes += file.size_bytes;
-            if files.places.contains_key(&file.sha256) {
+            if files.numbers.contains_key(&file.sha256) {
                 continue;
             }
             if (options.cancelled)() {
                 return Err(PublishError::Cancelled);
             }
-            files.places.insert(file.sha256, files.all.len());
+            files.numbers.insert(file.sha256, files.all.len());
             files.all.push(cut(file, store)?);
         }
         Ok(files)
     }
 
     fn get(&self, sha256: &Sha256) -> &Cut {
-        &self.all[self.places[sha256]]
+        &self.all[self.numbers[sha256]]
     }
 
     fn size_bytes(&self) -> u64 {
@@ -352,26 +365,9 @@ impl Files {
         chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
     }
 
-    /// Reads the chunks of a pack, and checks each.
-    fn fill(&self, pack: &NewPack) -> Result<Vec<u8>, PublishError> {
-        let mut bytes = vec![0; usize::try_from(pack.size_bytes).unwrap_or_default()];
-        let mut start = 0;
-        let mut open: Option<(usize, fs_err::File)> = None;
-        for (number, offset, chunk) in &pack.pieces {
-            let Cut { place, .. } = &self.all[*number];
-            let reading = |source| PublishError::Read { path: place.clone(), source };
-            if open.as_ref().is_none_or(|(opened, _)| opened != number) {
-                open = Some((*number, fs_err::File::open(place).map_err(reading)?));
-            }
-            let Some((_, file)) = &open else { unreachable!("it was opened") };
-            let end = start + chunk.length as usize;
-            file.file().read_exact_at(&mut bytes[start..end], *offset).map_err(reading)?;
-            if Chunk::of(&bytes[start..end]) != *chunk {
-                return Err(PublishError::Changed { path: place.clone() });
-            }
-            start = end;
-        }
-        Ok(bytes)
+    /// Returns where each file is.
+    fn places(&self) -> Vec<&Path> {
+        self.all.iter().map(|file| file.place.as_path()).collect()
     }
 }
 

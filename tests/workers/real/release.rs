@@ -33,6 +33,22 @@ fn files(root: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_release_is_published_where_it_was_told() {
+    let home = home();
+    let release = ["release", "r.yaml", "-o", "out/r1", "--no-bench", "--publish-to", "oci:place"];
+    let made: Value = home.set_up(&[&release[..], &["--output", "json"]].concat()).exits(0).json();
+    assert_eq!(made["published"]["place"], "oci:place");
+    assert_eq!(made["published"]["profiles"].as_object().unwrap().len(), 1);
+    home.set_up(&["pull", "oci:place", "--device", "none", "--store", "s", "-o", "pulled"]).exits(0);
+    home.set_up(&["verify", "pulled"]).exits(0);
+    // Where publishing fails, the release is there, and it is said what to do.
+    home.write("file", "x");
+    let failed = ["release", "r.yaml", "-o", "out/r2", "--no-bench", "--publish-to", "oci:file/place"];
+    home.run(&failed).exits(1).has(&["nimctl publish out/r2 --to oci:file/place"]);
+    home.run(&["verify", "out/r2"]).exits(0);
+}
+
+#[test]
 fn a_release_is_complete_and_checks_out() {
     let home = home();
     let arguments: Vec<&str> = ["release", "r.yaml", "-o", "out/r1"].into_iter().chain(QUICK).collect();

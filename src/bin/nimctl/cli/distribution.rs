@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use nimctl::recipe::Only;
 use nimctl::registry::Mirror;
 use nimctl::uri::UriMapping;
 
@@ -19,7 +20,7 @@ pub(crate) struct RegistryArguments {
     /// one from below another (ngc://=https://models.example.com/ngc).
     #[arg(long = "mirror", value_name = "FROM=TO", help_heading = "Registries")]
     pub(crate) mirrors: Vec<MirrorArgument>,
-    /// Give up after this many seconds.
+    /// Give up on a registry after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = clap::value_parser!(u64).range(limits::SECONDS), help_heading = "Registries")]
     pub(crate) time_limit: u64,
 }
@@ -56,10 +57,14 @@ Chunks that the release with the same tag has there, or the one of --from, are n
 Examples:
   nimctl publish dist/nvclip-2.0.0 --to registry.example.com/models/nvclip:2.0.0
   nimctl publish recipes/nvclip-demo.yaml --to oci:/srv/models/nvclip
+  nimctl publish recipes/nvclip-demo.yaml --only gpu=l4 --to localhost:5000/nvclip:trial
   nimctl publish dist/nvclip-2.0.1 --to registry.example.com/models/nvclip:2.0.1 --from 2.0.0")]
 pub(crate) struct Publish {
     /// A release folder, or a recipe whose profiles are built.
     pub(crate) source: PathBuf,
+    /// Of a recipe, only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) only: Option<Only>,
     /// Where to.
     #[arg(long, value_name = "PLACE")]
     pub(crate) to: String,
@@ -93,6 +98,9 @@ Examples:
 pub(crate) struct Bundle {
     /// A release folder, or a recipe whose profiles are built.
     pub(crate) source: PathBuf,
+    /// Of a recipe, only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) only: Option<Only>,
     /// The file to write.
     #[arg(short = 'o', long, value_name = "FILE")]
     pub(crate) destination: PathBuf,

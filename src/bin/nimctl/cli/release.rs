@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use nimctl::recipe::Only;
 
-use super::limits;
+use super::{RegistryArguments, limits};
 
 /// Arguments of `release`.
 #[derive(Debug, Args)]
@@ -32,6 +32,7 @@ missing.
 Examples:
   nimctl release recipes/nvclip-demo.yaml -o dist/nvclip-demo
   nimctl release recipes/nvclip-demo.yaml -o dist/2.0.1 --policy policy.yaml --baseline dist/2.0.0
+  nimctl release recipes/nvclip-demo.yaml -o dist/2.0.1 --publish-to registry.example.com/models/nvclip:2.0.1
   nimctl release recipes/nvclip-demo.yaml -o dist/quick --no-bench --only 'onnx-*'
   nimctl release recipes/hopper.yaml recipes/ada.yaml -o dist/2.0.0")]
 pub(crate) struct Release {
@@ -41,6 +42,9 @@ pub(crate) struct Release {
     /// The folder to write; FOLDER.tar is written beside it.
     #[arg(short = 'o', long = "output-dir", value_name = "FOLDER")]
     pub(crate) destination: PathBuf,
+    /// Also publish it there: HOST/NAME:TAG, oci:FOLDER[:TAG] or oci-archive:FILE[:TAG].
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) publish_to: Option<String>,
     /// The requirements that the release must meet.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
@@ -71,6 +75,8 @@ pub(crate) struct Release {
     /// The maximum time for one worker job, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) job_timeout: u64,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArguments,
 }
 
 /// Arguments of `verify`.

@@ -11,7 +11,7 @@ use super::places::{Reach, tell, to_write};
 use super::publish::{NO_JOB_RUNS_S, send, shipment};
 use crate::cli::{self, Global, RegistryArguments};
 use crate::environment;
-use crate::exit::Failure;
+use crate::exit::{Failure, done};
 use crate::output::Output;
 
 pub(crate) fn run(
@@ -20,7 +20,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Bundle { source, destination } = arguments;
+    let cli::Bundle { source, only, destination } = arguments;
     destination::check(destination, [source.as_path()])?;
     let to = format!("oci-archive:{}", destination.display());
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
@@ -28,7 +28,9 @@ pub(crate) fn run(
     // No registry is asked for an archive.
     let registries = RegistryArguments { plain_http: false, mirrors: Vec::new(), time_limit: 1 };
     let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
-    let shipment = shipment(source, &workspace)?;
+    let shipment = shipment(source, only.as_ref(), &workspace)?;
     let opened = to_write(&to, Reach { arguments: &registries, watch })?;
-    send(&shipment, &workspace, &to, opened, (FileLayout::Packs, None), output)
+    let sent = send(&shipment, &workspace, &to, opened, (FileLayout::Packs, None), output)?;
+    output.result(&sent.text(), &sent.view());
+    Ok(done())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::work_folder::{self, WorkFolder};
-use nimctl::oci::{Archive, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive};
+use nimctl::oci::{Archive, EMPTY, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive};
 use nimctl::registry::{
     Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, web_address,
 };
@@ -67,6 +67,18 @@ pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, F
         }
         PlaceReference::Registry(name) => registry(&name, reach)?,
     })
+}
+
+/// Checks what can be known of a place long before it is written: its form, and that a registry answers and lets us in. Nothing is
+/// made or sent.
+pub(super) fn check_to_write(text: &str, reach: Reach<'_>) -> Result<(), Failure> {
+    match parse(text)? {
+        PlaceReference::Layout(_, _) | PlaceReference::Archive(_, _) => Ok(()),
+        PlaceReference::Web(_, _) | PlaceReference::Registry(_) => {
+            let opened = to_write(text, reach)?;
+            Ok(opened.place.has_blob(&Sha256::of(EMPTY)).map(|_| ())?)
+        }
+    }
 }
 
 fn opened<'a>(place: impl Place + 'a, tag: &str) -> Opened<'a> {

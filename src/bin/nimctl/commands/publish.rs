@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nimctl::digest::Sha256;
+use nimctl::error_kind::ErrorKind;
 use nimctl::oci::Which;
 use nimctl::ops::publish::{FileLayout, PublishOptions, Published, Shipment, publish};
 use nimctl::ops::workspace::Workspace;
 use nimctl::profile::ModelRelease;
+use nimctl::recipe::Only;
 use nimctl::registry::Watch;
 use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
@@ -31,7 +33,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Publish { source, to, from, layout, registries } = arguments;
+    let cli::Publish { source, only, to, from, layout, registries } = arguments;
     let layout = match layout {
         LayoutArgument::Packs => FileLayout::Packs,
         LayoutArgument::Files => FileLayout::Files,
@@ -42,34 +44,51 @@ pub(crate) fn run(
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
-    let shipment = shipment(source, &workspace)?;
+    let shipment = shipment(source, only.as_ref(), &workspace)?;
     let opened = to_write(to, Reach { arguments: registries, watch })?;
-    send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)
+    let sent = send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)?;
+    output.result(&sent.text(), &sent.view());
+    Ok(done())
 }
 
 /// Returns what a release folder or a recipe gives to publish. First of all: without it, no place is made.
-pub(super) fn shipment(source: &Path, workspace: &Workspace) -> Result<Shipment, Failure> {
-    if source.is_dir() {
-        return Ok(Shipment::of_release(source)?);
+pub(super) fn shipment(
+    source: &Path,
+    only: Option<&Only>,
+    workspace: &Workspace,
+) -> Result<Shipment, Failure> {
+    if !source.is_dir() {
+        return Ok(Shipment::of_recipe(
+            workspace,
+            &super::build::resolved(workspace, source, only, &|_| ())?,
+        )?);
     }
-    Ok(Shipment::of_recipe(workspace, &super::build::resolved(workspace, source, None, &|_| ())?)?)
+    if only.is_some() {
+        let message = format!(
+            "--only chooses among the profiles of a recipe, and {} is a release folder, which is published as it is: name \
+             the recipe, or make a release with `nimctl release --only`",
+            source.display()
+        );
+        return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
+    }
+    Ok(Shipment::of_release(source)?)
 }
 
-/// Publishes to a place, and says what was sent.
-pub(super) fn send(
-    shipment: &Shipment,
+/// Publishes to a place.
+pub(super) fn send<'a>(
+    shipment: &'a Shipment,
     workspace: &Workspace,
-    to: &str,
+    to: &'a str,
     opened: Opened<'_>,
     (layout, from): (FileLayout, Option<&Which>),
     output: &Output,
-) -> Result<ExitCode, Failure> {
+) -> Result<Sent<'a>, Failure> {
     let tag = match &opened.which {
         Which::Tag(tag) if tag.is_empty() => shipment.model.release.clone(),
         Which::Tag(tag) => tag.clone(),
         Which::Digest(digest) => {
             let message = format!("{to}: a release is published under a tag, not under the digest {digest}");
-            return Err(Failure::new(nimctl::error_kind::ErrorKind::Input, anyhow::Error::msg(message)));
+            return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
         }
     };
     let bytes = Bytes::new(output, "sending");
@@ -85,27 +104,54 @@ pub(super) fn send(
     let published = publish(shipment, &store, opened.place.as_ref(), &options)?;
     bytes.finish();
     opened.finish()?;
-    let view = View::new(&shipment.model, to, &tag, &published);
-    output.result(&text(shipment, to, &tag, &published), &view);
-    Ok(done())
+    Ok(Sent { model: &shipment.model, to, tag, published })
 }
 
-fn text(shipment: &Shipment, to: &str, tag: &str, published: &Published) -> String {
-    let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
-    format!(
-        "{} {}: {} profiles, {} of files, {} of them different\nsent {} in {sent_blobs} blobs to {to} as {tag}\n{digest}\n",
-        shipment.model.name,
-        shipment.model.release,
-        profiles.len(),
-        size(*files_bytes),
-        size(*distinct_bytes),
-        size(*sent_bytes),
-    )
+/// What was published.
+pub(super) struct Sent<'a> {
+    model: &'a ModelRelease,
+    to: &'a str,
+    tag: String,
+    published: Published,
+}
+
+impl Sent<'_> {
+    pub(super) fn text(&self) -> String {
+        let Self { model, to, tag, published } = self;
+        let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
+        format!(
+            "{} {}: {} profiles, {} of files, {} of them different\nsent {} in {sent_blobs} blobs to {to} as {tag}\n{digest}\n",
+            model.name,
+            model.release,
+            profiles.len(),
+            size(*files_bytes),
+            size(*distinct_bytes),
+            size(*sent_bytes),
+        )
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        let Self { model, to, tag, published } = self;
+        let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
+        View {
+            schema: "nimctl.published/1",
+            model: &model.name,
+            release: &model.release,
+            place: to,
+            tag,
+            digest: *digest,
+            files_bytes: *files_bytes,
+            distinct_bytes: *distinct_bytes,
+            sent_bytes: *sent_bytes,
+            sent_blobs: *sent_blobs,
+            profiles,
+        }
+    }
 }
 
 /// `nimctl.published/1`.
 #[derive(Serialize)]
-struct View<'a> {
+pub(super) struct View<'a> {
     schema: &'static str,
     model: &'a str,
     release: &'a str,
@@ -117,23 +163,4 @@ struct View<'a> {
     sent_bytes: u64,
     sent_blobs: usize,
     profiles: &'a BTreeMap<String, Sha256>,
-}
-
-impl<'a> View<'a> {
-    fn new(model: &'a ModelRelease, place: &'a str, tag: &'a str, published: &'a Published) -> Self {
-        let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
-        Self {
-            schema: "nimctl.published/1",
-            model: &model.name,
-            release: &model.release,
-            place,
-            tag,
-            digest: *digest,
-            files_bytes: *files_bytes,
-            distinct_bytes: *distinct_bytes,
-            sent_bytes: *sent_bytes,
-            sent_blobs: *sent_blobs,
-            profiles,
-        }
-    }
 }

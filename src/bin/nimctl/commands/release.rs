@@ -7,12 +7,16 @@ use std::process::ExitCode;
 use nimctl::benchmark::{BenchStatus, Comparison, Settings, Uncompared};
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::BenchOptions;
+use nimctl::ops::publish::{FileLayout, Shipment};
 use nimctl::ops::release::{Made, ReleaseOptions, ReleaseReport, release};
 use nimctl::passport::Passport;
+use nimctl::registry::Watch;
 use nimctl::release::{Policy, Refusal, least_row_cosine};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::places::{Reach, check_to_write, tell, to_write};
+use super::publish::{Sent, View as PublishedView, send};
 use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, code, done};
@@ -42,8 +46,14 @@ pub(crate) fn run(
         gpu,
         budget_ms,
         job_timeout,
+        publish_to,
+        registries,
     } = arguments;
     let workspace = environment::workspace(global, *job_timeout, cancel)?;
+    let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
+    let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
+    // Hours of building before a place turns out to be mistyped would be lost.
+    publish_to.as_ref().map_or(Ok(()), |to| check_to_write(to, reach))?;
     let (read, policy_file) = match policy {
         None => (Policy::default(), None),
         Some(path) => {
@@ -79,7 +89,23 @@ pub(crate) fn run(
         baseline: baseline.clone(),
     };
     let report = release(&workspace, &options, &|step| output.talk(step))?;
-    output.result(&text(&report), &View::new(&report));
+    let shipment = match (&report.made, publish_to) {
+        (Some(made), Some(to)) => Some((Shipment::of_release(&made.folder)?, made.folder.display(), to)),
+        _ => None,
+    };
+    let sent = shipment.as_ref().map(|(shipment, folder, to)| {
+        output.talk("publishing");
+        let sent = to_write(to, reach)
+            .and_then(|opened| send(shipment, &workspace, to, opened, (FileLayout::Packs, None), output));
+        sent.map_err(|failure| {
+            let hint = failure.hint.as_ref().map(|hint| format!("{hint}; ")).unwrap_or_default();
+            let again = format!("the release is in {folder}: `nimctl publish {folder} --to {to}`");
+            failure.hint(Some(format!("{hint}{again}")))
+        })
+    });
+    let sent = sent.transpose()?;
+    let published = sent.as_ref().map(Sent::text).unwrap_or_default();
+    output.result(&format!("{}{published}", text(&report)), &View::new(&report, sent.as_ref()));
     if report.made.is_some() {
         return Ok(done());
     }
@@ -165,6 +191,7 @@ struct View<'a> {
     comparisons: &'a [Comparison],
     uncompared: &'a [Uncompared],
     refusals: &'a [Refusal],
+    published: Option<PublishedView<'a>>,
 }
 
 #[derive(Serialize)]
@@ -184,7 +211,7 @@ struct NotBuiltView<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(report: &'a ReleaseReport) -> Self {
+    fn new(report: &'a ReleaseReport, sent: Option<&'a Sent<'_>>) -> Self {
         let ReleaseReport { model, profiles, not_built, compared, refusals, made } = report;
         let profile = |passport: &'a Passport| ProfileView {
             profile_id: passport.id.to_string(),
@@ -205,6 +232,7 @@ impl<'a> View<'a> {
             comparisons: &compared.comparisons,
             uncompared: &compared.uncompared,
             refusals,
+            published: sent.map(Sent::view),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::oci::{Blob, Place, PlaceError, RegistryPlace, Sink, Which};
 use crate::packs::IndexedFile;
 use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
-use crate::registry::{Reference, RegistryError};
+use crate::registry::{ReadSeek, Reference, RegistryError};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER};
 use crate::store::Store;
 use crate::uri::Location;
@@ -266,7 +266,7 @@ impl Place for Readers<'_, '_> {
         Err(self.read_only())
     }
 
-    fn put_file(&self, _: &Sha256, _: &Path, _: u64) -> Result<(), PlaceError> {
+    fn put_large_blob(&self, _: &Blob, _: &mut dyn ReadSeek) -> Result<(), PlaceError> {
         Err(self.read_only())
     }
 }
