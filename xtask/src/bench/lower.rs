@@ -24,7 +24,7 @@ const EXTERNAL_SIZE: &str = "h14";
 const MAX_EXTERNAL_BYTES: u64 = 500_000_000;
 
 /// The peer, and what it needs.
-const PEER: [&str; 7] = [
+pub(super) const PEER: [&str; 7] = [
     "onnxconverter-common==1.16.0",
     "onnx==1.23.2",
     "numpy==2.4.6",

@@ -4,6 +4,7 @@
 mod build;
 mod estimate;
 mod lower;
+mod publish;
 mod runtime;
 mod select;
 mod timed;
@@ -33,9 +34,12 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     match what {
         "build" => build::run(project, &parse(arguments)?),
         "lower" => lower::run(project, &parse(arguments)?),
+        "publish" => publish::run(project, &parse(arguments)?),
         "runtime" => runtime::run(project, &parse(arguments)?),
         "select" => select::run(project, &parse(arguments)?),
-        _ => bail!("bench takes `build`, `lower`, `runtime` or `select`, then [--size SIZE] [--repeat N]"),
+        _ => bail!(
+            "bench takes `build`, `lower`, `publish`, `runtime` or `select`, then [--size SIZE] [--repeat N]"
+        ),
     }
 }
 
