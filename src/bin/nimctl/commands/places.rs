@@ -6,7 +6,9 @@ use std::time::Duration;
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::work_folder::{self, WorkFolder};
-use nimctl::oci::{Archive, EMPTY, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive};
+use nimctl::oci::{
+    Archive, EMPTY, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive,
+};
 use nimctl::registry::{
     Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, web_address,
 };

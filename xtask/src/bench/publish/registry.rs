@@ -39,10 +39,9 @@ impl Registry {
         shell.write_file(&file, config.to_string())?;
         // One line a request goes to stdout.
         let log = shell.current_dir().join(folder.join("requests.log"));
-        let log = std::process::Stdio::from(create(&log)?);
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&file)
+        let log = Stdio::from(create(&log)?);
+        let mut process = Command::from(cmd!(shell, "docker-registry serve {file}"));
+        let process = process
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())
