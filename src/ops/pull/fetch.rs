@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::follower::Follower;
 use super::partial::{Partial, Progress, Wanted, digests_of, in_parallel, io, piece};
 use super::{PullError, PullOptions, Pulled, output};
 use crate::chunks::{Chunk, Digested, MAX_CHUNK_BYTES, digest_and_cut};
@@ -107,6 +108,13 @@ fn check_space(store: &Store, missing: &[&IndexedFile]) -> Result<(), PullError>
     if needed_bytes > free_bytes { Err(PullError::NoSpace { free_bytes, needed_bytes }) } else { Ok(()) }
 }
 
+/// A file that is put together from chunks.
+struct Target<'a> {
+    file: &'a IndexedFile,
+    partial: Partial,
+    follower: Follower,
+}
+
 fn from_packs(
     place: &dyn Place,
     store: &Store,
@@ -117,102 +125,160 @@ fn from_packs(
 ) -> Result<(), PullError> {
     let Some(partial) = Partial::open(store, &file.sha256, "", progress)? else { return Ok(()) };
     partial.file.set_len(file.size_bytes).map_err(io(&file.path))?;
-    let mut wanted = partial.wanted(file, progress)?;
-    let before = size_bytes(&wanted);
-    copy_local(store, &partial, file, &mut wanted, progress)?;
-    pulled.reused_bytes += before - size_bytes(&wanted);
-
-    let fetched = AtomicU64::new(0);
-    let requests = requests(index, file, &wanted, place.reads_ranges());
-    in_parallel(&requests, progress, |request| {
-        let Request { pack, range, chunks } = request;
-        let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or_default());
-        place.read_blob(pack, range.clone(), &mut |piece| {
-            go_on(progress)?;
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        for (offset, chunk) in chunks {
-            let start = usize::try_from(offset - range.start).unwrap_or(usize::MAX);
-            let found = bytes.get(start..start.saturating_add(chunk.length as usize));
-            let Some(found) = found.filter(|found| Chunk::of(found) == *chunk) else {
-                return Err(PullError::BadChunk { place: place.name(), pack: pack.digest, offset: *offset });
-            };
-            put(&partial, file, &wanted, *chunk, found, progress)?;
-        }
-        Ok(())
+    let target = Target { file, partial, follower: Follower::new(file.size_bytes) };
+    let wanted = target.partial.wanted(file, &target.follower, progress)?;
+    let (sha256, blake3) = std::thread::scope(|scope| {
+        let Target { file: _, partial, follower } = &target;
+        let digests = scope.spawn(|| follower.digests(&partial.file));
+        let synced = scope.spawn(|| follower.sync(&partial.file));
+        // Dropped whatever happens, so that no thread waits for what doesn't come.
+        let ended = Ended(follower);
+        target.fill(place, store, index, wanted, pulled, progress)?;
+        drop(ended);
+        let early = |_| std::io::Error::other("a thread ended early");
+        synced.join().map_err(early).and_then(|result| result).map_err(io(&file.path))?;
+        digests.join().map_err(early).and_then(|result| result).map_err(io(&file.path))
     })?;
-    pulled.fetched_bytes += fetched.into_inner();
-
-    let (sha256, blake3, _) = digests_of(&partial.path).map_err(io(&file.path))?;
     if (sha256, blake3) != (file.sha256, file.blake3) {
-        partial.remove();
+        target.partial.remove();
         return Err(PullError::BadFile { path: file.path.clone(), expected: file.sha256, found: sha256 });
     }
     if let Ok(list) = PackIndex::chunk_list(file) {
         store.put_chunk_list(&file.sha256, &list)?;
     }
-    partial.finish(store, &file.sha256).map_err(io(&file.path))
+    target.partial.finish(store, &file.sha256).map_err(io(&file.path))
+}
+
+/// Tells a follower that nothing more comes.
+struct Ended<'a>(&'a Follower);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 fn size_bytes(wanted: &Wanted) -> u64 {
     wanted.iter().map(|(chunk, places)| u64::from(chunk.length) * places.len() as u64).sum()
 }
 
-/// Writes a chunk to every place where it belongs.
-fn put(
-    partial: &Partial,
-    file: &IndexedFile,
-    wanted: &Wanted,
-    chunk: Chunk,
-    bytes: &[u8],
-    progress: &Progress<'_>,
-) -> Result<(), PullError> {
-    for place in wanted.get(&chunk).into_iter().flatten() {
-        partial.file.write_all_at(bytes, *place).map_err(io(&file.path))?;
-        progress.add(u64::from(chunk.length));
-    }
-    Ok(())
-}
-
-/// Copies what other blobs here have; what is damaged there stays wanted.
-fn copy_local(
-    store: &Store,
-    partial: &Partial,
-    file: &IndexedFile,
-    wanted: &mut Wanted,
-    progress: &Progress<'_>,
-) -> Result<(), PullError> {
-    let needed: BTreeSet<Chunk> = wanted.keys().copied().collect();
-    let mut by_blob: BTreeMap<PathBuf, Vec<(u64, Chunk)>> = BTreeMap::new();
-    for (chunk, (blob, offset)) in store.find_chunks(&needed)? {
-        by_blob.entry(blob).or_default().push((offset, chunk));
-    }
-    let mut parts: Vec<(PathBuf, Vec<(u64, Chunk)>)> = Vec::new();
-    for (blob, mut chunks) in by_blob {
-        chunks.sort_unstable();
-        parts.extend(chunks.chunks(CHUNKS_AT_A_TIME).map(|part| (blob.clone(), part.to_vec())));
-    }
-    let copied = Mutex::new(Vec::new());
-    in_parallel(&parts, progress, |(blob, chunks)| {
-        let Ok(source) = fs_err::File::open(blob) else { return Ok(()) };
-        let mut buffer = vec![0; MAX_CHUNK_BYTES];
-        let mut done = Vec::new();
-        for (offset, chunk) in chunks {
-            let bytes = &mut buffer[..chunk.length as usize];
-            if source.file().read_exact_at(bytes, *offset).is_ok() && Chunk::of(bytes) == *chunk {
-                put(partial, file, wanted, *chunk, bytes, progress)?;
-                done.push(*chunk);
+impl Target<'_> {
+    /// Puts every wanted chunk where it belongs: fetches those that no file here has, and copies the others. The follower reads
+    /// up to the first gap, so what is fetched, which may be little, comes first.
+    fn fill(
+        &self,
+        place: &dyn Place,
+        store: &Store,
+        index: &PackIndex,
+        mut wanted: Wanted,
+        pulled: &mut Pulled,
+        progress: &Progress<'_>,
+    ) -> Result<(), PullError> {
+        let needed: BTreeSet<Chunk> = wanted.keys().copied().collect();
+        let here = store.find_chunks(&needed)?;
+        let mut local = Wanted::new();
+        wanted.retain(|chunk, places| {
+            let is_here = here.contains_key(chunk);
+            if is_here {
+                local.insert(*chunk, std::mem::take(places));
             }
-        }
-        copied.lock().unwrap_or_else(PoisonError::into_inner).extend(done);
+            !is_here
+        });
+        pulled.fetched_bytes += self.fetch(place, index, &wanted, progress)?;
+        let before = size_bytes(&local);
+        self.copy(here, &mut local, progress)?;
+        pulled.reused_bytes += before - size_bytes(&local);
+        // What was damaged here.
+        pulled.fetched_bytes += self.fetch(place, index, &local, progress)?;
         Ok(())
-    })?;
-    for chunk in copied.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        wanted.remove(&chunk);
     }
-    Ok(())
+
+    /// Fetches chunks; returns how many bytes came.
+    fn fetch(
+        &self,
+        place: &dyn Place,
+        index: &PackIndex,
+        wanted: &Wanted,
+        progress: &Progress<'_>,
+    ) -> Result<u64, PullError> {
+        let fetched = AtomicU64::new(0);
+        let requests = requests(index, self.file, wanted, place.reads_ranges());
+        in_parallel(&requests, progress, |request| {
+            let Request { pack, range, chunks } = request;
+            let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or_default());
+            place.read_blob(pack, range.clone(), &mut |piece| {
+                go_on(progress)?;
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })?;
+            fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            for (offset, chunk) in chunks {
+                let start = usize::try_from(offset - range.start).unwrap_or(usize::MAX);
+                let found = bytes.get(start..start.saturating_add(chunk.length as usize));
+                let Some(found) = found.filter(|found| Chunk::of(found) == *chunk) else {
+                    let (place, offset) = (place.name(), *offset);
+                    return Err(PullError::BadChunk { place, pack: pack.digest, offset });
+                };
+                self.put(wanted, *chunk, found, progress)?;
+            }
+            Ok(())
+        })?;
+        Ok(fetched.into_inner())
+    }
+
+    /// Copies what other blobs here have; what is damaged there stays wanted.
+    fn copy(
+        &self,
+        here: BTreeMap<Chunk, (PathBuf, u64)>,
+        wanted: &mut Wanted,
+        progress: &Progress<'_>,
+    ) -> Result<(), PullError> {
+        let mut by_blob: BTreeMap<PathBuf, Vec<(u64, Chunk)>> = BTreeMap::new();
+        for (chunk, (blob, offset)) in here {
+            by_blob.entry(blob).or_default().push((offset, chunk));
+        }
+        let mut parts: Vec<(PathBuf, Vec<(u64, Chunk)>)> = Vec::new();
+        for (blob, mut chunks) in by_blob {
+            chunks.sort_unstable();
+            parts.extend(chunks.chunks(CHUNKS_AT_A_TIME).map(|part| (blob.clone(), part.to_vec())));
+        }
+        let copied = Mutex::new(Vec::new());
+        in_parallel(&parts, progress, |(blob, chunks)| {
+            let Ok(source) = fs_err::File::open(blob) else { return Ok(()) };
+            let mut buffer = vec![0; MAX_CHUNK_BYTES];
+            let mut done = Vec::new();
+            for (offset, chunk) in chunks {
+                let bytes = &mut buffer[..chunk.length as usize];
+                if source.file().read_exact_at(bytes, *offset).is_ok() && Chunk::of(bytes) == *chunk {
+                    self.put(wanted, *chunk, bytes, progress)?;
+                    done.push(*chunk);
+                }
+            }
+            copied.lock().unwrap_or_else(PoisonError::into_inner).extend(done);
+            Ok(())
+        })?;
+        for chunk in copied.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            wanted.remove(&chunk);
+        }
+        Ok(())
+    }
+
+    /// Writes a chunk to every place where it belongs.
+    fn put(
+        &self,
+        wanted: &Wanted,
+        chunk: Chunk,
+        bytes: &[u8],
+        progress: &Progress<'_>,
+    ) -> Result<(), PullError> {
+        let length = u64::from(chunk.length);
+        for place in wanted.get(&chunk).into_iter().flatten() {
+            self.partial.file.write_all_at(bytes, *place).map_err(io(&self.file.path))?;
+            self.follower.add(*place, length);
+            progress.add(length);
+        }
+        Ok(())
+    }
 }
 
 /// Returns the requests for wanted chunks: near ones together, in the order of the packs.

@@ -4,6 +4,7 @@
 mod error;
 mod fetch;
 mod folder;
+mod follower;
 mod from_manifest;
 mod model_store;
 mod partial;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::follower::Follower;
 use super::{PullError, PullOptions};
 use crate::chunks::{Chunk, MAX_CHUNK_BYTES};
 use crate::digest::{Blake3, Sha256, both_of_chunks};
@@ -65,8 +66,13 @@ impl Partial {
         Ok(Some(Self { path, file: file.map_err(io)?.into_parts().0, lock, _held: held }))
     }
 
-    /// Returns the chunks that are not there yet.
-    pub(super) fn wanted(&self, file: &IndexedFile, progress: &Progress<'_>) -> Result<Wanted, PullError> {
+    /// Returns the chunks that are not there yet; tells the follower of the others.
+    pub(super) fn wanted(
+        &self,
+        file: &IndexedFile,
+        follower: &Follower,
+        progress: &Progress<'_>,
+    ) -> Result<Wanted, PullError> {
         let is_new = self.file.metadata().map_err(io(&file.path))?.blocks() == 0;
         let mut wanted = Wanted::new();
         let mut buffer = vec![0; MAX_CHUNK_BYTES];
@@ -78,6 +84,7 @@ impl Partial {
             let is_there =
                 !is_new && self.file.read_exact_at(bytes, offset).is_ok() && Chunk::of(bytes) == chunk;
             if is_there {
+                follower.add(offset, u64::from(chunk.length));
                 progress.add(u64::from(chunk.length));
             } else {
                 wanted.entry(chunk).or_default().push(offset);
