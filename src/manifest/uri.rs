@@ -4,6 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::digest::Sha256;
+use crate::percent;
 
 /// Returns the uri of a file that is only in the store.
 pub fn store_uri(sha256: &Sha256) -> String {
@@ -18,10 +19,7 @@ pub fn store_digest(uri: &str) -> Option<Sha256> {
 /// Returns the uri of a file at a path relative to the manifest's folder, with `/`: `file:profiles/<id>/contents.json`. What a uri
 /// can't hold is percent-encoded.
 pub fn file_uri(path: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/+@,=".contains(&byte);
-    let encoded =
-        |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    format!("file:{}", path.bytes().map(encoded).collect::<String>())
+    format!("file:{}", percent::encode(path, "/+@,="))
 }
 
 /// Returns the uri of a file of a profile that is in a registry: the repository (`host/name`), the digest of the profile's manifest
@@ -34,20 +32,7 @@ pub fn oci_uri(repository: &str, manifest: &Sha256, path: &str) -> String {
 /// Returns the path, relative to the manifest's folder, in the uri of a file there; `None` for any other uri, and for a path that
 /// leads out of the folder.
 pub fn file_path(uri: &str) -> Option<PathBuf> {
-    let mut bytes = Vec::new();
-    let mut rest = uri.strip_prefix("file:")?.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        bytes.push(match byte {
-            b'%' => {
-                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-                rest = &rest[2..];
-                u8::from_str_radix(digits, 16).ok()?
-            }
-            byte => byte,
-        });
-    }
-    let path = PathBuf::from(String::from_utf8(bytes).ok()?);
+    let path = PathBuf::from(percent::decode(uri.strip_prefix("file:")?)?);
     let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     (is_inside && path != Path::new("")).then_some(path)
 }

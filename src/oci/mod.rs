@@ -26,6 +26,7 @@ mod web;
 pub use archive::{Archive, pack_archive};
 pub use document::{Descriptor, ImageIndex, ImageManifest, InvalidDocument};
 pub use layout::Layout;
+pub(crate) use place::SinkWriter;
 pub use place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which, fetch_small};
 pub use reference::{InvalidReference, PlaceReference};
 pub use registry::RegistryPlace;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::document::{Descriptor, InvalidDocument};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
-use crate::registry::ReadSeek;
+use crate::registry::{ReadSeek, RegistryError};
 
 /// A manifest, an index or a config is at most this long.
 pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
@@ -42,6 +42,19 @@ pub struct Blob {
 
 /// Takes bytes as they arrive.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+/// Writes into a sink.
+pub(crate) struct SinkWriter<'s, 'a>(pub(crate) &'s mut Sink<'a>);
+
+impl io::Write for SinkWriter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.0)(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A place that keeps artifacts. Used by several threads at once.
 pub trait Place: Sync {
@@ -155,6 +168,13 @@ pub enum PlaceError {
         /// What to do about it, where that is known.
         hint: Option<String>,
     },
+}
+
+impl From<RegistryError> for PlaceError {
+    fn from(error: RegistryError) -> Self {
+        let (kind, hint) = (error.kind(), error.hint());
+        Self::Network { source: Box::new(error), kind, hint }
+    }
 }
 
 impl PlaceError {

@@ -1,10 +1,10 @@
 //! A repository in a registry.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::place::{Blob, Place, PlaceError, Sink, Which};
+use super::place::{Blob, Place, PlaceError, Sink, SinkWriter, Which};
 use crate::digest::Sha256;
 use crate::registry::{self, Client, ReadSeek, Reference, RegistryError, Repository};
 
@@ -28,32 +28,14 @@ impl<'a> RegistryPlace<'a> {
                 Ok(Reference { repository: self.repository.clone(), tag: None, digest: None })
             }
             Which::Tag(tag) => {
-                self.repository.with_tag(tag).map_err(|error| network(RegistryError::Reference(error)))
+                self.repository.with_tag(tag).map_err(|error| RegistryError::Reference(error).into())
             }
         }
     }
 }
 
-fn network(error: RegistryError) -> PlaceError {
-    let (kind, hint) = (error.kind(), error.hint());
-    PlaceError::Network { source: Box::new(error), kind, hint }
-}
-
 fn blob(digest: &Sha256, size_bytes: u64) -> registry::Blob {
     registry::Blob { digest: *digest, size_bytes }
-}
-
-/// Writes into a sink.
-struct Into<'s, 'a>(&'s mut Sink<'a>);
-
-impl Write for Into<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (self.0)(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl Place for RegistryPlace<'_> {
@@ -65,17 +47,17 @@ impl Place for RegistryPlace<'_> {
         match self.client.get_manifest(&self.reference(which)?) {
             Ok(manifest) => Ok(Some((manifest.bytes, manifest.media_type))),
             Err(RegistryError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(network(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     fn put_manifest(&self, tag: Option<&str>, media_type: &str, bytes: &[u8]) -> Result<Sha256, PlaceError> {
         let which = tag.map_or_else(|| Which::Digest(Sha256::of(bytes)), |tag| Which::Tag(tag.into()));
-        self.client.put_manifest(&self.reference(&which)?, media_type, bytes).map_err(network)
+        Ok(self.client.put_manifest(&self.reference(&which)?, media_type, bytes)?)
     }
 
     fn has_blob(&self, digest: &Sha256) -> Result<bool, PlaceError> {
-        let found = self.client.has_blob(&self.repository, digest).map_err(network)?;
+        let found = self.client.has_blob(&self.repository, digest)?;
         Ok(found.is_some())
     }
 
@@ -83,10 +65,12 @@ impl Place for RegistryPlace<'_> {
         let Blob { digest, size_bytes } = wanted;
         let is_whole = range == (0..*size_bytes);
         let range = (!is_whole).then_some(range);
-        let fetched = self
-            .client
-            .get_blob(&self.repository, blob(digest, *size_bytes), range, &mut Into(sink))
-            .map_err(network)?;
+        let fetched = self.client.get_blob(
+            &self.repository,
+            blob(digest, *size_bytes),
+            range,
+            &mut SinkWriter(sink),
+        )?;
         if fetched.range_ignored {
             self.reads_ranges.store(false, Ordering::Relaxed);
         }
@@ -96,13 +80,13 @@ impl Place for RegistryPlace<'_> {
     fn put_blob(&self, digest: &Sha256, bytes: &[u8]) -> Result<(), PlaceError> {
         let mut source = io::Cursor::new(bytes);
         let blob = blob(digest, bytes.len() as u64);
-        self.client.put_blob(&self.repository, blob, &mut source, None).map_err(network)?;
+        self.client.put_blob(&self.repository, blob, &mut source, None)?;
         Ok(())
     }
 
     fn put_large_blob(&self, large: &Blob, source: &mut dyn ReadSeek) -> Result<(), PlaceError> {
         let large = blob(&large.digest, large.size_bytes);
-        self.client.put_blob(&self.repository, large, source, None).map_err(network)?;
+        self.client.put_blob(&self.repository, large, source, None)?;
         Ok(())
     }
 

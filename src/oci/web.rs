@@ -1,12 +1,11 @@
 //! A folder in the OCI image layout that a web server serves.
 
-use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::document::ImageIndex;
 use super::layout::{INDEX_FILE, LAYOUT_FILE, entry, media_type_of};
-use super::place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which};
+use super::place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, SinkWriter, Which};
 use crate::digest::Sha256;
 use crate::registry::{Client, ReadSeek, RegistryError, WebFile};
 
@@ -47,7 +46,7 @@ impl<'a> WebPlace<'a> {
             Err(error @ (RegistryError::BadAnswer { .. } | RegistryError::TooLarge { .. })) => {
                 return Err(no_layout(error.to_string()));
             }
-            Err(error) => return Err(network(error)),
+            Err(error) => return Err(error.into()),
         }
         Ok(place)
     }
@@ -61,24 +60,6 @@ impl<'a> WebPlace<'a> {
     }
 }
 
-fn network(error: RegistryError) -> PlaceError {
-    let (kind, hint) = (error.kind(), error.hint());
-    PlaceError::Network { source: Box::new(error), kind, hint }
-}
-
-/// Writes into a sink.
-struct Into<'s, 'a>(&'s mut Sink<'a>);
-
-impl Write for Into<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (self.0)(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Place for WebPlace<'_> {
     fn name(&self) -> String {
         self.root.name().trim_end_matches('/').into()
@@ -88,7 +69,7 @@ impl Place for WebPlace<'_> {
         let (digest, media_type) = match which {
             Which::Tag(tag) => {
                 let file = self.root.below(INDEX_FILE);
-                let bytes = self.client.get_small_file(&file, MAX_DOCUMENT_BYTES).map_err(network)?;
+                let bytes = self.client.get_small_file(&file, MAX_DOCUMENT_BYTES)?;
                 let index = ImageIndex::parse(&bytes, INDEX_FILE)
                     .map_err(|source| PlaceError::Document { place: self.name(), source })?;
                 match entry(&self.name(), &index.manifests, tag)? {
@@ -101,7 +82,7 @@ impl Place for WebPlace<'_> {
         let bytes = match self.client.get_small_file(&self.blob(&digest), MAX_DOCUMENT_BYTES) {
             Ok(bytes) => bytes,
             Err(RegistryError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(network(error)),
+            Err(error) => return Err(error.into()),
         };
         let found = Sha256::of(&bytes);
         if found != digest {
@@ -116,13 +97,13 @@ impl Place for WebPlace<'_> {
     }
 
     fn has_blob(&self, digest: &Sha256) -> Result<bool, PlaceError> {
-        self.client.has_file(&self.blob(digest)).map_err(network)
+        Ok(self.client.has_file(&self.blob(digest))?)
     }
 
     fn read_blob(&self, wanted: &Blob, range: Range<u64>, sink: &mut Sink<'_>) -> Result<(), PlaceError> {
         let Blob { digest, size_bytes } = wanted;
         let file = self.blob(digest).of_size(*size_bytes);
-        match self.client.get_file(&file, Some(range), &mut Into(sink)) {
+        match self.client.get_file(&file, Some(range), &mut SinkWriter(sink)) {
             Ok(fetched) => {
                 if fetched.range_ignored {
                     self.reads_ranges.store(false, Ordering::Relaxed);
@@ -132,7 +113,7 @@ impl Place for WebPlace<'_> {
             Err(RegistryError::NotFound { .. }) => {
                 Err(PlaceError::Missing { place: self.name(), what: format!("blob {digest}") })
             }
-            Err(error) => Err(network(error)),
+            Err(error) => Err(error.into()),
         }
     }
 

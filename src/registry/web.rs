@@ -13,6 +13,7 @@ use super::client::{Client, host_of, without_secrets};
 use super::download::{Download, Fetched, Version, content_length, is_page};
 use super::exchange::Body;
 use super::request::Ask;
+use crate::percent;
 
 /// What a server gets as `Authorization`. It is in no message, and goes to no other server.
 #[derive(Clone)]
@@ -88,6 +89,7 @@ impl WebFile {
     pub fn new(mut url: Url, secret: Option<Secret>) -> Self {
         let mut secret = secret;
         if !url.username().is_empty() || url.password().is_some() {
+            let decoded = |text: &str| percent::decode(text).unwrap_or_else(|| text.into());
             let plain =
                 format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
             let value = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(plain));
@@ -113,7 +115,16 @@ impl WebFile {
         without_secrets(&self.url)
     }
 
-    /// Returns the file at a path below this one, whose address is that of a folder.
+    /// Returns the folder that the file is in.
+    pub fn folder(&self) -> Self {
+        let mut url = self.url.clone();
+        let (folder, _) = url.path().rsplit_once('/').unwrap_or_default();
+        let folder = format!("{folder}/");
+        url.set_path(&folder);
+        Self { url, secret: self.secret.clone(), size_bytes: None, has_digest: false }
+    }
+
+    /// Returns the file at a percent-encoded path below this one, whose address is that of a folder.
     pub fn below(&self, path: &str) -> Self {
         let mut url = self.url.clone();
         let folder = url.path().trim_end_matches('/').to_owned();
@@ -124,26 +135,6 @@ impl WebFile {
     fn ask(&self, method: Method) -> Ask<'_> {
         Ask::of_web(method, self.url.clone(), self.secret.as_ref(), self.name())
     }
-}
-
-/// Decodes `%40` and the like.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| byte == b'%') {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Client<'_> {
@@ -248,8 +239,9 @@ mod tests {
         let url = web_address("https://me:p%40ss@host/a/b/?sig=s3cret#tag").unwrap();
         let file = WebFile::new(url, None);
         assert_eq!(file.name(), "https://host/a/b/");
-        let below = file.below("blobs/x y");
+        let below = file.below("blobs/x%20y");
         assert_eq!(below.url.as_str(), "https://host/a/b/blobs/x%20y?sig=s3cret");
+        assert_eq!(below.folder().name(), "https://host/a/b/blobs/");
         let header = below.secret.as_ref().unwrap().header.clone();
         assert_eq!(header.unwrap(), "Basic bWU6cEBzcw==");
         assert!(!format!("{file:?}").contains("bWU6"));

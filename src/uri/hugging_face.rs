@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{UriError, encoding};
+use super::UriError;
+use crate::percent;
 use crate::registry::{Secret, WebFile, web_address};
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -58,7 +59,7 @@ impl HuggingFace {
                 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         let revision =
-            encoding::decode(revision).filter(|revision| !revision.is_empty()).ok_or_else(invalid)?;
+            percent::decode(revision).filter(|revision| !revision.is_empty()).ok_or_else(invalid)?;
         let is_path = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if !is_name(owner) || !is_name(name) || matches!(&*revision, "." | "..") || !is_path {
             return Err(invalid());
@@ -66,8 +67,8 @@ impl HuggingFace {
         let address = format!(
             "{}/{owner}/{name}/resolve/{}/{}",
             self.endpoint.trim_end_matches('/'),
-            encoding::encode(&revision, ""),
-            encoding::encode(path, "/"),
+            percent::encode(&revision, ""),
+            percent::encode(path, "/"),
         );
         let url = web_address(&address).map_err(|error| UriError::invalid(uri, error.to_string()))?;
         Ok(WebFile::new(url, self.token.clone()))

@@ -12,7 +12,6 @@
 //!
 //! The environment is read by the caller: [`Sources::from_environment`].
 
-mod encoding;
 mod hugging_face;
 mod mapping;
 mod s3;
@@ -27,6 +26,7 @@ pub use s3::S3;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{file_path, store_digest};
+use crate::percent;
 use crate::registry::{Reference, WebFile, web_address};
 
 /// The variable by which NIM finds the files of `ngc://` uris somewhere else.
@@ -37,6 +37,8 @@ pub const REPOSITORY_OVERRIDE: &str = "NIM_REPOSITORY_OVERRIDE";
 pub struct Sources {
     /// The manifest's folder, to which `file:` uris are relative.
     pub folder: PathBuf,
+    /// That folder, if the manifest came from a web server.
+    pub web_folder: Option<WebFile>,
     /// What replaces the beginning of a uri; the longest beginning that fits counts.
     pub mappings: Vec<UriMapping>,
     /// What stands in for NGC.
@@ -118,6 +120,7 @@ impl Sources {
         };
         Self {
             folder: folder.into(),
+            web_folder: None,
             mappings: Vec::new(),
             repository_override: text(REPOSITORY_OVERRIDE),
             s3: S3::from_environment(&text),
@@ -142,7 +145,7 @@ impl Sources {
 
     /// Returns where NIM looks for a file of NGC in place of NGC: below another uri, under its own as one encoded name.
     fn overridden(&self, uri: &str, rest: &str, place: &str) -> Result<Location, UriError> {
-        let name = encoding::encode(rest, "");
+        let name = percent::encode(rest, "");
         let place = place.trim_end_matches('/');
         if place.starts_with("s3://") {
             return self.follow(&format!("{place}/{name}"));
@@ -196,6 +199,10 @@ impl Sources {
                 "expected file:PATH with a path below the manifest's folder, and no `..`",
             ));
         };
+        if let Some(folder) = &self.web_folder {
+            let path = percent::encode(&path.to_string_lossy(), "/");
+            return Ok(Location::Web(Box::new(folder.below(&path))));
+        }
         let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
         let path = folder.join(path);
         // What is not there is for the reader to say.
@@ -217,7 +224,7 @@ fn registry(uri: &str, rest: &str) -> Result<Location, UriError> {
     let (name, path) =
         rest.strip_prefix("//").and_then(|rest| rest.split_once("?file=")).ok_or_else(invalid)?;
     let reference: Reference = name.parse().map_err(|_| invalid())?;
-    let path = encoding::decode(path).filter(|path| !path.is_empty()).ok_or_else(invalid)?;
+    let path = percent::decode(path).filter(|path| !path.is_empty()).ok_or_else(invalid)?;
     Ok(Location::Registry(Box::new(reference), path))
 }
 

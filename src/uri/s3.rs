@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sha2::Digest as _;
 
-use super::{UriError, encoding};
+use super::UriError;
 use crate::digest::Sha256;
+use crate::percent;
 use crate::registry::{Secret, WebFile, web_address};
 
 const REGION: &str = "us-east-1";
@@ -99,7 +100,7 @@ impl S3 {
         }
         let is_host_name =
             bucket.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        let encoded = encoding::encode(key, "/");
+        let encoded = percent::encode(key, "/");
         let address = match &self.endpoint {
             Some(endpoint) => format!("{}/{bucket}/{encoded}", endpoint.trim_end_matches('/')),
             // A certificate covers one part of a name.
@@ -162,7 +163,7 @@ fn sign(address: &str, key: &Key, region: &str, time: Duration) -> String {
     query.extend(key.session_token.iter().map(|token| ("X-Amz-Security-Token", token.clone())));
     query.push(("X-Amz-SignedHeaders", "host".to_owned()));
     let query: Vec<String> =
-        query.iter().map(|(name, value)| format!("{name}={}", encoding::encode(value, ""))).collect();
+        query.iter().map(|(name, value)| format!("{name}={}", percent::encode(value, ""))).collect();
     let query = query.join("&");
     let request = format!("GET\n/{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
     let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", Sha256::of(request.as_bytes()).to_hex());

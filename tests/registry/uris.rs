@@ -66,6 +66,11 @@ fn files_come_from_where_the_uris_say() {
             &format!("oci://{}/a/b:v1?file=weights/w.bin", registry.address()),
             &Sha256::of(&layer).to_string(),
         ),
+        (
+            "again/w.bin",
+            &format!("oci://{}/a/b:v1?file=weights/w.bin", registry.address()),
+            &Sha256::of(&layer).to_string(),
+        ),
         ("beside.txt", "file:sub/beside.txt", ""),
     ]);
     fs_err::write(folder.path().join("in/m.yaml"), text).unwrap();
@@ -73,7 +78,7 @@ fn files_come_from_where_the_uris_say() {
 
     let first = pull();
     let view = first.json();
-    assert_eq!(view["profiles"][0]["files_bytes"], 305_700);
+    assert_eq!(view["profiles"][0]["files_bytes"], 310_700);
     assert_eq!(view["profiles"][0]["fetched_bytes"], 305_700);
     assert_eq!(view["unverified"][0], "p1/beside.txt");
     assert!(first.stderr.contains("not verified: p1/beside.txt"), "{}", first.stderr);
@@ -93,7 +98,7 @@ fn files_come_from_where_the_uris_say() {
     assert_eq!(server.requests().len(), requests);
     let again =
         run(folder.path(), &[], &["pull", "out/model_manifest.yaml", "--profile", "p1", "-o", "third"]);
-    assert_eq!(again.json()["profiles"][0]["files_bytes"], 305_700);
+    assert_eq!(again.json()["profiles"][0]["files_bytes"], 310_700);
     fs_err::write(out.join("profiles/p1/model/a.bin"), "damaged").unwrap();
     assert_eq!(pull().json()["profiles"][0]["fetched_bytes"], 300_700);
     assert!(fs_err::read(out.join("profiles/p1/model/a.bin")).unwrap() == web);
@@ -341,6 +346,13 @@ fn ours_come_from(start: impl FnOnce(&Path) -> (String, Box<dyn std::any::Any>))
     let view = set_up(&["pull", "remote.yaml", "--all", "--store", "s3", "-o", "second"]);
     assert_eq!(view["unverified"].as_array().unwrap().len(), 0);
     assert_eq!(stored(folder.path(), "s3"), expected);
+    // The release folder itself may be what the server serves.
+    let manifest = format!("http://{address}/model_manifest.yaml");
+    let one = set_up(&["pull", &manifest, "--device", "none", "--store", "s8", "-o", "third"]);
+    assert_eq!(one["profiles"].as_array().unwrap().len(), 1);
+    assert_eq!(set_up(&["verify", "third"])["findings"].as_array().unwrap().len(), 0);
+    let gone = format!("http://{address}/gone.yaml");
+    run(folder.path(), &[], &["pull", &gone, "--all"]).fails(1, &["was not found"]);
     assert_eq!(set_up(&["verify", "second"])["findings"].as_array().unwrap().len(), 0);
     let view = set_up(&["pull", "remote.yaml", "--all", "--store", "s3"]);
     assert_eq!(view["profiles"][0]["fetched_bytes"], 0);

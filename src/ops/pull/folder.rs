@@ -10,7 +10,7 @@ use crate::files::atomic_file;
 use crate::files::work_folder::{self, WorkFolder};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestProfile, file_uri, oci_uri};
 use crate::passport::Passport;
-use crate::profile::CONTENTS_FILE;
+use crate::profile::{CONTENTS_FILE, Contents};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SUMS_FILE, Sums};
 use crate::store::Store;
 
@@ -45,7 +45,17 @@ impl RemoteRelease<'_> {
         let known = known_files(folder, &self.manifest)?;
         fs_err::create_dir_all(folder.join(PROFILES_FOLDER)).map_err(io("making the folder"))?;
         for passport in profiles {
-            lay_out_profile(passport, store, folder)?;
+            let id = passport.id.to_string();
+            let json = passport.contents.to_canonical_json();
+            let json =
+                json.map_err(|error| PullError::BadProfile { id: id.clone(), problem: error.to_string() })?;
+            let stored = Stored {
+                id: &id,
+                contents: &passport.contents,
+                contents_json: &json,
+                passport: Some(passport),
+            };
+            stored.lay_out(store, folder)?;
         }
         let is_here = |id: &str| {
             profiles.iter().any(|passport| passport.id.to_string() == id)
@@ -94,35 +104,62 @@ impl RemoteRelease<'_> {
     }
 }
 
-/// Lays the files of a profile out, with its contents and passport.
-pub(super) fn lay_out_profile(passport: &Passport, store: &Store, folder: &Path) -> Result<(), PullError> {
-    let destination = folder.join(PROFILES_FOLDER).join(passport.id.to_string());
-    let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(io("making a folder"))?;
-    let staging = work.path().join("profile");
-    for file in &passport.contents.files {
-        let place = staging.join(&file.path);
-        if let Some(parent) = place.parent() {
-            fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
+/// A profile in the store, to be laid out.
+pub(super) struct Stored<'a> {
+    pub(super) id: &'a str,
+    pub(super) contents: &'a Contents,
+    pub(super) contents_json: &'a str,
+    pub(super) passport: Option<&'a Passport>,
+}
+
+impl Stored<'_> {
+    /// Lays out its files, with its contents and passport.
+    pub(super) fn lay_out(&self, store: &Store, folder: &Path) -> Result<(), PullError> {
+        let Self { id, contents, contents_json, passport } = self;
+        let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(io("making a folder"))?;
+        let staging = work.path().join("profile");
+        for file in &contents.files {
+            let place = staging.join(&file.path);
+            if let Some(parent) = place.parent() {
+                fs_err::create_dir_all(parent).map_err(io("making a folder"))?;
+            }
+            // A copy, not a link: nothing done to it may reach the store.
+            fs_err::copy(store.blob_path(&file.sha256), &place).map_err(io("copying a file"))?;
+            fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
         }
-        // A copy, not a link: nothing done to it may reach the store.
-        fs_err::copy(store.blob_path(&file.sha256), &place).map_err(io("copying a file"))?;
-        fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(io("syncing a file"))?;
+        let passport = passport.map(|passport| (PASSPORT_FILE, passport.for_release()));
+        let documents = [(CONTENTS_FILE, contents_json.as_bytes().to_vec())].into_iter().chain(passport);
+        for (name, bytes) in documents {
+            atomic_file::write(&staging.join(name), &bytes).map_err(io("writing a document"))?;
+        }
+        replace(&staging, &folder.join(PROFILES_FOLDER).join(id))
     }
-    let contents = passport
-        .contents
-        .to_canonical_json()
-        .map_err(|error| PullError::BadProfile { id: passport.id.to_string(), problem: error.to_string() })?;
-    for (name, bytes) in [(CONTENTS_FILE, contents.as_bytes()), (PASSPORT_FILE, &passport.for_release())] {
-        atomic_file::write(&staging.join(name), bytes).map_err(io("writing a document"))?;
+}
+
+/// Puts a folder in the place of another one.
+pub(super) fn replace(staging: &Path, destination: &Path) -> Result<(), PullError> {
+    match fs_err::symlink_metadata(destination) {
+        Ok(metadata) if metadata.is_dir() => {
+            fs_err::remove_dir_all(destination).map_err(io("replacing a folder"))?;
+        }
+        Ok(_) => return Err(PullError::InTheWay { path: destination.into() }),
+        Err(_) => {}
     }
-    if destination.exists() {
-        fs_err::remove_dir_all(&destination).map_err(io("replacing a folder"))?;
+    fs_err::rename(staging, destination).map_err(io("naming a folder"))
+}
+
+/// Fails if there is a link where a folder of ours would be: it may lead anywhere.
+pub(super) fn refuse_links<const N: usize>(paths: [&Path; N]) -> Result<(), PullError> {
+    let is_link = |path: &&&Path| fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    match paths.iter().find(is_link) {
+        Some(path) => Err(PullError::InTheWay { path: path.to_path_buf() }),
+        None => Ok(()),
     }
-    fs_err::rename(&staging, &destination).map_err(io("naming a folder"))
 }
 
 /// Returns the files that the folder lists, if it is a release folder of the same model.
 pub(super) fn known_files(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Sha256>, PullError> {
+    refuse_links([&folder.join(PROFILES_FOLDER)])?;
     let other = || PullError::OtherFolder { path: folder.into() };
     if !folder.exists() {
         return Ok(BTreeMap::new());

@@ -23,6 +23,7 @@ const CORE: &[&str] = &[
     "onnx",
     "packs",
     "passport",
+    "percent",
     "plan",
     "portable_path",
     "precision_check",

@@ -112,8 +112,8 @@ pub(crate) struct Bundle {
 Without --profile and --all, the profile that `nimctl select` chooses for this host's GPUs is pulled. Files go to the store; what
 other files there share is not fetched, and everything is verified before it counts. A place is as in `nimctl publish --help`, or
   https://HOST/PATH[#TAG]  a web server of a folder in the OCI image layout
-  MANIFEST.yaml            a manifest whose uris say where the files are: file:, https://, oci://, s3://, hf://, and ngc:// with
-                           --mirror or NIM_REPOSITORY_OVERRIDE
+  MANIFEST.yaml            a manifest, or the https:// address of one, whose uris say where the files are: file:, https://, oci://,
+                           s3://, hf://, and ngc:// with --mirror or NIM_REPOSITORY_OVERRIDE
 
 Of a manifest, profiles that nimctl did not make go to the folder of -o alone, verified by the manifest's checksums.
 

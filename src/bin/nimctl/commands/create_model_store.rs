@@ -21,7 +21,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let cli::CreateModelStore { profile, model_store, nim, manifest_file } = arguments;
     let cli::NimArguments { cache, devices, parallel, registries } = nim;
-    let manifest = environment::nim_manifest(manifest_file.as_deref())?;
+    let from = environment::nim_manifest(manifest_file.as_deref())?.display().to_string();
     let cache = environment::nim_cache(cache.as_deref());
     let named: Vec<String> = profile.iter().cloned().collect();
     let profiles = if named.is_empty() {
@@ -31,7 +31,7 @@ pub(crate) fn run(
     };
     let destination = Destination::Cache(&cache);
     let request =
-        Request { manifest: &manifest, profiles, devices, destination, parallel: *parallel, registries };
+        Request { manifest: &from, profiles, devices, destination, parallel: *parallel, registries };
     check_model_store(model_store)?;
     let pulled = super::pull_manifest::pull(&request, global, output, cancel)?;
     let [one] = pulled.profiles.as_slice() else { unreachable!("one was asked for") };

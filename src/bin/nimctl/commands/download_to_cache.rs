@@ -19,7 +19,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let cli::DownloadToCache { profiles, all, lora, nim, manifest_file } = arguments;
     let cli::NimArguments { cache, devices, parallel, registries } = nim;
-    let manifest = environment::nim_manifest(manifest_file.as_deref())?;
+    let from = environment::nim_manifest(manifest_file.as_deref())?.display().to_string();
     let cache = environment::nim_cache(cache.as_deref());
     let profiles = match (all, profiles.as_slice()) {
         (true, _) => Profiles::All,
@@ -28,9 +28,8 @@ pub(crate) fn run(
     };
     let destination = Destination::Cache(&cache);
     let request =
-        Request { manifest: &manifest, profiles, devices, destination, parallel: *parallel, registries };
+        Request { manifest: &from, profiles, devices, destination, parallel: *parallel, registries };
     let pulled = super::pull_manifest::pull(&request, global, output, cancel)?;
-    let from = manifest.display().to_string();
     output
         .result(&pull::text(&pulled.profiles, pulled.folder.as_deref()), &View::of_manifest(&from, &pulled));
     Ok(done())

@@ -8,11 +8,9 @@ use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::MANIFEST_FILE;
 use nimctl::ops::pull::{PullOptions, Pulled, RemoteRelease};
-use nimctl::ops::select::{SelectOptions, select};
 use nimctl::passport::Passport;
-use nimctl::profile::TagSelector;
 use nimctl::registry::Watch;
-use nimctl::selection::{Lora, find_pinned};
+use nimctl::selection::find_pinned;
 use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -20,11 +18,11 @@ use serde::Serialize;
 use super::places::{Reach, tell, to_read};
 use super::pull_manifest::{self, Destination, Done, One, Profiles, Request, is_manifest};
 use crate::cli::{self, Global};
+use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
 use crate::progress::Bytes;
 use crate::table::size;
-use crate::{devices, environment};
 
 pub(crate) fn run(
     arguments: &cli::Pull,
@@ -33,7 +31,7 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Pull { from, profiles, all, devices, destination, parallel, registries } = arguments;
-    if is_manifest(Path::new(from)) {
+    if is_manifest(from) {
         return of_manifest(arguments, global, output, cancel);
     }
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
@@ -90,40 +88,9 @@ fn chosen(
     arguments: &cli::DeviceArguments,
     output: &Output,
 ) -> Result<Vec<String>, Failure> {
-    let host = devices::host(arguments)?;
-    super::select::warn_of_problems(&host, output);
     let folder = tempfile::tempdir().map_err(|error| Failure::new(ErrorKind::Input, error))?;
     release.write_descriptions(folder.path())?;
-    let pin = environment::pinned_profile(None);
-    let selector = match environment::tag_selector(None) {
-        Some((text, by)) => text
-            .parse::<TagSelector>()
-            .map_err(|error| Failure::new(ErrorKind::Input, anyhow::Error::new(error).context(by)))?,
-        None => TagSelector::default(),
-    };
-    let lora = if environment::requests_lora() { Lora::Preferred } else { Lora::Excluded };
-    let manifest = folder.path().join(MANIFEST_FILE);
-    let options = SelectOptions {
-        manifest: &manifest,
-        store: None,
-        selector,
-        pin,
-        allow_unsafe: environment::allows_unsafe(),
-        lora,
-    };
-    let report = select(&options, &host)?;
-    report.check()?;
-    let mut ids: Vec<String> = Vec::new();
-    for answer in &report.answers {
-        if let Some(place) = report.chosen(answer) {
-            let profile = &report.profiles()[place];
-            output.talk(&format!("{}: {}", answer.group.name(), profile.readable_name()));
-            if !ids.contains(&profile.id) {
-                ids.push(profile.id.clone());
-            }
-        }
-    }
-    Ok(ids)
+    pull_manifest::chosen(&folder.path().join(MANIFEST_FILE), false, arguments, None, output)
 }
 
 pub(super) fn text(pulled: &[One], destination: Option<&Path>) -> String {
@@ -159,14 +126,7 @@ fn of_manifest(
         (false, named) => Profiles::Named(named),
     };
     let destination = Destination::Folder(destination.as_deref());
-    let request = Request {
-        manifest: Path::new(from),
-        profiles,
-        devices,
-        destination,
-        parallel: *parallel,
-        registries,
-    };
+    let request = Request { manifest: from, profiles, devices, destination, parallel: *parallel, registries };
     let pulled = pull_manifest::pull(&request, global, output, cancel)?;
     output.result(&text(&pulled.profiles, pulled.folder.as_deref()), &View::of_manifest(from, &pulled));
     Ok(done())

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
-use nimctl::manifest::Manifest;
+use nimctl::manifest::{MANIFEST_FILE, Manifest};
+use nimctl::oci::PlaceError;
 use nimctl::ops::pull::{FromManifest, Outcome, PullOptions, Pulled};
 use nimctl::ops::select::{SelectOptions, select};
 use nimctl::profile::TagSelector;
-use nimctl::registry::Watch;
+use nimctl::registry::{Watch, WebFile, web_address};
 use nimctl::selection::{Lora, find_pinned};
 use nimctl::store::Store;
+use nimctl::uri::shown;
 use nimctl::worker::host::Cancel;
 
 use super::places::{Reach, client, tell};
@@ -20,12 +22,15 @@ use crate::output::Output;
 use crate::progress::Bytes;
 use crate::{devices, environment};
 
+/// A manifest of a web server is at most this long, as one on the disk is.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// At most so many files are named in a warning.
 const NAMED_FILES: usize = 10;
 
 /// What to pull.
 pub(super) struct Request<'a> {
-    pub(super) manifest: &'a Path,
+    /// A file, or the address of one.
+    pub(super) manifest: &'a str,
     pub(super) profiles: Profiles<'a>,
     pub(super) devices: &'a DeviceArguments,
     pub(super) destination: Destination<'a>,
@@ -69,10 +74,16 @@ pub(super) struct One {
     pub(super) pulled: Pulled,
 }
 
-/// Whether a user means a manifest.
-pub(super) fn is_manifest(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    ["yaml", "yml"].iter().any(|known| extension.eq_ignore_ascii_case(known)) && path.is_file()
+/// Whether a user means a manifest: a file, or one of a web server.
+pub(super) fn is_manifest(text: &str) -> bool {
+    let path = if is_address(text) { text.split(['?', '#']).next().unwrap_or_default() } else { text };
+    let extension = Path::new(path).extension().unwrap_or_default();
+    ["yaml", "yml"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+        && (is_address(text) || Path::new(text).is_file())
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 /// Pulls profiles of a manifest.
@@ -85,9 +96,24 @@ pub(super) fn pull(
     let Request { manifest, profiles, devices, destination, parallel, registries } = request;
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
-    let folder_of_manifest =
-        manifest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut sources = environment::uri_sources(folder_of_manifest);
+    let connect = || client(reach);
+    // A manifest of a web server is kept here while it is read.
+    let kept = tempfile::tempdir().map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    let mut web_folder = None;
+    let path = if is_address(manifest) {
+        let url = web_address(manifest).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+        let file = WebFile::new(url, None);
+        let text = connect().get_small_file(&file, MAX_MANIFEST_BYTES).map_err(PlaceError::from)?;
+        let path = kept.path().join(MANIFEST_FILE);
+        std::fs::write(&path, text).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+        web_folder = Some(file.folder());
+        path
+    } else {
+        PathBuf::from(manifest)
+    };
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut sources = environment::uri_sources(folder);
+    sources.web_folder = web_folder;
     sources.mappings = registries
         .mirrors
         .iter()
@@ -96,8 +122,7 @@ pub(super) fn pull(
             MirrorArgument::Registry(_) => None,
         })
         .collect();
-    let connect = || client(reach);
-    let source = FromManifest::open(manifest, &sources, &connect)?;
+    let source = FromManifest::open(&path, &shown(manifest), &sources, &connect)?;
     let known = source.manifest();
     let ids = match profiles {
         Profiles::All => known.profiles.iter().map(|profile| profile.id.clone()).collect(),
@@ -110,7 +135,8 @@ pub(super) fn pull(
             names.iter().map(id).collect::<Result<Vec<_>, Failure>>()?
         }
         Profiles::Chosen { lora, single } => {
-            let ids = chosen(manifest, *lora, devices, global, output)?;
+            let store = environment::store_folder(global).ok();
+            let ids = chosen(&path, *lora, devices, store.as_deref(), output)?;
             if *single && ids.len() > 1 {
                 let message = "this host's GPUs need different profiles: name one of them with --profile";
                 return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
@@ -163,12 +189,12 @@ fn name_of(manifest: &Manifest, digest: &Sha256) -> String {
     name.trim_start_matches('.').to_owned()
 }
 
-/// Returns the ids of the profiles that selection chooses for these GPUs.
-fn chosen(
+/// Returns the ids of the profiles that selection chooses for these GPUs, by the manifest, what is beside it, and the store.
+pub(super) fn chosen(
     manifest: &Path,
     lora: bool,
     arguments: &DeviceArguments,
-    global: &Global,
+    store: Option<&Path>,
     output: &Output,
 ) -> Result<Vec<String>, Failure> {
     let host = devices::host(arguments)?;
@@ -179,10 +205,9 @@ fn chosen(
             .map_err(|error| Failure::new(ErrorKind::Input, anyhow::Error::new(error).context(by)))?,
         None => TagSelector::default(),
     };
-    let store = environment::store_folder(global).ok();
     let options = SelectOptions {
         manifest,
-        store: store.as_deref(),
+        store,
         selector,
         pin: environment::pinned_profile(None),
         allow_unsafe: environment::allows_unsafe(),

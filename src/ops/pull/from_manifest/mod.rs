@@ -58,14 +58,18 @@ enum Fetched {
 }
 
 impl<'a> FromManifest<'a> {
-    /// Reads a manifest.
+    /// Reads a manifest, which messages call by `name`.
     ///
     /// # Errors
     /// A file that can't be read, or is not a manifest.
-    pub fn open(path: &Path, sources: &'a Sources, connect: &'a Connect<'a>) -> Result<Self, PullError> {
+    pub fn open(
+        path: &Path,
+        name: &str,
+        sources: &'a Sources,
+        connect: &'a Connect<'a>,
+    ) -> Result<Self, PullError> {
         let text = read_limited(path).map_err(|source| ReadManifestError::Read { source })?;
-        let document = ManifestDocument::parse(&text, &path.display().to_string())
-            .map_err(ReadManifestError::Manifest)?;
+        let document = ManifestDocument::parse(&text, name).map_err(ReadManifestError::Manifest)?;
         Ok(Self { digest: Sha256::of(&text), document, sources, connect, client: connect() })
     }
 
@@ -167,12 +171,10 @@ impl<'a> FromManifest<'a> {
             match one {
                 Fetched::InStore(ours) => {
                     let Some(store) = store else { unreachable!("it is in the store") };
-                    match &**ours {
-                        (_, _, Some(passport)) => folder::lay_out_profile(passport, store, folder)?,
-                        (contents, json, None) => {
-                            ours::lay_out(&profile.id, contents, json, store, folder)?;
-                        }
-                    }
+                    let (contents, contents_json, passport) = &**ours;
+                    let passport = passport.as_ref();
+                    folder::Stored { id: &profile.id, contents, contents_json, passport }
+                        .lay_out(store, folder)?;
                 }
                 Fetched::Here(files) => partial.lay_out(&profile.id, files, folder)?,
             }

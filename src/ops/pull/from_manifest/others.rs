@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
-use super::super::folder::{PARTIAL_FOLDER, io as doing};
+use super::super::folder::{PARTIAL_FOLDER, io as doing, refuse_links, replace};
 use super::super::partial::{Progress, in_parallel};
 use super::checksum::Checksum;
 use super::reader::Reader;
@@ -49,12 +49,7 @@ impl PartialFolder {
         let path = folder.join(PARTIAL_FOLDER);
         let lock = folder.join(format!("{PARTIAL_FOLDER}.lock"));
         fs_err::create_dir_all(folder).map_err(doing("making the folder"))?;
-        for inside in [path.clone(), lock.clone(), folder.join(PROFILES_FOLDER)] {
-            let is_link = fs_err::symlink_metadata(&inside).is_ok_and(|metadata| metadata.is_symlink());
-            if is_link {
-                return Err(PullError::InTheWay { path: inside });
-            }
-        }
+        refuse_links([&path, &lock])?;
         let held = FileLock::take(&lock, || !(options.cancelled)()).map_err(doing("locking the folder"))?;
         let held = held.ok_or(PullError::Cancelled)?;
         fs_err::create_dir_all(&path).map_err(doing("making the folder"))?;
@@ -93,21 +88,6 @@ impl PartialFolder {
     }
 }
 
-/// Puts a folder in the place of another one.
-pub(super) fn replace(staging: &Path, destination: &Path) -> Result<(), PullError> {
-    if let Some(parent) = destination.parent() {
-        fs_err::create_dir_all(parent).map_err(doing("making a folder"))?;
-    }
-    match fs_err::symlink_metadata(destination) {
-        Ok(metadata) if metadata.is_dir() => {
-            fs_err::remove_dir_all(destination).map_err(doing("replacing a folder"))?;
-        }
-        Ok(_) => return Err(PullError::InTheWay { path: destination.into() }),
-        Err(_) => {}
-    }
-    fs_err::rename(staging, destination).map_err(doing("naming a folder"))
-}
-
 impl FromManifest<'_> {
     /// Fetches the files of a profile.
     pub(super) fn pull_other(
@@ -136,7 +116,14 @@ impl FromManifest<'_> {
         }
         let progress = Progress::new(0, options);
         let (fetched, here) = (AtomicU64::new(0), AtomicU64::new(0));
-        in_parallel(&tasks, &progress, |task| {
+        // One file may have several paths.
+        let mut unique: Vec<&Task<'_>> = Vec::new();
+        for task in &tasks {
+            if unique.iter().all(|other| other.whole != task.whole) {
+                unique.push(task);
+            }
+        }
+        in_parallel(&unique, &progress, |task| {
             let (got, was_here) = self.fetch(task, &progress).map_err(|problem| match problem {
                 Problem::Cancelled => PullError::Cancelled,
                 Problem::File(source) => error(profile, task.path, source),

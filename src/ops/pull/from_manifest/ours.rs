@@ -6,20 +6,17 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::super::fetch;
-use super::super::folder::{STAGING_PREFIX, io as doing};
 use super::super::{MAX_TEXT_BYTES, pull_profile};
 use super::reader::{Reader, which};
 use super::{Fetched, FileError, FromManifest, PullError, PullOptions, Pulled, error};
 use crate::digest::{Blake3, Sha256};
-use crate::files::atomic_file;
-use crate::files::work_folder::WorkFolder;
 use crate::manifest::ManifestProfile;
 use crate::oci::{Blob, Place, PlaceError, RegistryPlace, Sink, Which};
 use crate::packs::IndexedFile;
 use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
 use crate::registry::{ReadSeek, Reference, RegistryError};
-use crate::release::{PASSPORT_FILE, PROFILES_FOLDER};
+use crate::release::PASSPORT_FILE;
 use crate::store::Store;
 use crate::uri::Location;
 
@@ -200,30 +197,6 @@ impl<'a> FromManifest<'a> {
         let passport = Passport::parse(&bytes, PASSPORT_FILE).ok();
         Ok(passport.filter(|passport| passport.id == *id && passport.contents == *contents))
     }
-}
-
-/// Lays out a profile without a passport.
-pub(super) fn lay_out(
-    id: &str,
-    contents: &Contents,
-    json: &str,
-    store: &Store,
-    folder: &Path,
-) -> Result<(), PullError> {
-    let work = WorkFolder::new_in(folder, STAGING_PREFIX).map_err(doing("making a folder"))?;
-    let staging = work.path().join("profile");
-    for file in &contents.files {
-        let place = staging.join(&file.path);
-        if let Some(parent) = place.parent() {
-            fs_err::create_dir_all(parent).map_err(doing("making a folder"))?;
-        }
-        // A copy, not a link: nothing done to it may reach the store.
-        fs_err::copy(store.blob_path(&file.sha256), &place).map_err(doing("copying a file"))?;
-        fs_err::File::open(&place).and_then(|file| file.sync_all()).map_err(doing("syncing a file"))?;
-    }
-    atomic_file::write(&staging.join(CONTENTS_FILE), json.as_bytes()).map_err(doing("writing a document"))?;
-    let destination = folder.join(PROFILES_FOLDER).join(id);
-    super::others::replace(&staging, &destination)
 }
 
 /// The files of a profile as blobs of a place.

@@ -1,10 +1,10 @@
 //! Reads the bytes that a uri leads to.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use super::{FileError, FromManifest};
-use crate::oci::{Blob, ImageManifest, PACK_INDEX_TYPE, Place as _, RegistryPlace, Sink, Which};
+use crate::oci::{Blob, ImageManifest, PACK_INDEX_TYPE, Place as _, RegistryPlace, Sink, SinkWriter, Which};
 use crate::registry::{Reference, WebFile};
 use crate::uri::{Location, shown};
 
@@ -64,10 +64,10 @@ impl<'a> Reader<'a> {
                 on_size(*size_bytes);
                 let mut file = fs_err::File::open(path)?;
                 io::Seek::seek(&mut file, io::SeekFrom::Start(start))?;
-                io::copy(&mut file, &mut Into(sink))?;
+                io::copy(&mut file, &mut SinkWriter(sink))?;
             }
             Self::Web(file) => {
-                manifest.client.get_file_from(file, start, &mut Into(sink), on_size)?;
+                manifest.client.get_file_from(file, start, &mut SinkWriter(sink), on_size)?;
             }
             Self::Blob(place, blob) => {
                 on_size(blob.size_bytes);
@@ -121,18 +121,5 @@ pub(super) fn which(reference: &Reference) -> Which {
     match (&reference.digest, &reference.tag) {
         (Some(digest), _) => Which::Digest(*digest),
         (None, tag) => Which::Tag(tag.clone().unwrap_or_default()),
-    }
-}
-
-/// Writes into a sink.
-struct Into<'s, 'a>(&'s mut Sink<'a>);
-
-impl Write for Into<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (self.0)(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
