@@ -105,7 +105,7 @@ pub(super) fn pull(
         let file = WebFile::new(url, None);
         let text = connect().get_small_file(&file, MAX_MANIFEST_BYTES).map_err(PlaceError::from)?;
         let path = kept.path().join(MANIFEST_FILE);
-        std::fs::write(&path, text).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+        fs_err::write(&path, text).map_err(|error| Failure::new(ErrorKind::Input, error))?;
         web_folder = Some(file.folder());
         path
     } else {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 use super::super::fetch;
 use super::super::{MAX_TEXT_BYTES, pull_profile};
