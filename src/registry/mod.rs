@@ -48,4 +48,4 @@ pub use options::{Limits, Mirror, Options, PlainHttp};
 pub use reference::{InvalidReference, Reference, Repository};
 pub use referrers::Descriptor;
 pub use upload::Uploaded;
-pub use web::{InvalidAddress, Secret, WebFile, web_address};
+pub use web::{InvalidAddress, Secret, WebFile, shown_address, web_address};

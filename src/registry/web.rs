@@ -71,17 +71,26 @@ pub struct InvalidAddress {
 /// # Errors
 /// Another scheme, or no address.
 pub fn web_address(address: &str) -> Result<Url, InvalidAddress> {
-    let invalid = |problem: String| {
-        // What stands before an @ may be a password, and what stands behind a ? a signature.
-        let shown = address.split(['?', '@']).next().unwrap_or_default();
-        InvalidAddress { address: shown.escape_debug().to_string(), problem }
-    };
+    let invalid = |problem: String| InvalidAddress { address: shown_address(address), problem };
     let mut url: Url = address.parse().map_err(|error| invalid(format!("{error}")))?;
     if !matches!(url.scheme(), "https" | "http") {
         return Err(invalid("expected https://HOST/PATH".into()));
     }
     url.set_fragment(None);
     Ok(url)
+}
+
+/// Returns an address or uri as messages show it: on one line, and without what may be a password or a signature.
+pub fn shown_address(text: &str) -> String {
+    let is_web = text.starts_with("http");
+    let plain = if is_web { text.split('?').next().unwrap_or_default() } else { text };
+    let is_scheme =
+        |at: &usize| plain[..*at].bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+    let (scheme, rest) = plain.split_at(plain.find("://").filter(is_scheme).map_or(0, |at| at + 3));
+    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let secret = authority.rfind('@').filter(|at| is_web || authority[..*at].contains(':'));
+    let rest = secret.map_or(rest, |at| &rest[at + 1..]);
+    format!("{scheme}{rest}").escape_debug().to_string()
 }
 
 impl WebFile {
@@ -245,9 +254,11 @@ mod tests {
         let header = below.secret.as_ref().unwrap().header.clone();
         assert_eq!(header.unwrap(), "Basic bWU6cEBzcw==");
         assert!(!format!("{file:?}").contains("bWU6"));
-        for wrong in ["ftp://host/x", "host/x", "https://", "https://me:secret@host:port/x"] {
+        for wrong in
+            ["ftp://host/x", "host/x", "https://", "https://me:secret@host:port/x?secret", "me:secret@host"]
+        {
             let error = web_address(wrong).unwrap_err().to_string();
-            assert!(!error.contains("secret@"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

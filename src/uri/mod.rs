@@ -23,6 +23,8 @@ pub use hugging_face::HuggingFace;
 pub use mapping::{InvalidMapping, UriMapping};
 pub use s3::S3;
 
+pub use crate::registry::shown_address as shown;
+
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{file_path, store_digest};
@@ -98,17 +100,6 @@ impl UriError {
             Self::Invalid { .. } | Self::OutOfFolder { .. } | Self::Credentials { .. } => None,
         }
     }
-}
-
-/// Returns a uri as messages show it: without what may be a password or a signature, and on one line.
-pub fn shown(uri: &str) -> String {
-    let plain = if uri.starts_with("http") { uri.split('?').next().unwrap_or_default() } else { uri };
-    let (scheme, rest) = plain.split_once("://").unwrap_or(("", plain));
-    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
-    let host = host.rsplit_once('@').filter(|_| uri.starts_with("http")).map_or(host, |(_, host)| host);
-    let colon = if scheme.is_empty() { "" } else { "://" };
-    let path = path.map(|path| format!("/{path}")).unwrap_or_default();
-    format!("{scheme}{colon}{host}{path}").escape_debug().to_string()
 }
 
 impl Sources {

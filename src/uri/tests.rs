@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn sources(variables: &[(&str, &str)], mappings: &[&str]) -> Sources {
@@ -167,3 +169,70 @@ fn credentials_of_object_stores() {
     assert!(other.contains("for the profile `other`"), "{other}");
     assert!(!format!("{:?}", sources(&both, &[])).contains("\"S\""));
 }
+
+proptest! {
+    /// Whatever a manifest says: an answer in one line, and no file out of its folder.
+    #[test]
+    fn any_uri(parts in prop::collection::vec(prop::sample::select(PARTS), 0..8)) {
+        let uri = parts.concat();
+        let plain = sources(&[("NIM_REPOSITORY_OVERRIDE", "s3://b/")], &["hf://x=file:y"]);
+        match plain.locate(&uri) {
+            Ok(Location::File(path)) => {
+                prop_assert!(path.starts_with("folder"), "{uri}: {}", path.display());
+                let is_plain = |part| matches!(part, std::path::Component::Normal(_));
+                prop_assert!(path.components().all(is_plain), "{uri}: {}", path.display());
+            }
+            Ok(Location::Web(_) | Location::Registry(_, _) | Location::Store(_)) => {}
+            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{uri}: {error}"),
+        }
+    }
+
+    /// A password in an address is in no message.
+    #[test]
+    fn no_secret_is_shown(
+        scheme in prop::sample::select(&["", "file:", "https://", "http://", "oci://", "s3://", "hf://", "ftp://"]),
+        parts in prop::collection::vec(prop::sample::select(PARTS), 0..6),
+    ) {
+        let uri = format!("{scheme}me:secret@host/{}", parts.concat());
+        let said = match sources(&[], &[]).locate(&uri) {
+            Ok(Location::Web(file)) => file.name(),
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        prop_assert!(!said.contains("secret"), "{uri}: {said}");
+    }
+}
+
+/// What uris are made of.
+const PARTS: &[&str] = &[
+    "file:",
+    "https://",
+    "http://",
+    "oci://",
+    "s3://",
+    "hf://",
+    "ngc://",
+    "store:sha256:",
+    "a",
+    "b.bin",
+    "x",
+    "/",
+    "//",
+    "..",
+    ".",
+    "%2e",
+    "%2F",
+    "%",
+    ":",
+    "@",
+    "?file=",
+    "?",
+    "#",
+    "=",
+    " ",
+    "\n",
+    "\\",
+    "ä",
+    "host:5000",
+    "[::1]",
+];

@@ -293,6 +293,8 @@ fn ngc_is_where_a_mapping_says() {
     pull(&[], &["-o", "one", "--mirror", &mirror]);
     pull(&[("NIM_REPOSITORY_OVERRIDE", &format!("http://{}/", server.address()))], &["-o", "two"]);
     pull(&[], &["-o", "three", "--mirror", "ngc://org=file:www/ngc/org"]);
+    let place = ["pull", "host.example/a/b:1", "--all", "--mirror", &mirror];
+    run(folder.path(), &[], &place).fails(1, &["--mirror with uris is for manifests"]);
 }
 
 /// The form of 2024 names a repository and its files, without checksums.

@@ -8,7 +8,7 @@ use nimctl::registry::Watch;
 use nimctl::worker::host::Cancel;
 use serde_json::json;
 
-use super::places::{Reach, tell, to_read, to_write};
+use super::places::{Reach, shown, tell, to_read, to_write};
 use crate::cli;
 use crate::exit::{Failure, done};
 use crate::output::Output;
@@ -45,7 +45,7 @@ pub(crate) fn run(
         size(copied_bytes)
     );
     let view = json!({
-        "schema": "nimctl.mirrored/1", "from": from, "to": to, "tag": tag,
+        "schema": "nimctl.mirrored/1", "from": shown(from), "to": to, "tag": tag,
         "copied": copied, "copied_bytes": copied_bytes, "were_there": were_there,
     });
     output.result(&text, &view);

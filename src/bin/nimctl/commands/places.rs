@@ -10,7 +10,8 @@ use nimctl::oci::{
     Archive, EMPTY, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive,
 };
 use nimctl::registry::{
-    Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, web_address,
+    Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, shown_address,
+    web_address,
 };
 
 use crate::cli::{MirrorArgument, RegistryArguments};
@@ -41,6 +42,7 @@ pub(super) struct Reach<'a> {
 
 /// Opens a place to read from.
 pub(super) fn to_read<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
+    refuse_uri_mirrors(text, reach)?;
     Ok(match parse(text)? {
         PlaceReference::Layout(path, tag) => opened(Layout::open(&path)?, &tag),
         PlaceReference::Archive(path, tag) => opened(Archive::open(&path)?, &tag),
@@ -54,6 +56,7 @@ pub(super) fn to_read<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Fa
 
 /// Opens a place to write to. An archive is written when it is finished.
 pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
+    refuse_uri_mirrors(text, reach)?;
     Ok(match parse(text)? {
         PlaceReference::Layout(path, tag) => opened(Layout::open_or_make(&path)?, &tag),
         PlaceReference::Archive(path, tag) => {
@@ -63,7 +66,8 @@ pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, F
         }
         PlaceReference::Web(_, _) => {
             let message = format!(
-                "{text} can only be read: publish to oci:FOLDER, and let the server serve that folder"
+                "{} can only be read: publish to oci:FOLDER, and let the server serve that folder",
+                shown(text)
             );
             return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
         }
@@ -99,6 +103,23 @@ fn registry<'a>(name: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
     let name = repository.to_string();
     let place = RegistryPlace::new(client(reach), repository);
     Ok(Opened { place: Box::new(place), which, repository: Some(name), archive: None })
+}
+
+/// Returns a place as results and messages show it: without the password or signature of an address.
+pub(super) fn shown(text: &str) -> String {
+    if text.starts_with("http") { shown_address(text) } else { text.into() }
+}
+
+/// Fails if a mirror is one of uris, which places do not have.
+fn refuse_uri_mirrors(text: &str, reach: Reach<'_>) -> Result<(), Failure> {
+    if !reach.arguments.mirrors.iter().any(|mirror| matches!(mirror, MirrorArgument::Uri(_))) {
+        return Ok(());
+    }
+    let message = format!(
+        "--mirror with uris is for manifests, and {} is none: write FROM=TO, each a host or host/name",
+        shown(text)
+    );
+    Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)))
 }
 
 /// Returns a client that reaches servers as the user wants.

@@ -15,7 +15,7 @@ use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
-use super::places::{Reach, tell, to_read};
+use super::places::{Reach, shown, tell, to_read};
 use super::pull_manifest::{self, Destination, Done, One, Profiles, Request, is_manifest};
 use crate::cli::{self, Global};
 use crate::environment;
@@ -77,7 +77,8 @@ pub(crate) fn run(
             pulled.iter().filter_map(|one| one.pulled.passport.as_deref().cloned()).collect();
         release.lay_out(&passports, &store, folder, opened.repository.as_deref())?;
     }
-    let view = View::new(from, release.digest, &pulled, destination.as_deref(), &[]);
+    let place = shown(from);
+    let view = View::new(&place, release.digest, &pulled, destination.as_deref(), &[]);
     output.result(&text(&pulled, destination.as_deref()), &view);
     Ok(done())
 }
@@ -128,7 +129,8 @@ fn of_manifest(
     let destination = Destination::Folder(destination.as_deref());
     let request = Request { manifest: from, profiles, devices, destination, parallel: *parallel, registries };
     let pulled = pull_manifest::pull(&request, global, output, cancel)?;
-    output.result(&text(&pulled.profiles, pulled.folder.as_deref()), &View::of_manifest(from, &pulled));
+    output
+        .result(&text(&pulled.profiles, pulled.folder.as_deref()), &View::of_manifest(&shown(from), &pulled));
     Ok(done())
 }
 
