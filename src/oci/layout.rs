@@ -169,6 +169,11 @@ impl Place for Layout {
 
     fn read_blob(&self, blob: &Blob, range: Range<u64>, sink: &mut Sink<'_>) -> Result<(), PlaceError> {
         let Blob { digest, size_bytes: _ } = blob;
+        // Asked before opening: opening a named pipe waits for its writer.
+        if fs_err::metadata(self.blob(digest)).is_ok_and(|metadata| !metadata.is_file()) {
+            let reason = format!("blob {digest} is not a regular file");
+            return Err(PlaceError::NotAPlace { path: self.root.clone(), reason });
+        }
         let file = match fs_err::File::open(self.blob(digest)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

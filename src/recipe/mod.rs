@@ -196,7 +196,8 @@ fn check_name(what: &'static str, name: &str) -> Result<(), RecipeProblem> {
     Ok(())
 }
 
-fn is_plain_name(name: &str) -> bool {
+/// Returns whether something may be called this: a graph, say, which folders are called after.
+pub(crate) fn is_plain_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }

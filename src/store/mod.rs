@@ -27,6 +27,7 @@
 mod chunk_lists;
 mod error;
 mod found;
+mod lay_out;
 mod oci;
 mod origin;
 mod passports;
@@ -206,24 +207,6 @@ impl Store {
         let (found, _) = Sha256::of_file(&path)
             .map_err(|source| StoreError::Io { doing: format!("reading {sha256}"), source })?;
         if found == *sha256 { Ok(()) } else { Err(StoreError::Damaged { path, expected: *sha256, found }) }
-    }
-
-    /// Lays the files of a blob list out in a folder, as hard links where the file system has them.
-    ///
-    /// # Errors
-    /// A blob that is missing, a folder that can't be written.
-    pub fn lay_out(&self, files: &[OutputFile], folder: &Path) -> Result<(), StoreError> {
-        for file in files {
-            let (blob, destination) = (self.blob_path(&file.sha256), folder.join(&file.path));
-            let io_error = |source| StoreError::Io { doing: format!("laying out {}", file.path), source };
-            if let Some(parent) = destination.parent() {
-                fs_err::create_dir_all(parent).map_err(io_error)?;
-            }
-            if fs_err::hard_link(&blob, &destination).is_err() {
-                fs_err::copy(&blob, &destination).map_err(io_error)?;
-            }
-        }
-        Ok(())
     }
 
     /// Decides whether a job must run, from what the store has.

@@ -184,6 +184,7 @@ impl WorkerError {
                 | ErrorCode::OutOfMemory
                 | ErrorCode::UnsupportedRequest
                 | ErrorCode::Other(_) => ErrorKind::Unavailable,
+                ErrorCode::DamagedFile => ErrorKind::Refused,
                 ErrorCode::WorkerBug => ErrorKind::Bug,
             },
         }
@@ -203,6 +204,7 @@ impl WorkerError {
                 | ErrorCode::LibraryMissing
                 | ErrorCode::OutOfMemory
                 | ErrorCode::Io
+                | ErrorCode::DamagedFile
                 | ErrorCode::UnsupportedRequest
                 | ErrorCode::WorkerBug
                 | ErrorCode::Other(_) => false,

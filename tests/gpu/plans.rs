@@ -49,6 +49,7 @@ impl Scene {
 
     fn run_request(&self) -> RunRequest {
         RunRequest {
+            digests: BTreeMap::new(),
             path: self.path("plan"),
             inputs: BTreeMap::from([("x".into(), self.path("x.npy"))]),
             output_folder: self.folder.path().into(),
@@ -58,6 +59,7 @@ impl Scene {
 
     fn bench_request(&self, streams: u32, execution: Execution) -> BenchRequest {
         BenchRequest {
+            digests: BTreeMap::new(),
             path: self.path("plan"),
             inputs: BTreeMap::from([("x".into(), self.path("x.npy"))]),
             streams,

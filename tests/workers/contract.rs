@@ -1,5 +1,6 @@
 //! What every worker does alike, whoever wrote it.
 
+use std::collections::BTreeMap;
 use nimctl::worker::error::WorkerError;
 use nimctl::worker::host::{BackendCommand, Cancel, Worker};
 use nimctl::worker::protocol::{
@@ -60,6 +61,7 @@ fn does_what_it_says_of_run(worker: &mut Worker) {
     let Support::Unavailable(expected) = worker.description().run.clone() else { return };
     let folder = tempfile::tempdir().unwrap();
     let request = RunRequest {
+        digests: BTreeMap::new(),
         path: folder.path().join("plan"),
         inputs: Default::default(),
         output_folder: folder.path().into(),

@@ -2,7 +2,8 @@
 """Stands between nimctl and the real worker, and misbehaves with small graphs only: those of one profile.
 
 PROXY_WORKER is the real worker, PROXY_BELOW_BYTES says what is small, and PROXY_FAULT what is done: hang-in-run,
-crash-in-bench, hang-in-bench, killed-in-run, killed-in-bench, library-in-run, memory-in-bench, wrong-shape, not-finite, no-samples, slow (samples of a benchmark take ten times as long).
+crash-in-bench, hang-in-bench, killed-in-run, killed-in-bench, library-in-run, memory-in-bench, wrong-shape, not-finite, no-samples, slow (samples of a benchmark take ten times as long), swap and overwrite (of the graph, once
+nimctl has checked it and before the worker opens it).
 """
 import json
 import os
@@ -39,6 +40,18 @@ def slow_down(path):
     open(path, "wb").write(data)
 
 
+def tamper(path):
+    """Puts other bytes where the graph is: another file, or the same file with one bit changed."""
+    data = bytearray(open(path, "rb").read())
+    data[len(data) // 2] ^= 1
+    if fault == "swap":
+        open(path + ".other", "wb").write(data)
+        os.rename(path + ".other", path)
+    else:
+        with open(path, "r+b") as file:
+            file.write(data)
+
+
 for line in sys.stdin:
     name, body = next(iter(json.loads(line)["request"].items()))
     is_small = "path" in body and os.path.getsize(body["path"]) < below
@@ -55,6 +68,8 @@ for line in sys.stdin:
             problem = {"code": code, "message": f"the {word} went away"}
             print(json.dumps({"id": json.loads(line)["id"], "event": {"error": problem}}), flush=True)
             sys.exit(0)
+    if is_small and fault in ("swap", "overwrite") and body.get("digests"):
+        tamper(body["path"])
     worker.stdin.write(line.encode())
     worker.stdin.flush()
     while True:

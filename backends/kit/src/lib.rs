@@ -18,6 +18,7 @@
 //! | [`timed_loop`], [`stop_rule`] | what `bench` measures, and when it stops |
 //! | [`driver`] | the GPUs that the CUDA driver reports (feature `driver`) |
 //! | [`atomic_file`], [`direct_file`] | files that are whole or absent; plans that bypass the page cache |
+//! | [`verified`] | files that are loaded only if they are what they must be |
 //! | [`compute_capability`], [`shape_range`], [`execution`] | words of the protocol that recipes use too |
 //! | [`lines`] | lines of bounded length, for both ends |
 //!
@@ -38,5 +39,6 @@ pub mod serve;
 pub mod shape_range;
 pub mod stop_rule;
 pub mod timed_loop;
+pub mod verified;
 
 pub use serve::{Backend, Events, serve};

@@ -207,6 +207,7 @@ mod tests {
 
     fn request(budget_ms: u64) -> BenchRequest {
         BenchRequest {
+            digests: std::collections::BTreeMap::new(),
             path: "graph.onnx".into(),
             inputs: [].into(),
             streams: 1,

@@ -16,6 +16,7 @@ use ort::session::{IoBinding, Session, SessionInputValue};
 use ort::value::DynValue;
 
 use super::profile::Profile;
+use super::session::Model;
 use super::{provider, session};
 
 const ON_CPU: &str = "one call of ONNX Runtime's run: inputs lie in host memory, outputs are allocated in the call; each stream has a session of its own";
@@ -30,9 +31,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(environment: &Environment, request: &BenchRequest) -> Result<Self, Problem> {
-        let BenchRequest { path, execution, .. } = request;
-        let session = session::load(environment, path, execution, None)?;
+    fn new(environment: &Environment, model: &Model<'_>, execution: &Execution) -> Result<Self, Problem> {
+        let session = session::load(environment, model, execution, None)?;
         Ok(Self { session, inputs: Vec::new(), binding: None })
     }
 
@@ -84,7 +84,7 @@ pub(crate) fn bench(
     request: &BenchRequest,
     events: &Events,
 ) -> Result<BenchResult, Problem> {
-    let BenchRequest { path, streams, execution, samples, .. } = request;
+    let BenchRequest { path, digests, streams, execution, samples, .. } = request;
     if !(1..=MAX_STREAMS).contains(streams) {
         let message = format!("`streams` is {streams}: expected 1 to {MAX_STREAMS}");
         return Err(Problem::new(ErrorCode::InvalidRequest, message));
@@ -93,14 +93,15 @@ pub(crate) fn bench(
     events.progress("load", None, None);
     #[expect(clippy::disallowed_methods, reason = "the load is timed")]
     let started = Instant::now();
-    let mut first = Stream::new(environment, request)?;
+    let model = Model::read(path, digests)?;
+    let mut first = Stream::new(environment, &model, execution)?;
     let load_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     first.feed(request)?;
     first.run(path)?;
     events.progress("first_result", None, None);
     let mut all = vec![first];
     for _ in 1..*streams {
-        let mut stream = Stream::new(environment, request)?;
+        let mut stream = Stream::new(environment, &model, execution)?;
         stream.feed(request)?;
         all.push(stream);
     }
@@ -114,7 +115,7 @@ pub(crate) fn bench(
     drop(all);
     let nodes = match execution.provider {
         // What was measured must be what was requested. On the CPU there is no fallback.
-        Some(Provider::Cuda) => profiled(environment, request)?,
+        Some(Provider::Cuda) => profiled(environment, &model, request)?,
         Some(Provider::Cpu) | None => BTreeMap::new(),
     };
     let boundary = if device.is_some() { ON_GPU } else { ON_CPU };
@@ -132,11 +133,15 @@ pub(crate) fn bench(
 }
 
 /// Returns what ran each node, from one more run in a session of its own: recording would be in the times.
-fn profiled(environment: &Environment, request: &BenchRequest) -> Result<BTreeMap<String, u64>, Problem> {
+fn profiled(
+    environment: &Environment,
+    model: &Model<'_>,
+    request: &BenchRequest,
+) -> Result<BTreeMap<String, u64>, Problem> {
     let BenchRequest { path, inputs, execution, .. } = request;
     let Execution { provider, .. } = execution;
     let profile = Profile::new()?;
-    let mut session = session::load(environment, path, execution, Some(&profile))?;
+    let mut session = session::load(environment, model, execution, Some(&profile))?;
     let inputs = session::read_inputs(&session, inputs)?;
     let inputs: Vec<(&str, SessionInputValue<'_>)> =
         inputs.iter().map(|(name, value)| (name.as_str(), value.into())).collect();

@@ -6,7 +6,7 @@
 //! The encoded message is rewritten, not decoded: everything but the weights is copied as it is in the file, fields that
 //! are new to us included.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use fs_err::File;
@@ -38,6 +38,15 @@ pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
     let location = path.file_name()?.to_str()?;
     let file = File::open(path).ok()?;
     let size_bytes = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+    read_from(file, size_bytes, location)
+}
+
+/// Returns the same of a model that is in memory; `location` is what its weights say of where they are.
+pub(crate) fn of_bytes(model: &[u8], location: &str) -> Option<Vec<u8>> {
+    read_from(Cursor::new(model), model.len() as u64, location)
+}
+
+fn read_from(file: impl Read + Seek, size_bytes: u64, location: &str) -> Option<Vec<u8>> {
     let mut source = Source { file: BufReader::new(file), position: 0, location, moved: 0 };
     let model = source.copy(Message::Model, size_bytes)?;
     (source.moved > 0).then_some(model)
@@ -51,8 +60,8 @@ enum Message {
 }
 
 /// The model file, and how far it was read.
-struct Source<'a> {
-    file: BufReader<File>,
+struct Source<'a, R> {
+    file: BufReader<R>,
     position: u64,
     /// The file's own name.
     location: &'a str,
@@ -60,7 +69,7 @@ struct Source<'a> {
     moved: usize,
 }
 
-impl Source<'_> {
+impl<R: Read + Seek> Source<'_, R> {
     /// Copies the message that ends at `end`, without its weights.
     fn copy(&mut self, message: Message, end: u64) -> Option<Vec<u8>> {
         let mut copy = Vec::new();

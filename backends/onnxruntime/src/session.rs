@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use nimctl_backend_kit::inputs::{self, npy_problem};
 use nimctl_backend_kit::npy::{ElementType, Tensor};
 use nimctl_backend_kit::protocol::{
-    ErrorCode, Execution, FileKind, GraphOptimization, Inspection, Problem, RanOn, RunRequest, RunResult,
+    Digests, ErrorCode, Execution, FileKind, GraphOptimization, Inspection, Problem, RanOn, RunRequest, RunResult,
     TensorDescription,
 };
 use nimctl_backend_kit::serve::Events;
+use nimctl_backend_kit::verified;
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
@@ -23,7 +25,7 @@ use super::{model_by_reference, provider};
 
 /// Describes a graph's inputs and outputs; loading it proves that ONNX Runtime takes it.
 pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspection, Problem> {
-    let session = load(environment, path, &Execution::default(), None)?;
+    let session = load(environment, &Model::at(path), &Execution::default(), None)?;
     Ok(Inspection {
         kind: FileKind::Onnx,
         inputs: session.inputs().iter().map(describe).collect(),
@@ -38,13 +40,14 @@ pub(crate) fn run(
     request: &RunRequest,
     events: &Events,
 ) -> Result<RunResult, Problem> {
-    let RunRequest { path, inputs, output_folder, execution } = request;
+    let RunRequest { path, digests, inputs, output_folder, execution } = request;
     let device = provider::device(execution)?;
     let profile =
         execution.provider.map(|provider| Ok::<_, Problem>((provider, Profile::new()?))).transpose()?;
     events.progress("load", None, None);
     let started = Instant::now();
-    let mut session = load(environment, path, execution, profile.as_ref().map(|(_, profile)| profile))?;
+    let model = Model::read(path, digests)?;
+    let mut session = load(environment, &model, execution, profile.as_ref().map(|(_, profile)| profile))?;
     let load_ms = milliseconds(started);
     let values: Vec<(String, SessionInputValue<'_>)> =
         read_inputs(&session, inputs)?.into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -73,14 +76,58 @@ pub(crate) fn run(
 /// ONNX Runtime's name for the folder that external data of a model in memory is relative to.
 const FOLDER_OF_WEIGHTS: &str = "session.model_external_initializers_file_folder_path";
 
+/// A model that is loaded: from its file or, where the request says what it must be, from memory.
+pub(crate) struct Model<'a> {
+    path: &'a Path,
+    verified: Option<Verified>,
+}
+
+/// The bytes of a model and of the files that its weights are in, as they were when they were hashed. Sessions share them.
+struct Verified {
+    model: Vec<u8>,
+    /// By the names that the model has for them.
+    files: Vec<(PathBuf, Arc<[u8]>)>,
+}
+
+impl<'a> Model<'a> {
+    /// Takes a model as its file is.
+    pub(crate) fn at(path: &'a Path) -> Self {
+        Self { path, verified: None }
+    }
+
+    /// Reads the files of a model, each once, and checks that they are what they must be.
+    pub(crate) fn read(path: &'a Path, digests: &Digests) -> Result<Self, Problem> {
+        let Some(model) = verified::read_model(path, digests)? else { return Ok(Self::at(path)) };
+        let name = PathBuf::from(path.file_name().unwrap_or_default());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut files = Vec::new();
+        for external in digests.keys().filter(|other| **other != name) {
+            let bytes = verified::read(&folder.join(external), external, digests)?;
+            files.extend(bytes.map(|bytes| (external.clone(), bytes.into())));
+        }
+        let by_reference = name.to_str().and_then(|location| model_by_reference::of_bytes(&model, location));
+        let model = match by_reference {
+            Some(small) => {
+                files.push((name, model.into()));
+                small
+            }
+            None => model,
+        };
+        Ok(Self { path, verified: Some(Verified { model, files }) })
+    }
+}
+
 /// Loads a graph for what was asked for; runs are recorded if a profile is given.
 pub(crate) fn load(
     environment: &Environment,
-    path: &Path,
+    model: &Model<'_>,
     execution: &Execution,
     profile: Option<&Profile>,
 ) -> Result<Session, Problem> {
-    fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
+    let Model { path, verified } = model;
+    if verified.is_none() {
+        fs_err::File::open(path).map_err(|error| Problem::new(ErrorCode::Io, error.to_string()))?;
+    }
     let set_up = || -> ort::Result<SessionBuilder> {
         let mut builder = Session::builder(environment)?;
         if let Some(threads) = execution.threads {
@@ -104,6 +151,12 @@ pub(crate) fn load(
     let mut builder = set_up().map_err(|error| problem(&error))?;
     provider::register(&mut builder, execution)?;
     let commit = || -> ort::Result<Session> {
+        if let Some(Verified { model, files }) = verified {
+            for (name, bytes) in files {
+                builder = builder.with_external_initializer_file_in_memory(name, Arc::clone(bytes))?;
+            }
+            return builder.commit_from_memory(model);
+        }
         // Weights are read where they lie, in the file, in place of being copied several times.
         match (model_by_reference::read(path), path.parent().and_then(Path::to_str)) {
             (Some(model), Some(folder)) => {

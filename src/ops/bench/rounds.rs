@@ -11,6 +11,7 @@ use crate::digest::Sha256;
 use crate::files::work_folder::WorkFolder;
 use crate::ops::runners::{Way, place};
 use crate::ops::samples;
+use crate::ops::validate::runtime::digests_of;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::worker::error::WorkerError;
@@ -195,6 +196,7 @@ fn one_round(
         samples::lowered(&inputs.files, lowering).map_err(|error| Failure::Case(error.to_string()))?;
     let request = BenchRequest {
         path: model.clone(),
+        digests: digests_of(&subject.passport.graphs[&inputs.graph].shipped().outputs),
         inputs: of_profile,
         streams,
         warm_up_ms: settings.warm_up_ms,

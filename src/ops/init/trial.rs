@@ -20,7 +20,7 @@ use crate::worker::discover::SearchPath;
 use crate::worker::error::WorkerError;
 use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
 use crate::worker::npy::Tensor;
-use crate::worker::protocol::{Execution, RunRequest};
+use crate::worker::protocol::{Digests, Execution, RunRequest};
 
 /// Rows that are run at once.
 const MAX_ROWS: i64 = 2;
@@ -162,6 +162,7 @@ impl Runner {
         let path = subject.file.path();
         let request = RunRequest {
             path: fs_err::canonicalize(path).unwrap_or_else(|_| path.into()),
+            digests: Digests::new(),
             inputs,
             output_folder: outputs.path().into(),
             execution: Execution::default(),

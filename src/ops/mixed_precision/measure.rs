@@ -11,7 +11,7 @@ use crate::ops::samples::{self, Subject};
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::npy::Tensor;
-use crate::worker::protocol::{ErrorCode, Execution, RunRequest};
+use crate::worker::protocol::{Digests, ErrorCode, Execution, RunRequest};
 
 /// A worker with inputs, and the FP32 graph's outputs for them.
 pub(super) struct Measure<'a> {
@@ -114,6 +114,7 @@ impl<'a> Measure<'a> {
         let folder = Graphs::new(&self.runner.work_folder)?;
         let request = RunRequest {
             path: model.into(),
+            digests: Digests::new(),
             inputs: self.inputs.clone(),
             output_folder: folder.folder.path().into(),
             execution: Execution::default(),

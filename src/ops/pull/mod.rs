@@ -6,6 +6,7 @@ mod fetch;
 mod folder;
 mod follower;
 mod from_manifest;
+mod hostile;
 mod model_store;
 mod partial;
 
@@ -24,9 +25,13 @@ use crate::oci::{
 use crate::packs::{IndexedFile, MAX_INDEX_BYTES, PackIndex};
 use crate::passport::Passport;
 use crate::profile::{Contents, ContentsFile, ProfileId};
+use crate::release::NOTES_FILE;
+use crate::report::REPORT_FILE;
 use crate::store::Store;
 use crate::worklist::OutputFile;
 
+/// The documents of a release.
+const DOCUMENTS: [&str; 3] = [MANIFEST_FILE, NOTES_FILE, REPORT_FILE];
 /// A release's documents and a profile's `contents.json` are at most this long.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
@@ -99,7 +104,10 @@ impl<'a> RemoteRelease<'a> {
             match manifest.artifact_type.as_deref() {
                 Some(DOCUMENTS_ARTIFACT) => {
                     for layer in manifest.layers.iter().filter(|layer| layer.media_type == FILE_TYPE) {
-                        let Some(title) = layer.title() else { continue };
+                        // A title becomes the name of a file; others are something that a later version adds.
+                        let Some(title) = layer.title().filter(|title| DOCUMENTS.contains(title)) else {
+                            continue;
+                        };
                         documents.insert(title.to_owned(), fetch_small(place, layer, MAX_TEXT_BYTES)?);
                     }
                 }
@@ -179,6 +187,7 @@ fn pull_profile(
     if passport.id != id || passport.contents != contents {
         return Err(wrong("its passport is that of another profile".into()));
     }
+    hostile::check_passport(&passport).map_err(wrong)?;
     let mut pulled = Pulled {
         files_bytes: contents.files.iter().map(|file| file.size_bytes).sum(),
         digest: Some(digest),
@@ -221,6 +230,7 @@ fn profile(place: &dyn Place, id: &str, manifest: &ImageManifest) -> Result<Prof
     if computed.to_string() != id {
         return Err(wrong(format!("its contents are those of profile {computed}")));
     }
+    hostile::check_contents(&contents).map_err(wrong)?;
     let contents_json = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
     Ok(Profile { id: computed, contents, contents_json })
 }

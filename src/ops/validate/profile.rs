@@ -166,6 +166,7 @@ fn gates(
         let outputs = match ran {
             Ran::Itself(worker) => {
                 let model = lay_out(passport, name, store)?;
+                worker.expect(&model.path, &passport.graphs[name].shipped().outputs);
                 let lowering = &passport.graphs[name].lowering.document.lowering;
                 numbers.of_profile(name, &model.path, lowering, worker)?
             }

@@ -199,6 +199,7 @@ fn run(
     let demands = Demands::default();
     for (name, graph) in &resolved.graphs {
         let model = lay_out(passport, name, store)?;
+        worker.expect(&model.path, &passport.graphs[name].shipped().outputs);
         let outputs = numbers.of_profile_as_it_is(name, &model.path, worker)?;
         for (case, found) in &outputs.cases {
             for output in graph.file.outputs() {

@@ -107,6 +107,7 @@ pub fn replay(
         Ok(way) => {
             let model = lay_out(&passport, graph, &store)?;
             let mut worker = numbers.runtime(way, &passport);
+            worker.expect(&model.path, &passport.graphs[graph].shipped().outputs);
             let lowering = &passport.graphs[graph].lowering.document.lowering;
             let inputs = samples::lowered(&inputs, lowering)
                 .map_err(|source| ValidateError::Samples { graph: graph.clone(), source })?;

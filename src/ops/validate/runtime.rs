@@ -13,7 +13,8 @@ use crate::validation::{Floats, Output};
 use crate::worker::error::WorkerError;
 use crate::worker::host::{Answer, Cancel, Limits, Worker};
 use crate::worker::npy::{NpyError, Tensor};
-use crate::worker::protocol::{RanOn, RunRequest};
+use crate::worker::protocol::{Digests, RanOn, RunRequest};
+use crate::worklist::OutputFile;
 
 /// Why a graph or plan gave no outputs.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +67,15 @@ pub(in crate::ops) struct Runtime {
     worker: Option<Worker>,
     /// Where outputs are written.
     folder: PathBuf,
+    /// What the files of models must be, by the paths of the models.
+    digests: BTreeMap<PathBuf, Digests>,
     ran_on: RanOn,
     peak_memory_bytes: Option<u64>,
+}
+
+/// Returns what a worker is told of the files of a graph.
+pub(in crate::ops) fn digests_of(files: &[OutputFile]) -> Digests {
+    files.iter().map(|file| (file.path.clone().into(), file.blake3.to_string())).collect()
 }
 
 impl Runtime {
@@ -75,7 +83,21 @@ impl Runtime {
     pub(in crate::ops) fn new(way: Way, workspace: &Workspace, folder: &Path) -> Self {
         let limits = Limits { request_timeout: workspace.job_timeout, ..Limits::default() };
         let (cancel, folder) = (workspace.cancel.clone(), folder.to_path_buf());
-        Self { way, limits, cancel, worker: None, folder, ran_on: RanOn::default(), peak_memory_bytes: None }
+        Self {
+            way,
+            limits,
+            cancel,
+            worker: None,
+            folder,
+            digests: BTreeMap::new(),
+            ran_on: RanOn::default(),
+            peak_memory_bytes: None,
+        }
+    }
+
+    /// Has the worker load a model only if its files are these: it hashes the very bytes that it gives its library.
+    pub(super) fn expect(&mut self, model: &Path, files: &[OutputFile]) {
+        self.digests.insert(model.into(), digests_of(files));
     }
 
     /// Returns what runs here, and where the last run was.
@@ -159,8 +181,9 @@ impl Runtime {
         let folder = tempfile::tempdir_in(&self.folder)
             .map_err(|source| RunError::Folder { folder: self.folder.clone(), source })?;
         let execution = self.way.execution.clone();
-        let request =
-            RunRequest { path: path.into(), inputs, output_folder: folder.path().into(), execution };
+        let digests = self.digests.get(path).cloned().unwrap_or_default();
+        let output_folder = folder.path().into();
+        let request = RunRequest { path: path.into(), digests, inputs, output_folder, execution };
         let Answer { result, peak_memory_bytes } = self.worker()?.run(request, &cancel, &mut |_| {})?;
         (self.ran_on, self.peak_memory_bytes) = (result.ran_on, peak_memory_bytes);
         let mut outputs = BTreeMap::new();

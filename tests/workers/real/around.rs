@@ -55,6 +55,22 @@ fn a_worker_that_is_killed_or_lacks_something_fails_no_profile() {
     home.set_up(&validate).exits(0);
 }
 
+/// Between nimctl's check and the worker's load somebody puts other bytes there: the worker hashes what it loads.
+#[test]
+fn a_file_that_changes_between_check_and_load_is_not_loaded() {
+    let home = validated();
+    let before = passports(&home);
+    for (command, fault) in
+        [(&["validate", "r.yaml"][..], "swap"), (&BENCH, "swap"), (&["validate", "r.yaml"], "overwrite")]
+    {
+        let printed = home.run_with(&[("PROXY_FAULT", fault)], command);
+        printed.exits(3).has(&["model.onnx is not what it must be, and was not loaded", "damaged_file"]);
+        assert_eq!(passports(&home), before, "{fault}");
+    }
+    // In place, that was the store's file too: nothing loads it any more.
+    home.run(&["validate", "r.yaml"]).exits(3).has(&["is damaged"]);
+}
+
 #[test]
 fn an_interruption_fails_no_profile() {
     let home = validated();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nimctl::worker::host::Cancel;
+use nimctl::digest::Blake3;
+use nimctl::worker::host::{Cancel, Worker};
 use nimctl::worker::npy::Tensor;
 use nimctl::worker::protocol::{
-    BenchRequest, BuildRequest, ErrorCode, Execution, FileKind, GraphOptimization, InspectRequest, Provider,
+    BenchRequest, BuildRequest, Digests, ErrorCode, Execution, FileKind, GraphOptimization, InspectRequest, Provider,
     RunRequest, Support, TensorDescription,
 };
 
@@ -27,6 +28,7 @@ impl Files {
     fn to_run(&self, execution: Execution) -> RunRequest {
         let folder = self.0.path();
         RunRequest {
+            digests: BTreeMap::new(),
             path: folder.join("graph.onnx"),
             inputs: BTreeMap::from([("x".into(), folder.join("x.npy"))]),
             output_folder: folder.into(),
@@ -80,6 +82,7 @@ fn it_runs_a_graph_and_gives_the_right_numbers() {
         .write(&x)
         .unwrap();
         let request = RunRequest {
+            digests: BTreeMap::new(),
             path: path.clone(),
             inputs: BTreeMap::from([("x".into(), x)]),
             output_folder: folder.path().into(),
@@ -123,6 +126,50 @@ fn it_leaves_nothing_behind_and_opens_no_socket() {
     }
 }
 
+/// With digests, the library gets the bytes that were hashed, of the graph and of its external data.
+#[test]
+fn it_loads_only_what_it_hashed() {
+    let command = real("onnxruntime");
+    let files = Files::new();
+    let folder = files.0.path();
+    let mut worker = start(&command);
+    for external in [false, true] {
+        let path = folder.join("graph.onnx");
+        if external {
+            graph::write_external(&path, Precision::Float32);
+        }
+        let inputs = ["x.npy"].map(|name| folder.join(name));
+        let mut digests = Digests::new();
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if !inputs.contains(&path) && path.extension() != Some("npy".as_ref()) {
+                let name = path.file_name().unwrap().into();
+                digests.insert(name, Blake3::of_file(&path).unwrap().to_string());
+            }
+        }
+        assert_eq!(digests.len(), if external { 2 } else { 1 }, "{digests:?}");
+        let request = RunRequest { digests, ..files.to_run(Execution::default()) };
+        let run = |worker: &mut Worker, request: &RunRequest| {
+            worker.run(request.clone(), &Cancel::new(), &mut |_| {})
+        };
+        let result = run(&mut worker, &request).unwrap().result;
+        assert_eq!(Tensor::read(&result.outputs["y"]).unwrap().to_f64(), Y.map(f64::from));
+        for name in request.digests.keys() {
+            let path = folder.join(name);
+            let bytes = fs_err::read(&path).unwrap();
+            let mut other = bytes.clone();
+            *other.last_mut().unwrap() ^= 1;
+            fs_err::write(&path, other).unwrap();
+            let result = run(&mut worker, &request);
+            let problem = problem(&worker, result);
+            assert_eq!(problem.code, ErrorCode::DamagedFile);
+            assert!(problem.message.starts_with(&path.display().to_string()), "{}", problem.message);
+            fs_err::write(&path, bytes).unwrap();
+        }
+        run(&mut worker, &request).unwrap();
+    }
+}
+
 #[test]
 fn it_says_which_input_is_wrong() {
     let command = real("onnxruntime");
@@ -138,6 +185,7 @@ fn it_says_which_input_is_wrong() {
     let mut check = |inputs: &[(&str, &PathBuf)], code: ErrorCode| {
         let inputs = inputs.iter().map(|(name, path)| ((*name).to_owned(), (*path).clone())).collect();
         let request = RunRequest {
+            digests: BTreeMap::new(),
             path: path.clone(),
             inputs,
             output_folder: folder.path().into(),
@@ -195,6 +243,7 @@ fn it_refuses_ways_to_run_that_it_does_not_have() {
     let mut check = |execution: Execution, expected: &str| {
         let run = files.to_run(execution);
         let bench = BenchRequest {
+            digests: BTreeMap::new(),
             path: run.path.clone(),
             inputs: run.inputs.clone(),
             streams: 1,

@@ -59,6 +59,7 @@ impl Scene {
 
     fn run_request(&self) -> RunRequest {
         RunRequest {
+            digests: BTreeMap::new(),
             path: self.path("plan"),
             inputs: BTreeMap::from([("x".into(), self.path("x.npy"))]),
             output_folder: self.folder.path().into(),
@@ -68,6 +69,7 @@ impl Scene {
 
     fn bench_request(&self, streams: u32, cuda_graph: bool) -> BenchRequest {
         BenchRequest {
+            digests: BTreeMap::new(),
             path: self.path("plan"),
             inputs: BTreeMap::from([("x".into(), self.path("x.npy"))]),
             streams,

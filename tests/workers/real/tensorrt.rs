@@ -1,5 +1,6 @@
 //! The `tensorrt` worker on machines that lack what it needs.
 
+use std::collections::BTreeMap;
 use nimctl::worker::host::Cancel;
 use nimctl::worker::protocol::{BuildRequest, ErrorCode, Execution, RunRequest, Support};
 
@@ -33,6 +34,7 @@ fn without_a_driver_it_says_so_and_stays_alive() {
         let result = worker.build(request, &Cancel::new(), &mut |_| {});
         assert_eq!(problem(&worker, result), expected);
         let request = RunRequest {
+            digests: BTreeMap::new(),
             path: graph.clone(),
             inputs: Default::default(),
             output_folder: folder.path().into(),

@@ -191,6 +191,7 @@ fn without_a_driver_plans_are_refused_and_the_worker_lives() {
     let result = worker.inspect(inspect, &Cancel::new(), &mut |_| {});
     assert_eq!(problem(&worker, result).code, expected);
     let run = RunRequest {
+        digests: BTreeMap::new(),
         path: request.plan.clone(),
         inputs: BTreeMap::new(),
         output_folder: folder.path().into(),

@@ -152,12 +152,23 @@ pub struct InspectRequest {
     pub path: PathBuf,
 }
 
+/// The digests of the files that are loaded: of the model by its file name, of its external data by their paths relative to its
+/// folder. A digest is BLAKE3's, written `blake3:<64 hex digits>`. Empty where the host makes no promise about them.
+///
+/// A worker that knows the field reads each of these files once, into memory of its own, compares its digest, and gives its library
+/// those very bytes. Whatever happens to the file meanwhile, nothing else is loaded. A file with another digest is the error
+/// `damaged_file`.
+pub type Digests = BTreeMap<PathBuf, String>;
+
 /// Asks for one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunRequest {
     /// An ONNX file or a plan of this backend.
     pub path: PathBuf,
+    /// What the files that are loaded must be ([`Digests`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: Digests,
     /// A `.npy` file for each input.
     pub inputs: BTreeMap<String, PathBuf>,
     /// An existing folder; the worker writes one `.npy` file an output into it, named as it sees fit.
@@ -181,6 +192,9 @@ pub const MAX_STREAMS: u32 = 128;
 pub struct BenchRequest {
     /// An ONNX file or a plan of this backend.
     pub path: PathBuf,
+    /// What the files that are loaded must be ([`Digests`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: Digests,
     /// A `.npy` file for each input; every run takes the same.
     pub inputs: BTreeMap<String, PathBuf>,
     /// Number of concurrent callers, 1 to 128, each starting a run when its last one is done.

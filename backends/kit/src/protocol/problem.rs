@@ -92,6 +92,8 @@ error_codes! {
     OutOfMemory = "out_of_memory",
     /// A file could not be read or written.
     Io = "io",
+    /// A file is not the one that the request gives the digest of.
+    DamagedFile = "damaged_file",
     /// The worker doesn't know the request, or doesn't do it.
     UnsupportedRequest = "unsupported_request",
     /// A bug in the worker: it went on after a panic.

@@ -39,7 +39,7 @@ use std::process::ExitCode;
 use nimctl_backend_kit::compute_capability::ComputeCapability;
 use nimctl_backend_kit::driver;
 use nimctl_backend_kit::protocol::{
-    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, Description, ErrorCode,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, Description, Digests, ErrorCode,
     Execution, InspectRequest, Inspection, Library, PROTOCOL_VERSION, Problem, RunRequest, RunResult,
     Support, WorkerDevice,
 };
@@ -152,7 +152,8 @@ impl Backend for TensorRt {
         if is_plan(&request.path)? {
             let loaded = self.runner()?;
             let gpu = Gpu::open(None)?;
-            return Ok(Plan::load(loaded, &gpu, &request.path, &Execution::default(), events)?.inspection());
+            let (any, execution) = (Digests::new(), Execution::default());
+            return Ok(Plan::load(loaded, &gpu, &request.path, &any, &execution, events)?.inspection());
         }
         self.builder()?.inspect(&request.path, events)
     }

@@ -1,11 +1,13 @@
 //! Loads plans. What runs them is a [`Lane`](super::lane::Lane).
 
+use std::ops::Deref;
 use std::path::Path;
 
 use nimctl_backend_kit::protocol::{
-    ErrorCode, Execution, FileKind, Inspection, Problem, RuntimeCacheUse, TensorDescription,
+    Digests, ErrorCode, Execution, FileKind, Inspection, Problem, RuntimeCacheUse, TensorDescription,
 };
 use nimctl_backend_kit::serve::Events;
+use nimctl_backend_kit::verified;
 use trtx::{CudaEngine, ExecutionContext, Runtime, TensorIOMode, TensorLocation};
 
 use super::contexts::Contexts;
@@ -25,11 +27,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Loads a plan onto a GPU. The host has checked its digest: a plan is native code.
+    /// Loads a plan onto a GPU. A plan is native code: one of a profile comes with its digest, and what was hashed is loaded.
     pub(crate) fn load(
         library: &Loaded,
         _gpu: &Gpu,
         path: &Path,
+        digests: &Digests,
         execution: &Execution,
         events: &Events,
     ) -> Result<Self, Problem> {
@@ -37,9 +40,12 @@ impl Plan {
         memory::when_running();
         let loading = format!("load the plan {}", path.display());
         let failed = |_: trtx::Error| library.failed(ErrorCode::RunFailed, &loading);
-        let file = map(path)?;
+        let bytes: Box<dyn Deref<Target = [u8]>> = match verified::read_model(path, digests)? {
+            Some(bytes) => Box::new(bytes),
+            None => Box::new(map(path)?),
+        };
         let mut runtime = Runtime::new(library.logger).map_err(failed)?;
-        let mut engine = runtime.deserialize_cuda_engine(&file).map_err(failed)?;
+        let mut engine = runtime.deserialize_cuda_engine(&bytes).map_err(failed)?;
         let (inputs, outputs) = tensors(&engine)?;
         let layer_count = engine.nb_layers().ok().and_then(|count| u64::try_from(count).ok());
         let contexts = Contexts::new(&mut engine, execution).map_err(failed)?;

@@ -21,12 +21,12 @@ const BOUNDARY: &str = "inputs copied from page-locked host memory, the plan run
 
 /// Runs a plan once.
 pub(crate) fn run(library: &Loaded, request: &RunRequest, events: &Events) -> Result<RunResult, Problem> {
-    let RunRequest { path, inputs, output_folder, execution } = request;
+    let RunRequest { path, digests, inputs, output_folder, execution } = request;
     check_execution(execution)?;
     let gpu = Gpu::open(execution.device)?;
     events.progress("load", None, None);
     let started = Instant::now();
-    let mut plan = Plan::load(library, &gpu, path, execution, events)?;
+    let mut plan = Plan::load(library, &gpu, path, digests, execution, events)?;
     let load_ms = started.elapsed();
     let tensors = read_inputs(&plan.inputs, inputs)?;
     let mut run_ms = std::time::Duration::ZERO;
@@ -63,7 +63,7 @@ pub(crate) fn bench(
     request: &BenchRequest,
     events: &Events,
 ) -> Result<BenchResult, Problem> {
-    let BenchRequest { path, inputs, streams, execution, samples, .. } = request;
+    let BenchRequest { path, digests, inputs, streams, execution, samples, .. } = request;
     if !(1..=MAX_STREAMS).contains(streams) {
         let message = format!("`streams` is {streams}: expected 1 to {MAX_STREAMS}");
         return Err(Problem::new(ErrorCode::InvalidRequest, message));
@@ -73,7 +73,7 @@ pub(crate) fn bench(
     let free_before = gpu.free_bytes()?;
     events.progress("load", None, None);
     let started = Instant::now();
-    let mut plan = Plan::load(library, &gpu, path, execution, events)?;
+    let mut plan = Plan::load(library, &gpu, path, digests, execution, events)?;
     let load_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let tensors = read_inputs(&plan.inputs, inputs)?;
     let mut lanes = Lane::all(library, &mut plan, &gpu, &tensors, *streams, |first| {

@@ -40,6 +40,7 @@ impl<'a> FromManifest<'a> {
         if id.to_string() != profile.id {
             return Err(bad(format!("its contents are those of profile {id}")));
         }
+        hostile::check_contents(&contents).map_err(bad)?;
         let is_listed =
             |path: &str| path == CONTENTS_FILE || contents.files.iter().any(|file| file.path == path);
         if let Some(stranger) = profile.workspace.files.keys().find(|path| !is_listed(path)) {
@@ -194,7 +195,10 @@ impl<'a> FromManifest<'a> {
             Err(source) => return Err(error(profile, PASSPORT_FILE, source)),
         };
         let passport = Passport::parse(&bytes, PASSPORT_FILE).ok();
-        Ok(passport.filter(|passport| passport.id == *id && passport.contents == *contents))
+        let is_its = |passport: &Passport| {
+            passport.id == *id && passport.contents == *contents && hostile::check_passport(passport).is_ok()
+        };
+        Ok(passport.filter(is_its))
     }
 }
 
