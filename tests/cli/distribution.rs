@@ -26,7 +26,7 @@ profiles:
 ";
 
 /// A home with a recipe that is built, published to `layout`.
-fn published() -> Home {
+pub(crate) fn published() -> Home {
     let home = Home::new();
     home.write("r.yaml", RECIPE);
     home.set_up(&["build", "r.yaml"]).exits(0);
@@ -39,7 +39,7 @@ fn json(home: &Home, arguments: &[&str]) -> Value {
 }
 
 /// Pulls everything with the library.
-fn pull_all(layout: &Path, store: &Path) -> Result<(), PullError> {
+pub(crate) fn pull_all(layout: &Path, store: &Path) -> Result<(), PullError> {
     let layout = Layout::open(layout)?;
     let release = RemoteRelease::open(&layout, &Which::Tag("1.0.0".into()))?;
     let store = Store::open(store)?;
@@ -51,7 +51,7 @@ fn pull_all(layout: &Path, store: &Path) -> Result<(), PullError> {
 }
 
 /// Files of a folder by path, with their digests.
-fn files(folder: &Path) -> Vec<(String, Sha256)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, Sha256)> {
     let mut files = Vec::new();
     if !folder.exists() {
         return files;
@@ -286,7 +286,12 @@ type Change<'a> = &'a dyn Fn(&mut Value);
 fn forged_indexes_are_refused() {
     let home = published();
     let digest = Sha256::of(b"other");
-    let forgeries: [(&str, Change<'_>); 7] = [
+    let forgeries: [(&str, Change<'_>); 8] = [
+        ("chunks overlap in pack", &|index| {
+            let list = index["files"][0]["chunks"].as_array_mut().unwrap();
+            let offset = list[1][1].as_u64().unwrap();
+            list[1][1] = json!(offset - 1);
+        }),
         ("lies outside of its pack", &|index| index["files"][0]["chunks"][0][1] = json!(1_u64 << 63)),
         ("is longer than 64 MiB", &|index| index["packs"][0]["size_bytes"] = json!(1_u64 << 63)),
         ("lists other files", &|index| index["files"][0]["path"] = json!("other")),

@@ -25,6 +25,7 @@ mod help;
 #[expect(dead_code, reason = "the tests of real backends use more of it")]
 mod home;
 mod hostile_onnx;
+mod hostile_releases;
 mod ids;
 mod init;
 mod inspect;

@@ -13,7 +13,7 @@ use crate::support::{bytes, check_error, fetch, options, repository, with_client
 const AUTH: &str = "bWU6aHVudGVyMjp4";
 
 /// Options with a credential file that has this text.
-fn with_file(folder: &tempfile::TempDir, text: &str) -> Options {
+pub(crate) fn with_file(folder: &tempfile::TempDir, text: &str) -> Options {
     let path = folder.path().join("config.json");
     fs_err::write(&path, text).unwrap();
     let credentials = CredentialSource {
@@ -24,7 +24,7 @@ fn with_file(folder: &tempfile::TempDir, text: &str) -> Options {
     Options { credentials, ..options() }
 }
 
-fn auth_of(server: &Server) -> String {
+pub(crate) fn auth_of(server: &Server) -> String {
     format!("{{\"auths\": {{\"{}\": {{\"auth\": \"{AUTH}\"}}}}}}", server.address())
 }
 

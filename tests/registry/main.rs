@@ -22,3 +22,4 @@ mod support;
 mod uploads;
 mod uris;
 mod web_places;
+mod whole_runs;

@@ -1,6 +1,5 @@
 //! What every worker does alike, whoever wrote it.
 
-use std::collections::BTreeMap;
 use nimctl::worker::error::WorkerError;
 use nimctl::worker::host::{BackendCommand, Cancel, Worker};
 use nimctl::worker::protocol::{
@@ -8,6 +7,7 @@ use nimctl::worker::protocol::{
     RunRequest, Support,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 use crate::support::{exchange, fake, start};
 

@@ -10,8 +10,8 @@ use std::time::Instant;
 use nimctl_backend_kit::inputs::{self, npy_problem};
 use nimctl_backend_kit::npy::{ElementType, Tensor};
 use nimctl_backend_kit::protocol::{
-    Digests, ErrorCode, Execution, FileKind, GraphOptimization, Inspection, Problem, RanOn, RunRequest, RunResult,
-    TensorDescription,
+    Digests, ErrorCode, Execution, FileKind, GraphOptimization, Inspection, Problem, RanOn, RunRequest,
+    RunResult, TensorDescription,
 };
 use nimctl_backend_kit::serve::Events;
 use nimctl_backend_kit::verified;

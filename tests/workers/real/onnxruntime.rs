@@ -7,8 +7,8 @@ use nimctl::digest::Blake3;
 use nimctl::worker::host::{Cancel, Worker};
 use nimctl::worker::npy::Tensor;
 use nimctl::worker::protocol::{
-    BenchRequest, BuildRequest, Digests, ErrorCode, Execution, FileKind, GraphOptimization, InspectRequest, Provider,
-    RunRequest, Support, TensorDescription,
+    BenchRequest, BuildRequest, Digests, ErrorCode, Execution, FileKind, GraphOptimization, InspectRequest,
+    Provider, RunRequest, Support, TensorDescription,
 };
 
 use crate::graph::{self, Precision, X, Y};

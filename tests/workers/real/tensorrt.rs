@@ -1,8 +1,8 @@
 //! The `tensorrt` worker on machines that lack what it needs.
 
-use std::collections::BTreeMap;
 use nimctl::worker::host::Cancel;
 use nimctl::worker::protocol::{BuildRequest, ErrorCode, Execution, RunRequest, Support};
+use std::collections::BTreeMap;
 
 use crate::graph::{self, Precision};
 use crate::support::{problem, real, start};

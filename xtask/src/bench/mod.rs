@@ -8,6 +8,7 @@ mod publish;
 mod runtime;
 mod select;
 mod timed;
+mod verified_read;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -37,8 +38,9 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
         "publish" => publish::run(project, &parse(arguments)?),
         "runtime" => runtime::run(project, &parse(arguments)?),
         "select" => select::run(project, &parse(arguments)?),
+        "verified-read" => verified_read::run(project, &parse(arguments)?),
         _ => bail!(
-            "bench takes `build`, `lower`, `publish`, `runtime` or `select`, then [--size SIZE] [--repeat N]"
+            "bench takes `build`, `lower`, `publish`, `runtime`, `select` or `verified-read`, then [--size SIZE] [--repeat N]"
         ),
     }
 }

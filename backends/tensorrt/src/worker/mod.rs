@@ -39,9 +39,9 @@ use std::process::ExitCode;
 use nimctl_backend_kit::compute_capability::ComputeCapability;
 use nimctl_backend_kit::driver;
 use nimctl_backend_kit::protocol::{
-    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, Description, Digests, ErrorCode,
-    Execution, InspectRequest, Inspection, Library, PROTOCOL_VERSION, Problem, RunRequest, RunResult,
-    Support, WorkerDevice,
+    BenchRequest, BenchResult, BuildRequest, BuildResult, CheckRequest, CheckResult, Description, Digests,
+    ErrorCode, Execution, InspectRequest, Inspection, Library, PROTOCOL_VERSION, Problem, RunRequest,
+    RunResult, Support, WorkerDevice,
 };
 use nimctl_backend_kit::serve::{Backend, Events, mapped_files, serve};
 

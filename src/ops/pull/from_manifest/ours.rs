@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::super::fetch;
-use super::super::{MAX_TEXT_BYTES, pull_profile};
+use super::super::{MAX_TEXT_BYTES, hostile, pull_profile};
 use super::reader::{Reader, which};
 use super::{Fetched, FileError, FromManifest, PullError, PullOptions, Pulled, error};
 use crate::digest::{Blake3, Sha256};
