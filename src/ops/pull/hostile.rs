@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn paths_stay_in_their_folder_and_are_there_once() {
-        let path = |path: &'static str| move |passport: &mut Passport| passport.contents.files[0].path = path.into();
+        let path =
+            |path: &'static str| move |passport: &mut Passport| passport.contents.files[0].path = path.into();
         refused(path("../../escaped"), "has a part that is empty, `.` or `..`");
         refused(path("/etc/passwd"), "is not relative");
         refused(path("a\\b"), "a character that paths may not have");
