@@ -117,7 +117,7 @@ mod tests {
         let (_folder, store, file) = store_with(b"plan");
         let work = store.work_folder().unwrap();
         let destination = work.path().join("copy");
-        let mut open = File::open(store.blob_path(&file.sha256)).unwrap();
+        let mut open = fs_err::File::open(store.blob_path(&file.sha256)).unwrap().into_parts().0;
         assert_eq!(copy(&mut open, &destination).unwrap(), file.sha256);
         assert_eq!(fs_err::read(&destination).unwrap(), b"plan");
         assert_eq!(copy(&mut open, &destination).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
