@@ -74,12 +74,12 @@ fn a_blob_that_is_no_file_is_not_read() {
 
 /// Flips one bit in each of so many bytes of a release, one at a time: half of them in a layout, where nothing but what is right may
 /// reach the store, and half in a release folder, where `verify` must name the file.
-fn flip(count: usize, seed: u64) {
+fn flip(count: usize, seed: usize) {
     let home = published();
     let (layout, release) = (home.path("layout"), home.path("release"));
     home.set_up(&["pull", "oci:layout", "--all", "--store", "good", "-o", "release"]).exits(0);
     let good = files(&home.path("good/blobs"));
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed as u64);
     let (mut refused, mut harmless) = (0, 0);
     for round in 0..count {
         let root = if round % 2 == 0 { &layout } else { &release };
@@ -121,15 +121,9 @@ fn flip(count: usize, seed: u64) {
     assert_eq!(refused + harmless, count);
 }
 
+/// `NIMCTL_FLIPS=10000 cargo nextest run --workspace --no-capture -E 'test(flipped_bytes_are_found)'` takes minutes.
 #[test]
 fn flipped_bytes_are_found_on_disk_and_in_packs() {
-    flip(60, 11);
-}
-
-/// `cargo nextest run --workspace --run-ignored only -E 'test(ten_thousand_flipped_bytes)' --no-capture`
-#[test]
-#[ignore = "takes minutes"]
-fn ten_thousand_flipped_bytes() {
-    let seed = std::env::var("NIMCTL_FLIP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    flip(10_000, seed);
+    let number = |variable: &str| std::env::var(variable).ok()?.parse().ok();
+    flip(number("NIMCTL_FLIPS").unwrap_or(60), number("NIMCTL_FLIP_SEED").unwrap_or(11));
 }
