@@ -1,5 +1,5 @@
-//! The client of registries, against a registry in memory that fails as told, and against Debian's `docker-registry` and
-//! `nginx`.
+//! The client of registries, against a registry in memory that fails as told, and against Debian's `docker-registry`,
+//! `nginx` and `skopeo`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,6 +18,7 @@ mod releases;
 mod retries;
 mod running;
 mod server;
+mod skopeo;
 mod support;
 mod uploads;
 mod uris;

@@ -31,6 +31,9 @@ const NEEDED: &[Needed] = &[
         package: "chromium",
     },
     Needed { by: "_with_docker_registry", programs: &["docker-registry"], package: "docker-registry" },
+    // It copies between two registries.
+    Needed { by: "_with_skopeo", programs: &["docker-registry"], package: "docker-registry" },
+    Needed { by: "_with_skopeo", programs: &["skopeo"], package: "skopeo" },
     Needed { by: "_with_nginx", programs: &["nginx", "/usr/sbin/nginx"], package: "nginx" },
 ];
 
