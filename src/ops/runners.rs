@@ -129,7 +129,16 @@ impl<'a> Runners<'a> {
 }
 
 fn no_worker(backend: &Backend, error: &impl std::error::Error) -> NotRunHere {
-    NotRunHere::NoWorker { backend: backend.clone(), why: error.to_string() }
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some say what their cause says.
+        if !why.contains(&error.to_string()) {
+            why.push_str(&format!(": {error}"));
+        }
+        cause = error.source();
+    }
+    NotRunHere::NoWorker { backend: backend.clone(), why }
 }
 
 /// Names what ran something: `ONNX Runtime 1.32.0 on the CPU`, `TensorRT 11.4.0.1 on NVIDIA L4 (8.9)`.

@@ -148,6 +148,8 @@ fn by_itself(
         );
     }
     let Graphs { resolved, _folders } = graphs_of(workspace, passport, store)?;
+    // ONNX Runtime is what a user has to install, not a reason to skip a profile.
+    let numbers = Numbers::start(workspace, &resolved)?;
     let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let way = match runners.for_profile(passport) {
@@ -156,7 +158,6 @@ fn by_itself(
             return skipped(format!("{reason}; without the FP32 graph nothing can be run instead"));
         }
     };
-    let numbers = Numbers::start(workspace, &resolved)?;
     report.add_seeded(&resolved);
     let hidden = profile::hidden_precision(passport, &way);
     let mut worker = numbers.runtime(way, passport);

@@ -38,6 +38,8 @@ pub struct VerifyReport {
     pub size_bytes: u64,
     /// The ids of the manifest's profiles.
     pub profiles: Vec<String>,
+    /// Those of them whose files are elsewhere, as the manifest says, and were not read.
+    pub elsewhere: Vec<String>,
     /// Every problem, by path; empty if there is none.
     pub findings: Vec<Finding>,
 }
@@ -63,12 +65,12 @@ pub fn verify(path: &Path) -> io::Result<VerifyReport> {
     };
     let mut check = Check { files: &files, findings };
     check.sums();
-    let profiles = check.manifest();
+    let (profiles, elsewhere) = check.manifest();
     let mut findings = check.findings;
     findings.sort();
     findings.dedup();
     let size_bytes = files.values().map(|file| file.size_bytes).sum();
-    Ok(VerifyReport { files: files.len(), size_bytes, profiles, findings })
+    Ok(VerifyReport { files: files.len(), size_bytes, profiles, elsewhere, findings })
 }
 
 struct Check<'a> {
@@ -117,16 +119,16 @@ impl Check<'_> {
     }
 
     /// Checks the manifest, and every profile by its id, so that nobody has to trust `SHA256SUMS`.
-    fn manifest(&mut self) -> Vec<String> {
-        let Some(text) = self.text(MANIFEST_FILE) else { return Vec::new() };
+    fn manifest(&mut self) -> (Vec<String>, Vec<String>) {
+        let Some(text) = self.text(MANIFEST_FILE) else { return Default::default() };
         let manifest = match Manifest::parse(&text, MANIFEST_FILE) {
             Ok(manifest) => manifest,
             Err(error) => {
                 self.found(MANIFEST_FILE, error.to_string());
-                return Vec::new();
+                return Default::default();
             }
         };
-        let mut expected = Vec::new();
+        let (mut expected, mut elsewhere) = (Vec::new(), Vec::new());
         for profile in &manifest.profiles {
             match profile.computed_id() {
                 Ok(id) if id.to_string() == profile.id => {}
@@ -138,6 +140,7 @@ impl Check<'_> {
             let folder = format!("{PROFILES_FOLDER}/{}", profile.id);
             if is_elsewhere(profile) && !self.files.keys().any(|path| path.starts_with(&format!("{folder}/")))
             {
+                elsewhere.push(profile.id.clone());
                 continue;
             }
             for (path, file) in &profile.workspace.files {
@@ -168,7 +171,7 @@ impl Check<'_> {
         for path in strangers.cloned().collect::<Vec<_>>() {
             self.found(path, "it belongs to no profile in the manifest");
         }
-        manifest.profiles.into_iter().map(|profile| profile.id).collect()
+        (manifest.profiles.into_iter().map(|profile| profile.id).collect(), elsewhere)
     }
 
     /// Checks that the manifest's uri for a file leads to it: `file:` and its path or, in releases of before, `store:` and its digest.

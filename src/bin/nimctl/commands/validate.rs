@@ -12,6 +12,7 @@ use nimctl::ops::validate::{
     replay, validate, validate_pulled,
 };
 use nimctl::passport::{Passport, Status};
+use nimctl::profile::ProfileId;
 use nimctl::recipe::Only;
 use nimctl::store::Store;
 use nimctl::validation::{Emulated, GateResult, gate_is_bound_above};
@@ -255,8 +256,21 @@ fn text(report: &ValidateReport, all_gates: bool) -> String {
     });
     if !not_built.is_empty() {
         text.push_str("\nnot validated:\n");
-        for (name, why) in not_built {
+        let (named, ids): (Vec<_>, Vec<_>) =
+            not_built.iter().partition(|(name, _)| ProfileId::from_hex(name).is_err());
+        for (name, why) in named {
             let _ = writeln!(text, "  {name}: {why}");
+        }
+        if let [(id, why)] = ids.as_slice() {
+            let _ = writeln!(text, "  {id}: {why}");
+        } else if !ids.is_empty() {
+            let short: Vec<&str> = ids.iter().map(|(id, _)| &id[..12]).collect();
+            let _ = writeln!(
+                text,
+                "  {} profiles that the store does not have: pull them first\n    {}",
+                ids.len(),
+                short.join(" ")
+            );
         }
     }
     text

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &cli::Verify, output: &Output) -> Result<ExitCode, 
             anyhow::Error::from(error).context(format!("cannot read the release {}", release.display()));
         Failure::new(ErrorKind::Input, error)
     })?;
-    let VerifyReport { files, size_bytes, profiles, findings } = &report;
+    let VerifyReport { files, size_bytes, profiles, elsewhere, findings } = &report;
     let mut text = String::new();
     for Finding { path, problem } in findings {
         let _ = writeln!(text, "{path}: {problem}");
@@ -29,9 +29,19 @@ pub(crate) fn run(arguments: &cli::Verify, output: &Output) -> Result<ExitCode, 
     } else {
         format!("{} problems", findings.len())
     };
-    let _ = writeln!(text, "{} profiles, {files} files, {}: {verdict}", profiles.len(), size(*size_bytes));
-    let view =
-        View { schema: "nimctl.verification/1", files: *files, size_bytes: *size_bytes, profiles, findings };
+    let here = profiles.len() - elsewhere.len();
+    let _ = writeln!(text, "{here} profiles, {files} files, {}: {verdict}", size(*size_bytes));
+    if !elsewhere.is_empty() {
+        let _ = writeln!(text, "not here, but where the manifest says: {} profiles", elsewhere.len());
+    }
+    let view = View {
+        schema: "nimctl.verification/1",
+        files: *files,
+        size_bytes: *size_bytes,
+        profiles,
+        elsewhere,
+        findings,
+    };
     output.result(&text, &view);
     Ok(if findings.is_empty() { done() } else { ExitCode::from(code(ErrorKind::Refused)) })
 }
@@ -43,5 +53,6 @@ struct View<'a> {
     files: usize,
     size_bytes: u64,
     profiles: &'a [String],
+    elsewhere: &'a [String],
     findings: &'a [Finding],
 }
