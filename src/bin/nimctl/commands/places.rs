@@ -64,15 +64,25 @@ pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, F
             let layout = Layout::open_or_make(&staging.path().join("layout"))?;
             Opened { archive: Some((path, staging)), ..opened(layout, &tag) }
         }
-        PlaceReference::Web(_, _) => {
-            let message = format!(
-                "{} can only be read: publish to oci:FOLDER, and let the server serve that folder",
-                shown(text)
-            );
-            return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
-        }
+        PlaceReference::Web(_, _) => return Err(read_only(text)),
         PlaceReference::Registry(name) => registry(&name, reach)?,
     })
+}
+
+/// Checks that a place can be one to write to, whatever is there.
+pub(super) fn check_form(text: &str) -> Result<(), Failure> {
+    match parse(text)? {
+        PlaceReference::Layout(_, _) | PlaceReference::Archive(_, _) | PlaceReference::Registry(_) => Ok(()),
+        PlaceReference::Web(_, _) => Err(read_only(text)),
+    }
+}
+
+fn read_only(text: &str) -> Failure {
+    let message = format!(
+        "{} can only be read: publish to oci:FOLDER, and let the server serve that folder",
+        shown(text)
+    );
+    Failure::new(ErrorKind::Input, anyhow::Error::msg(message))
 }
 
 /// Checks what can be known of a place long before it is written: its form, and that a registry answers and lets us in. Nothing is

@@ -16,7 +16,7 @@ use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
-use super::places::{Opened, Reach, tell, to_write};
+use super::places::{Opened, Reach, check_form, tell, to_write};
 use crate::cli::{self, Global, LayoutArgument};
 use crate::environment;
 use crate::exit::{Failure, done};
@@ -43,6 +43,7 @@ pub(crate) fn run(
         .map(|from| from.parse::<Sha256>().map_or_else(|_| Which::Tag(from.clone()), Which::Digest));
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
+    check_form(to)?;
     let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
     let shipment = shipment(source, only.as_ref(), &workspace)?;
     let opened = to_write(to, Reach { arguments: registries, watch })?;
