@@ -30,6 +30,7 @@
 //! So a recipe is read once in a command, its graphs are resolved once, and a backend is asked once what it is.
 //! [`ops::workspace`] is what all of them are handed. Without a recipe: [`ops::lower`], [`ops::inspect`], [`ops::synth`];
 //! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped.
+//! [`ops::store_care`] looks after the store itself.
 //! [`ops::check`] says whether a model or a recipe can be compiled. [`ops::precision_check`] is the part of a build that compares
 //! what was lowered with what it was.
 //!
@@ -56,7 +57,7 @@
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!
-//! Clocks: [`ops::init`] limits its search for shapes, [`ops::precision_check`] its runs, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`nvml`], [`registry`], [`toolchain`], [`source`] and [`worker`] have
+//! Clocks: [`ops::init`] limits its search for shapes, [`ops::precision_check`] its runs, [`ops::bench`] times first results, [`ops::schedule`] times jobs, [`ops::lower`] itself; [`store`] notes when a recipe was built, and [`ops::store_care`] asks how old files are; [`nvml`], [`registry`], [`toolchain`], [`source`] and [`worker`] have
 //! time limits; [`files`] compares file times with now. No time gets into a key, an id, `contents.json` or a
 //! manifest.
 //!
@@ -84,6 +85,8 @@
 //! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
 //! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/3` | [`ops::validate`] | both |
 //! | `<store>/nimctl/origins/<id>.json` | `nimctl.origin/1`, which the first ones lack | [`store`] | both |
+//! | `<store>/nimctl/pulls/<id>.json` | `nimctl.pull/1` | [`store`] | both |
+//! | `<store>/nimctl/pins/<id>.json` | `nimctl.pin/1` | [`store`] | both |
 //! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
 //! | `<store>/nimctl/precision-checks/<key>.json` | `nimctl.precision-check/1`; the key is `nimctl.precision-check-key/1` | [`store`] | both |
 //! | samples: `.npy`, `.npz`, `.jpg`, `.png`, text, `tokenizer.json` | – | [`ops::samples`] | read |
@@ -100,7 +103,7 @@
 //! | `~/.aws/credentials` | Amazon's | [`mod@uri`] | read |
 //! | `<store>/oci-layout`, `index.json`, `blobs/sha256/…` | OCI image layout 1.0.0 | [`store`] | both |
 //! | `<data>/sources/pip/<sha256>.json`, `<data>/sources/synth/<name>.json` | `nimctl.kept-files/1` | [`files`] | both |
-//! | `<store>/lock`, `<store>/passports.lock`, `<store>/tmp/` | – | [`store`], [`files`] | both |
+//! | `<store>/lock`, `passports.lock`, `gc.lock`, `nimctl/in-use/<id>.lock`, `tmp/` | – | [`store`], [`files`] | both |
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |

@@ -41,26 +41,40 @@ impl Layout {
         Ok(Self { root: root.into() })
     }
 
-    /// Opens a folder, making it an empty layout if it is absent or empty.
+    /// Opens a folder, making it an empty layout if it is absent or empty, or was being made by a process that ended early. What
+    /// such processes left in it is removed.
     ///
     /// # Errors
     /// A folder with other things in it, or that can't be made.
     pub fn open_or_make(root: &Path) -> Result<Self, PlaceError> {
-        if root.join(LAYOUT_FILE).is_file() {
-            return Ok(Self { root: root.into() });
-        }
         let layout = Self { root: root.into() };
-        let other_things = fs_err::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
-        if other_things {
+        let is_ours = |name: &std::ffi::OsStr| name == LOCK_FILE || atomic_file::is_temporary(name);
+        let has_other_things = || {
+            let entries = fs_err::read_dir(root).into_iter().flatten().flatten();
+            entries.into_iter().any(|entry| !is_ours(&entry.file_name()))
+        };
+        if !root.join(LAYOUT_FILE).is_file() && has_other_things() {
             let reason = format!("it is not empty, and no OCI image layout: it has no file `{LAYOUT_FILE}`");
             return Err(PlaceError::NotAPlace { path: root.into(), reason });
         }
+        // What says that the folder is ours comes first: a kill leaves nothing that the next process takes for another's.
         let make = || {
+            if !root.join(LAYOUT_FILE).is_file() {
+                atomic_file::write(&root.join(LAYOUT_FILE), LAYOUT.as_bytes())?;
+            }
             fs_err::create_dir_all(root.join("blobs/sha256"))?;
-            atomic_file::write(&root.join(INDEX_FILE), &ImageIndex::new(None, Vec::new()).to_json())?;
-            atomic_file::write(&root.join(LAYOUT_FILE), LAYOUT.as_bytes())
+            if !root.join(INDEX_FILE).is_file() {
+                let _lock = FileLock::take(&root.join(LOCK_FILE), || true)?;
+                // Another process may have made it, and listed a release.
+                if !root.join(INDEX_FILE).is_file() {
+                    atomic_file::write(&root.join(INDEX_FILE), &ImageIndex::new(None, Vec::new()).to_json())?;
+                }
+            }
+            io::Result::Ok(())
         };
         make().map_err(|source| layout.io("making it", source))?;
+        atomic_file::sweep(root);
+        atomic_file::sweep(&root.join("blobs/sha256"));
         Ok(layout)
     }
 

@@ -16,7 +16,7 @@ use crate::passport::{GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status}
 use crate::profile::{
     CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity, gpu_tags,
 };
-use crate::store::Store;
+use crate::store::{InUse, Store};
 use crate::worklist::{BuildRecord, JobState, OutputFile};
 
 /// Why a profile that was just built is neither validated nor benchmarked.
@@ -29,6 +29,19 @@ pub struct Assembled {
     pub name: String,
     /// What came of it.
     pub state: AssembledState,
+}
+
+impl Assembled {
+    /// Returns its id, if all of it is there.
+    pub fn id(&self) -> Option<ProfileId> {
+        match &self.state {
+            AssembledState::Complete(profile) => Some(profile.passport.id),
+            AssembledState::Failed(_)
+            | AssembledState::NotBuiltHere(_)
+            | AssembledState::NotSelected
+            | AssembledState::NotInStore => None,
+        }
+    }
 }
 
 /// What came of a profile.
@@ -104,6 +117,21 @@ pub fn from_store(resolved: &Resolved, store: &Store) -> Result<Vec<Assembled>, 
         }
     };
     each(resolved, one)
+}
+
+/// Does so to use the profiles: they stay in the store until the second value is dropped.
+///
+/// # Errors
+/// As [`from_store`].
+pub fn from_store_in_use(
+    resolved: &Resolved,
+    store: &Store,
+) -> Result<(Vec<Assembled>, InUse), PipelineError> {
+    store.hold(|| {
+        let assembled = from_store(resolved, store)?;
+        let ids = assembled.iter().filter_map(Assembled::id).collect();
+        Ok((assembled, ids))
+    })
 }
 
 fn each(

@@ -33,6 +33,7 @@ mod runtime_identity;
 pub mod samples;
 pub mod schedule;
 pub mod select;
+pub mod store_care;
 pub mod synth;
 pub mod validate;
 pub mod verify;

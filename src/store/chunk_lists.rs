@@ -10,7 +10,7 @@ use crate::files::atomic_file;
 use crate::stored_format::{self, Unreadable};
 
 /// Blobs of fewer bytes have no list: they are quickly cut again.
-const LEAST_LISTED_BYTES: u64 = 1 << 20;
+pub(crate) const LEAST_LISTED_BYTES: u64 = 1 << 20;
 
 impl Store {
     /// Returns the chunks of a blob, if they are known.
@@ -76,7 +76,7 @@ impl Store {
         self.root.join("nimctl/partial").join(sha256.to_hex())
     }
 
-    fn chunk_list_path(&self, sha256: &Sha256) -> PathBuf {
+    pub(super) fn chunk_list_path(&self, sha256: &Sha256) -> PathBuf {
         self.root.join("nimctl/chunks").join(format!("{}.json", sha256.to_hex()))
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
-use crate::stored_format::Newer;
+use crate::stored_format::{Newer, Unreadable};
 
 /// A store that doesn't do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,29 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// Its disk is full.
+    #[error(
+        "the disk of the store at {} is full: {free_bytes} bytes are free; make room (`nimctl store gc --dry-run` shows what could go) or \
+         choose another with --store or NIMCTL_STORE",
+        root.display()
+    )]
+    Full {
+        /// The store's folder.
+        root: PathBuf,
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is none.
+    #[error("there is no store at {}: choose another with --store or NIMCTL_STORE", root.display())]
+    NoStore {
+        /// The folder.
+        root: PathBuf,
+    },
+    /// It can't be told what is needed.
+    #[error("{0}; nothing is removed while it can't be told what is needed: run `nimctl store fsck` first")]
+    Unsure(Unreadable),
     /// A read or a move failed.
     #[error("{doing}")]
     Io {
@@ -48,8 +71,12 @@ impl StoreError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unwritable { .. } | Self::Io { .. } | Self::Newer(_) => ErrorKind::Input,
-            Self::Damaged { .. } => ErrorKind::Refused,
+            Self::Unwritable { .. }
+            | Self::Full { .. }
+            | Self::NoStore { .. }
+            | Self::Io { .. }
+            | Self::Newer(_) => ErrorKind::Input,
+            Self::Damaged { .. } | Self::Unsure(_) => ErrorKind::Refused,
             Self::Cancelled => ErrorKind::Interrupted,
         }
     }

@@ -7,38 +7,73 @@
 //! nimctl/passports/<id>.json                      one passport a profile
 //! nimctl/bench/<id>.npz                           every sample of its last benchmark
 //! nimctl/origins/<id>.json                        the recipe that a profile was built from
+//! nimctl/pulls/<id>.json                          the place that a profile is or was pulled from
+//! nimctl/pins/<id>.json                           a profile that a person wants to keep
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
 //! nimctl/chunks/<hex>.json                        the chunks of a large blob (crate::chunks)
 //! nimctl/partial/<hex>                            a blob that is being fetched; what a kill leaves is gone on from
 //! nimctl/precision-checks/<key>.json              whether a lowered graph keeps the numbers, found by running it
+//! nimctl/in-use/<id>.lock                         shared by processes that read a profile's files
 //! tmp/work-…  tmp/work-….lock                     folders of unfinished work, each held by the process that works there
-//! lock                                            held by the one process that builds
-//! passports.lock                                  held while a passport is changed
+//! lock                                            held by the one process that builds, or removes things
+//! passports.lock                                  held while a passport or index.json is changed
+//! gc.lock                                         held while things are removed; shared while a use of profiles begins
 //! ```
 //!
 //! A blob is whole or absent: it is written in `tmp/`, synced and renamed. A process that is killed at any instant
-//! leaves at most folders in `tmp/` and files named `.tmp-nimctl-…`, which the next process that opens the store removes.
-//! Reading needs no lock. Builds take turns; validations and benchmarks run beside them and beside each other, and each changes
-//! only its own part of a passport, as it is when the result is there.
+//! leaves at most folders in `tmp/` and files named `.tmp-nimctl-…`, which the next process that opens the store removes, and blobs
+//! that nothing refers to yet. What refers to others is written after them and removed before them: blobs, build record, last key;
+//! blobs, passport, index.
+//!
+//! # Who waits for whom
+//!
+//! Reading needs no lock. Builds take turns (`lock`); pulls, validations, benchmarks and publishing run beside them and beside each
+//! other. What they change of a passport or of `index.json` is changed in a moment, as it is then (`passports.lock`). Pulls that need
+//! the same file take turns at that file (`nimctl/partial/<hex>.lock`), and the later one finds it there.
+//!
+//! Garbage collection ([`crate::ops::store_care`]) takes its turn with builds. It removes nothing that has an owner: a profile (a
+//! passport, or an entry of `index.json`), the last build of a recipe (`nimctl/last`), a pull that runs, or one that ended early at
+//! most [`PARTIAL_DAYS`] days ago. Profiles are removed only by limits that the user gives, and never one that is pinned, is a
+//! recipe's last build, or is in use: whoever reads a profile's files holds `nimctl/in-use/<id>.lock` with others that do
+//! ([`Store::hold`]), and a pull does from before it looks at what is here. A use begins under a shared `gc.lock`, which the
+//! collector has alone while it decides and removes; that takes a moment, since it reads no blob. Locks go with the process that
+//! holds them. Lock files of profiles and partial files are removed by whoever holds them, and those who waited take the lock of the
+//! file that is at the path then ([`crate::files`]).
+//!
+//! Locks are `flock`s: they hold on local disks and, with Linux 2.6.12 and later, on NFS. On a file system without locks nothing is
+//! collected.
 //!
 //! Files of `nimctl/` follow the rule of [`crate::stored_format`]: one that is damaged counts as absent, since it can be made
-//! again; one of a newer nimctl is refused, and never overwritten.
+//! again; one of a newer nimctl is refused, and never overwritten. The collector refuses both: it can't know what they own.
 
 mod chunk_lists;
 mod error;
 mod found;
+mod in_use;
 mod lay_out;
 mod oci;
 mod origin;
 mod passports;
+mod pins;
+mod pulls;
+mod remove;
+mod space;
+mod survey;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use chunk_lists::LEAST_LISTED_BYTES;
 pub use error::StoreError;
 use found::{Found, FoundByCheck, MIXED_PRECISION_SCHEMA, PRECISION_CHECK_SCHEMA};
-use origin::{ORIGIN_SCHEMA, Origin};
+pub use in_use::InUse;
+use origin::Origin;
+pub use pins::Pin;
+pub use pulls::PullRecord;
+pub(crate) use remove::{Unneeded, taken_bytes};
 use serde::Serialize;
+pub(crate) use space::is_full;
+pub(crate) use survey::{Survey, is_unfinished};
 
 use crate::chunks::{Digested, digest_and_cut};
 use crate::digest::Sha256;
@@ -56,6 +91,8 @@ use crate::worklist::{BuildKey, BuildKeyDocument, BuildRecord, JobState, OutputF
 /// How the bytes of a file are read; the path is only named in errors.
 type Parse<T> = fn(&[u8], &str) -> Result<T, Unreadable>;
 
+/// What a pull that ended early left is kept for so many days, so that the next one goes on from there.
+pub const PARTIAL_DAYS: u64 = 7;
 /// How the names of work folders begin.
 const WORK_PREFIX: &str = "work-";
 
@@ -97,6 +134,26 @@ impl Store {
             .for_each(|folder| atomic_file::sweep(&folder));
     }
 
+    /// Opens a store that is there, as [`Self::open`] does.
+    ///
+    /// # Errors
+    /// There is none; one that can't be written.
+    pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
+        Self::look_at_existing(root)?;
+        Self::open(root)
+    }
+
+    /// Opens a store that is there, without writing anything.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn look_at_existing(root: &Path) -> Result<Self, StoreError> {
+        match root.join("blobs/sha256").is_dir() {
+            true => Ok(Self::look_at(root)),
+            false => Err(StoreError::NoStore { root: root.into() }),
+        }
+    }
+
     /// Opens a store that may not exist, without writing anything.
     pub fn look_at(root: &Path) -> Self {
         Self { root: root.to_path_buf() }
@@ -107,12 +164,24 @@ impl Store {
         &self.root
     }
 
-    /// Takes the write lock, and makes an index that is absent or damaged anew from the passports. `waiting` is called once if
+    /// Takes the write lock, and lists in the index what a process that was killed did not get to; one that is absent or damaged is
+    /// made anew from the passports. `waiting` is called once if
     /// another process holds it; `cancelled` is asked while waiting.
     ///
     /// # Errors
     /// A store that can't be written; cancelled.
     pub fn lock(
+        &self,
+        waiting: impl FnOnce(),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<WriteLock, StoreError> {
+        let lock = self.lock_as_it_is(waiting, cancelled)?;
+        self.with_passports(|| oci::mend_index(self))?;
+        Ok(lock)
+    }
+
+    /// Takes the write lock, and leaves everything as it is.
+    fn lock_as_it_is(
         &self,
         waiting: impl FnOnce(),
         cancelled: &dyn Fn() -> bool,
@@ -125,7 +194,6 @@ impl Store {
             !cancelled()
         });
         let lock = lock.map_err(|source| self.unwritable(source))?.ok_or(StoreError::Cancelled)?;
-        oci::mend_index(self)?;
         Ok(WriteLock { _lock: lock })
     }
 
@@ -281,19 +349,7 @@ impl Store {
     /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
     pub fn origin(&self, id: &ProfileId) -> Result<Option<PathBuf>, StoreError> {
         let origin = self.read(&self.origin_path(id), Origin::parse)?;
-        Ok(origin.map(|Origin { schema: _, recipe }| recipe))
-    }
-
-    /// Remembers which recipe a profile was built from: to go by its id later.
-    ///
-    /// # Errors
-    /// A store that can't be written.
-    pub fn put_origin(&self, id: &ProfileId, recipe: &Path) -> Result<(), StoreError> {
-        if self.origin(id)?.as_deref() == Some(recipe) {
-            return Ok(());
-        }
-        let origin = Origin { schema: ORIGIN_SCHEMA.into(), recipe: recipe.into() };
-        self.write(&self.origin_path(id), ORIGIN_SCHEMA, &origin)
+        Ok(origin.map(|origin| origin.recipe))
     }
 
     fn origin_path(&self, id: &ProfileId) -> PathBuf {
@@ -393,7 +449,11 @@ impl Store {
     }
 
     fn unwritable(&self, source: io::Error) -> StoreError {
-        StoreError::Unwritable { root: self.root.clone(), source }
+        let root = self.root.clone();
+        match space::is_full(&source) {
+            true => StoreError::Full { free_bytes: self.free_bytes().unwrap_or_default(), root, source },
+            false => StoreError::Unwritable { root, source },
+        }
     }
 }
 

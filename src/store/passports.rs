@@ -22,6 +22,7 @@ impl Store {
     ) -> Result<PathBuf, StoreError> {
         let path = self.passport_path(&passport.id);
         self.with_passports(|| {
+            let config = self.put(contents_json.as_bytes())?;
             let known = self.read(&path, Passport::parse)?;
             let passport = match &known {
                 // Another process may have found something since this one was put together.
@@ -31,10 +32,8 @@ impl Store {
             if known.as_ref().map(Passport::without_measurements) != Some(passport.without_measurements()) {
                 self.write(&path, PASSPORT_SCHEMA, &passport)?;
             }
-            Ok::<_, StoreError>(())
+            oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)
         })?;
-        let config = self.put(contents_json.as_bytes())?;
-        oci::add_profile(self, &passport.id, config, contents_json.len() as u64, files)?;
         Ok(path)
     }
 
@@ -86,7 +85,7 @@ impl Store {
         })
     }
 
-    /// Does something while no other process changes passports or samples.
+    /// Does something while no other process changes passports, samples or the index.
     ///
     /// # Errors
     /// Those of `action`; a store that can't be written.

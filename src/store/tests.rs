@@ -8,6 +8,8 @@ use crate::passport::Passport;
 const ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin.json");
 const FIRST_ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin-first.json");
 const PRECISION_CHECK: &[u8] = include_bytes!("../../tests/fixtures/formats/precision-check.json");
+const PIN: &[u8] = include_bytes!("../../tests/fixtures/formats/pin.json");
+const PULL: &[u8] = include_bytes!("../../tests/fixtures/formats/pull.json");
 const MIXED_PRECISION: &[u8] = include_bytes!("../../tests/fixtures/formats/mixed-precision.json");
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -114,6 +116,15 @@ fn golden_files_are_read() {
         atomic_file::write(&store.origin_path(&id), golden).unwrap();
         assert_eq!(store.origin(&id).unwrap().as_deref(), Some(Path::new("/models/r.yaml")));
     }
+    atomic_file::write(&store.pin_path(&id), PIN).unwrap();
+    atomic_file::write(&store.pull_path(&id), PULL).unwrap();
+    let survey = store.survey().unwrap();
+    assert_eq!(survey.pins[&id], Pin::new(Some("in production".into())));
+    let pull = &survey.pulls[&id];
+    assert_eq!((pull.place.as_str(), pull.is_complete), ("registry.example.com/models/clip:2.0.0", false));
+    assert_eq!(pull.files[0].size_bytes, 4);
+    store.end_pull(&id).unwrap();
+    assert!(store.pull_record(&id).unwrap().unwrap().is_complete);
     let key = Sha256::of(b"key");
     atomic_file::write(&store.mixed_precision_path(&key), MIXED_PRECISION).unwrap();
     let report = store.mixed_precision(&key).unwrap().unwrap();
@@ -134,7 +145,7 @@ fn what_is_damaged_counts_as_absent_and_is_written_again() {
     for damaged in ["", "{ not json", "[]", "{\"schema\": \"nimctl.origin/1\"}", "{\"schema\": 1}"] {
         atomic_file::write(&store.origin_path(&id), damaged.as_bytes()).unwrap();
         assert_eq!(store.origin(&id).unwrap(), None, "{damaged}");
-        store.put_origin(&id, Path::new("r.yaml")).unwrap();
+        store.put_origins(&[id], Path::new("r.yaml")).unwrap();
         assert_eq!(store.origin(&id).unwrap().as_deref(), Some(Path::new("r.yaml")));
     }
 }
@@ -159,7 +170,14 @@ fn what_a_newer_nimctl_wrote_is_refused_and_stays() {
             assert_eq!(fs_err::read(path).unwrap(), text.as_bytes());
         };
     check(&store.origin_path(&id), "nimctl.origin", &|| store.origin(&id).map(drop), &|| {
-        store.put_origin(&id, Path::new("r.yaml"))
+        store.put_origins(&[id], Path::new("r.yaml"))
+    });
+    check(&store.pin_path(&id), "nimctl.pin", &|| store.survey()?.refuse_unreadable(), &|| {
+        store.write_pin(&id, &Pin::new(None))
+    });
+    store.remove_file(&store.pin_path(&id)).unwrap();
+    check(&store.pull_path(&id), "nimctl.pull", &|| store.pull_record(&id).map(drop), &|| {
+        store.begin_pull(&id, "place", &[]).map(drop)
     });
     check(
         &store.mixed_precision_path(&key),

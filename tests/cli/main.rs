@@ -41,6 +41,8 @@ mod real_hosts;
 mod recipes;
 mod selection;
 mod small_models;
+mod store_care;
+mod store_kills;
 mod toolchains;
 mod workers;
 mod wrong_names;

@@ -37,6 +37,10 @@ Tasks:
   gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a stand-in driver
   stress [--minutes N] [--seed N]      four processes in one store, some killed or interrupted, for N minutes [default:
                                        10]: every result must be right or interrupted, and nothing left behind
+  stress store [--kills N] [--rounds N] [--seed N]
+                                       kill N processes [default: 200] that build, publish, pull and collect garbage; let
+                                       eight do so at once, N times [default: 20]; fill a disk (root only): nothing may be
+                                       lost, wrong or done again
   test-gpu [ARGS...]                   set everything up, then run the tests that need a GPU; without one they fail
 
 Paths are relative to the repository's root. Without --release, executables are those of the dev profile;

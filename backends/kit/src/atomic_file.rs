@@ -83,10 +83,15 @@ pub fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     Err(failed(io::Error::other("each one was removed by another process at once")))
 }
 
+/// Returns whether a file of this name is one that is being written, or was when its process ended early.
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(PREFIX)
+}
+
 /// Removes the temporary files in `folder` that killed processes left. What can't be removed is left for the next time.
 pub fn sweep(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !is_temporary(&entry.file_name()) {
             continue;
         }
         let path = entry.path();

@@ -82,6 +82,7 @@ failures!(
     nimctl::ops::read_manifest::ReadManifestError,
     nimctl::ops::release::ReleaseError,
     nimctl::ops::report::ReportError,
+    nimctl::ops::store_care::StoreCareError,
     nimctl::store::StoreError,
     nimctl::worker::error::WorkerError,
 );

@@ -116,7 +116,7 @@ pub fn bench(
     let BenchOptions { batches, streams: _, settings: _, gpu: _, compare, nvml_library: _, take_over: _ } =
         options;
     samples::named_files::check(resolved.recipe(), resolved.file().folder())?;
-    let assembled = assemble::from_store(resolved, &Store::look_at(&workspace.store))?;
+    let (assembled, _in_use) = assemble::from_store_in_use(resolved, &Store::look_at(&workspace.store))?;
     let wanted = wanted(options);
     let mut runners = Runners::new(&resolved.backends, &wanted);
     runners.check().map_err(|reason| BenchError::Provider { reason })?;

@@ -10,7 +10,7 @@ use crate::ops::assemble::{Assembled, AssembledProfile, AssembledState};
 use crate::ops::error::PipelineError;
 use crate::ops::read_manifest::{model_of, refuse_newer_manifest};
 use crate::ops::resolve::Resolved;
-use crate::profile::Tags;
+use crate::profile::{ProfileId, Tags};
 use crate::store::Store;
 
 /// Writes the passport of every profile that is complete, and which recipe it came from.
@@ -22,12 +22,13 @@ pub(super) fn profiles(
     // A recipe that can't be resolved was read a moment ago, and JSON has no path that isn't UTF-8: then its id alone is no
     // way to it.
     let recipe = fs_err::canonicalize(&resolved.file().path).ok().filter(|path| path.to_str().is_some());
+    let ids: Vec<ProfileId> = assembled.iter().filter_map(Assembled::id).collect();
+    if let Some(recipe) = &recipe {
+        store.put_origins(&ids, recipe)?;
+    }
     for Assembled { name: _, state } in assembled {
         let AssembledState::Complete(profile) = state else { continue };
         let AssembledProfile { passport, contents_json, files, entry: _ } = profile.as_ref();
-        if let Some(recipe) = &recipe {
-            store.put_origin(&passport.id, recipe)?;
-        }
         store.put_profile(passport, contents_json, files)?;
     }
     Ok(())

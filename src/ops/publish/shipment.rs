@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::PublishError;
 use crate::digest::{Blake3, Sha256};
@@ -14,7 +15,7 @@ use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, Contents, ModelRelease, ProfileId};
 use crate::release::{NOTES_FILE, Notes, PASSPORT_FILE, PROFILES_FOLDER, notes};
 use crate::report::{REPORT_FILE, Report};
-use crate::store::Store;
+use crate::store::{InUse, Store};
 
 /// What is published.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Shipment {
     pub model: ModelRelease,
     /// The manifest, notes and report, by file name.
     pub documents: Vec<(String, Vec<u8>)>,
+    /// Keeps files in the store as long as they are needed.
+    pub in_use: Arc<InUse>,
     /// The profiles, in the order of the manifest.
     pub profiles: Vec<ShippedProfile>,
 }
@@ -84,7 +87,7 @@ impl Shipment {
                 documents.push((name.into(), read(&path)?));
             }
         }
-        Ok(Self { model, documents, profiles })
+        Ok(Self { model, documents, in_use: Arc::default(), profiles })
     }
 
     /// Returns the shipment of what the store has of a recipe.
@@ -93,7 +96,7 @@ impl Shipment {
     /// A store without any profile of it, or that can't be read.
     pub fn of_recipe(workspace: &Workspace, resolved: &Resolved) -> Result<Self, PublishError> {
         let store = Store::look_at(&workspace.store);
-        let assembled = assemble::from_store(resolved, &store)?;
+        let (assembled, in_use) = assemble::from_store_in_use(resolved, &store)?;
         let model = resolved.recipe().model.clone();
         let complete: Vec<AssembledProfile> = assembled
             .iter()
@@ -116,7 +119,7 @@ impl Shipment {
                 profiles.push(of_store(profile, &store));
             }
         }
-        Ok(Self { model, documents, profiles })
+        Ok(Self { model, documents, in_use: Arc::new(in_use), profiles })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::ops::read_manifest::ReadManifestError;
 use crate::packs::InvalidIndex;
 use crate::portable_path::NotPortable;
 use crate::registry::RegistryError;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full};
 use crate::uri::UriError;
 
 /// What is wrong with a file of a manifest.
@@ -230,7 +230,8 @@ pub enum PullError {
     },
     /// Too little space.
     #[error(
-        "{free_bytes} bytes are free for the store, and {needed_bytes} are needed: make room, or set NIMCTL_STORE"
+        "the disk of the store is full: {needed_bytes} bytes are needed and {free_bytes} are free; make room (`nimctl store gc \
+         --dry-run` shows what could go) or set NIMCTL_STORE; what was fetched is kept, and the next pull goes on from there"
     )]
     NoSpace {
         /// Bytes that are free.
@@ -244,6 +245,18 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Returns whether it means that nothing more fits on the disk.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error.downcast_ref::<io::Error>().is_some_and(is_full) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Returns what the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {

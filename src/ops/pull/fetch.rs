@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::chunks::{Chunk, Digested, MAX_CHUNK_BYTES, digest_and_cut};
 use crate::digest::Sha256;
 use crate::oci::{Blob, Place};
 use crate::packs::{IndexedFile, PackIndex};
-use crate::store::Store;
+use crate::store::{Store, taken_bytes};
 use crate::worklist::OutputFile;
 
 /// Chunks in a pack that are so near to each other are fetched together with what lies between them.
@@ -24,8 +24,6 @@ const NEAR_BYTES: u64 = 64 << 10;
 const MAX_REQUEST_BYTES: u64 = 8 << 20;
 /// As many chunks of a blob are one thread's work.
 const CHUNKS_AT_A_TIME: usize = 128;
-/// The unit in which file systems count what a file takes.
-const BLOCK_BYTES: u64 = 512;
 
 /// Chunks that are fetched with one request.
 struct Request {
@@ -47,7 +45,8 @@ pub(super) fn packed(
     let missing = missing(store, &index.files, pulled, &progress)?;
     check_space(store, &missing)?;
     for file in &missing {
-        from_packs(place, store, index, file, pulled, &progress)?;
+        from_packs(place, store, index, file, pulled, &progress)
+            .map_err(|error| told_if_full(error, store, &missing))?;
     }
     Ok(index.files.iter().map(|file| output(file, file.blake3)).collect())
 }
@@ -64,7 +63,8 @@ pub(super) fn plain(
     let missing = missing(store, files, pulled, &progress)?;
     check_space(store, &missing)?;
     for file in &missing {
-        from_blob(place, store, file, pulled, &progress)?;
+        from_blob(place, store, file, pulled, &progress)
+            .map_err(|error| told_if_full(error, store, &missing))?;
     }
     let listed = |file: &IndexedFile| {
         let (_, blake3, _) = digests_of(&store.blob_path(&file.sha256)).map_err(io(&file.path))?;
@@ -95,16 +95,35 @@ fn missing<'a>(
     Ok(missing)
 }
 
-/// Checks that the files fit, less what is there of them.
+/// Returns what is still needed for files, less what is there of them.
+fn needed_bytes(store: &Store, missing: &[&IndexedFile]) -> u64 {
+    let needed = |file: &&IndexedFile| {
+        // Another process may have finished it.
+        if store.has_blob(&file.sha256, file.size_bytes) {
+            return 0;
+        }
+        let partial = store.partial_path(&file.sha256);
+        let stream = partial.with_extension("stream");
+        file.size_bytes.saturating_sub(taken_bytes(&partial)).saturating_sub(taken_bytes(&stream))
+    };
+    missing.iter().map(needed).sum()
+}
+
+/// Says what is needed and free where an error means that the disk is full: others may have filled it since it was checked.
+fn told_if_full(error: PullError, store: &Store, missing: &[&IndexedFile]) -> PullError {
+    match store.free_bytes() {
+        Some(free_bytes) if error.is_disk_full() => {
+            PullError::NoSpace { free_bytes, needed_bytes: needed_bytes(store, missing) }
+        }
+        _ => error,
+    }
+}
+
+/// Checks that the files fit.
 fn check_space(store: &Store, missing: &[&IndexedFile]) -> Result<(), PullError> {
-    let taken = |path: PathBuf| fs_err::metadata(path).map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES);
-    let needed_bytes: u64 = missing
-        .iter()
-        .map(|file| file.size_bytes.saturating_sub(taken(store.partial_path(&file.sha256))))
-        .sum();
+    let needed_bytes = needed_bytes(store, missing);
     // A file system that can't say how much is free says so when it is full.
-    let Ok(state) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
-    let free_bytes = state.f_bavail.saturating_mul(state.f_frsize);
+    let Some(free_bytes) = store.free_bytes() else { return Ok(()) };
     if needed_bytes > free_bytes { Err(PullError::NoSpace { free_bytes, needed_bytes }) } else { Ok(()) }
 }
 
@@ -123,7 +142,10 @@ fn from_packs(
     pulled: &mut Pulled,
     progress: &Progress<'_>,
 ) -> Result<(), PullError> {
-    let Some(partial) = Partial::open(store, &file.sha256, "", progress)? else { return Ok(()) };
+    let Some(partial) = Partial::open(store, file, "", progress)? else {
+        made_by_another(file, pulled, progress);
+        return Ok(());
+    };
     partial.file.set_len(file.size_bytes).map_err(io(&file.path))?;
     let target = Target { file, partial, follower: Follower::new(file.size_bytes) };
     let wanted = target.partial.wanted(file, &target.follower, progress)?;
@@ -156,6 +178,12 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.0.end();
     }
+}
+
+/// Counts a file that another process fetched meanwhile.
+fn made_by_another(file: &IndexedFile, pulled: &mut Pulled, progress: &Progress<'_>) {
+    pulled.here_bytes += file.size_bytes;
+    progress.add(file.size_bytes);
 }
 
 fn size_bytes(wanted: &Wanted) -> u64 {
@@ -326,7 +354,10 @@ fn from_blob(
     pulled: &mut Pulled,
     progress: &Progress<'_>,
 ) -> Result<(), PullError> {
-    let Some(partial) = Partial::open(store, &file.sha256, ".stream", progress)? else { return Ok(()) };
+    let Some(partial) = Partial::open(store, file, ".stream", progress)? else {
+        made_by_another(file, pulled, progress);
+        return Ok(());
+    };
     loop {
         let start = partial.file.metadata().map_err(io(&file.path))?.len().min(file.size_bytes);
         let mut end = start;

@@ -11,6 +11,7 @@ mod model_store;
 mod partial;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use error::{FileError, PullError};
 pub use from_manifest::{Connect, FromManifest, Outcome};
@@ -27,7 +28,7 @@ use crate::passport::Passport;
 use crate::profile::{Contents, ContentsFile, ProfileId};
 use crate::release::NOTES_FILE;
 use crate::report::REPORT_FILE;
-use crate::store::Store;
+use crate::store::{InUse, Store};
 use crate::worklist::OutputFile;
 
 /// The documents of a release.
@@ -38,6 +39,7 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 /// A release at a place.
 pub struct RemoteRelease<'a> {
     place: &'a dyn Place,
+    which: Which,
     /// The digest of its index.
     pub digest: Sha256,
     /// Its manifest.
@@ -73,6 +75,8 @@ pub struct Pulled {
     pub passport: Option<Box<Passport>>,
     /// The digest of its manifest at the place.
     pub digest: Option<Sha256>,
+    /// Keeps its files in the store as long as they are needed.
+    pub in_use: Option<Arc<InUse>>,
 }
 
 impl<'a> RemoteRelease<'a> {
@@ -130,7 +134,8 @@ impl<'a> RemoteRelease<'a> {
         let text = documents.get(MANIFEST_FILE).ok_or_else(|| wrong(format!("it has no {MANIFEST_FILE}")))?;
         let text = std::str::from_utf8(text).map_err(|error| wrong(format!("{MANIFEST_FILE}: {error}")))?;
         let manifest = Manifest::parse(text, MANIFEST_FILE).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { place, digest: Sha256::of(&bytes), manifest, documents, profiles })
+        let which = which.clone();
+        Ok(Self { place, which, digest: Sha256::of(&bytes), manifest, documents, profiles })
     }
 
     /// Returns the digest of a profile's manifest at the place.
@@ -152,6 +157,23 @@ impl<'a> RemoteRelease<'a> {
         Ok((contents_json.into_bytes(), passport))
     }
 
+    /// Returns where the release is, as `nimctl pull` takes it.
+    fn source(&self) -> String {
+        let (mut name, which) = (self.place.name(), &self.which);
+        // It is to be found from any folder.
+        for kind in ["oci:", "oci-archive:"] {
+            if let Some(Ok(path)) = name.strip_prefix(kind).map(std::path::absolute) {
+                name = format!("{kind}{}", path.display());
+            }
+        }
+        match which {
+            Which::Tag(tag) if tag.is_empty() => name,
+            Which::Tag(tag) if name.contains("://") => format!("{name}#{tag}"),
+            Which::Tag(tag) => format!("{name}:{tag}"),
+            Which::Digest(digest) => format!("{name}@{digest}"),
+        }
+    }
+
     /// Brings a profile into the store. It is in there as a whole, with its passport, or not at all; what was fetched when this is
     /// interrupted or killed is not fetched again.
     ///
@@ -162,15 +184,15 @@ impl<'a> RemoteRelease<'a> {
         let Some(descriptor) = self.profiles.get(id) else {
             return Err(PullError::NoProfile { place: self.place.name(), id: id.into() });
         };
-        pull_profile(self.place, id, descriptor.digest, store, options)
+        pull_profile(self.place, (id, descriptor.digest), &self.source(), store, options)
     }
 }
 
-/// Brings a profile into the store whose manifest has this digest.
+/// Brings a profile into the store whose manifest has this digest; `source` is where `nimctl pull` finds it again.
 fn pull_profile(
     place: &dyn Place,
-    id: &str,
-    digest: Sha256,
+    (id, digest): (&str, Sha256),
+    source: &str,
     store: &Store,
     options: &PullOptions<'_>,
 ) -> Result<Pulled, PullError> {
@@ -188,7 +210,10 @@ fn pull_profile(
         return Err(wrong("its passport is that of another profile".into()));
     }
     hostile::check_passport(&passport).map_err(wrong)?;
+    // Before anything is looked for: what is here of its files stays from now on.
+    let in_use = store.begin_pull(&id, source, &contents.files)?;
     let mut pulled = Pulled {
+        in_use: Some(Arc::new(in_use)),
         files_bytes: contents.files.iter().map(|file| file.size_bytes).sum(),
         digest: Some(digest),
         ..Pulled::default()
@@ -205,11 +230,10 @@ fn pull_profile(
             fetch::plain(place, store, &layers, &mut pulled, options)?
         }
     };
-    let lock = store.lock(|| (), options.cancelled)?;
     let known = store.passport(&id)?;
     let passport = known.unwrap_or(passport);
     store.put_profile(&passport, &contents_json, &files)?;
-    drop(lock);
+    store.end_pull(&id)?;
     pulled.passport = Some(Box::new(passport));
     Ok(pulled)
 }

@@ -37,7 +37,7 @@ impl Partial {
     /// Opens it; while another process has it, waits, and returns `None` if that one finished it.
     pub(super) fn open(
         store: &Store,
-        sha256: &Sha256,
+        IndexedFile { sha256, size_bytes, .. }: &IndexedFile,
         suffix: &str,
         progress: &Progress<'_>,
     ) -> Result<Option<Self>, PullError> {
@@ -51,14 +51,11 @@ impl Partial {
         let doing = || "making a place for a file that is fetched".to_owned();
         let io = |source| PullError::Io { doing: doing(), source };
         fs_err::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
-        let mut waited = false;
-        let keep_waiting = || {
-            waited = true;
-            !progress.is_cancelled()
-        };
-        let held = FileLock::take(&lock, keep_waiting).map_err(io)?.ok_or(PullError::Cancelled)?;
-        // Its holder verified the blob a moment ago.
-        if waited && store.blob_path(sha256).is_file() {
+        let held =
+            FileLock::take(&lock, || !progress.is_cancelled()).map_err(io)?.ok_or(PullError::Cancelled)?;
+        // Another process may have finished it since this one looked, also without being waited for. What was damaged then may
+        // still be.
+        if store.has_blob(sha256, *size_bytes) && store.check_blob(sha256).is_ok() {
             let _ = fs_err::remove_file(&lock);
             return Ok(None);
         }

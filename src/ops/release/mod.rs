@@ -125,7 +125,7 @@ pub fn release(
     let mut parts = parts::resolve_all(workspace, files, only.as_ref())?;
 
     on_step("building");
-    let Built { profiles, entries } = parts::build_all(workspace, &mut parts, on_step)?;
+    let Built { profiles, entries, in_use: _in_use } = parts::build_all(workspace, &mut parts, on_step)?;
     let invalid = |error: ManifestError| ReleaseError::Manifest(error.to_string());
     let of_store = Manifest::new(&model, entries).map_err(invalid)?;
     let of_release = with_files_beside_it(&of_store).to_yaml().map_err(invalid)?;

@@ -12,9 +12,9 @@ use crate::ops::event::BuildEvent;
 use crate::ops::resolve::{RecipeFile, Resolved, resolve, selected};
 use crate::ops::validate::{ValidateOptions, validate};
 use crate::ops::workspace::Workspace;
-use crate::profile::{ModelRelease, ProfileId, ProfileSpec};
+use crate::profile::{ModelRelease, ProfileSpec};
 use crate::recipe::Only;
-use crate::store::Store;
+use crate::store::{InUse, Store};
 use crate::worker::protocol::Execution;
 
 /// Reads the recipes, and checks that they are of one model and release; one that is named twice counts once. The names are those
@@ -72,6 +72,8 @@ pub(super) struct Built {
     pub profiles: Vec<Assembled>,
     /// The manifest's entries of those that were built.
     pub entries: Vec<ManifestProfile>,
+    /// Keeps the profiles in the store.
+    pub in_use: Vec<InUse>,
 }
 
 /// Builds what was selected of every recipe.
@@ -85,14 +87,16 @@ pub(super) fn build_all(
     let mut origins: Vec<PathBuf> = Vec::new();
     for part in parts {
         build_one(workspace, part, on_step)?;
-        for new in assemble::from_store(part, &Store::look_at(&workspace.store))? {
+        let (found, in_use) = assemble::from_store_in_use(part, &Store::look_at(&workspace.store))?;
+        all.in_use.push(in_use);
+        for new in found {
             let path = &part.file().path;
             let Some(place) = all.profiles.iter().position(|known| known.name == new.name) else {
                 all.profiles.push(new);
                 origins.push(path.clone());
                 continue;
             };
-            match (id(&all.profiles[place]), id(&new)) {
+            match (all.profiles[place].id(), new.id()) {
                 (known, new) if known == new => {}
                 // One that was built stands for one that wasn't, or wasn't asked for.
                 (Some(_), None) => {}
@@ -118,16 +122,6 @@ pub(super) fn build_all(
         }
     }
     Ok(all)
-}
-
-fn id(assembled: &Assembled) -> Option<ProfileId> {
-    match &assembled.state {
-        AssembledState::Complete(profile) => Some(profile.passport.id),
-        AssembledState::Failed(_)
-        | AssembledState::NotBuiltHere(_)
-        | AssembledState::NotSelected
-        | AssembledState::NotInStore => None,
-    }
 }
 
 fn build_one(

@@ -9,6 +9,7 @@ mod compile_failed;
 mod lower;
 mod memory;
 mod search;
+mod space;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -185,20 +186,21 @@ fn run_job(
     workers: &mut BTreeMap<String, Worker>,
     context: &Context<'_>,
 ) -> Result<BuildRecord, JobError> {
-    let record = match &job.document.action {
-        Action::Lower => lower::run(job, context)?,
-        Action::Compile(backend) => {
-            let lowered = match input {
-                Some(Ok(record)) => record,
-                Some(Err(error)) => return Err(error),
-                None => {
-                    let missing = std::io::Error::other("the lowered graph is missing");
-                    return Err(JobError::new(ErrorKind::Bug, missing));
-                }
-            };
-            compile::run(job, backend, &lowered, workers, context)?
-        }
+    let lowered = input.transpose()?;
+    space::check(job, context)?;
+    let mut run = |lowered: Option<&BuildRecord>| {
+        let record = match (&job.document.action, lowered) {
+            (Action::Lower, _) => lower::run(job, context)?,
+            (Action::Compile(backend), Some(lowered)) => {
+                compile::run(job, backend, lowered, workers, context)?
+            }
+            (Action::Compile(_), None) => {
+                let missing = std::io::Error::other("the lowered graph is missing");
+                return Err(JobError::new(ErrorKind::Bug, missing));
+            }
+        };
+        context.store.remember(job, &record)?;
+        Ok(record)
     };
-    context.store.remember(job, &record)?;
-    Ok(record)
+    run(lowered.as_ref()).map_err(|error| space::told_if_full(error, job, lowered.as_ref(), context))
 }

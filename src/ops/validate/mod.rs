@@ -127,7 +127,7 @@ pub fn validate(
 ) -> Result<ValidateReport, ValidateError> {
     let ValidateOptions { execution, ids, take_over } = *options;
     let store = Store::look_at(&workspace.store);
-    let assembled = assemble::from_store(resolved, &store)?;
+    let (assembled, _in_use) = assemble::from_store_in_use(resolved, &store)?;
     let mut numbers = Numbers::start(workspace, resolved)?;
     let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;

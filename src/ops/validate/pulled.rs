@@ -49,7 +49,13 @@ pub fn validate_pulled(
         not_built: not_here,
         seeded: Vec::new(),
     };
-    let here = store.passports()?;
+    // What it may be compared with too.
+    let (here, _in_use) = store.hold(|| {
+        let mut here = store.passports()?;
+        here.retain(|other| other.contents.model == profiles[0].contents.model);
+        let ids = here.iter().map(|passport| passport.id).collect();
+        Ok::<_, ValidateError>((here, ids))
+    })?;
     for passport in profiles {
         if workspace.cancel.is_cancelled() {
             return Err(ValidateError::Cancelled);

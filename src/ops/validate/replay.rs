@@ -77,7 +77,8 @@ pub fn replay(
 ) -> Result<Replay, ValidateError> {
     let wrong = |reason: String| ValidateError::Replay { place: place.to_string(), reason };
     let store = Store::look_at(&workspace.store);
-    let passport = only_profile(assemble::from_store(resolved, &store)?, &store)?.map_err(&wrong)?;
+    let (assembled, _in_use) = assemble::from_store_in_use(resolved, &store)?;
+    let passport = only_profile(assembled, &store)?.map_err(&wrong)?;
     check_files(&passport, &store)?;
     if let Some(failure) = wrong_origin(&passport, &resolved.digests) {
         return Err(ValidateError::Profile(failure));

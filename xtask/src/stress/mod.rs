@@ -9,6 +9,7 @@
 mod commands;
 mod leftovers;
 mod random;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -25,8 +26,13 @@ const DEFAULT_MINUTES: u64 = 10;
 const DEFAULT_SEED: u64 = 20;
 const PROCESSES: u64 = 4;
 
-/// Runs it: `[--minutes N] [--seed N]`.
+/// Runs it: `[--minutes N] [--seed N]`, or `store` with its own.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "store"
+    {
+        return store::run(project, rest);
+    }
     let (mut minutes, mut seed) = (DEFAULT_MINUTES, DEFAULT_SEED);
     for pair in arguments.chunks(2) {
         match pair {

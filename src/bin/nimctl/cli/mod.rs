@@ -11,6 +11,7 @@ mod nim;
 mod release;
 mod report;
 mod selection;
+mod store;
 mod validation;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
 pub(crate) use release::{Release, Verify};
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
+pub(crate) use store::{StoreCare, StoreGc};
 pub(crate) use validation::Validate;
 
 /// Builds, names and verifies per-GPU inference profiles of ONNX models.
@@ -138,6 +140,9 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Copy a published release from one place to another.
     Mirror(MirrorRelease),
+    /// Show what the store holds, remove what nobody needs, check and repair it.
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCare),
     /// Compute profile ids.
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.

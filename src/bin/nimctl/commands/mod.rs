@@ -28,6 +28,7 @@ mod release;
 mod report;
 mod schema;
 mod select;
+mod store;
 mod toolchain;
 mod validate;
 mod verify;
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Mirror(arguments) => mirror::run(&arguments, output, cancel),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
+        Command::Store(arguments) => store::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
         Command::Lower(arguments) => lower::run(&arguments, output),
         Command::Inspect { model } => inspect::run(&model, output),

@@ -97,7 +97,15 @@ fn chosen(
 pub(super) fn text(pulled: &[One], destination: Option<&Path>) -> String {
     let mut text = String::new();
     for One { id, name, pulled } in pulled {
-        let Pulled { files_bytes, fetched_bytes, here_bytes, reused_bytes, passport: _, digest: _ } = pulled;
+        let Pulled {
+            files_bytes,
+            fetched_bytes,
+            here_bytes,
+            reused_bytes,
+            passport: _,
+            digest: _,
+            in_use: _,
+        } = pulled;
         let _ = writeln!(
             text,
             "{name} {id}\n  {}: {} fetched, {} in other files here, {} was here",

@@ -34,6 +34,7 @@ pub type Connect<'a> = dyn Fn() -> Client<'a> + Sync + 'a;
 pub struct FromManifest<'a> {
     /// The SHA-256 of its text.
     pub digest: Sha256,
+    source: String,
     document: ManifestDocument,
     sources: &'a Sources,
     connect: &'a Connect<'a>,
@@ -70,7 +71,17 @@ impl<'a> FromManifest<'a> {
     ) -> Result<Self, PullError> {
         let text = read_limited(path).map_err(|source| ReadManifestError::Read { source })?;
         let document = ManifestDocument::parse(&text, name).map_err(ReadManifestError::Manifest)?;
-        Ok(Self { digest: Sha256::of(&text), document, sources, connect, client: connect() })
+        // It is to be found from any folder.
+        let source = match std::path::absolute(path) {
+            Ok(path) if !name.contains("://") => path.display().to_string(),
+            Ok(_) | Err(_) => name.to_owned(),
+        };
+        Ok(Self { digest: Sha256::of(&text), source, document, sources, connect, client: connect() })
+    }
+
+    /// Returns where the profiles are from, as `nimctl pull` takes it.
+    fn source(&self) -> String {
+        self.source.clone()
     }
 
     /// Returns the manifest.

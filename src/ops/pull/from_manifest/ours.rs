@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::super::fetch;
 use super::super::{MAX_TEXT_BYTES, hostile, pull_profile};
@@ -13,7 +14,7 @@ use crate::manifest::ManifestProfile;
 use crate::oci::{Blob, Place, PlaceError, RegistryPlace, Sink, Which};
 use crate::packs::IndexedFile;
 use crate::passport::Passport;
-use crate::profile::{CONTENTS_FILE, Contents, ProfileId};
+use crate::profile::{CONTENTS_FILE, Contents, ContentsFile, ProfileId};
 use crate::registry::{ReadSeek, Reference, RegistryError};
 use crate::release::PASSPORT_FILE;
 use crate::store::Store;
@@ -47,6 +48,15 @@ impl<'a> FromManifest<'a> {
             let problem = format!("{CONTENTS_FILE} does not list it");
             return Err(error(profile, stranger, FileError::Other(problem)));
         }
+        // Before anything is looked for: what is here of its files stays from now on.
+        let described = ContentsFile {
+            path: CONTENTS_FILE.into(),
+            sha256: Sha256::of(json.as_bytes()),
+            size_bytes: json.len() as u64,
+        };
+        // Without a passport, the record of the pull is what owns them.
+        let owned: Vec<ContentsFile> = contents.files.iter().cloned().chain([described]).collect();
+        let in_use = store.begin_pull(&id, &self.source(), &owned)?;
         let mut readers = BTreeMap::new();
         let mut files = Vec::new();
         for file in &contents.files {
@@ -68,8 +78,11 @@ impl<'a> FromManifest<'a> {
                 chunks: Vec::new(),
             });
         }
-        let mut pulled =
-            Pulled { files_bytes: files.iter().map(|file| file.size_bytes).sum(), ..Pulled::default() };
+        let mut pulled = Pulled {
+            in_use: Some(Arc::new(in_use)),
+            files_bytes: files.iter().map(|file| file.size_bytes).sum(),
+            ..Pulled::default()
+        };
         let place = Readers { manifest: self, id: &profile.id, readers };
         let outputs = fetch::plain(&place, store, &files, &mut pulled, options)?;
         for output in &outputs {
@@ -84,7 +97,6 @@ impl<'a> FromManifest<'a> {
             }
         }
         let found = self.passport(profile, &id, &contents)?;
-        let lock = store.lock(|| (), options.cancelled)?;
         let known = store.passport(&id)?;
         let passport = known.or(found);
         match &passport {
@@ -95,7 +107,7 @@ impl<'a> FromManifest<'a> {
                     .map_err(|error| of_contents(FileError::Other(error.to_string())))?
             }
         }
-        drop(lock);
+        store.end_pull(&id)?;
         pulled.passport = passport.clone().map(Box::new);
         Ok((pulled, Fetched::InStore(Box::new((contents, json, passport)))))
     }
@@ -137,7 +149,7 @@ impl<'a> FromManifest<'a> {
                 Sha256::of(&place.manifest(&tag)?.ok_or_else(missing)?.0)
             }
         };
-        let pulled = pull_profile(&place, &profile.id, digest, store, options)?;
+        let pulled = pull_profile(&place, (&profile.id, digest), &self.source(), store, options)?;
         let bad = |problem: String| PullError::BadProfile { id: profile.id.clone(), problem };
         let passport = pulled.passport.as_deref().cloned().ok_or_else(|| bad("it has no passport".into()))?;
         let json = passport.contents.to_canonical_json().map_err(|error| bad(error.to_string()))?;
