@@ -162,11 +162,11 @@ pub fn bench(
                 Some(passport) => match runners.for_profile(&passport) {
                     Err(reason) => BenchStatus::Skipped(reason.to_string()),
                     Ok(way) => {
-                        validate::check_files(&passport, &store)?;
                         let id = passport.id;
                         let key =
                             key::key(&id, &way, &digests, &options.streams, &options.settings, &machine);
                         if let Some(known) = known(options, &passport, key, &store) {
+                            validate::check_files(&passport, &store)?;
                             on_event(BenchEvent::TakenOver { name: name.clone() });
                             document.profiles.push(BenchedProfile {
                                 profile_id: Some(id.to_string()),
