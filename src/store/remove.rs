@@ -66,6 +66,8 @@ impl Store {
         let Unneeded { profiles, files, partials, blobs } = unneeded;
         oci::remove(self, profiles)?;
         for id in profiles {
+            // First: without its passport, the record of a pull would own the files.
+            self.remove_file(&self.pull_path(id))?;
             self.remove_file(&self.passport_path(id))?;
             for path in self.descriptions_of(id) {
                 self.remove_file(&path)?;
