@@ -70,7 +70,8 @@ impl Client<'_> {
         let mut url = ask.url.clone();
         let mut method = ask.method.clone();
         let mut redirects = 0;
-        let mut was_challenged = false;
+        // A request without a login learns how to log in; one with a login, that it has run out. Each happens once.
+        let (mut has_learnt, mut has_run_out) = (false, false);
         loop {
             // Only the server itself knows who we are: not where it redirects, not where it lets us upload.
             let is_home = url.origin() == home;
@@ -85,10 +86,11 @@ impl Client<'_> {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let answer = self.exchange(method.clone(), url.clone(), headers, body)?;
+            let was_challenged = if authorization.is_some() { &mut has_run_out } else { &mut has_learnt };
             match answer.status {
                 200..=299 => return as_it_is(answer),
-                401 if is_home && !was_challenged => {
-                    was_challenged = true;
+                401 if is_home && !*was_challenged => {
+                    *was_challenged = true;
                     let Who::Registry(repository, scope) = &ask.who else {
                         return Err(self.refused(ask, answer));
                     };

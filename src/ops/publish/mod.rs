@@ -5,6 +5,7 @@
 
 mod error;
 mod pieces;
+mod sender;
 mod shipment;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,19 +15,19 @@ use std::sync::mpsc;
 
 pub use error::PublishError;
 use pieces::Pieces;
+use sender::{Sender, in_parallel};
 pub use shipment::{Shipment, ShippedFile, ShippedProfile};
 
 use crate::chunks::{Chunk, ChunkList, Digested, digest_and_cut};
 use crate::digest::{Blake3, Sha256};
 use crate::files::direct_file;
 use crate::oci::{
-    Blob, CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE,
-    ImageIndex, ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT,
-    PROFILE_ID, PROFILE_NAME, Place, RELEASE_ARTIFACT, TITLE, Which, fetch_small,
+    CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE, ImageIndex,
+    ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID,
+    PROFILE_NAME, Place, RELEASE_ARTIFACT, TITLE, Which, fetch_small,
 };
 use crate::packs::{MAX_INDEX_BYTES, NewPack, Pack, PackIndex, Plan};
 use crate::profile::CONTENTS_FILE;
-use crate::registry::ReadSeek;
 use crate::release::PASSPORT_FILE;
 use crate::store::Store;
 
@@ -84,58 +85,56 @@ pub fn publish(
     to: &dyn Place,
     options: &PublishOptions<'_>,
 ) -> Result<Published, PublishError> {
-    let mut sender = Sender { to, bytes: AtomicU64::new(0), blobs: AtomicU64::new(0) };
+    let sender = Sender { to, bytes: AtomicU64::new(0), blobs: AtomicU64::new(0) };
     let files = Files::of(shipment, store, options)?;
-    let mut manifests = vec![documents(shipment, &mut sender)?];
-    let mut profiles = BTreeMap::new();
-    let mut distinct_bytes = files.size_bytes();
-    let indexes = match options.layout {
-        FileLayout::Files => None,
-        FileLayout::Packs => {
-            distinct_bytes = files.distinct_bytes();
-            let known = known_indexes(to, options)?;
-            let lists: Vec<&ChunkList> = files.all.iter().map(|file| &file.list).collect();
-            let plan = Plan::new(&lists, &known);
-            let made = send_packs(&plan, &files, &sender, options)?;
-            Some((plan, made))
-        }
-    };
-    for profile in &shipment.profiles {
-        if (options.cancelled)() {
-            return Err(PublishError::Cancelled);
-        }
-        let config = sender.blob(CONTENTS_TYPE, &profile.contents_json)?.with(TITLE, CONTENTS_FILE);
+    let small = small_blobs(shipment);
+    // What is large fills the line; small blobs, which cost a registry time, go beside it.
+    let (packed, distinct_bytes) = std::thread::scope(|scope| {
+        let small = scope.spawn(|| in_parallel(&small, options, |(kind, bytes)| sender.blob(kind, bytes)));
+        let large = match options.layout {
+            FileLayout::Files => send_files(&files, &sender, options).map(|()| (None, files.size_bytes())),
+            FileLayout::Packs => known_indexes(to, options).and_then(|known| {
+                let lists: Vec<&ChunkList> = files.all.iter().map(|file| &file.list).collect();
+                let plan = Plan::new(&lists, &known);
+                let made = send_packs(&plan, &files, &sender, options)?;
+                Ok((Some((plan, made)), files.distinct_bytes()))
+            }),
+        };
+        let small = small.join().unwrap_or(Err(PublishError::Bug("a thread that sends blobs ended early")));
+        large.and_then(|large| small.map(|_| large))
+    })?;
+    let profiles = in_parallel(&shipment.profiles, options, |profile| {
+        let config = Descriptor::of(CONTENTS_TYPE, &profile.contents_json).with(TITLE, CONTENTS_FILE);
+        let passport = Descriptor::of(PASSPORT_TYPE, &profile.passport).with(TITLE, PASSPORT_FILE);
         let mut layers = Vec::new();
-        match &indexes {
+        match &packed {
             Some((plan, made)) => {
                 let of_profile = profile.files.iter().map(|file| {
                     let found = files.get(&file.sha256);
                     (file.path.as_str(), file.sha256, found.blake3, &found.list)
                 });
                 let index = plan.index(of_profile, made);
-                layers.push(sender.blob(PACK_INDEX_TYPE, &index.to_json())?);
                 let pack = |pack: &Pack| Descriptor::new(PACK_TYPE, pack.digest, pack.size_bytes);
-                layers.push(sender.blob(PASSPORT_TYPE, &profile.passport)?.with(TITLE, PASSPORT_FILE));
+                layers.push(sender.blob(PACK_INDEX_TYPE, &index.to_json())?);
+                layers.push(passport);
                 layers.extend(index.packs.iter().map(pack));
             }
             None => {
-                layers.push(sender.blob(PASSPORT_TYPE, &profile.passport)?.with(TITLE, PASSPORT_FILE));
-                for file in &profile.files {
-                    let reading = |source| PublishError::Read { path: file.place.clone(), source };
-                    let mut source = fs_err::File::open(&file.place).map_err(reading)?;
-                    sender.large_blob(&file.sha256, file.size_bytes, &mut source)?;
-                    layers.push(
-                        Descriptor::new(FILE_TYPE, file.sha256, file.size_bytes).with(TITLE, &file.path),
-                    );
-                }
+                layers.push(passport);
+                layers.extend(profile.files.iter().map(|file| {
+                    Descriptor::new(FILE_TYPE, file.sha256, file.size_bytes).with(TITLE, &file.path)
+                }));
             }
         }
         let manifest = ImageManifest::new(PROFILE_ARTIFACT, config, layers).to_json();
         let mut descriptor = sender.manifest(None, MANIFEST_TYPE, &manifest)?;
         descriptor.artifact_type = Some(PROFILE_ARTIFACT.into());
-        profiles.insert(profile.id.to_string(), descriptor.digest);
-        manifests.push(descriptor.with(PROFILE_ID, profile.id.to_string()).with(PROFILE_NAME, &profile.name));
-    }
+        Ok(descriptor.with(PROFILE_ID, profile.id.to_string()).with(PROFILE_NAME, &profile.name))
+    })?;
+    let ids = shipment.profiles.iter().map(|profile| profile.id.to_string());
+    let digests = ids.zip(profiles.iter().map(|descriptor| descriptor.digest)).collect();
+    let mut manifests = vec![documents(shipment, &sender)?];
+    manifests.extend(profiles);
     let index = ImageIndex::new(Some(RELEASE_ARTIFACT), manifests);
     let descriptor = sender.manifest(Some(options.tag), INDEX_TYPE, &index.to_json())?;
     Ok(Published {
@@ -144,25 +143,46 @@ pub fn publish(
         distinct_bytes,
         sent_bytes: sender.bytes.into_inner(),
         sent_blobs: sender.blobs.into_inner() as usize,
-        profiles,
+        profiles: digests,
     })
 }
 
-/// Sends the release's documents; returns their manifest.
-fn documents(shipment: &Shipment, sender: &mut Sender<'_>) -> Result<Descriptor, PublishError> {
-    let config = sender.blob(EMPTY_TYPE, EMPTY)?;
-    let mut layers = Vec::new();
-    for (name, bytes) in &shipment.documents {
-        layers.push(sender.blob(FILE_TYPE, bytes)?.with(TITLE, name));
-    }
-    let manifest = ImageManifest::new(DOCUMENTS_ARTIFACT, config, layers).to_json();
+/// Returns the blobs that are sent as they are, each with its media type.
+fn small_blobs(shipment: &Shipment) -> Vec<(&'static str, &[u8])> {
+    let documents = shipment.documents.iter().map(|(_, bytes)| (FILE_TYPE, bytes.as_slice()));
+    let contents = shipment.profiles.iter().map(|profile| (CONTENTS_TYPE, profile.contents_json.as_slice()));
+    let passports = shipment.profiles.iter().map(|profile| (PASSPORT_TYPE, profile.passport.as_slice()));
+    let all = documents.chain(contents).chain(passports);
+    std::iter::once((EMPTY_TYPE, EMPTY)).chain(all).collect()
+}
+
+/// Sends the manifest of the release's documents, which are there.
+fn documents(shipment: &Shipment, sender: &Sender<'_>) -> Result<Descriptor, PublishError> {
+    let layer = |(name, bytes): &(String, Vec<u8>)| Descriptor::of(FILE_TYPE, bytes).with(TITLE, name);
+    let layers = shipment.documents.iter().map(layer).collect();
+    let manifest =
+        ImageManifest::new(DOCUMENTS_ARTIFACT, Descriptor::of(EMPTY_TYPE, EMPTY), layers).to_json();
     let mut descriptor = sender.manifest(None, MANIFEST_TYPE, &manifest)?;
     descriptor.artifact_type = Some(DOCUMENTS_ARTIFACT.into());
     Ok(descriptor)
 }
 
-/// Returns the pack indexes of the release whose packs are used again. One that can't be read is as good as none: everything is
-/// sent then.
+/// Sends every different file as a blob, one after the other.
+fn send_files(files: &Files, sender: &Sender<'_>, options: &PublishOptions<'_>) -> Result<(), PublishError> {
+    for (sha256, number) in &files.numbers {
+        if (options.cancelled)() {
+            return Err(PublishError::Cancelled);
+        }
+        let Cut { place, list, .. } = &files.all[*number];
+        let reading = |source| PublishError::Read { path: place.clone(), source };
+        let mut source = fs_err::File::open(place).map_err(reading)?;
+        sender.large_blob(sha256, list.size_bytes, &mut source)?;
+    }
+    Ok(())
+}
+
+/// Returns the pack indexes of the release whose packs are used again, without the chunks of packs that the place has lost. One that
+/// can't be read is as good as none: everything is sent then.
 fn known_indexes(place: &dyn Place, options: &PublishOptions<'_>) -> Result<Vec<PackIndex>, PublishError> {
     let tag = Which::Tag(options.tag.into());
     let which = options.from.unwrap_or(&tag);
@@ -173,36 +193,27 @@ fn known_indexes(place: &dyn Place, options: &PublishOptions<'_>) -> Result<Vec<
         };
     };
     let Ok(release) = ImageIndex::parse(&bytes, "") else { return Ok(Vec::new()) };
-    let (mut found, mut there) = (Vec::new(), BTreeMap::new());
-    for descriptor in release.manifests {
-        let Some((bytes, _)) = place.manifest(&Which::Digest(descriptor.digest))? else { continue };
-        let Ok(manifest) = ImageManifest::parse(&bytes, "") else { continue };
-        let Some(layer) = manifest.layer(PACK_INDEX_TYPE) else { continue };
-        let Ok(bytes) = fetch_small(place, layer, MAX_INDEX_BYTES) else { continue };
-        let Ok(mut index) = PackIndex::parse(&bytes, "") else { continue };
-        keep_packs_that_are_there(place, &mut index, &mut there)?;
-        found.push(index);
-    }
-    Ok(found)
-}
-
-/// Forgets the chunks of packs that the place has lost. Profiles share packs, and each is asked for once: a layout reads it whole.
-fn keep_packs_that_are_there(
-    place: &dyn Place,
-    index: &mut PackIndex,
-    known: &mut BTreeMap<Sha256, bool>,
-) -> Result<(), PublishError> {
-    for Pack { digest, size_bytes: _ } in &index.packs {
-        if !known.contains_key(digest) {
-            known.insert(*digest, place.has_blob(digest)?);
+    let indexes = in_parallel(&release.manifests, options, |descriptor| {
+        let Some((bytes, _)) = place.manifest(&Which::Digest(descriptor.digest))? else { return Ok(None) };
+        let Ok(manifest) = ImageManifest::parse(&bytes, "") else { return Ok(None) };
+        let Some(layer) = manifest.layer(PACK_INDEX_TYPE) else { return Ok(None) };
+        let Ok(bytes) = fetch_small(place, layer, MAX_INDEX_BYTES) else { return Ok(None) };
+        Ok(PackIndex::parse(&bytes, "").ok())
+    })?;
+    let mut indexes: Vec<PackIndex> = indexes.into_iter().flatten().collect();
+    // Profiles share packs, and each is asked for once: a layout reads it whole.
+    let packs: BTreeSet<Sha256> =
+        indexes.iter().flat_map(|index| &index.packs).map(|pack| pack.digest).collect();
+    let packs: Vec<Sha256> = packs.into_iter().collect();
+    let are_there = in_parallel(&packs, options, |pack| Ok(place.has_blob(pack)?))?;
+    let are_there: BTreeMap<Sha256, bool> = packs.into_iter().zip(are_there).collect();
+    for PackIndex { schema: _, packs, files } in &mut indexes {
+        let is_there = |pack: u32| packs.get(pack as usize).is_some_and(|pack| are_there[&pack.digest]);
+        for file in files {
+            file.chunks.retain(|placed| is_there(placed.pack));
         }
     }
-    let PackIndex { schema: _, packs, files } = index;
-    let is_there = |pack: u32| packs.get(pack as usize).is_some_and(|pack| known[&pack.digest]);
-    for file in files {
-        file.chunks.retain(|placed| is_there(placed.pack));
-    }
-    Ok(())
+    Ok(indexes)
 }
 
 /// Makes packs one after the other, and sends some at the same time.
@@ -266,58 +277,6 @@ fn send_packs(
         }
         failure.map_or(Ok(made), Err)
     })
-}
-
-/// Sends blobs and counts them.
-struct Sender<'a> {
-    to: &'a dyn Place,
-    bytes: AtomicU64,
-    blobs: AtomicU64,
-}
-
-impl Sender<'_> {
-    fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, PublishError> {
-        let descriptor = Descriptor::of(media_type, bytes);
-        self.known_blob(&descriptor.digest, bytes)?;
-        Ok(descriptor)
-    }
-
-    fn known_blob(&self, digest: &Sha256, bytes: &[u8]) -> Result<(), PublishError> {
-        if !self.to.has_blob(digest)? {
-            self.to.put_blob(digest, bytes)?;
-            self.count(bytes.len() as u64);
-        }
-        Ok(())
-    }
-
-    fn large_blob(
-        &self,
-        digest: &Sha256,
-        size_bytes: u64,
-        source: &mut dyn ReadSeek,
-    ) -> Result<(), PublishError> {
-        if !self.to.has_blob(digest)? {
-            self.to.put_large_blob(&Blob { digest: *digest, size_bytes }, source)?;
-            self.count(size_bytes);
-        }
-        Ok(())
-    }
-
-    fn manifest(
-        &self,
-        tag: Option<&str>,
-        media_type: &str,
-        bytes: &[u8],
-    ) -> Result<Descriptor, PublishError> {
-        self.to.put_manifest(tag, media_type, bytes)?;
-        self.count(bytes.len() as u64);
-        Ok(Descriptor::of(media_type, bytes))
-    }
-
-    fn count(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.blobs.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// A file that is published, once however many profiles have it.
