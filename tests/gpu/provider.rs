@@ -26,6 +26,7 @@ fn the_cuda_provider_gives_the_numbers_of_the_cpu_and_says_what_it_ran() {
     let x = folder.path().join("x.npy");
     Tensor::new(&[2, 4], &X).unwrap().write(&x).unwrap();
     let request = RunRequest {
+        digests: BTreeMap::new(),
         path,
         inputs: BTreeMap::from([("x".into(), x)]),
         output_folder: folder.path().into(),
