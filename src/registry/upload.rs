@@ -275,8 +275,11 @@ fn body<'b>(
     Ok(Body::Bytes(piece.into()))
 }
 
+/// Whether a registry refuses the bytes; one whose words broke off may mean that, too.
 fn is_digest_error(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Status { status: 400, words, .. } if words.to_string().contains("DIGEST_INVALID"))
+    let RegistryError::Status { status: 400, words, .. } = error else { return false };
+    let words = words.to_string();
+    words.is_empty() || words.contains("DIGEST_INVALID")
 }
 
 fn check_digest(answer: &Answer<'_>, what: &str, expected: Sha256) -> Result<(), RegistryError> {

@@ -138,6 +138,8 @@ fn a_block_shrinks_where_it_is() {
 #[test]
 fn each_threads_blocks_rise_and_belong_to_nobody_else() {
     let region = region();
+    // Reserved here: while one thread does that, others get nothing.
+    take(&region, 16, 16);
     std::thread::scope(|scope| {
         for number in 1..=8_u8 {
             let region = &region;
