@@ -73,7 +73,7 @@ fn a_blob_that_is_no_file_is_not_read() {
 }
 
 /// Flips one bit in each of so many bytes of a release, one at a time: half of them in a layout, where nothing but what is right may
-/// reach the store, and half in a release folder, where `verify` must name the file.
+/// reach the store, and half in a release folder, where `verify` must find it.
 fn flip(count: usize, seed: usize) {
     let home = published();
     let (layout, release) = (home.path("layout"), home.path("release"));
@@ -93,16 +93,24 @@ fn flip(count: usize, seed: usize) {
         fs_err::write(&path, &changed).unwrap();
         if root == &release {
             let report = nimctl::ops::verify::verify(root).unwrap();
+            // A changed list or manifest shows in what it lists, too.
             assert!(!report.findings.is_empty(), "{name} of the folder, round {round}");
             refused += 1;
         } else {
             let store = home.path("store");
             match pull_all(root, &store) {
-                Ok(()) => harmless += 1,
-                Err(error) => {
-                    assert!(!error.to_string().is_empty());
-                    refused += 1;
+                Ok(()) => {
+                    // Right is whole: every file of every profile is there.
+                    let got = files(&store.join("blobs"));
+                    let is_file = |name: &str| {
+                        fs_err::metadata(home.path("good/blobs").join(name)).unwrap().len() >= 4096
+                    };
+                    for (path, digest) in good.iter().filter(|(path, _)| is_file(path)) {
+                        assert!(got.iter().any(|(_, found)| found == digest), "{name}: {path} is missing");
+                    }
+                    harmless += 1;
                 }
+                Err(_) => refused += 1,
             }
             for (path, digest) in files(&store).into_iter().filter(|(path, _)| path.starts_with("blobs/")) {
                 assert_eq!(path, format!("blobs/sha256/{}", digest.to_hex()), "{name}, round {round}");
@@ -115,10 +123,10 @@ fn flip(count: usize, seed: usize) {
         }
         fs_err::write(&path, bytes).unwrap();
     }
-    // What is changed without harm are words that nothing is made of: annotations and names of members in the index.
+    // What is changed without harm lies in `oci-layout` and in words of `index.json` that nothing is made of: no digest covers them.
     let _ =
         writeln!(std::io::stdout(), "{count} flips: {refused} refused, {harmless} pulled right all the same");
-    assert_eq!(refused + harmless, count);
+    assert!(refused > harmless);
 }
 
 /// `NIMCTL_FLIPS=10000 cargo nextest run --workspace --no-capture -E 'test(flipped_bytes_are_found)'` takes minutes.

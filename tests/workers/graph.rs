@@ -28,6 +28,11 @@ pub(crate) fn write_external(path: &Path, precision: Precision) {
     fs_err::write(path.with_file_name("w.bin"), raw(precision, &W)).unwrap();
 }
 
+/// Writes the graph with its weights in another file, which is not written.
+pub(crate) fn write_external_elsewhere(path: &Path, precision: Precision, location: &str) {
+    fs_err::write(path, model(precision, &weights(precision, Some(location)))).unwrap();
+}
+
 /// Writes a graph that takes a while to compile: many products of a square matrix of `width`.
 pub(crate) fn write_slow(path: &Path, width: usize, layers: usize) {
     let values = vec![0.001; width * width];

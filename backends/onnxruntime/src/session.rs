@@ -152,6 +152,10 @@ pub(crate) fn load(
     provider::register(&mut builder, execution)?;
     let commit = || -> ort::Result<Session> {
         if let Some(Verified { model, files }) = verified {
+            // What was not hashed must not be found anywhere, least of all in the current folder: below a file there is nothing.
+            let nowhere = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+            let nowhere = nowhere.to_str().ok_or_else(|| ort::Error::new("the path is not UTF-8"))?;
+            builder = builder.with_config_entry(FOLDER_OF_WEIGHTS, nowhere)?;
             for (name, bytes) in files {
                 builder = builder.with_external_initializer_file_in_memory(name, Arc::clone(bytes))?;
             }

@@ -70,17 +70,20 @@ pub fn find_subjects(named: &[String], store: &Store) -> Result<Subjects, Valida
             ids.extend(found);
             continue;
         }
-        let before = profiles.len();
+        let mut is_here = false;
         for id in found {
             match store.passport(&id)? {
-                Some(passport) if profiles.iter().all(|known: &Passport| known.id != id) => {
-                    profiles.push(passport);
+                Some(passport) => {
+                    is_here = true;
+                    if profiles.iter().all(|known: &Passport| known.id != id) {
+                        profiles.push(passport);
+                    }
                 }
-                Some(_) => {}
-                None => not_here.push(id),
+                None if !not_here.contains(&id) => not_here.push(id),
+                None => {}
             }
         }
-        if profiles.len() == before {
+        if !is_here {
             return Err(ValidateError::NotInStore { name: name.clone() });
         }
     }

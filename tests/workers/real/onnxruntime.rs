@@ -170,6 +170,22 @@ fn it_loads_only_what_it_hashed() {
     }
 }
 
+/// Nor does it look for what was not hashed where it happens to run: a hostile graph names a file of the worker's folder.
+#[test]
+fn it_loads_nothing_that_lies_in_its_own_folder() {
+    let command = real("onnxruntime");
+    let files = Files::new();
+    let path = files.0.path().join("graph.onnx");
+    let location = "Cargo.toml";
+    assert!(std::env::current_dir().unwrap().join(location).is_file(), "the worker runs where the test does");
+    graph::write_external_elsewhere(&path, Precision::Float32, location);
+    let digests = Digests::from([("graph.onnx".into(), Blake3::of_file(&path).unwrap().to_string())]);
+    let request = RunRequest { digests, ..files.to_run(Execution::default()) };
+    let mut worker = start(&command);
+    let result = worker.run(request, &Cancel::new(), &mut |_| {});
+    assert_eq!(problem(&worker, result).code, ErrorCode::InvalidGraph);
+}
+
 #[test]
 fn it_says_which_input_is_wrong() {
     let command = real("onnxruntime");

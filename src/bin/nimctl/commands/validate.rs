@@ -120,6 +120,19 @@ fn verdict(profile: &ValidatedProfile) -> &'static str {
     }
 }
 
+/// Says what the gates of a profile that was run by itself checked of its outputs.
+fn held(gates: &[GateResult]) -> &'static str {
+    let has = |name: &str| gates.iter().any(|gate| gate.gate == name);
+    match (has("finite"), has("batch_invariance")) {
+        (true, true) => {
+            "its outputs are complete, its floating-point outputs finite, and rows alone the same as in a batch"
+        }
+        (true, false) => "its outputs are complete, and its floating-point outputs finite",
+        (false, true) => "its outputs are complete, and rows alone the same as in a batch",
+        (false, false) => "its outputs are complete",
+    }
+}
+
 /// Says what the numbers of profiles without a recipe were compared with, and what their releases found.
 fn without_recipe(profiles: &[ValidatedProfile]) -> String {
     let mut text = String::new();
@@ -139,12 +152,11 @@ fn without_recipe(profiles: &[ValidatedProfile]) -> String {
                     text,
                     "\n{name}: its numbers were compared with nothing: the FP32 profile of its release is not in the store"
                 );
-                match status.validation().is_some_and(|validation| validation.passed) {
-                    false => Ok(()),
-                    true => writeln!(
-                        text,
-                        "  it was loaded and run: its outputs are complete, finite, and the same for a row alone as in a batch"
-                    ),
+                match status.validation().filter(|validation| validation.passed) {
+                    None => Ok(()),
+                    Some(validation) => {
+                        writeln!(text, "  it was loaded and run: {}", held(&validation.gates))
+                    }
                 }
             }
         };
