@@ -30,6 +30,10 @@ impl Archive {
         let wrong = |reason: String| PlaceError::NotAPlace { path: path.into(), reason };
         let unreadable =
             |error: io::Error| wrong(format!("it can't be read as a tar of an OCI image layout: {error}"));
+        // It is read in any order, and a pipe would wait for its writer.
+        if !fs_err::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(wrong("it is not a regular file".into()));
+        }
         let file = fs_err::File::open(path).map_err(unreadable)?;
         let size_bytes = file.metadata().map_err(unreadable)?.len();
         let mut files = BTreeMap::new();

@@ -88,13 +88,24 @@ impl Layout {
     /// # Errors
     /// An index that can't be read.
     pub fn tagged(&self) -> Result<Vec<Descriptor>, PlaceError> {
-        let path = self.root.join(INDEX_FILE);
-        let bytes = fs_err::read(path).map_err(|source| self.io("reading it", source))?;
-        Ok(self.parse(&bytes)?.manifests)
+        Ok(self.index()?.manifests)
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<ImageIndex, PlaceError> {
-        ImageIndex::parse(bytes, INDEX_FILE)
+    fn index(&self) -> Result<ImageIndex, PlaceError> {
+        let path = self.root.join(INDEX_FILE);
+        let wrong = |reason: String| PlaceError::NotAPlace { path: path.clone(), reason };
+        let metadata = fs_err::metadata(&path).map_err(|source| self.io("reading it", source))?;
+        // A pipe would wait for its writer.
+        if !metadata.is_file() {
+            return Err(wrong("it is not a regular file".into()));
+        }
+        if metadata.len() > MAX_DOCUMENT_BYTES {
+            return Err(wrong(format!(
+                "it is longer than the {MAX_DOCUMENT_BYTES} bytes that an index may have"
+            )));
+        }
+        let bytes = fs_err::read(&path).map_err(|source| self.io("reading it", source))?;
+        ImageIndex::parse(&bytes, INDEX_FILE)
             .map_err(|source| PlaceError::Document { place: self.name(), source })
     }
 
@@ -105,12 +116,11 @@ impl Layout {
     fn tag(&self, tag: &str, mut descriptor: Descriptor) -> Result<(), PlaceError> {
         let io = |source| self.io("writing its index", source);
         let _lock = FileLock::take(&self.root.join(LOCK_FILE), || true).map_err(io)?;
-        let path = self.root.join(INDEX_FILE);
-        let mut index = self.parse(&fs_err::read(&path).map_err(io)?)?;
+        let mut index = self.index()?;
         descriptor = descriptor.with(REF_NAME, tag);
         index.manifests.retain(|known| known.annotations.get(REF_NAME).is_none_or(|name| name != tag));
         index.manifests.push(descriptor);
-        atomic_file::write(&path, &index.to_json()).map_err(io)
+        atomic_file::write(&self.root.join(INDEX_FILE), &index.to_json()).map_err(io)
     }
 
     fn io(&self, doing: &str, source: io::Error) -> PlaceError {

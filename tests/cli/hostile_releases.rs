@@ -72,6 +72,26 @@ fn a_blob_that_is_no_file_is_not_read() {
     home.set_up(&["pull", "oci:layout", "--all", "--store", "good"]).exits(0);
 }
 
+#[test]
+fn an_index_or_a_tar_that_is_a_pipe_or_endless_is_not_read() {
+    let home = published();
+    let index = home.path("layout/index.json");
+    let pipe = |path: &Path| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    pipe(&home.path("release.tar"));
+    home.set_up(&["pull", "oci-archive:release.tar", "--all"]).exits(1).has(&["is not a regular file"]);
+    fs_err::remove_file(&index).unwrap();
+    pipe(&index);
+    home.set_up(&["pull", "oci:layout", "--all"]).exits(1).has(&["index.json: it is not a regular file"]);
+    fs_err::remove_file(&index).unwrap();
+    fs_err::File::create(&index).unwrap().set_len(1 << 40).unwrap();
+    home.set_up(&["pull", "oci:layout", "--all"])
+        .exits(1)
+        .has(&["index.json: it is longer than the 4194304 bytes"]);
+}
+
 /// Flips one bit in each of so many bytes of a release, one at a time: half of them in a layout, where nothing but what is right may
 /// reach the store, and half in a release folder, where `verify` must find it.
 fn flip(count: usize, seed: usize) {
