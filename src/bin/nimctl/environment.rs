@@ -121,7 +121,10 @@ pub(crate) fn uri_sources(folder: &Path) -> Sources {
 pub(crate) fn nim_manifest(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let named = named.map(Path::to_path_buf).or_else(|| text_of("NIM_MANIFEST_PATH").map(PathBuf::from));
     let named = named.map(|path| if path.is_dir() { path.join(MANIFEST_FILE) } else { path });
-    manifest(named.as_deref())
+    manifest(named.as_deref()).map_err(|failure| {
+        let has_hint = failure.hint.is_some();
+        failure.hint(has_hint.then(|| "set its path with --manifest-file or NIM_MANIFEST_PATH".to_owned()))
+    })
 }
 
 /// Returns the folder of NIM's cache: the named one, `NIM_CACHE_PATH`, else where containers have it.
