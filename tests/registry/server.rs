@@ -105,6 +105,8 @@ pub(crate) struct State {
     /// Valid tokens, with their scopes.
     pub(crate) tokens: BTreeMap<String, String>,
     issued: usize,
+    /// How many uploads were begun.
+    opened: usize,
     pub(crate) has_referrers: bool,
     pub(crate) log: Vec<Request>,
     pub(crate) connections: usize,
@@ -351,7 +353,9 @@ impl State {
                 self.blobs.insert((name, digest.to_owned()), bytes);
                 return Answer::new(201);
             }
-            let session = format!("session-{}", self.sessions.len());
+            // Uploads go on side by side, and end in any order: a name that was given is never given again.
+            let session = format!("session-{}", self.opened);
+            self.opened += 1;
             self.sessions.insert(session.clone(), Vec::new());
             return Answer::new(202)
                 .header("Location", format!("/v2/{name}/blobs/uploads/{session}?state=0"));
