@@ -27,7 +27,7 @@ use nimctl_backend_kit::serve::{Backend, Events, serve};
 
 fn main() -> ExitCode {
     report_nothing_to_microsoft();
-    serve(|| OnnxRuntime { loaded: None })
+    serve(|| OnnxRuntime { loaded: None, kept: None })
 }
 
 /// Microsoft's builds for Linux report what is run, from version 1.29 on: they begin when an environment is created, with
@@ -40,6 +40,8 @@ fn report_nothing_to_microsoft() {
 }
 
 struct OnnxRuntime {
+    /// The graph that was run last. Unloaded before the library is.
+    kept: Option<session::Kept>,
     /// Present once the library was loaded; a library that is missing now may be there at the next request.
     loaded: Option<library::Loaded>,
 }
@@ -49,10 +51,12 @@ impl OnnxRuntime {
         if self.loaded.is_none() {
             self.loaded = Some(library::load()?);
         }
-        self.loaded
-            .as_ref()
-            .ok_or_else(|| Problem::new(ErrorCode::WorkerBug, "the library is no longer loaded"))
+        self.loaded.as_ref().ok_or_else(not_loaded)
     }
+}
+
+fn not_loaded() -> Problem {
+    Problem::new(ErrorCode::WorkerBug, "the library is no longer loaded")
 }
 
 fn nothing_to_build() -> Problem {
@@ -90,14 +94,18 @@ impl Backend for OnnxRuntime {
 
     fn inspect(&mut self, request: &InspectRequest, events: &Events) -> Result<Inspection, Problem> {
         events.progress("load", None, None);
+        self.kept = None;
         session::inspect(&self.loaded()?.environment, &request.path)
     }
 
     fn run(&mut self, request: &RunRequest, events: &Events) -> Result<RunResult, Problem> {
-        session::run(&self.loaded()?.environment, request, events)
+        self.loaded()?;
+        let Self { loaded: Some(loaded), kept } = self else { return Err(not_loaded()) };
+        session::run(&loaded.environment, kept, request, events)
     }
 
     fn bench(&mut self, request: &BenchRequest, events: &Events) -> Result<BenchResult, Problem> {
+        self.kept = None;
         bench::bench(&self.loaded()?.environment, request, events)
     }
 }

@@ -34,9 +34,53 @@ pub(crate) fn inspect(environment: &Environment, path: &Path) -> Result<Inspecti
     })
 }
 
-/// Runs a graph once.
+/// A session that stays loaded after a run, for requests that run the same graph on other inputs.
+pub(crate) struct Kept {
+    session: Session,
+    path: PathBuf,
+    digests: Digests,
+    execution: Execution,
+    state: FileState,
+}
+
+/// What tells that a file was not written since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    inode: u64,
+    size_bytes: u64,
+    changed_s_ns: (i64, i64),
+}
+
+impl FileState {
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = fs_err::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size_bytes: metadata.size(),
+            changed_s_ns: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+impl Kept {
+    /// Returns whether a request is for what is loaded.
+    fn serves(&self, request: &RunRequest) -> bool {
+        let RunRequest { path, digests, inputs: _, output_folder: _, execution } = request;
+        self.path == *path
+            && self.digests == *digests
+            && self.execution == *execution
+            && FileState::of(path) == Some(self.state)
+    }
+}
+
+/// Runs a graph once. Its session is left in `kept`, unless the run was recorded; what was there and is another graph's is
+/// unloaded first.
 pub(crate) fn run(
     environment: &Environment,
+    kept: &mut Option<Kept>,
     request: &RunRequest,
     events: &Events,
 ) -> Result<RunResult, Problem> {
@@ -46,8 +90,15 @@ pub(crate) fn run(
         execution.provider.map(|provider| Ok::<_, Problem>((provider, Profile::new()?))).transpose()?;
     events.progress("load", None, None);
     let started = Instant::now();
-    let model = Model::read(path, digests)?;
-    let mut session = load(environment, &model, execution, profile.as_ref().map(|(_, profile)| profile))?;
+    let loaded = kept.take().filter(|kept| profile.is_none() && kept.serves(request));
+    let state = FileState::of(path);
+    let mut session = match loaded {
+        Some(Kept { session, .. }) => session,
+        None => {
+            let model = Model::read(path, digests)?;
+            load(environment, &model, execution, profile.as_ref().map(|(_, profile)| profile))?
+        }
+    };
     let load_ms = milliseconds(started);
     let values: Vec<(String, SessionInputValue<'_>)> =
         read_inputs(&session, inputs)?.into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -70,6 +121,10 @@ pub(crate) fn run(
         None => BTreeMap::new(),
         Some((provider, profile)) => profile.nodes(&mut session, provider)?,
     };
+    if let (None, Some(state)) = (execution.provider, state) {
+        let (path, digests, execution) = (path.clone(), digests.clone(), execution.clone());
+        *kept = Some(Kept { session, path, digests, execution, state });
+    }
     Ok(RunResult { outputs, load_ms, run_ms, ran_on: RanOn { device, nodes, ..RanOn::default() } })
 }
 
