@@ -15,9 +15,12 @@ mod element_type;
 mod error;
 mod external_data;
 mod file;
+mod free_names;
 mod graph_digest;
 pub mod lower;
 mod mapped_file;
+mod model_parts;
+mod new_nodes;
 mod node_names;
 mod not_onnx;
 mod parallel;
@@ -30,6 +33,7 @@ mod tensor_size;
 #[cfg(test)]
 mod test_graphs;
 mod visit;
+mod weights;
 mod write;
 
 pub use analysis::index_bounds;

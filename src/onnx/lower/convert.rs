@@ -8,14 +8,13 @@ use zerocopy::IntoBytes as _;
 
 use super::emulate::Rounding;
 use crate::onnx::Precision;
+use crate::onnx::weights::RELEASE_BYTES;
 
 // Tensors are little-endian, and are handed to the processor as they are.
 const _: () = assert!(cfg!(target_endian = "little"), "big-endian processors are not supported");
 
 /// Values that are converted at once: what they take in all forms fits into a core's own cache.
 const CHUNK_VALUES: usize = 32 * 1024;
-/// Bytes of a weight after which the memory of what was read is given back.
-pub(super) const RELEASE_BYTES: usize = 4 << 20;
 
 /// What a lower precision can't hold of a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

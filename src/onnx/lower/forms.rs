@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::choice::{Body, Decision, Node};
-use super::names::FreeNames;
 use super::value::{Form, Produced, Values};
 use super::{Io, LoweringOptions};
 use crate::onnx::ElementType;
 use crate::onnx::analysis::Wires;
+use crate::onnx::free_names::FreeNames;
 use crate::onnx::proto::TensorProto;
 
 /// What it means that a graph lists a weight among its inputs.

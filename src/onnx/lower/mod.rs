@@ -16,8 +16,6 @@ mod decide;
 mod emulate;
 mod findings;
 mod forms;
-mod names;
-mod new_nodes;
 mod observe;
 mod options;
 mod policy;
@@ -47,10 +45,10 @@ use self::decide::{decide, unmatched_keeps};
 use self::emulate::Rounding;
 use self::findings::Findings;
 use self::forms::{Weights, find_forms};
-use self::names::FreeNames;
-use self::rewrite::{Rewrite, clipped, fill_of, wanted_forms, without_initializers};
+
+use self::rewrite::{Rewrite, clipped, fill_of, wanted_forms};
 use self::value::{Form, Produced, Values};
-use self::weights::{LargestError, list_among_inputs, rounded, unchanged, weights_are_inputs};
+use self::weights::{LargestError, rounded};
 use super::analysis::{ConstantFacts, constant_tensor, take_constants};
 use super::consistency;
 use super::dimension_name::remove_placeholders;
@@ -58,11 +56,14 @@ use super::element_type::ElementType;
 use super::error::OnnxError;
 use super::external_data::is_external;
 use super::file::OnnxFile;
+use super::free_names::FreeNames;
+use super::model_parts::{with_graph, without_initializers};
 use super::parallel;
 use super::precision::Precision;
 use super::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
 use super::visit::change_tensors;
+use super::weights::{list_among_inputs, unchanged, weights_are_inputs};
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
 
 /// Raised whenever equal arguments start to give other bytes.
@@ -420,37 +421,6 @@ fn finished(
         Ok(())
     })?;
     Ok(model)
-}
-
-fn with_graph(file: &OnnxFile, graph: GraphProto) -> ModelProto {
-    let ModelProto {
-        ir_version,
-        producer_name,
-        producer_version,
-        domain,
-        model_version,
-        doc_string,
-        graph: _, // Replaced.
-        opset_import,
-        metadata_props,
-        training_info,
-        functions,
-        configuration,
-    } = file.model();
-    ModelProto {
-        ir_version: *ir_version,
-        producer_name: producer_name.clone(),
-        producer_version: producer_version.clone(),
-        domain: domain.clone(),
-        model_version: *model_version,
-        doc_string: doc_string.clone(),
-        graph: Some(graph),
-        opset_import: opset_import.clone(),
-        metadata_props: metadata_props.clone(),
-        training_info: training_info.clone(),
-        functions: functions.clone(),
-        configuration: configuration.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::choice::Decision;
-use super::new_nodes::{int_attribute, plain_node};
-use super::rewrite::without_initializers;
-use super::weights::{unchanged, value_of};
 use super::{Decided, LoweringOptions, Rounding, Source, finished};
+use crate::onnx::model_parts::without_initializers;
+use crate::onnx::new_nodes::{int_attribute, plain_node};
 use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::onnx::tensor_size::tensor_size_bytes;
+use crate::onnx::weights::{unchanged, value_of};
 use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, ElementType, OnnxError, OnnxFile, Precision, write_model};
 
 /// What the output with the magnitudes is called, if nothing in the graph is.

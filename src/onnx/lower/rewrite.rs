@@ -8,14 +8,15 @@ use super::choice::{Body, Decision, Node};
 use super::convert::{Conversion, highest, rounded_bytes};
 use super::emulate::Rounding;
 use super::forms::{Borders, input_form, is_cast_from_other_type};
-use super::names::FreeNames;
-use super::new_nodes::{
-    cast_node, float_attribute, plain_node, set_attribute, tensor_attribute, type_attribute,
-};
 use super::report::KeepReason;
 use super::type_attributes::output_type_attribute;
 use super::value::{Form, Produced, Value, Values};
 use crate::onnx::analysis::{attribute, subgraphs_mut};
+use crate::onnx::free_names::FreeNames;
+use crate::onnx::model_parts::without_initializers;
+use crate::onnx::new_nodes::{
+    cast_node, float_attribute, plain_node, set_attribute, tensor_attribute, type_attribute,
+};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::onnx::{ElementType, OnnxError, OnnxFile, Precision};
 
@@ -335,34 +336,6 @@ impl Rewrite<'_> {
             };
             set_attribute(node, tensor_attribute("value", tensor));
         }
-    }
-}
-
-/// Returns a graph with other nodes, and without its weights, which are many and may be copies.
-pub(super) fn without_initializers(graph: &GraphProto, nodes: Vec<NodeProto>) -> GraphProto {
-    let GraphProto {
-        node: _, // Given.
-        name,
-        initializer: _, // Streamed, or written anew.
-        doc_string,
-        input,
-        output,
-        value_info,
-        quantization_annotation,
-        sparse_initializer,
-        metadata_props,
-    } = graph;
-    GraphProto {
-        node: nodes,
-        name: name.clone(),
-        initializer: Vec::new(),
-        doc_string: doc_string.clone(),
-        input: input.clone(),
-        output: output.clone(),
-        value_info: value_info.clone(),
-        quantization_annotation: quantization_annotation.clone(),
-        sparse_initializer: sparse_initializer.clone(),
-        metadata_props: metadata_props.clone(),
     }
 }
 

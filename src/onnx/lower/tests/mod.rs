@@ -3,7 +3,6 @@
 mod casts;
 mod damaged;
 mod exactness;
-mod names;
 mod operators;
 mod subgraphs;
 mod sums;

@@ -1,7 +1,7 @@
 //! Element types in attributes.
 
 use super::*;
-use crate::onnx::lower::new_nodes::type_attribute;
+use crate::onnx::new_nodes::type_attribute;
 
 fn with_type(node: NodeProto, attribute: &str, code: i32) -> NodeProto {
     let element_type = ElementType::from_onnx(code).unwrap();

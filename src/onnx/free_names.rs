@@ -1,4 +1,4 @@
-//! Names for what lowering adds.
+//! Names for what is added to a graph.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use crate::onnx::proto::{FunctionProto, GraphProto, ModelProto, NodeProto};
 /// Names that no node and no value of a model has, in any graph, subgraph or function. Runtimes refuse two nodes of one
 /// name, and exporters name nodes after values.
 #[derive(Debug)]
-pub(super) struct FreeNames {
+pub(in crate::onnx) struct FreeNames {
     taken: BTreeSet<String>,
 }
 
 impl FreeNames {
     /// Returns what is free in a model.
-    pub(super) fn of(model: &ModelProto) -> Self {
+    pub(in crate::onnx) fn of(model: &ModelProto) -> Self {
         let mut free = Self { taken: BTreeSet::new() };
         model.graph.iter().for_each(|graph| free.take_all_of(graph));
         for FunctionProto { input, output, node, .. } in &model.functions {
@@ -25,7 +25,7 @@ impl FreeNames {
     }
 
     /// Returns a free name like the one wished for; it is taken then.
-    pub(super) fn take(&mut self, wish: &str) -> String {
+    pub(in crate::onnx) fn take(&mut self, wish: &str) -> String {
         let numbered = (2..).map(|number| format!("{wish}_{number}"));
         let mut wishes = std::iter::once(wish.to_string()).chain(numbered);
         let name = wishes.find(|name| !self.taken.contains(name)).expect("the numbers don't end");

@@ -1,6 +1,6 @@
-//! The nodes and attributes that lowering adds.
+//! The nodes and attributes that are added to a graph.
 
-use super::names::FreeNames;
+use super::free_names::FreeNames;
 use crate::onnx::ElementType;
 use crate::onnx::analysis::attribute;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
@@ -11,7 +11,7 @@ const INT: i32 = 2;
 const TENSOR: i32 = 4;
 
 /// Returns a node of ONNX's own operators without attributes, with a name that is free.
-pub(super) fn plain_node(
+pub(in crate::onnx) fn plain_node(
     free: &mut FreeNames,
     op_type: &str,
     inputs: Vec<String>,
@@ -27,27 +27,32 @@ pub(super) fn plain_node(
 }
 
 /// Returns a cast, with a name that is free.
-pub(super) fn cast_node(free: &mut FreeNames, input: String, output: &str, to: ElementType) -> NodeProto {
+pub(in crate::onnx) fn cast_node(
+    free: &mut FreeNames,
+    input: String,
+    output: &str,
+    to: ElementType,
+) -> NodeProto {
     NodeProto { attribute: vec![type_attribute("to", to)], ..plain_node(free, "Cast", vec![input], output) }
 }
 
 /// Returns an attribute that holds an element type.
-pub(super) fn type_attribute(name: &str, element_type: ElementType) -> AttributeProto {
+pub(in crate::onnx) fn type_attribute(name: &str, element_type: ElementType) -> AttributeProto {
     int_attribute(name, i64::from(element_type.to_onnx()))
 }
 
 /// Returns an attribute that is an integer.
-pub(super) fn int_attribute(name: &str, value: i64) -> AttributeProto {
+pub(in crate::onnx) fn int_attribute(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), ..empty(name, INT) }
 }
 
 /// Returns an attribute that is a number.
-pub(super) fn float_attribute(name: &str, value: f32) -> AttributeProto {
+pub(in crate::onnx) fn float_attribute(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..empty(name, FLOAT) }
 }
 
 /// Returns an attribute that is a tensor.
-pub(super) fn tensor_attribute(name: &str, tensor: TensorProto) -> AttributeProto {
+pub(in crate::onnx) fn tensor_attribute(name: &str, tensor: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(tensor), ..empty(name, TENSOR) }
 }
 
@@ -56,7 +61,7 @@ fn empty(name: &str, kind: i32) -> AttributeProto {
 }
 
 /// Gives a node an attribute, in the place of one of that name if it has one.
-pub(super) fn set_attribute(node: &mut NodeProto, value: AttributeProto) {
+pub(in crate::onnx) fn set_attribute(node: &mut NodeProto, value: AttributeProto) {
     let is_new = attribute(node, value.name()).is_none();
     if is_new {
         node.attribute.push(value);
