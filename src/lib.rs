@@ -53,7 +53,7 @@
 //!   piece by piece through [`files::atomic_file`] (`onnx/mapped_file.rs`, `onnx/write.rs`). To check where external data lies, it
 //!   resolves links. [`synth`] writes its graphs through it.
 //! * [`digest`] has `of_file`, which reads a file through.
-//! * [`plan`] has `PlanHeader::read`, which reads the first bytes of a plan.
+//! * [`plan`] has `PlanHeader::read`, which reads the first bytes of a plan, and `read_layers`, which reads its engine section.
 //!
 //! And one type crosses upwards: a recipe holds [`source::Source`], which is plain data.
 //!

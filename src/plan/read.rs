@@ -1,0 +1,198 @@
+//! Finds the texts of a plan in its file, in bounded memory.
+//!
+//! A table of sections follows the header: at byte 64, for each a tag of four letters, four bytes, its offset and its size
+//! (64 bits each, little-endian). `NGNE` is the engine, with every text in it; `THGW` the weights. So the weights, which are almost
+//! all of a plan, are not read. A text begins with `NLYM`, four bytes, and its size.
+
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::path::Path;
+
+use super::facts::PlanLayers;
+use super::header::PlanHeader;
+use super::layers;
+use super::text::Graph;
+
+/// Where the table of sections begins, and the size of one entry.
+const SECTIONS: usize = 64;
+const SECTION_SIZE_BYTES: usize = 24;
+const MAX_SECTIONS: usize = 8;
+const ENGINE: &[u8; 4] = b"NGNE";
+
+const TEXT_MAGIC: &[u8; 4] = b"NLYM";
+const TEXT_BEGIN: &[u8; 8] = b"header {";
+/// Magic, four bytes, size, and how a text begins.
+const TEXT_HEAD: usize = 24;
+/// Texts longer than this are not read; 0.35 MB is the longest seen.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Reads what the compiler made of each layer. `None` if the file is not a plan of TensorRT for RTX, or has no text that can be
+/// read.
+///
+/// Reads the engine section alone where the plan says where that is, else the whole file, a megabyte at a time.
+///
+/// # Errors
+/// I/O errors.
+pub fn read_layers(plan: &Path) -> io::Result<Option<PlanLayers>> {
+    let mut file = fs_err::File::open(plan)?;
+    let mut head = Vec::new();
+    (&mut file).take((SECTIONS + MAX_SECTIONS * SECTION_SIZE_BYTES) as u64).read_to_end(&mut head)?;
+    if PlanHeader::parse(&head).is_none() {
+        return Ok(None);
+    }
+    if let Some((offset, size_bytes)) = engine_section(&head) {
+        file.seek(SeekFrom::Start(offset))?;
+        let layers = layers_in(&mut (&mut file).take(size_bytes))?;
+        if layers.is_some() {
+            return Ok(layers);
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    layers_in(&mut file)
+}
+
+/// Returns the offset and the size of the engine section.
+fn engine_section(head: &[u8]) -> Option<(u64, u64)> {
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    head.get(SECTIONS..)?
+        .chunks_exact(SECTION_SIZE_BYTES)
+        .find(|section| &section[..4] == ENGINE)
+        .map(|section| (number(&section[8..16]), number(&section[16..24])))
+}
+
+/// Reads what the compiler made of each layer from a stream that holds a plan's texts; `None` if there is none.
+///
+/// # Errors
+/// I/O errors.
+pub fn layers_in(stream: &mut dyn Read) -> io::Result<Option<PlanLayers>> {
+    let mut graphs = Vec::new();
+    let mut texts = Texts { stream, buffer: Vec::new(), is_at_end: false };
+    while let Some(text) = texts.next()? {
+        graphs.push(Graph::parse(&String::from_utf8_lossy(&text)));
+    }
+    Ok(layers::of(&graphs))
+}
+
+/// A stream, and what was read of it but not yet searched.
+struct Texts<'a> {
+    stream: &'a mut dyn Read,
+    buffer: Vec<u8>,
+    is_at_end: bool,
+}
+
+impl Texts<'_> {
+    /// Reads on until the buffer holds `size` bytes or the stream ends.
+    fn fill(&mut self, size: usize) -> io::Result<()> {
+        if !self.is_at_end && self.buffer.len() < size {
+            let missing = (size - self.buffer.len()) as u64;
+            let read = (&mut *self.stream).take(missing).read_to_end(&mut self.buffer)?;
+            self.is_at_end = (read as u64) < missing;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            self.fill(BUFFER_BYTES)?;
+            let Some(at) = find(&self.buffer) else {
+                if self.is_at_end {
+                    return Ok(None);
+                }
+                // What begins at the end of the buffer may go on behind it.
+                self.buffer.drain(..self.buffer.len().saturating_sub(TEXT_HEAD - 1));
+                continue;
+            };
+            self.buffer.drain(..at);
+            let size = u64::from_le_bytes(self.buffer[8..16].try_into().expect("eight bytes"));
+            let begin = TEXT_HEAD - TEXT_BEGIN.len();
+            if size > MAX_TEXT_BYTES {
+                self.buffer.drain(..begin);
+                continue;
+            }
+            let end = begin + size as usize;
+            self.fill(end)?;
+            let text = self.buffer[begin..end.min(self.buffer.len())].to_vec();
+            // A size that is wrong must not hide the texts behind it.
+            self.buffer.drain(..begin);
+            return Ok(Some(text));
+        }
+    }
+}
+
+/// Returns where the next text's magic is.
+fn find(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(TEXT_HEAD).position(|window| {
+        &window[..4] == TEXT_MAGIC && &window[TEXT_HEAD - TEXT_BEGIN.len()..] == TEXT_BEGIN
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GEMM: &str = "header {\n  accelerators={sm89 }\n}\nmain {\n  fully_connected={ name=\"m\" input={\"x\" \"w\" } output={\"y\" } layers=\"[ONNX Layer: m]\" }\n}\n";
+
+    fn text(of: &str) -> Vec<u8> {
+        [TEXT_MAGIC.as_slice(), &[1, 2, 3, 4], &(of.len() as u64).to_le_bytes(), of.as_bytes()].concat()
+    }
+
+    /// A plan whose engine section has the texts, behind some weights that look like one more.
+    fn plan(engine: &[u8], weights: &[u8]) -> Vec<u8> {
+        let mut plan = b"vtrt".to_vec();
+        plan.resize(24, 0);
+        plan.extend([1, 7, 1, 0x74]);
+        plan.extend(b"vtrt");
+        plan.resize(SECTIONS, 0);
+        let first = (SECTIONS + 2 * SECTION_SIZE_BYTES) as u64;
+        for (tag, offset, size) in [
+            (b"NGNE", first, engine.len() as u64),
+            (b"THGW", first + engine.len() as u64, weights.len() as u64),
+        ] {
+            plan.extend(tag);
+            plan.extend([0; 4]);
+            plan.extend(offset.to_le_bytes());
+            plan.extend(size.to_le_bytes());
+        }
+        [plan.as_slice(), engine, weights].concat()
+    }
+
+    #[track_caller]
+    fn gemms(bytes: &[u8]) -> Option<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.plan");
+        fs_err::write(&path, bytes).unwrap();
+        read_layers(&path).unwrap().map(|layers| layers.gemms.len())
+    }
+
+    #[test]
+    fn the_engine_is_read_and_the_weights_are_not() {
+        let two = [vec![0; 100], text(GEMM), b"NLYM".to_vec(), text(GEMM), vec![7; 9]].concat();
+        assert_eq!(gemms(&plan(&two, &text(GEMM))), Some(2));
+        // Without texts where they should be, they are looked for everywhere.
+        assert_eq!(gemms(&plan(b"", &text(GEMM))), Some(1));
+        assert_eq!(gemms(&plan(b"", b"NLYM")), None);
+        assert_eq!(gemms(b"ONNX"), None);
+    }
+
+    #[test]
+    fn a_text_may_begin_anywhere() {
+        for before in
+            [BUFFER_BYTES - 30, BUFFER_BYTES - 20, BUFFER_BYTES - 3, BUFFER_BYTES, 3 * BUFFER_BYTES + 1]
+        {
+            let mut bytes = vec![b'N'; before];
+            bytes.extend(text(GEMM));
+            let layers = layers_in(&mut bytes.as_slice()).unwrap().unwrap();
+            assert_eq!(layers.gemms.len(), 1, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_size_is_survived() {
+        let mut cut = text(GEMM);
+        cut[8..16].copy_from_slice(&(1_u64 << 25).to_le_bytes());
+        assert_eq!(layers_in(&mut cut.as_slice()).unwrap().unwrap().gemms.len(), 1);
+        cut[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        let both = [cut, text(GEMM)].concat();
+        assert_eq!(layers_in(&mut both.as_slice()).unwrap().unwrap().gemms.len(), 1);
+    }
+}
