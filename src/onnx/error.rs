@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::opset::OpsetProblem;
 use crate::error_kind::ErrorKind;
 
 /// Why a graph can't be read, lowered or written.
@@ -111,8 +112,11 @@ pub enum OnnxError {
     #[error("tensor `{tensor}` is not a tensor of {}: read it with the file it came from", path.display())]
     ForeignTensor { path: PathBuf, tensor: String },
     /// The model's operator set lacks what lowering inserts.
-    #[error("{} uses opset {opset}, but {precision} needs opset {needed} or later: convert the model to a later opset first", path.display())]
+    #[error("{} uses opset {opset}, but {precision} needs opset {needed} or later: raise it with `nimctl lower --precision fp32 --opset {needed}` first", path.display())]
     OpsetTooOld { path: PathBuf, opset: i64, needed: i64, precision: &'static str },
+    /// The model's operator set can't be raised.
+    #[error("{} {problem}", path.display())]
+    Opset { path: PathBuf, problem: OpsetProblem },
     /// A graph that stays beyond what one file can hold.
     #[error(
         "{} would have {size_bytes} bytes without its external data, but a protobuf file cannot exceed 2 GiB: \

@@ -5,7 +5,8 @@
 //! and written in pieces.
 //!
 //! What changes graphs stands on two floors: [`analysis`] finds what follows from a graph by itself, and
-//! [`lower()`](lower::lower), on top of it, turns an FP32 graph into an FP16 or BF16 one.
+//! [`lower()`](lower::lower), on top of it, turns an FP32 graph into an FP16 or BF16 one, and [`opset::raise`] a model of one
+//! operator set into one of a later.
 
 pub mod analysis;
 mod consistency;
@@ -23,6 +24,7 @@ mod model_parts;
 mod new_nodes;
 mod node_names;
 mod not_onnx;
+pub mod opset;
 mod parallel;
 mod precision;
 pub mod proto;
@@ -45,6 +47,7 @@ pub use graph_digest::{FileDigest, GraphDigest};
 pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringReport};
 pub use mapped_file::shortened_files;
 pub use node_names::NodeNames;
+pub use opset::{OpsetProblem, Raised};
 pub use precision::{Precision, UnknownPrecision};
 pub use summary::Summary;
 pub use tensor_info::{Dimension, TensorInfo};

@@ -1,5 +1,7 @@
 //! The nodes and attributes that are added to a graph.
 
+use bytes::Bytes;
+
 use super::free_names::FreeNames;
 use crate::onnx::ElementType;
 use crate::onnx::analysis::attribute;
@@ -8,6 +10,7 @@ use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 // Numbers of the ONNX specification's `AttributeType`.
 const FLOAT: i32 = 1;
 const INT: i32 = 2;
+const STRING: i32 = 3;
 const TENSOR: i32 = 4;
 
 /// Returns a node of ONNX's own operators without attributes, with a name that is free.
@@ -49,6 +52,11 @@ pub(in crate::onnx) fn int_attribute(name: &str, value: i64) -> AttributeProto {
 /// Returns an attribute that is a number.
 pub(in crate::onnx) fn float_attribute(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..empty(name, FLOAT) }
+}
+
+/// Returns an attribute that is a string.
+pub(in crate::onnx) fn string_attribute(name: &str, value: &str) -> AttributeProto {
+    AttributeProto { s: Some(Bytes::copy_from_slice(value.as_bytes())), ..empty(name, STRING) }
 }
 
 /// Returns an attribute that is a tensor.

@@ -12,7 +12,7 @@ use crate::files::atomic_file;
 use crate::files::destination::{self, BadDestination};
 use crate::machine::memory;
 use crate::onnx::{
-    Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, WrittenFile, analysis, lower,
+    Io, LoweringOptions, LoweringReport, OnnxError, OnnxFile, Precision, Raised, WrittenFile, analysis, lower,
 };
 use crate::ops::lowering_warnings::lowering_warnings;
 
@@ -21,6 +21,8 @@ use crate::ops::lowering_warnings::lowering_warnings;
 pub struct LowerOptions {
     /// The precision to lower to.
     pub precision: Precision,
+    /// The operator set of ONNX's own domain to raise the model to before it is lowered.
+    pub opset: Option<i64>,
     /// Operators whose nodes stay in FP32.
     pub keep_ops: Vec<String>,
     /// Which nodes stay in FP32.
@@ -62,6 +64,8 @@ impl NodePattern {
 /// What was done.
 #[derive(Clone, Debug)]
 pub struct LowerOutcome {
+    /// How the operator set was raised, if that was asked for.
+    pub raised: Option<Raised>,
     /// What the lowering did, or would do.
     pub report: LoweringReport,
     /// The files written, relative to the destination's folder; none in a dry run.
@@ -121,12 +125,12 @@ pub fn lower_to(
 ) -> Result<LowerOutcome, LowerError> {
     #[expect(clippy::disallowed_methods, reason = "the lowering is timed")]
     let start = Instant::now();
-    let file = OnnxFile::open(source)?;
+    let (file, raised) = opened(source, options)?;
     let destination = &check_destination(&file, destination)?;
     let options = exact(&file, options);
     let write = if options.emulate { lower::emulate } else { lower::lower };
     let lower::Lowered { files, report } = write(&file, &options.lowering, destination)?;
-    Ok(outcome(report, files, options, start))
+    Ok(LowerOutcome { raised, ..outcome(report, files, options, start) })
 }
 
 /// Returns what [`lower_to`] would do, and writes nothing.
@@ -140,13 +144,19 @@ pub fn report(
 ) -> Result<LowerOutcome, LowerError> {
     #[expect(clippy::disallowed_methods, reason = "the lowering is timed")]
     let start = Instant::now();
-    let file = OnnxFile::open(source)?;
+    let (file, raised) = opened(source, options)?;
     if let Some(destination) = destination {
         check_destination(&file, destination)?;
     }
     let options = exact(&file, options);
     let report = lower::report(&file, &options.lowering)?;
-    Ok(outcome(report, Vec::new(), options, start))
+    Ok(LowerOutcome { raised, ..outcome(report, Vec::new(), options, start) })
+}
+
+fn opened(source: &Path, options: &LowerOptions) -> Result<(OnnxFile, Option<Raised>), OnnxError> {
+    let file = OnnxFile::open(source)?;
+    let Some(opset) = options.opset else { return Ok((file, None)) };
+    file.raised(opset).map(|(file, raised)| (file, Some(raised)))
 }
 
 /// The options with names in place of patterns.
@@ -157,7 +167,8 @@ struct Exact {
 }
 
 fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
-    let LowerOptions { precision, keep_ops, keep_nodes: patterns, lower_ops, target, emulate, io } = options;
+    let LowerOptions { precision, opset: _, keep_ops, keep_nodes: patterns, lower_ops, target, emulate, io } =
+        options;
     let nodes = analysis::nodes(file.graph());
     let mut unmatched = Vec::new();
     let mut keep_nodes = Vec::new();
@@ -188,7 +199,7 @@ fn outcome(report: LoweringReport, files: Vec<WrittenFile>, options: Exact, star
     let Exact { lowering: _, emulate: _, unmatched } = options;
     let (elapsed, peak_memory_bytes) = (start.elapsed(), memory::own_peak_bytes());
     let warnings = lowering_warnings(&report);
-    LowerOutcome { report, files, unmatched, warnings, elapsed, peak_memory_bytes }
+    LowerOutcome { raised: None, report, files, unmatched, warnings, elapsed, peak_memory_bytes }
 }
 
 /// Returns the file that is written: a link's data belongs beside what the link leads to.

@@ -53,6 +53,23 @@ fn json() {
     ]));
 }
 
+#[test]
+fn an_operator_set_is_raised() {
+    let home = home_with_tower();
+    let raise = |version, output: &str| {
+        let command = ["lower", "m/text.onnx", "-o", "out.onnx", "--precision", "fp32", "--opset", version];
+        home.run(&[&command[..], &["--output", output]].concat())
+    };
+    let report = raise("23", "json").exits(0).json();
+    assert_eq!(report["opset"]["to"], 23);
+    assert_eq!(report["report"]["tensors_lowered"], 0);
+    home.run(&["inspect", "out.onnx"]).exits(0).has(&["ai.onnx 23"]);
+    raise("23", "text").exits(0).has(&[&format!("{} → 23", report["opset"]["from"])]);
+    raise("24", "text")
+        .exits(1)
+        .has(&["m/text.onnx can't be raised to opset 24: expected an opset from 7 to 23"]);
+}
+
 /// The report is that of the real run, but for what was written and measured.
 #[test]
 fn a_dry_run_writes_nothing() {

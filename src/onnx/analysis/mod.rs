@@ -40,4 +40,4 @@ pub use node::{label, nodes};
 pub(super) use operator_rules::Rule;
 pub(super) use quantities::Quantities;
 pub(super) use scope::{Body, Node, Value, Values};
-pub(super) use signature::{Kind, Signature, later_signatures};
+pub(super) use signature::{Kind, Signature, is_known_operator, later_signatures};

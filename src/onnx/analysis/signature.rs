@@ -75,6 +75,11 @@ pub(in crate::onnx) fn signature(op_type: &str, opset: i64) -> Option<&'static S
     versions.iter().rev().find(|(since, _)| *since <= opset).map(|(_, signature)| signature)
 }
 
+/// Returns whether ONNX has an operator of this name in any operator set.
+pub(in crate::onnx) fn is_known_operator(op_type: &str) -> bool {
+    signatures().contains_key(op_type)
+}
+
 /// Returns the signatures of an operator in operator sets after `opset`, each with the first that has it.
 pub(in crate::onnx) fn later_signatures(
     op_type: &str,

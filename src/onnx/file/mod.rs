@@ -17,6 +17,7 @@ use crate::onnx::external_data::{ExternalFile, ExternalFiles, is_external};
 use crate::onnx::graph_digest::{FileDigest, GraphDigest};
 use crate::onnx::mapped_file::MappedFile;
 use crate::onnx::not_onnx::explain;
+use crate::onnx::opset::{self, Raised};
 use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
 use crate::onnx::tensor_bytes::inline_bytes;
 use crate::onnx::tensor_info::TensorInfo;
@@ -145,6 +146,17 @@ impl OnnxFile {
     pub fn opset(&self) -> Option<i64> {
         let own = self.model.opset_import.iter().find(|opset| matches!(opset.domain(), "" | "ai.onnx"));
         own.map(|opset| opset.version())
+    }
+
+    /// Raises the operator set of the model in memory; the file on disk stays as it is. See [`opset::raise`].
+    ///
+    /// # Errors
+    /// Those of [`opset::raise`].
+    pub fn raised(mut self, to: i64) -> Result<(Self, Raised), OnnxError> {
+        match opset::raise(&mut self.model, to) {
+            Ok(raised) => Ok((self, raised)),
+            Err(problem) => Err(OnnxError::Opset { path: self.path, problem }),
+        }
     }
 
     /// Returns the little-endian payload of a tensor of this model, in place where it is stored as such.

@@ -309,6 +309,7 @@ Examples:
   nimctl lower model.onnx -o model-fp16.onnx --precision fp16
   nimctl lower model.onnx -o model-fp16.onnx --precision fp16 --target tensorrt-rtx
   nimctl lower model.onnx --precision bf16 --dry-run
+  nimctl lower model.onnx -o model-21.onnx --precision fp32 --opset 21
   nimctl lower model.onnx -o out.onnx --precision fp16 --keep-op Softmax --keep-node '/blocks/(0|11)/.*'")]
 pub(crate) struct Lower {
     /// The model, with FP32 weights. Its external data must be beside it.
@@ -320,6 +321,9 @@ pub(crate) struct Lower {
     /// The precision to lower to.
     #[arg(long, value_enum)]
     pub(crate) precision: LowerPrecision,
+    /// Raise the model to this version of ONNX's operator set, 7 to 23, first. A model that has it or a later one keeps its own.
+    #[arg(long, value_name = "VERSION", required_if_eq("precision", "fp32"))]
+    pub(crate) opset: Option<i64>,
     /// Keep nodes in FP32 whose whole name matches; a node without a name is called after its first output.
     #[arg(long = "keep-node", value_name = "REGEX")]
     pub(crate) keep_nodes: Vec<NodePattern>,
@@ -348,6 +352,8 @@ pub(crate) struct Lower {
 /// A precision to lower to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LowerPrecision {
+    /// As it is: only for --opset.
+    Fp32,
     /// IEEE 754 binary16.
     Fp16,
     /// The upper half of a binary32.

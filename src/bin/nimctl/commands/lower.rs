@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nimctl::onnx::lower::KeepReason;
-use nimctl::onnx::{Io, LoweringReport, Precision};
+use nimctl::onnx::{Io, LoweringReport, Precision, Raised};
 use nimctl::ops::lower::{self, LowerOptions, LowerOutcome, Unmatched};
 use serde::Serialize;
 
@@ -22,6 +22,9 @@ const MAX_NAMES: usize = 3;
 struct View<'a> {
     schema: &'static str,
     dry_run: bool,
+    /// Absent without `--opset`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opset: Option<Raised>,
     report: &'a LoweringReport,
     files: Vec<FileView>,
     elapsed_ms: u64,
@@ -39,6 +42,7 @@ pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, F
         source,
         destination,
         precision,
+        opset,
         target,
         keep_nodes,
         keep_ops,
@@ -49,9 +53,11 @@ pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, F
     } = arguments;
     let options = LowerOptions {
         precision: match precision {
+            LowerPrecision::Fp32 => Precision::Fp32,
             LowerPrecision::Fp16 => Precision::Fp16,
             LowerPrecision::Bf16 => Precision::Bf16,
         },
+        opset: *opset,
         keep_ops: keep_ops.clone(),
         keep_nodes: keep_nodes.clone(),
         lower_ops: lower_ops.clone(),
@@ -84,6 +90,7 @@ pub(crate) fn run(arguments: &cli::Lower, output: &Output) -> Result<ExitCode, F
     let view = View {
         schema: "nimctl.lower/1",
         dry_run: *dry_run,
+        opset: outcome.raised,
         report: &outcome.report,
         files,
         elapsed_ms: outcome.elapsed.as_millis() as u64,
@@ -105,6 +112,10 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
         ("time", duration(view.elapsed_ms)),
     ];
     let mut rows: Vec<Vec<String>> = lines.into_iter().map(|(key, value)| vec![key.into(), value]).collect();
+    if let Some(Raised { from, to, nodes_rewritten }) = view.opset {
+        let from = from.map_or("none".into(), |from| from.to_string());
+        rows.insert(0, vec!["opset".into(), format!("{from} → {to}, {nodes_rewritten} nodes rewritten")]);
+    }
     if let Some(peak) = view.peak_memory_bytes {
         rows.push(vec!["peak memory".into(), size(peak)]);
     }
