@@ -5,6 +5,7 @@ mod build;
 mod estimate;
 mod lower;
 mod publish;
+mod quantize;
 mod runtime;
 mod select;
 mod timed;
@@ -26,34 +27,43 @@ const BOUND_SIZE: &str = "l14";
 struct Options {
     /// None if not given.
     size: Option<String>,
+    /// None if not given; only `quantize` takes it.
+    model: Option<String>,
     repeat: usize,
 }
 
 /// Runs one comparison; fails if a bound isn't met.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     let (what, arguments) = arguments.split_first().map_or(("", arguments), |(what, rest)| (what, rest));
+    // Its peers take minutes, and quality is the same in every run.
+    let repeat = if what == "quantize" { 1 } else { 3 };
+    let options = parse(arguments, repeat)?;
+    ensure!(options.model.is_none() || what == "quantize", "bench {what} takes no --model");
     match what {
-        "build" => build::run(project, &parse(arguments)?),
-        "lower" => lower::run(project, &parse(arguments)?),
-        "publish" => publish::run(project, &parse(arguments)?),
-        "runtime" => runtime::run(project, &parse(arguments)?),
-        "select" => select::run(project, &parse(arguments)?),
-        "verified-read" => verified_read::run(project, &parse(arguments)?),
+        "build" => build::run(project, &options),
+        "lower" => lower::run(project, &options),
+        "publish" => publish::run(project, &options),
+        "quantize" => quantize::run(project, &options),
+        "runtime" => runtime::run(project, &options),
+        "select" => select::run(project, &options),
+        "verified-read" => verified_read::run(project, &options),
         _ => bail!(
-            "bench takes `build`, `lower`, `publish`, `runtime`, `select` or `verified-read`, then [--size SIZE] [--repeat N]"
+            "bench takes `build`, `lower`, `publish`, `quantize`, `runtime`, `select` or `verified-read`, then \
+             [--size SIZE] [--model MODEL] [--repeat N]"
         ),
     }
 }
 
-fn parse(arguments: &[String]) -> Result<Options> {
-    let mut options = Options { size: None, repeat: 3 };
+fn parse(arguments: &[String], repeat: usize) -> Result<Options> {
+    let mut options = Options { size: None, model: None, repeat };
     let mut arguments = arguments.iter().map(String::as_str);
     while let Some(option) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{option} has no value"))?;
         match option {
             "--size" => options.size = Some(value.into()),
+            "--model" => options.model = Some(value.into()),
             "--repeat" => options.repeat = value.parse().context("--repeat takes a number")?,
-            _ => bail!("bench takes --size and --repeat, not {option}"),
+            _ => bail!("bench takes --size, --model and --repeat, not {option}"),
         }
     }
     ensure!(options.repeat > 0, "--repeat 0 measures nothing");
@@ -160,8 +170,9 @@ mod tests {
 
     #[test]
     fn options_are_refused_where_unknown() {
-        let parse = |line: &str| parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let parse = |line: &str| parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), 3);
         assert_eq!(parse("--size tiny --repeat 2").unwrap().repeat, 2);
+        assert_eq!(parse("--model minilm").unwrap().repeat, 3);
         for line in ["x", "--size", "--repeat 0", "--x 1"] {
             assert!(parse(line).is_err(), "{line}");
         }
