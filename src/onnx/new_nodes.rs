@@ -12,6 +12,7 @@ const FLOAT: i32 = 1;
 const INT: i32 = 2;
 const STRING: i32 = 3;
 const TENSOR: i32 = 4;
+const INTS: i32 = 7;
 
 /// Returns a node of ONNX's own operators without attributes, with a name that is free.
 pub(in crate::onnx) fn plain_node(
@@ -47,6 +48,11 @@ pub(in crate::onnx) fn type_attribute(name: &str, element_type: ElementType) -> 
 /// Returns an attribute that is an integer.
 pub(in crate::onnx) fn int_attribute(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), ..empty(name, INT) }
+}
+
+/// Returns an attribute that is a list of integers.
+pub(in crate::onnx) fn ints_attribute(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto { ints: values.to_vec(), ..empty(name, INTS) }
 }
 
 /// Returns an attribute that is a number.

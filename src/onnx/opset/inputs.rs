@@ -2,13 +2,22 @@
 
 use super::work::{Reason, Work};
 use crate::onnx::ElementType;
-use crate::onnx::new_nodes::int_attribute;
+use crate::onnx::analysis::attribute;
+use crate::onnx::new_nodes::{int_attribute, ints_attribute};
 
 /// Reduce, Squeeze and Unsqueeze: the axes.
 pub(super) fn axes(work: &mut Work<'_>) -> Result<(), Reason> {
     if let Some(axes) = work.take_ints("axes")? {
         let axes = work.ints("axes", &axes);
         work.set_input(1, axes);
+    }
+    Ok(())
+}
+
+/// MeanVarianceNormalization: the default is the same, but ONNX's own shape inference fails on a node that relies on it.
+pub(super) fn default_axes(work: &mut Work<'_>) -> Result<(), Reason> {
+    if attribute(&work.node, "axes").is_none() {
+        work.node.attribute.push(ints_attribute("axes", &[0, 2, 3]));
     }
     Ok(())
 }

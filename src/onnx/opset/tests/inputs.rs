@@ -34,6 +34,19 @@ fn no_axes_stay_no_axes() {
 }
 
 #[test]
+fn axes_of_mean_variance_normalization_are_said() {
+    let norm = node("MeanVarianceNormalization", &["x"], "y");
+    assert_eq!(
+        raised(model_of(9, vec![norm.clone()]), 19),
+        ["MeanVarianceNormalization{axes=[0, 2, 3]}(x) -> y"]
+    );
+    assert_eq!(
+        raised(model_of(9, vec![with(vec![integers("axes", &[1])], norm)]), 19),
+        ["MeanVarianceNormalization{axes=[1]}(x) -> y"]
+    );
+}
+
+#[test]
 fn slice_takes_its_bounds_as_inputs() {
     let bounds = vec![integers("axes", &[1]), integers("ends", &[i64::MAX]), integers("starts", &[-2])];
     let max = i64::MAX;
