@@ -24,15 +24,14 @@ pub(super) fn default_axes(work: &mut Work<'_>) -> Result<(), Reason> {
 
 /// Slice: where it starts and ends, and the axes.
 pub(super) fn slice(work: &mut Work<'_>) -> Result<(), Reason> {
-    for (place, name) in [(1, "starts"), (2, "ends"), (3, "axes")] {
-        match work.take(name)? {
-            Some(attribute) => {
-                let values = work.ints(name, &attribute.ints);
-                work.set_input(place, values);
-            }
-            None if name == "axes" => {}
-            None => return Err(format!("has no attribute {name}").into()),
-        }
+    for (place, name) in [(1, "starts"), (2, "ends")] {
+        let bounds = work.take(name)?.ok_or_else(|| format!("has no attribute {name}"))?;
+        let bounds = work.ints(name, &bounds.ints);
+        work.set_input(place, bounds);
+    }
+    if let Some(axes) = work.take_ints("axes")? {
+        let axes = work.ints("axes", &axes);
+        work.set_input(3, axes);
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Nodes that take samples between elements: how they number the elements changed.
 
 use super::work::{Reason, Work};
-use crate::onnx::analysis::attribute;
 use crate::onnx::new_nodes::{set_attribute, string_attribute};
 
 /// The first operator set whose Resize may leave out the region.
@@ -24,7 +23,7 @@ pub(super) fn upsample(work: &mut Work<'_>) -> Result<(), Reason> {
 
 /// Resize: how positions are computed can be chosen, and what was the rule is not the default.
 pub(super) fn coordinates(work: &mut Work<'_>) -> Result<(), Reason> {
-    let mode = string(work, "mode").unwrap_or("nearest".into());
+    let mode = work.string("mode")?.unwrap_or("nearest".into());
     match mode.as_str() {
         "linear" => {}
         "nearest" => {
@@ -52,9 +51,9 @@ pub(super) fn sizes(work: &mut Work<'_>) -> Result<(), Reason> {
     if work.input(3).is_some() {
         work.set_input(2, String::new());
     }
-    if string(work, "coordinate_transformation_mode").as_deref() == Some("tf_half_pixel_for_nn") {
-        let is = |name, default: &str, wanted| string(work, name).as_deref().unwrap_or(default) == wanted;
-        if !is("mode", "nearest", "nearest") || !is("nearest_mode", "round_prefer_floor", "floor") {
+    if work.string("coordinate_transformation_mode")?.as_deref() == Some("tf_half_pixel_for_nn") {
+        let is_nearest = work.string("mode")?.is_none_or(|mode| mode == "nearest");
+        if !is_nearest || work.string("nearest_mode")?.as_deref() != Some("floor") {
             return Err("has the coordinate transformation tf_half_pixel_for_nn, which is gone; only with the nearest \
                  mode floor another one does the same"
                 .into());
@@ -73,21 +72,14 @@ pub(super) fn roi_align(work: &mut Work<'_>) -> Result<(), Reason> {
 
 /// GridSample: modes got other names, since there may be any number of axes.
 pub(super) fn grid_sample(work: &mut Work<'_>) -> Result<(), Reason> {
-    let mode = work.take("mode")?.map_or("bilinear".into(), |attribute| attribute.s.unwrap_or_default());
-    let mode = match &*mode {
-        b"bilinear" => "linear",
-        b"bicubic" => "cubic",
-        b"nearest" => "nearest",
-        other => {
-            let mode = String::from_utf8_lossy(other);
+    let mode = match work.string("mode")?.as_deref() {
+        None | Some("bilinear") => "linear",
+        Some("bicubic") => "cubic",
+        Some("nearest") => "nearest",
+        Some(mode) => {
             return Err(format!("has the mode `{mode}`: expected bilinear, bicubic or nearest").into());
         }
     };
-    work.node.attribute.push(string_attribute("mode", mode));
+    set_attribute(&mut work.node, string_attribute("mode", mode));
     Ok(())
-}
-
-fn string(work: &Work<'_>, name: &str) -> Option<String> {
-    let text = attribute(&work.node, name)?.s.as_ref()?;
-    Some(String::from_utf8_lossy(text).into_owned())
 }

@@ -8,7 +8,7 @@ use half::f16;
 
 use super::facts::NodeFacts;
 use crate::onnx::ElementType;
-use crate::onnx::analysis::label;
+use crate::onnx::analysis::{attribute, label};
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::new_nodes::{plain_node, tensor_attribute};
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
@@ -80,11 +80,18 @@ impl<'a> Work<'a> {
             return Ok(None);
         };
         let attribute = self.node.attribute.remove(index);
-        if attribute.ref_attr_name().is_empty() {
-            return Ok(Some(attribute));
-        }
-        let reference = attribute.ref_attr_name();
-        Err(format!("takes its {name} from the attribute `{reference}` of the function").into())
+        is_given(&attribute)?;
+        Ok(Some(attribute))
+    }
+
+    /// Returns an attribute that is a string; `None` if it is absent.
+    ///
+    /// # Errors
+    /// It is that of the function around the node, and not known.
+    pub(super) fn string(&self, name: &str) -> Result<Option<String>, Reason> {
+        let Some(attribute) = attribute(&self.node, name) else { return Ok(None) };
+        is_given(attribute)?;
+        Ok(attribute.s.as_ref().map(|text| String::from_utf8_lossy(text).into_owned()))
     }
 
     /// Takes an attribute that is a list of integers; `None` if it is absent or empty.
@@ -187,4 +194,13 @@ impl<'a> Work<'a> {
         };
         self.before("Constant", Vec::new(), what, vec![tensor_attribute("value", tensor)])
     }
+}
+
+/// Fails if the value of an attribute is that of an attribute of the function around the node.
+fn is_given(attribute: &AttributeProto) -> Result<(), Reason> {
+    let (name, reference) = (attribute.name(), attribute.ref_attr_name());
+    if reference.is_empty() {
+        return Ok(());
+    }
+    Err(format!("takes its {name} from the attribute `{reference}` of the function").into())
 }

@@ -114,7 +114,8 @@ fn text(outcome: &LowerOutcome, view: &View<'_>) -> String {
     let mut rows: Vec<Vec<String>> = lines.into_iter().map(|(key, value)| vec![key.into(), value]).collect();
     if let Some(Raised { from, to, nodes_rewritten }) = view.opset {
         let from = from.map_or("none".into(), |from| from.to_string());
-        rows.insert(0, vec!["opset".into(), format!("{from} → {to}, {nodes_rewritten} nodes rewritten")]);
+        let nodes = if nodes_rewritten == 1 { "node" } else { "nodes" };
+        rows.insert(0, vec!["opset".into(), format!("{from} → {to}, {nodes_rewritten} {nodes} rewritten")]);
     }
     if let Some(peak) = view.peak_memory_bytes {
         rows.push(vec!["peak memory".into(), size(peak)]);

@@ -145,6 +145,14 @@ fn an_attribute_that_a_caller_of_a_function_sets_stays_an_attribute() {
 }
 
 #[test]
+fn a_mode_that_a_caller_of_a_function_sets_is_not_guessed() {
+    let referring = AttributeProto { ref_attr_name: Some("places".into()), ..text("mode", "") };
+    let mut model = model_of(18, vec![]);
+    model.functions = vec![function(18, vec![with(vec![referring], node("GridSample", &["a", "g"], "b"))])];
+    assert!(refused(model, 21).contains("takes its mode from the attribute `places` of the function"));
+}
+
+#[test]
 fn names_of_what_is_added_are_new() {
     let nodes = vec![node("Relu", &["x"], "z_node_axes"), squeeze("z_node_axes", "z"), squeeze("z", "y")];
     let mut model = model_of(11, nodes);
