@@ -153,7 +153,7 @@ fn verdict(is_expected: bool, computes_in: TensorType, reason: Fallback) -> Node
     }
 }
 
-fn reason(header: &PlanHeader, gemm: &GemmFacts, expected: TensorType) -> Fallback {
+pub(super) fn reason(header: &PlanHeader, gemm: &GemmFacts, expected: TensorType) -> Fallback {
     let Some(weights) = &gemm.weights else { return Fallback::Unknown };
     if weights.stored != expected {
         return Fallback::StoredOtherwise;

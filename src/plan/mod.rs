@@ -11,6 +11,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod text;
+mod words;
 
 pub use expected::{Expected, Fallback, NodeVerdict, QuantizedNode, check_nodes};
 pub use facts::{

@@ -3,11 +3,14 @@
 //! The page is the template `page.html` over [`Report`]. Plots are SVG, and take the colours of text and lines from the
 //! page, so that they work in dark mode.
 
+mod compiled;
 mod plot;
 
 use minijinja::value::Serde;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use compiled::CompiledGraph;
 
 use crate::backend::tags_in_names;
 use crate::benchmark::{BenchStatus, Benchmark, Case, Comparison};
@@ -67,6 +70,9 @@ pub struct ReportedProfile {
     pub size_bytes: u64,
     /// What built it: tools with their versions.
     pub toolchain: Vec<(String, String)>,
+    /// What the compiler made of each graph, for plans that say so.
+    #[serde(default)]
+    pub compiled: Vec<CompiledGraph>,
     /// Every gate.
     pub gates: Vec<GateResult>,
     /// Every gate with its precision emulated, if the profile itself was executed in another.
@@ -215,6 +221,7 @@ impl ReportedProfile {
                 .iter()
                 .map(|(name, identity)| (name.clone(), identity.version.clone()))
                 .collect(),
+            compiled: compiled::of(passport),
             gates: validation.map(|validation| validation.gates.clone()).unwrap_or_default(),
             emulated_gates: validation
                 .and_then(|validation| validation.emulated.as_ref())
@@ -242,6 +249,7 @@ impl ReportedProfile {
             files: Vec::new(),
             size_bytes: 0,
             toolchain: Vec::new(),
+            compiled: Vec::new(),
             gates: Vec::new(),
             emulated_gates: Vec::new(),
             benchmark: None,

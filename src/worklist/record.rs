@@ -7,7 +7,7 @@ use super::build_key::{BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument};
 use crate::digest::{Blake3, Sha256};
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::onnx::LoweringReport;
-use crate::plan::PlanHeader;
+use crate::plan::{PlanHeader, PlanLayers};
 use crate::stored_format::{self, Unreadable};
 
 /// The schema name inside a record. A new version of what is in it is a new version of it.
@@ -35,6 +35,9 @@ pub struct BuildRecord {
     pub mixed_precision: Option<MixedPrecisionReport>,
     /// What the plan's header says, for a plan with a header that we can read.
     pub plan: Option<PlanHeader>,
+    /// What the compiler made of each layer, for a plan whose text we can read; absent in the records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_layers: Option<PlanLayers>,
     /// What lowering did, for a lowering.
     pub lowering: Option<LoweringReport>,
 }

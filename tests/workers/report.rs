@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nimctl::benchmark::{Benchmark, Case, GpuRound, Latency, Machine, Round, Settings, Spread};
 use nimctl::profile::ModelRelease;
-use nimctl::report::{Report, ReportedProfile};
+use nimctl::report::{CompiledGraph, Report, ReportedProfile};
 use serde_json::{Value, json};
 
 /// Most bytes of a page.
@@ -89,6 +89,14 @@ fn profile(name: &str, gpu: &str, status: &str, benchmark: Option<Benchmark>) ->
         files: Vec::new(),
         size_bytes: 1_000_000,
         toolchain: vec![("tensorrt-rtx".into(), "1.7.1.116".into())],
+        compiled: vec![CompiledGraph {
+            graph: "vision".into(),
+            products: "11 of 12 GEMMs in INT8, 1 in FP16".into(),
+            attention: "fused into 3 kernels, in FP16".into(),
+            dequantize_kernels: 0,
+            weights: vec![("fp16".into(), 12_000), ("int8".into(), 9_500_000)],
+            exceptions: vec![("/head/<b>MatMul</b>".into(), "FP16".into(), None)],
+        }],
         executed_in: None,
         emulated_gates: Vec::new(),
         gates: vec![serde_json::from_value(gate).unwrap()],

@@ -8,7 +8,7 @@ use xshell::cmd;
 use crate::project::{Project, output, run as execute, say};
 
 /// What `nimctl schema` has schemas of.
-const SCHEMAS: [&str; 9] = [
+const SCHEMAS: [&str; 10] = [
     "recipe",
     "manifest",
     "contents",
@@ -16,6 +16,7 @@ const SCHEMAS: [&str; 9] = [
     "bench",
     "release-policy",
     "devices",
+    "plan",
     "worker-request",
     "worker-event",
 ];

@@ -13,7 +13,7 @@ use crate::onnx::GraphDigest;
 use crate::ops::error::{JobError, WrongPlan, WrongWorker};
 use crate::ops::event::BuildEvent;
 use crate::ops::resolve::BackendHere;
-use crate::plan::PlanHeader;
+use crate::plan::{PlanHeader, read_layers};
 use crate::profile::capability_tag;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::protocol::{BuildRequest, Event};
@@ -89,6 +89,7 @@ pub(super) fn run(
     let answer = answer.map_err(|error| compile_failed(job, context, &graph, error))?;
     check_file(&plan, answer.result.plan_size_bytes, backend)?;
     let header = check_plan(job, backend, &plan)?;
+    let layers = read_layers(&plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
     // What it told on the way need not be told again.
     warnings.extend(answer.result.warnings);
     let output = context.store.adopt(&plan, PLAN_FILE)?;
@@ -106,6 +107,7 @@ pub(super) fn run(
             peak_memory_bytes: answer.peak_memory_bytes,
         }),
         plan: header,
+        plan_layers: layers,
         lowering: None,
         mixed_precision: None,
         warnings,

@@ -52,6 +52,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
             peak_memory_bytes: None,
         }),
         plan: None,
+        plan_layers: None,
         lowering: report,
         mixed_precision: context.resolved.lowerings.report(&job.graph, &job.document.lowering).cloned(),
         warnings,

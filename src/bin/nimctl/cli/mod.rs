@@ -147,13 +147,19 @@ pub(crate) enum Command {
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.
     Lower(Lower),
-    /// Show the inputs, outputs, operators and parameters of an ONNX file.
+    /// Show what is in an ONNX file or a plan: inputs, operators and parameters, or the types that a plan computes in.
+    ///
+    /// Of a plan of TensorRT for RTX it reports how many GEMMs compute in which type, which differ and why, whether attention is
+    /// fused, and the bytes of weights by type. The plan itself says so; no GPU is needed. What the plan does not say is reported as
+    /// unknown.
     #[command(after_help = "\
 Examples:
   nimctl inspect models/nvclip-tiny/vision.onnx
-  nimctl inspect model.onnx --output json")]
+  nimctl inspect model.onnx --output json
+  nimctl inspect model.plan")]
     Inspect {
-        /// The ONNX file.
+        /// The ONNX file or the plan.
+        #[arg(value_name = "FILE")]
         model: PathBuf,
     },
     /// Install and list the compiler libraries.
@@ -218,6 +224,8 @@ pub(crate) enum SchemaOf {
     Bench,
     /// The GPUs of a host, `nimctl.devices/1`.
     Devices,
+    /// What `nimctl inspect` prints of a plan, `nimctl.plan/1`.
+    Plan,
     /// One request of the worker protocol.
     WorkerRequest,
     /// One event of the worker protocol.

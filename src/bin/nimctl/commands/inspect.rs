@@ -1,4 +1,4 @@
-//! `nimctl inspect`.
+//! `nimctl inspect`: of a model; of a plan, `inspect_plan`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use nimctl::onnx::summary::{NodeCount, OperatorCount, Summary};
 use nimctl::onnx::{Dimension, ElementType, TensorInfo};
-use nimctl::ops::inspect::inspect;
+use nimctl::ops::inspect::{Inspected, inspect};
 use serde::Serialize;
 
+use super::inspect_plan;
 use crate::exit::{Failure, done};
 use crate::output::{Output, harmless};
 use crate::table::{size, table};
@@ -98,8 +99,12 @@ struct FileView {
 }
 
 pub(crate) fn run(model: &Path, output: &Output) -> Result<ExitCode, Failure> {
-    let summary = inspect(model)?;
-    output.result(&text(model, &summary), &view(model, &summary));
+    match inspect(model)? {
+        Inspected::Model(summary) => output.result(&text(model, &summary), &view(model, &summary)),
+        Inspected::Plan(plan) => {
+            output.result(&inspect_plan::text(model, &plan), &inspect_plan::view(model, &plan));
+        }
+    }
     Ok(done())
 }
 
@@ -260,6 +265,6 @@ fn qualified(domain: &str, name: &str) -> String {
 }
 
 /// Returns a name from the file on one line, with control characters escaped.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     harmless(name).replace('\n', "\\n").replace('\t', "\\t")
 }

@@ -12,6 +12,7 @@ mod download_to_cache;
 mod hash_profile;
 mod init;
 mod inspect;
+pub(crate) mod inspect_plan;
 mod list_model_profiles;
 mod lower;
 mod man_pages;

@@ -13,6 +13,7 @@ use nimctl::release::Policy;
 use nimctl::worker::protocol::{EventLine, RequestLine};
 use schemars::schema_for;
 
+use super::inspect_plan::PlanView;
 use crate::cli::SchemaOf;
 use crate::exit::{Failure, done};
 use crate::output::Output;
@@ -26,6 +27,7 @@ pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> 
         SchemaOf::ReleasePolicy => schema_for!(Policy),
         SchemaOf::Bench => schema_for!(BenchDocument),
         SchemaOf::Devices => schema_for!(Host),
+        SchemaOf::Plan => schema_for!(PlanView<'_>),
         SchemaOf::WorkerRequest => schema_for!(RequestLine),
         SchemaOf::WorkerEvent => schema_for!(EventLine),
     };
