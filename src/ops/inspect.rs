@@ -11,7 +11,7 @@ pub enum Inspected {
     /// An ONNX model.
     Model(Box<Summary>),
     /// A plan of TensorRT for RTX.
-    Plan(InspectedPlan),
+    Plan(Box<InspectedPlan>),
 }
 
 /// A plan of TensorRT for RTX.
@@ -35,9 +35,9 @@ pub fn inspect(path: &Path) -> Result<Inspected, OnnxError> {
     let Ok(Some(header)) = PlanHeader::read(path) else {
         return Ok(Inspected::Model(Box::new(Summary::of(&OnnxFile::open(path)?)?)));
     };
-    Ok(Inspected::Plan(InspectedPlan {
+    Ok(Inspected::Plan(Box::new(InspectedPlan {
         size_bytes: fs_err::metadata(path).map_err(unreadable)?.len(),
         header,
         layers: read_layers(path).map_err(unreadable)?,
-    }))
+    })))
 }

@@ -24,6 +24,8 @@ const TEXT_BEGIN: &[u8; 8] = b"header {";
 const TEXT_HEAD: usize = 24;
 /// Texts longer than this are not read; 0.35 MB is the longest seen.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
+/// All texts of a plan together; what is behind is not read.
+const MAX_TEXTS_BYTES: usize = 256 << 20;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Reads what the compiler made of each layer. `None` if the file is not a plan of TensorRT for RTX, or has no text that can be
@@ -67,7 +69,12 @@ fn engine_section(head: &[u8]) -> Option<(u64, u64)> {
 pub fn layers_in(stream: &mut dyn Read) -> io::Result<Option<PlanLayers>> {
     let mut graphs = Vec::new();
     let mut texts = Texts { stream, buffer: Vec::new(), is_at_end: false };
+    let mut total = 0;
     while let Some(text) = texts.next()? {
+        total += text.len();
+        if total > MAX_TEXTS_BYTES {
+            break;
+        }
         graphs.push(Graph::parse(&String::from_utf8_lossy(&text)));
     }
     Ok(layers::of(&graphs))
@@ -111,9 +118,9 @@ impl Texts<'_> {
             }
             let end = begin + size as usize;
             self.fill(end)?;
-            let text = self.buffer[begin..end.min(self.buffer.len())].to_vec();
-            // A size that is wrong must not hide the texts behind it.
-            self.buffer.drain(..begin);
+            let end = end.min(self.buffer.len());
+            let text = self.buffer[begin..end].to_vec();
+            self.buffer.drain(..end);
             return Ok(Some(text));
         }
     }

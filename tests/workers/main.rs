@@ -17,6 +17,7 @@ mod home;
 mod misbehaviour;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
+mod quantized_graphs;
 mod real;
 mod report;
 #[path = "../cli/small_models.rs"]

@@ -22,6 +22,7 @@ mod once;
 mod onnxruntime;
 mod plans_on_a_gpu;
 mod precision_check;
+mod quantized_forms;
 mod release;
 mod same_bytes;
 mod tensorrt;
