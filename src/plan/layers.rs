@@ -308,17 +308,26 @@ fn scales<'a>(constants: &[&'a Tensor], weights: &Tensor) -> Option<&'a Tensor> 
     constants.iter().copied().filter(|other| fits(other)).min_by_key(|other| elements(other))
 }
 
-/// The nodes whose product an operation is: its name holds theirs, joined by `+`, with `_` for quotes.
+/// The nodes whose product an operation is: its name holds theirs, joined by `+`, with `_` for quotes. A node that is called like a
+/// tensor gets a number: `up_U19`.
 fn nodes_of(operation: &Operation) -> Vec<String> {
     let holds = |node: &&String| {
         let node = node.replace('"', "_");
         let name = operation.name.as_str();
         name.match_indices(&node).any(|(at, _)| {
             let (before, after) = (&name[..at], &name[at + node.len()..]);
+            let after = without_number(after);
             !node.is_empty()
                 && (before.is_empty() || before.ends_with('+'))
                 && (after.is_empty() || after.starts_with('+'))
         })
     };
     operation.layers.iter().filter(holds).cloned().collect()
+}
+
+/// Returns what is behind a node's name, less the number that makes it unique.
+fn without_number(behind: &str) -> &str {
+    let Some(number) = behind.strip_prefix("_U") else { return behind };
+    let rest = number.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    if rest.len() < number.len() { rest } else { behind }
 }

@@ -245,6 +245,20 @@ fn attention_and_merged_products() {
 }
 
 #[test]
+fn nodes_that_are_called_like_tensors() {
+    let names = |name: &str, layers: &[&str]| {
+        let layers: Vec<String> = layers.iter().map(|layer| format!("[ONNX Layer: {layer}]")).collect();
+        let main = format!("  fully_connected={{ name=\"{name}\" layers=\"{}\" }}\n", layers.join("\x1f"));
+        facts(&[plan(&[], &main)]).gemms[0].nodes.join(" ")
+    };
+    assert_eq!(names("up_U19", &["up", "x_dq"]), "up");
+    assert_eq!(names("v_U3+k+q_U12", &["v", "k", "k_U", "q", "w"]), "v k q");
+    assert_eq!(names("up_Up", &["up"]), "");
+    assert_eq!(names("up_U", &["up", "up_U"]), "up_U");
+    assert_eq!(names("up_U1+upper", &["per", "upper", "u"]), "upper");
+}
+
+#[test]
 fn embedding_tables() {
     let tensors = [
         constant("table", "int8", "100 8", 800),
