@@ -46,3 +46,47 @@ fn compiled(graph: &str, header: &PlanHeader, layers: &PlanLayers) -> CompiledGr
         exceptions: exceptions.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute_capability::ComputeCapability;
+    use crate::plan::{GemmFacts, GemmKind, TensorType, WeightFacts, WeightPath};
+
+    #[test]
+    fn a_convolution_that_fell_back_is_an_exception() {
+        let weights = WeightFacts {
+            stored: TensorType::Int8,
+            shape: vec![128, 64, 3, 3],
+            path: WeightPath::Kernel,
+            scales: vec![128, 1, 1, 1],
+            is_transposed: false,
+        };
+        let conv = GemmFacts {
+            nodes: vec!["conv".into()],
+            kind: GemmKind::Conv,
+            operands: [TensorType::Fp16; 2],
+            output: TensorType::Fp16,
+            alpha: Some(1.0),
+            weights: Some(weights),
+        };
+        let layers = PlanLayers {
+            kernels: 4,
+            gemms: vec![conv],
+            weight_bytes_by_type: [(TensorType::Int8, 73_728)].into(),
+            ..PlanLayers::default()
+        };
+        let header = PlanHeader {
+            builder_version: "1.7.1.116".into(),
+            compute_capabilities: vec![ComputeCapability::new(7, 5)],
+            unknown_target_bits: 0,
+        };
+        let found = compiled("vision", &header, &layers);
+        let words = "FP16 with INT8 weights, converted by a separate kernel";
+        assert_eq!(found.products, format!("1 of 1 GEMMs in {words}"));
+        assert_eq!((found.attention.as_str(), found.dequantize_kernels), ("none", 0));
+        assert_eq!(found.weights, [("int8".to_owned(), 73_728)]);
+        let why = "convolutions are not quantized on compute capability 7.5";
+        assert_eq!(found.exceptions, [("conv".into(), words.into(), Some(why.to_owned()))]);
+    }
+}

@@ -108,8 +108,10 @@ impl Report {
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         environment.add_filter("digits", |value: f64, digits: usize| format!("{value:.digits$}"));
         environment.add_filter("change", |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0));
-        environment.add_filter("size", |bytes: f64| {
-            if bytes < 1e6 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+        environment.add_filter("size", |bytes: f64| match bytes {
+            ..1e3 => format!("{bytes:.0} B"),
+            ..1e6 => format!("{:.1} kB", bytes / 1e3),
+            _ => format!("{:.1} MB", bytes / 1e6),
         });
         environment.add_filter("bound_above", |gate: String| gate_is_bound_above(&gate));
         environment.add_template("page.html", TEMPLATE)?;
