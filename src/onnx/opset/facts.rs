@@ -59,8 +59,8 @@ fn constant_floats(graph: &GraphProto, name: &str) -> Option<Vec<f32>> {
         numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
     };
     let numbers = tensor.raw_data.as_ref().map_or(tensor.float_data.clone(), |bytes| of_bytes(bytes));
-    let count: i64 = tensor.dims.iter().product();
-    (numbers.len() as i64 == count).then_some(numbers)
+    let [count] = tensor.dims.as_slice() else { return None };
+    (numbers.len() as i64 == *count).then_some(numbers)
 }
 
 /// Returns the names that nodes take or graphs return, in all graphs and functions.

@@ -11,6 +11,9 @@ use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto, dimension, type
 /// The dimensions of a tensor, each if it is known.
 pub(super) type Shape = Vec<Option<u64>>;
 
+/// No runtime takes a tensor with more dimensions.
+const MAX_RANK: usize = 64;
+
 type Notes = Values<Option<Shape>>;
 
 /// Notes the shapes of all values of a graph and its subgraphs.
@@ -46,7 +49,7 @@ pub(super) fn infer(values: &mut Notes, body: &Body<'_, ()>) {
 
 fn note(values: &mut Notes, scope: usize, name: &str, shape: Option<Shape>) {
     if let Some(value) = values.own_mut(scope, name) {
-        value.note = shape;
+        value.note = shape.filter(|shape| shape.len() <= MAX_RANK);
     }
 }
 
@@ -119,9 +122,6 @@ impl Inputs<'_> {
         Some((1..=rank).rev().map(size).collect())
     }
 }
-
-/// A list that is longer can't be the shape of anything that a runtime takes.
-const MAX_RANK: usize = 64;
 
 /// Returns the shape of an output of one of ONNX's own operators.
 fn output_shape(node: &NodeProto, opset: i64, inputs: &Inputs<'_>, index: usize) -> Option<Shape> {
@@ -283,8 +283,8 @@ fn concatenated(node: &NodeProto, inputs: &Inputs<'_>) -> Option<Shape> {
     let rank = (0..inputs.0.len()).find_map(|index| inputs.rank(index))?;
     let axis = attribute(node, "axis")?.i();
     let is_list = rank == 1 && matches!(axis, 0 | -1);
-    let lengths = || inputs.0.iter().map(|shape| *shape.as_ref()?.first()?).sum::<Option<u64>>();
-    Some(if is_list { vec![lengths()] } else { vec![None; rank] })
+    let add = |sum: u64, shape: &Option<Shape>| sum.checked_add((*shape.as_ref()?.first()?)?);
+    Some(if is_list { vec![inputs.0.iter().try_fold(0, add)] } else { vec![None; rank] })
 }
 
 fn multiplied(inputs: &Inputs<'_>) -> Option<Shape> {

@@ -1,6 +1,9 @@
 //! What happens to a model around its nodes: versions, subgraphs, functions, names, and what is refused as a whole.
 
 use super::*;
+use prost::Message as _;
+
+use crate::onnx::OnnxFile;
 use crate::onnx::opset::{Raised, ir_version};
 use crate::onnx::proto::{FunctionProto, TrainingInfoProto};
 use crate::onnx::test_graphs::subgraph;
@@ -211,6 +214,67 @@ fn what_cannot_be_raised_is_refused() {
         "can't be raised from opset 9 to 19: node `y_node` (ImageScaler) is of an operator that ONNX does not have, or had \
          as an experiment; export the model again with opset 19 or later"
     );
+}
+
+#[test]
+fn damaged_models_are_refused_or_raised_but_never_a_panic() {
+    let body = GraphProto {
+        node: vec![with(vec![number("min", 1.0)], node("Clip", &["s"], "inner"))],
+        output: vec![value("inner", FLOAT)],
+        ..GraphProto::default()
+    };
+    let nodes = vec![
+        with(vec![integers("perm", &[1, 0])], node("Transpose", &["x"], "t")),
+        with(vec![integers("axes", &[0])], node("Unsqueeze", &["t"], "u")),
+        with(vec![integer("axis", 2)], node("Softmax", &["u"], "s")),
+        with(vec![subgraph("then_branch", body)], node("If", &["c"], "i")),
+        with(vec![text("mode", "nearest")], node("Resize", &["i", "w"], "y")),
+    ];
+    let mut model = model_of(10, nodes);
+    let graph = model.graph.as_mut().unwrap();
+    graph.input = vec![shaped("x", FLOAT, &[2, 3]), value("c", 9)];
+    graph.initializer = vec![TensorProto {
+        name: Some("w".into()),
+        data_type: Some(FLOAT),
+        dims: vec![3],
+        raw_data: Some([1f32, 2.0, 2.0].iter().flat_map(|one| one.to_le_bytes()).collect()),
+        ..TensorProto::default()
+    }];
+    let whole = model.encode_to_vec();
+    let open = |bytes: Vec<u8>| OnnxFile::from_bytes("m.onnx".as_ref(), bytes.into());
+    let mut raised = 0;
+    for index in 0..whole.len() {
+        for damage in [0x01, 0x10, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[index] ^= damage;
+            let Ok(file) = open(bytes) else { continue };
+            let Ok((file, _)) = file.raised(23) else { continue };
+            open(file.model().encode_to_vec()).expect("what was raised opens");
+            raised += 1;
+        }
+    }
+    assert!(raised > whole.len() / 4, "{raised} of {} were raised", whole.len());
+}
+
+#[test]
+fn sizes_that_nothing_can_have_do_no_harm() {
+    let huge = |name: &str, dims: &[i64]| TensorProto {
+        name: Some(name.into()),
+        data_type: Some(FLOAT),
+        dims: dims.to_vec(),
+        ..TensorProto::default()
+    };
+    let concat = with(vec![integer("axis", 0)], node("Concat", &["a", "a", "a"], "sizes"));
+    let nodes = vec![
+        concat,
+        node("Reshape", &["x", "sizes"], "r"),
+        with(vec![text("mode", "linear")], node("Resize", &["r", "b"], "z")),
+        node("Softmax", &["z"], "y"),
+    ];
+    let mut model = model_of(10, nodes);
+    model.graph.as_mut().unwrap().initializer =
+        vec![huge("a", &[i64::MAX]), huge("b", &[i64::MAX, i64::MAX, -1])];
+    assert_eq!(raised(model, 19).last().unwrap(), "Reshape(y_node_of_flat, y_node_shape) -> y");
 }
 
 #[test]
