@@ -28,6 +28,7 @@ pub mod opset;
 mod parallel;
 mod precision;
 pub mod proto;
+pub mod quantize;
 pub mod summary;
 mod tensor_bytes;
 mod tensor_info;

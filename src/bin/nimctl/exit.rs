@@ -79,6 +79,7 @@ failures!(
     nimctl::onnx::OnnxError,
     nimctl::ops::bench::BenchError,
     nimctl::ops::lower::LowerError,
+    nimctl::ops::quantize::QuantizeError,
     nimctl::ops::read_manifest::ReadManifestError,
     nimctl::ops::release::ReleaseError,
     nimctl::ops::report::ReportError,

@@ -16,7 +16,7 @@ use std::fmt;
 
 use super::analysis::{Body, Values, label};
 use super::error::OnnxError;
-use super::file::OnnxFile;
+use super::file::{OnnxFile, own_opset};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::write::Initializer;
 
@@ -34,7 +34,7 @@ pub(super) fn check(
     model: &ModelProto,
     initializers: &[Initializer<'_>],
 ) -> Result<(), OnnxError> {
-    let found = problems(model, file.opset(), initializers.iter().map(|one| &one.header));
+    let found = problems(model, own_opset(model), initializers.iter().map(|one| &one.header));
     if found.is_empty() {
         return Ok(());
     }

@@ -45,7 +45,7 @@ fn decide_body(
         let keep = outer
             .cloned()
             .or_else(|| asked_for(node, functions, options))
-            .or_else(|| operator_reason(values, scope, node, options))
+            .or_else(|| operator_reason(values, scope, node, findings, options))
             .or_else(|| findings.exactness(node).map(exact_reason))
             .or_else(|| findings.is_scale(node).then_some(KeepReason::NeedsFp32))
             .or_else(|| findings.is_spectrum(node).then_some(KeepReason::Spectrum))
@@ -113,6 +113,7 @@ fn operator_reason(
     values: &Values,
     scope: usize,
     node: &Node<'_>,
+    findings: &Findings<'_>,
     options: &LoweringOptions,
 ) -> Option<KeepReason> {
     let NodeProto { input, .. } = node.proto;
@@ -126,7 +127,8 @@ fn operator_reason(
     let Some(signature) = node.signature.filter(|_| is_own_domain(node.proto.domain())) else {
         return Some(KeepReason::UnknownOperator);
     };
-    if needs_fp32(op_type) || op_type == "Constant" || !signature.has_only_tensors() {
+    let has_low_scales = findings.has_low_scales && matches!(op_type, "QuantizeLinear" | "DequantizeLinear");
+    if (needs_fp32(op_type) && !has_low_scales) || op_type == "Constant" || !signature.has_only_tensors() {
         return Some(KeepReason::NeedsFp32);
     }
     let asked = || options.lower_ops.iter().any(|op| op == op_type);

@@ -11,7 +11,8 @@ use super::value::Values;
 use crate::onnx::analysis::{
     Carried, End, Exact, Exactness, Flow, Quantities, ValueId, carried, exact, index_bounds,
 };
-use crate::onnx::{ElementType, OnnxFile, Precision};
+use crate::onnx::proto::StringStringEntryProto;
+use crate::onnx::{ElementType, OnnxFile, Precision, quantize};
 
 /// What is known of a graph and its subgraphs.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Findings<'g> {
     spectra: BTreeSet<usize>,
     scales: BTreeSet<usize>,
     carried: Carried,
+    /// Whether scales of quantized numbers are numbers of the lower precision, too.
+    pub(super) has_low_scales: bool,
 }
 
 impl<'g> Findings<'g> {
@@ -39,7 +42,9 @@ impl<'g> Findings<'g> {
         let spectra = spectra(&flow, &quantities, &is_float);
         let scales = scales(&flow, &quantities);
         let carried = carried(&flow);
-        Self { flow, quantities, exact, sums, spectra, scales, carried }
+        let is_quantized = |property: &StringStringEntryProto| property.key() == quantize::PROPERTY;
+        let has_low_scales = file.model().metadata_props.iter().any(is_quantized);
+        Self { flow, quantities, exact, sums, spectra, scales, carried, has_low_scales }
     }
 
     /// Returns why a node's numbers must be exact.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
 use crate::ops::samples::SamplesError;
+use crate::ops::search_journal::JournalError;
 use crate::worker::error::WorkerError;
 use crate::worker::npy::NpyError;
 
@@ -34,15 +35,18 @@ pub enum MixedPrecisionError {
     #[error("the onnxruntime worker returned no output `{output}` in FP32 of the reference's size")]
     NoOutput { output: String },
     /// The journal.
-    #[error("cannot use the search's journal {}", path.display())]
-    Journal { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A folder for graphs.
+    #[error("cannot make a folder in {}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
 }
 
 impl MixedPrecisionError {
     /// Returns what the error means to the person who runs the program.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReferenceNotFinite { .. } | Self::Journal { .. } => ErrorKind::Input,
+            Self::ReferenceNotFinite { .. } | Self::Journal(_) | Self::Folder { .. } => ErrorKind::Input,
             Self::Samples(source) => source.kind(),
             Self::Onnx(source) => source.kind(),
             Self::Worker(source) => source.kind(),

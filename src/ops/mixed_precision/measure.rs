@@ -146,7 +146,7 @@ struct Graphs {
 
 impl Graphs {
     fn new(parent: &Path) -> Result<Self, MixedPrecisionError> {
-        let failed = |source| MixedPrecisionError::Journal { path: parent.into(), source };
+        let failed = |source| MixedPrecisionError::Folder { path: parent.into(), source };
         fs_err::create_dir_all(parent).map_err(failed)?;
         let folder = tempfile::Builder::new().prefix("graph-").tempdir_in(parent).map_err(failed)?;
         let model = folder.path().join("model.onnx");

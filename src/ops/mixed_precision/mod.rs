@@ -4,7 +4,6 @@
 //! FP32. Every graph that was run is written into a journal, so that an interrupted search resumes where it stopped.
 
 mod error;
-mod journal;
 mod measure;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +11,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::MixedPrecisionError;
-use journal::Journal;
+
 use measure::{Measure, Measured};
+
+use serde::{Deserialize, Serialize};
 
 use crate::mixed_precision::search::{Verdict, smallest_passing};
 use crate::mixed_precision::similarity::NOT_FINITE;
@@ -21,6 +22,7 @@ use crate::mixed_precision::{KeptForAccuracy, MixedPrecision, MixedPrecisionRepo
 use crate::onnx::lower::{LoweredNode, lowered_nodes};
 use crate::onnx::{LoweringOptions, Precision};
 use crate::ops::samples::Subject;
+use crate::ops::search_journal::Journal;
 use crate::worker::host::{BackendCommand, Cancel};
 
 /// Where and how graphs are run.
@@ -154,12 +156,18 @@ fn out_of_range(
         .collect())
 }
 
+/// What is known of a graph that was run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct RowCosine {
+    row_cosine: f64,
+}
+
 /// A search under way.
 struct Hunt<'a> {
     measure: Measure<'a>,
     nodes: &'a [LoweredNode],
     lowering: &'a LoweringOptions,
-    journal: Journal,
+    journal: Journal<RowCosine>,
     most: u32,
     on_progress: &'a dyn Fn(SearchProgress),
 }
@@ -176,7 +184,7 @@ impl Hunt<'_> {
     fn row_cosine(&mut self, kept: &BTreeSet<usize>) -> Result<f64, MixedPrecisionError> {
         let names = self.names(kept);
         let (row_cosine, failed) = match self.journal.get(&names) {
-            Some(known) => (known, false),
+            Some(known) => (known.row_cosine, false),
             // With nothing lowered the graph is what it was.
             None if kept.len() == self.nodes.len() => (1.0, false),
             None => {
@@ -187,7 +195,7 @@ impl Hunt<'_> {
                     // As bad as one whose rows are not finite.
                     Measured::Unusable => (NOT_FINITE, true),
                 };
-                self.journal.add(&names, measured.0)?;
+                self.journal.add(&names, RowCosine { row_cosine: measured.0 })?;
                 measured
             }
         };

@@ -8,6 +8,7 @@ mod init;
 pub(crate) mod limits;
 mod manifest;
 mod nim;
+mod quantize;
 mod release;
 mod report;
 mod selection;
@@ -31,6 +32,7 @@ pub(crate) use distribution::{
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
+pub(crate) use quantize::{BasePrecision, Quantize};
 pub(crate) use release::{Release, Verify};
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
@@ -147,6 +149,8 @@ pub(crate) enum Command {
     HashProfile(HashProfile),
     /// Lower one ONNX model to FP16 or BF16.
     Lower(Lower),
+    /// Quantize one ONNX model to 8 or 4 bits.
+    Quantize(Quantize),
     /// Show what is in an ONNX file or a plan: inputs, operators and parameters, or the types that a plan computes in.
     ///
     /// Of a plan of TensorRT for RTX it reports how many GEMMs compute in which type, which differ and why, whether attention is

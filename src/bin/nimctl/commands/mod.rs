@@ -24,6 +24,7 @@ mod precision;
 mod publish;
 mod pull;
 mod pull_manifest;
+mod quantize;
 mod recipe;
 mod release;
 mod report;
@@ -63,6 +64,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Store(arguments) => store::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),
         Command::Lower(arguments) => lower::run(&arguments, output),
+        Command::Quantize(arguments) => quantize::run(&arguments, &global, output, cancel),
         Command::Inspect { model } => inspect::run(&model, output),
         Command::Toolchain(arguments) => toolchain::run(&arguments, &global, output, cancel),
         Command::ListModelProfiles(arguments) => list_model_profiles::run(&arguments, &global, output),

@@ -1,0 +1,153 @@
+//! Arguments of `quantize`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use nimctl::onnx::quantize::{Embeddings, Method, QuantizedPrecision};
+use nimctl::ops::quantize::Wanted;
+
+use super::limits;
+
+/// Arguments of `quantize`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nimctl quantize model.onnx -o model-int8.onnx --precision int8 --samples images=calibration.npy
+  nimctl quantize text.onnx -o text-fp8.onnx --precision fp8 --samples input_ids=ids.npy --samples attention_mask=mask.npy
+  nimctl quantize model.onnx -o model-int4.onnx --precision int4 --samples images=calibration.npy --min-row-cosine 0.99
+  nimctl quantize model.onnx -o model-int8.onnx --precision int8 --samples images=calibration.npy --method smoothing=0.5
+
+Products with constant weights are quantized, and embedding tables; everything else is lowered to the base precision. Half of the
+samples calibrate while methods are compared, and the other half judge the whole graph's outputs; the scales of the result are of
+all of them. If no method reaches --min-row-cosine, a search finds which products must stay in the base precision.
+
+Exit codes:
+  0  written
+  1  the file is not an ONNX model, the samples cannot be used, or nothing can be quantized
+  2  usage
+  3  --min-row-cosine cannot be reached; nothing is written
+  5  the onnxruntime worker, which runs the samples, is missing or failed")]
+pub(crate) struct Quantize {
+    /// The model, with FP32 weights. Its external data must be beside it.
+    #[arg(value_name = "IN.onnx")]
+    pub(crate) source: PathBuf,
+    /// The file to write; weights that don't fit into one file go to <OUT.onnx>.data beside it.
+    #[arg(short = 'o', long = "output-file", value_name = "OUT.onnx")]
+    pub(crate) destination: PathBuf,
+    /// The format of weights, and of the activations that they are multiplied with.
+    #[arg(long, value_parser = parse_precision, value_name = "int8|int8-weights|fp8|int4")]
+    pub(crate) precision: QuantizedPrecision,
+    /// A NumPy file with samples of an input, one a row; once for each input.
+    #[arg(long, value_name = "INPUT=FILE.npy", value_parser = sample, required = true)]
+    pub(crate) samples: Vec<(String, PathBuf)>,
+    /// Samples that judge; none of them may be among --samples [default: every second row of --samples].
+    #[arg(long, value_name = "INPUT=FILE.npy", value_parser = sample)]
+    pub(crate) judge: Vec<(String, PathBuf)>,
+    /// The precision of everything else.
+    #[arg(long, value_enum, default_value = "fp16")]
+    pub(crate) base: BasePrecision,
+    /// How scales are found: `auto` tries all that are worth it; `max` takes maxima; `smoothing=0.5`, `range=0.9` and `clipped`,
+    /// or several of these separated by commas, are one method.
+    #[arg(long, value_name = "METHOD", default_value = "auto", value_parser = method)]
+    pub(crate) method: Wanted,
+    /// How many weights share a scale in int4: 16, 32, 64 or 128.
+    #[arg(long, value_name = "N", default_value = "32", value_parser = block)]
+    pub(crate) block: u32,
+    /// What to do with embedding tables.
+    #[arg(long, value_enum, default_value = "int8")]
+    pub(crate) embeddings: EmbeddingsArgument,
+    /// Keep this node in the base precision; a node without a name is called after its first output.
+    #[arg(long = "keep-node", value_name = "NAME")]
+    pub(crate) keep_nodes: Vec<String>,
+    /// The least cosine between a row of an output in FP32 and the same row quantized [default: 0.995; 0.98 for int4].
+    #[arg(long, value_name = "COSINE", value_parser = cosine)]
+    pub(crate) min_row_cosine: Option<f64>,
+    /// Most graphs to try.
+    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) evaluations: u32,
+    /// The backend that will run the graph: softmax and normalizations are lowered if it computes them in FP32
+    /// internally. `any` makes no assumptions.
+    #[arg(long, value_name = "BACKEND", default_value = "any")]
+    pub(crate) target: String,
+    /// Write an FP32 graph that rounds as the quantized and lowered one does.
+    #[arg(long)]
+    pub(crate) emulate: bool,
+    /// The maximum time for one run, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
+    pub(crate) job_timeout: u64,
+}
+
+/// A precision of what isn't quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BasePrecision {
+    /// IEEE 754 binary32: as it was.
+    Fp32,
+    /// IEEE 754 binary16.
+    Fp16,
+    /// The upper half of a binary32.
+    Bf16,
+}
+
+/// What to do with embedding tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmbeddingsArgument {
+    /// They stay in the base precision.
+    Keep,
+    /// 8-bit integers.
+    Int8,
+    /// 4-bit integers.
+    Int4,
+}
+
+impl From<EmbeddingsArgument> for Embeddings {
+    fn from(argument: EmbeddingsArgument) -> Self {
+        match argument {
+            EmbeddingsArgument::Keep => Self::Keep,
+            EmbeddingsArgument::Int8 => Self::Int8,
+            EmbeddingsArgument::Int4 => Self::Int4,
+        }
+    }
+}
+
+fn parse_precision(text: &str) -> Result<QuantizedPrecision, String> {
+    text.parse().map_err(|error: nimctl::onnx::quantize::UnknownQuantizedPrecision| error.to_string())
+}
+
+fn sample(text: &str) -> Result<(String, PathBuf), String> {
+    let (input, file) = text.split_once('=').ok_or("expected INPUT=FILE.npy")?;
+    if input.is_empty() || file.is_empty() {
+        return Err("expected INPUT=FILE.npy".into());
+    }
+    Ok((input.into(), file.into()))
+}
+
+fn block(text: &str) -> Result<u32, String> {
+    let block = text.parse().ok().filter(|block| nimctl::onnx::quantize::BLOCKS.contains(block));
+    block.ok_or_else(|| "expected 16, 32, 64 or 128".into())
+}
+
+fn cosine(text: &str) -> Result<f64, String> {
+    let cosine = text.parse().ok().filter(|cosine| *cosine > 0.0 && *cosine < 1.0);
+    cosine.ok_or_else(|| "expected a number between 0 and 1".into())
+}
+
+fn method(text: &str) -> Result<Wanted, String> {
+    if text == "auto" {
+        return Ok(Wanted::Auto);
+    }
+    let mut method = Method::MAX;
+    for part in text.split(',').map(str::trim) {
+        let number = |text: &str, least: f64| {
+            let number = text.parse().ok().filter(|number| *number > least && *number <= 1.0);
+            number.ok_or_else(|| format!("`{part}`: expected a number between 0 and 1"))
+        };
+        match part.split_once('=') {
+            None if part == "max" => {}
+            None if part == "clipped" => method.clipped = true,
+            Some(("smoothing", text)) => method.smoothing = number(text, 0.0)?,
+            Some(("range", text)) => method.range = number(text, 0.0)?,
+            _ => return Err("expected auto, max, smoothing=NUMBER, range=NUMBER or clipped".into()),
+        }
+    }
+    Ok(Wanted::Only(method))
+}

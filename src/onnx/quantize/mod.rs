@@ -1,0 +1,182 @@
+//! Quantizes an FP32 graph to 8 or 4 bits.
+//!
+//! Compilers take quantization from the graph alone: QuantizeLinear and DequantizeLinear nodes around what they are to compute in
+//! few bits. The result is still an FP32 graph, in a newer operator set if the old one lacks those nodes, that computes in FP32
+//! what the quantized products would; [`lower()`](super::lower::lower) turns the rest of it into the base precision. The steps, a
+//! module each: `candidates` finds products with constant weights; `observe` writes a graph that measures their activations,
+//! and `statistics` holds what came of it; `groups` finds the scales; `rewrite` puts the nodes in; `weights` reads and writes
+//! weights where they lie.
+//!
+//! Which method is best for a graph can't be told from the graph: [`crate::ops::quantize`] tries several.
+
+mod candidates;
+mod groups;
+mod number_formats;
+mod observe;
+mod options;
+mod report;
+mod rewrite;
+mod source;
+mod statistics;
+mod weights;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+pub use candidates::WhyKept;
+pub use observe::{ObservedChannels, observe_channels};
+pub use options::{
+    BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, UnknownQuantizedPrecision,
+};
+pub use report::{QuantizationReport, QuantizedNode, UnquantizedNode};
+pub use statistics::{Channels, Statistics};
+
+use self::candidates::{Candidates, Readers};
+use self::groups::Ingredients;
+use self::rewrite::Rewrite;
+use self::source::Source;
+use super::analysis::label;
+use super::consistency;
+use super::element_type::ElementType;
+use super::error::OnnxError;
+use super::external_data::is_external;
+use super::file::OnnxFile;
+use super::free_names::FreeNames;
+use super::model_parts::{with_graph, without_initializers};
+use super::proto::{ModelProto, StringStringEntryProto};
+use super::tensor_size::tensor_size_bytes;
+use super::visit::change_tensors;
+use super::weights::unchanged;
+use super::write::{DEFAULT_INLINE_LIMIT_BYTES, WrittenFile, write_model};
+
+/// Raised whenever equal arguments start to give other bytes.
+pub const QUANTIZATION_VERSION: u32 = 1;
+
+/// The property by which a quantized model is known: its scales are numbers of the base precision, and may be lowered.
+pub(super) const PROPERTY: &str = "nimctl.quantization";
+
+/// A quantized graph on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantized {
+    /// The files written, the model first.
+    pub files: Vec<WrittenFile>,
+    /// What was done.
+    pub report: QuantizationReport,
+}
+
+/// A node that could be quantized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuantizableNode {
+    /// Its name; that of its first output where it has none.
+    pub node: String,
+    /// Its operator.
+    pub op_type: String,
+    /// The activation that its weight is multiplied with.
+    pub input: String,
+    /// The bytes of its weight in FP32.
+    pub weight_bytes: u64,
+}
+
+/// Returns the products that [`quantize`] would quantize, in the graph's order.
+pub fn quantizable_nodes(file: &OnnxFile, options: &QuantizationOptions) -> Vec<QuantizableNode> {
+    let source = Source::of(file.model());
+    let candidates = Candidates::of(&source.graph, &source.by_name(), &source.replaceable(file), options);
+    let node = |product: &candidates::Product| {
+        let node = &source.graph.node[product.index];
+        QuantizableNode {
+            node: label(node).into(),
+            op_type: node.op_type().into(),
+            input: product.input.clone(),
+            weight_bytes: (product.summed * product.columns * 4) as u64,
+        }
+    };
+    candidates.products.iter().map(node).collect()
+}
+
+/// Quantizes `file` and writes the result to `destination`, with an external data file beside it where it is large.
+///
+/// # Errors
+/// A tensor of the graph is malformed, the operator set can't be raised, or the destination can't be written.
+pub fn quantize(
+    file: &OnnxFile,
+    options: &QuantizationOptions,
+    method: Method,
+    statistics: &Statistics,
+    destination: &Path,
+) -> Result<Quantized, OnnxError> {
+    let raised = raised(file, options)?;
+    let source = Source::of(&raised);
+    let (tensors, replaceable) = (source.by_name(), source.replaceable(file));
+    let mut candidates = Candidates::of(&source.graph, &tensors, &replaceable, options);
+    let ingredients = Ingredients { file, tensors: &tensors, options, method, statistics };
+    let groups = ingredients.groups(&mut candidates)?;
+    let mut report = report::empty(options, method);
+    let mut rewrite = Rewrite::new(&ingredients, FreeNames::of(&raised));
+    let readers = Readers::of(&source.graph);
+    for group in groups {
+        report.add_group(&source.graph, &group);
+        rewrite.group(&source.graph, &readers, group)?;
+    }
+    for table in std::mem::take(&mut candidates.tables) {
+        report.add_table(&source.graph, &table);
+        rewrite.table(&source.graph, table)?;
+    }
+    report.add_kept(&source.graph, &candidates.kept);
+    let (nodes, mut initializers) = rewrite.nodes(&source.graph);
+    report.weights_after_bytes = initializers.iter().map(|one| one.size_bytes).sum();
+    let mut graph = without_initializers(&source.graph, nodes);
+    let still_read: BTreeSet<String> = {
+        let readers = Readers::of(&graph);
+        let is_read = |name: &str| !readers.of_nodes(name).is_empty() || readers.is_output(name);
+        source
+            .tensors
+            .iter()
+            .map(|tensor| tensor.name())
+            .filter(|name| is_read(name))
+            .map(Into::into)
+            .collect()
+    };
+    graph.input.retain(|input| !tensors.contains_key(input.name()) || still_read.contains(input.name()));
+    for tensor in source.tensors.iter().filter(|tensor| still_read.contains(tensor.name())) {
+        if tensor.data_type() == ElementType::String.to_onnx() {
+            graph.initializer.push(tensor.clone());
+        } else {
+            let size_bytes = tensor_size_bytes(file.path(), tensor)?;
+            initializers.push(unchanged(file, tensor, tensor.name(), size_bytes));
+        }
+    }
+    let mut model = ModelProto { graph: None, ..raised.clone() };
+    model = ModelProto { graph: with_graph(file, graph).graph, ..model };
+    model.metadata_props.push(StringStringEntryProto {
+        key: Some(PROPERTY.into()),
+        value: Some(format!("{} on {} version {QUANTIZATION_VERSION}", options.precision, options.base)),
+    });
+    consistency::check(file, &model, &initializers)?;
+    change_tensors(&mut model, &mut |tensor| {
+        if is_external(tensor) {
+            tensor.raw_data = Some(file.tensor_bytes(tensor)?);
+            tensor.data_location = None;
+            tensor.external_data.clear();
+        }
+        Ok(())
+    })?;
+    let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
+    Ok(Quantized { files, report })
+}
+
+/// Returns the model in an operator set that has what the format needs.
+fn raised(file: &OnnxFile, options: &QuantizationOptions) -> Result<ModelProto, OnnxError> {
+    let needed = match options.embeddings {
+        Embeddings::Int4 => QuantizedPrecision::Int4.needed_opset(),
+        Embeddings::Keep | Embeddings::Int8 => options.precision.needed_opset(),
+    };
+    match file.opset() {
+        Some(opset) if opset < needed => Err(OnnxError::OpsetTooOld {
+            path: file.path().into(),
+            opset,
+            needed,
+            precision: options.precision.as_str(),
+        }),
+        _ => Ok(file.model().clone()),
+    }
+}

@@ -1,0 +1,214 @@
+//! What a user can say about quantization.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::onnx::{ElementType, Precision};
+
+/// The number format of quantized weights, and of the activations that are multiplied with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuantizedPrecision {
+    /// Weights and activations in 8-bit integers.
+    Int8,
+    /// Weights in 8-bit integers; products are computed in the base precision.
+    Int8Weights,
+    /// Weights and activations in 8-bit floating point, E4M3.
+    Fp8,
+    /// Weights in 4-bit integers, in blocks; products are computed in the base precision.
+    Int4,
+}
+
+/// A string that is not a quantized precision.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not a quantized precision: expected int8, int8-weights, fp8 or int4")]
+pub struct UnknownQuantizedPrecision {
+    text: String,
+}
+
+impl QuantizedPrecision {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Int8, Self::Int8Weights, Self::Fp8, Self::Int4];
+
+    /// Returns the name as it is written in recipes and tags.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Int8Weights => "int8-weights",
+            Self::Fp8 => "fp8",
+            Self::Int4 => "int4",
+        }
+    }
+
+    /// Returns whether activations are quantized too, so that products are computed in the format.
+    pub const fn has_activations(self) -> bool {
+        matches!(self, Self::Int8 | Self::Fp8)
+    }
+
+    /// Returns the ONNX element type of the weights.
+    pub const fn element_type(self) -> ElementType {
+        match self {
+            Self::Int8 | Self::Int8Weights => ElementType::Int8,
+            Self::Fp8 => ElementType::Float8e4m3fn,
+            Self::Int4 => ElementType::Int4,
+        }
+    }
+
+    /// Returns the largest magnitude of a quantized number, which scales are made for.
+    pub const fn largest(self) -> f32 {
+        match self {
+            Self::Int8 | Self::Int8Weights => 127.0,
+            Self::Fp8 => 448.0,
+            Self::Int4 => 7.0,
+        }
+    }
+
+    /// Returns the first operator set that has what quantized graphs need: half-precision scales (19), blocks (21).
+    pub const fn needed_opset(self) -> i64 {
+        match self {
+            Self::Int8 | Self::Int8Weights | Self::Fp8 => 19,
+            Self::Int4 => 21,
+        }
+    }
+
+    /// Returns the row cosine that a profile must have if the recipe says nothing: 0.995 for 8 bits, 0.98 for 4.
+    pub const fn default_gate(self) -> f64 {
+        match self {
+            Self::Int8 | Self::Int8Weights | Self::Fp8 => 0.995,
+            Self::Int4 => 0.98,
+        }
+    }
+}
+
+impl fmt::Display for QuantizedPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for QuantizedPrecision {
+    type Err = UnknownQuantizedPrecision;
+
+    fn from_str(text: &str) -> Result<Self, UnknownQuantizedPrecision> {
+        let found = Self::ALL.into_iter().find(|precision| precision.as_str() == text);
+        found.ok_or_else(|| UnknownQuantizedPrecision { text: text.into() })
+    }
+}
+
+/// What becomes of tables that indices select rows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Embeddings {
+    /// They stay in the base precision.
+    Keep,
+    /// 8-bit integers, a scale a row.
+    Int8,
+    /// 4-bit integers, a scale a block.
+    Int4,
+}
+
+/// What to quantize.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizationOptions {
+    /// The format.
+    pub precision: QuantizedPrecision,
+    /// The precision of everything else. Scales are numbers of it.
+    pub base: Precision,
+    /// How many weights share a scale in 4-bit formats.
+    pub block: u32,
+    /// What becomes of embedding tables.
+    pub embeddings: Embeddings,
+    /// Names of nodes that stay in the base precision; a node without a name has that of its first output.
+    pub keep_nodes: Vec<String>,
+}
+
+/// The blocks that compilers fuse with a product.
+pub const BLOCKS: [u32; 4] = [16, 32, 64, 128];
+
+impl QuantizationOptions {
+    /// Returns what a recipe gets that says nothing but the format.
+    pub fn new(precision: QuantizedPrecision, base: Precision) -> Self {
+        Self { precision, base, block: 32, embeddings: Embeddings::Int8, keep_nodes: Vec::new() }
+    }
+}
+
+/// How scales are found. Several are tried, and what comes out of the whole graph decides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// How much of the spread between channels of an activation moves into the weights, 0 to 1. With quantized activations it is
+    /// SmoothQuant's exponent, of maxima; with quantized weights alone it is AWQ's, of root mean squares.
+    pub smoothing: f64,
+    /// The part of an activation's maximum that is represented, above 0 to 1; what is larger is clipped.
+    pub range: f64,
+    /// Whether the scale of each block of weights is the one with the least error, weighted by the squares of the activation's
+    /// channels, in place of the one for the block's maximum.
+    pub clipped: bool,
+}
+
+impl Method {
+    /// Scales by maxima.
+    pub const MAX: Self = Self { smoothing: 0.0, range: 1.0, clipped: false };
+
+    /// Returns the methods that are worth a try for a format, the plainest first.
+    pub fn grid(precision: QuantizedPrecision) -> Vec<Self> {
+        let smoothed = |alphas: &[f64]| -> Vec<Self> {
+            alphas.iter().map(|&smoothing| Self { smoothing, ..Self::MAX }).collect()
+        };
+        match precision {
+            QuantizedPrecision::Int8 => smoothed(&[0.0, 0.2, 0.35, 0.5, 0.65, 0.8]),
+            QuantizedPrecision::Fp8 => smoothed(&[0.0, 0.35, 0.5, 0.65]),
+            QuantizedPrecision::Int8Weights => vec![Self::MAX],
+            QuantizedPrecision::Int4 => [(0.0, false), (0.0, true), (0.25, true), (0.4, true), (0.55, true)]
+                .map(|(smoothing, clipped)| Self { smoothing, clipped, ..Self::MAX })
+                .into(),
+        }
+    }
+
+    /// Returns whether it needs to know the activations.
+    pub fn needs_statistics(self, precision: QuantizedPrecision) -> bool {
+        precision.has_activations() || self.smoothing > 0.0 || self.clipped
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { smoothing, range, clipped } = self;
+        let mut parts = Vec::new();
+        if *smoothing > 0.0 {
+            parts.push(format!("smoothing {smoothing}"));
+        }
+        if *range < 1.0 {
+            parts.push(format!("range {range}"));
+        }
+        if *clipped {
+            parts.push("clipped".into());
+        }
+        f.write_str(if parts.is_empty() { "max" } else { return f.write_str(&parts.join(", ")) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_the_same_word() {
+        for precision in QuantizedPrecision::ALL {
+            assert_eq!(precision.to_string().parse::<QuantizedPrecision>().unwrap(), precision);
+            assert_eq!(serde_json::to_value(precision).unwrap(), precision.as_str());
+        }
+        assert!("mxfp8".parse::<QuantizedPrecision>().is_err());
+    }
+
+    #[test]
+    fn methods_have_names() {
+        assert_eq!(Method::MAX.to_string(), "max");
+        let method = Method { smoothing: 0.35, range: 0.8, clipped: true };
+        assert_eq!(method.to_string(), "smoothing 0.35, range 0.8, clipped");
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong while a graph is quantized.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error_kind::ErrorKind;
+use crate::files::destination::BadDestination;
+use crate::onnx::OnnxError;
+use crate::ops::error::PipelineError;
+use crate::ops::search_journal::JournalError;
+use crate::ops::validate::runtime::RunError;
+use crate::worker::npy::NpyError;
+
+/// Why a graph can't be quantized.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "fields are named in the message of their variant")]
+pub enum QuantizeError {
+    /// The graph.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// Nothing to quantize.
+    #[error(
+        "{} has no product with a constant weight of at least 64 x 64 that {precision} could be used for{}",
+        path.display(), because(why)
+    )]
+    NothingToQuantize { path: PathBuf, precision: &'static str, why: Vec<String> },
+    /// A sample of something else.
+    #[error("the graph has no input `{input}`; its inputs are {}", inputs.join(", "))]
+    NoSuchInput { input: String, inputs: Vec<String> },
+    /// An input without samples.
+    #[error("input `{input}` has no samples; every input needs some ({})", inputs.join(", "))]
+    NoSamples { input: String, inputs: Vec<String> },
+    /// A file.
+    #[error("cannot use the samples of input `{input}`: {source}")]
+    Npy { input: String, source: NpyError },
+    /// No rows.
+    #[error("the samples of input `{input}` have no rows")]
+    NoRows { input: String },
+    /// Inputs that don't belong together.
+    #[error(
+        "the samples of input `{input}` have {found} rows, and those of other inputs {others}: row n of each input belongs to sample n"
+    )]
+    OtherRows { input: String, found: usize, others: usize },
+    /// Too few rows to split.
+    #[error(
+        "{found} sample is too few to calibrate with: some are measured, and others judge the result; give at least 2, better 32 or more"
+    )]
+    TooFew { found: usize },
+    /// NaN or infinity.
+    #[error(
+        "row {row} of the samples of input `{input}` has a value that is NaN or infinite; leave that row out"
+    )]
+    NotFinite { input: String, row: usize },
+    /// Padding.
+    #[error("row {row} of the samples is padding only: `{mask}` is all zeros there; leave that row out")]
+    OnlyPadding { row: usize, mask: String },
+    /// Rows that judge themselves.
+    #[error(
+        "row {judged} of the samples that judge is row {calibration} of those that calibrate; a row that scales were made for says nothing about others: give other rows to one of them"
+    )]
+    JudgedRowCalibrates { judged: usize, calibration: usize },
+    /// The graph itself.
+    #[error(
+        "output `{output}` of the graph is NaN or infinite in FP32 on row {row} of the samples; leave that row out, or repair the graph"
+    )]
+    ReferenceNotFinite { output: String, row: usize },
+    /// An activation.
+    #[error(
+        "value `{value}` inside the graph is NaN or infinite on row {row} of the samples; leave that row out, or repair the graph"
+    )]
+    ActivationNotFinite { value: String, row: usize },
+    /// What the worker gave.
+    #[error("the onnxruntime worker returned no output `{output}` of the expected size")]
+    NoOutput { output: String },
+    /// The gate.
+    #[error(
+        "no way was found to reach a min row cosine of {gate} in {precision}: the best is {best:.5} ({how}); ask for less (`min_row_cosine`), keep more (`keep_nodes`), give more samples, or use a higher precision"
+    )]
+    BelowGate { gate: f64, precision: &'static str, best: f64, how: String },
+    /// Running a graph.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A folder for graphs.
+    #[error("cannot make a folder in {}: {source}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    /// Where the result goes.
+    #[error(transparent)]
+    Destination(#[from] BadDestination),
+    /// The worker that runs graphs.
+    #[error(transparent)]
+    Pipeline(#[from] Box<PipelineError>),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+fn because(why: &[String]) -> String {
+    if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
+}
+
+impl QuantizeError {
+    /// Returns what the error means to the person who runs the program.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Onnx(source) => source.kind(),
+            Self::Run(source) => source.kind(),
+            Self::Pipeline(source) => source.kind(),
+            Self::BelowGate { .. } => ErrorKind::Refused,
+            Self::NoOutput { .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Input,
+        }
+    }
+}

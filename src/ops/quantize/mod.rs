@@ -1,0 +1,357 @@
+//! Quantization from end to end: measures a graph's activations on samples, tries the methods, keeps what must be kept, and
+//! judges each try by the outputs of the whole graph.
+//!
+//! Which method is best can't be told from a graph's parts: a method that wins in each layer can lose at the outputs. So half of the
+//! samples calibrate, and the other half judge what comes of it; the scales of the result are of all of them. What was found is
+//! a [`QuantizationChoice`], with which the same graph can be written again without a run.
+
+mod error;
+mod measure;
+mod rows;
+mod to_file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use error::QuantizeError;
+use measure::Measure;
+use rows::Row;
+pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
+
+use crate::mixed_precision::search::{Verdict, smallest_passing};
+use crate::mixed_precision::similarity::NOT_FINITE;
+use crate::onnx::quantize::{Method, QuantizableNode, QuantizationOptions, Statistics, quantizable_nodes};
+use crate::onnx::{LoweringOptions, OnnxFile};
+use crate::ops::runners::Way;
+use crate::ops::search_journal::Journal;
+use crate::ops::workspace::Workspace;
+use crate::worker::npy::Tensor;
+
+/// Raised whenever equal samples start to lead to another choice.
+pub const CALIBRATION_VERSION: u32 = 1;
+
+/// What a search must reach, and how long it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// The min cosine between a row of an output in FP32 and the same row quantized.
+    pub min_row_cosine: f64,
+    /// Most graphs that are run.
+    pub evaluations: u32,
+}
+
+/// Which methods are tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wanted {
+    /// Those of [`Method::grid`]; the best one is taken.
+    Auto,
+    /// One.
+    Only(Method),
+}
+
+/// Samples in memory, by input; the first dimension counts rows.
+pub type Samples = BTreeMap<String, Tensor>;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The FP32 graph.
+    pub file: &'a OnnxFile,
+    /// What to quantize.
+    pub options: &'a QuantizationOptions,
+    /// How everything else is lowered.
+    pub lowering: &'a LoweringOptions,
+    /// Which methods are tried.
+    pub wanted: Wanted,
+    /// What must be reached.
+    pub gate: Gate,
+    /// What calibrates.
+    pub calibration: &'a Samples,
+    /// What judges; half of the calibration samples if absent.
+    pub judged: Option<&'a Samples>,
+}
+
+/// What was found for one graph: all that is needed to write it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizationChoice {
+    /// How scales are found.
+    pub method: Method,
+    /// The nodes that stay in the base precision, beyond those that the options name.
+    pub kept: Vec<String>,
+    /// The share of the candidates' weight bytes that stays, 0 to 1.
+    pub kept_share: f64,
+    /// What came of it on the rows that judge.
+    pub result: Trial,
+    /// Each method that was tried, and what came of it with nothing kept.
+    pub tried: Vec<TriedMethod>,
+    /// How many rows calibrated.
+    pub calibration_rows: usize,
+    /// How many rows judged.
+    pub judged_rows: usize,
+    /// How many graphs were run.
+    pub evaluations: u32,
+    /// Whether no node of `kept` can be quantized with the gate still holding; otherwise the search ran out of evaluations.
+    pub complete: bool,
+}
+
+/// A method and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TriedMethod {
+    /// The method.
+    pub method: Method,
+    /// What came of it.
+    pub result: Trial,
+}
+
+/// How near a quantized graph is to its FP32 graph.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Trial {
+    /// The least cosine of any row of any output; -1 stands for a row that is not finite, and for a graph that fails.
+    pub min_row_cosine: f64,
+    /// The mean over rows of the least cosine of any output.
+    pub mean_row_cosine: f64,
+}
+
+impl Trial {
+    /// A graph that fails.
+    const UNUSABLE: Self = Self { min_row_cosine: NOT_FINITE, mean_row_cosine: NOT_FINITE };
+}
+
+/// How far a search is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QuantizeProgress {
+    /// So many rows were measured.
+    Measured {
+        /// Rows so far.
+        rows: usize,
+        /// Of so many.
+        of: usize,
+    },
+    /// A graph was run.
+    Tried {
+        /// Graphs so far.
+        evaluations: u32,
+        /// The maximum number of graphs.
+        most: u32,
+        /// The method.
+        method: Method,
+        /// How many nodes it kept.
+        kept: usize,
+        /// What came of it.
+        result: Trial,
+    },
+}
+
+/// Where graphs are run.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    pub(in crate::ops) way: &'a Way,
+    pub(in crate::ops) workspace: &'a Workspace,
+    /// An empty folder with room for two copies of the graph.
+    pub(in crate::ops) folder: &'a Path,
+    /// Where the journal is kept.
+    pub(in crate::ops) journal: PathBuf,
+}
+
+/// What was found, and what it stands on.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The choice.
+    pub choice: QuantizationChoice,
+    /// The activations on all calibration rows.
+    pub statistics: Statistics,
+    /// The peak memory of the worker.
+    pub worker_peak_bytes: Option<u64>,
+}
+
+/// Finds how a graph is best quantized.
+///
+/// # Errors
+/// Samples or graph can't be used, the worker fails, or the gate can't be reached.
+pub fn find(
+    request: &Request<'_>,
+    place: &Place<'_>,
+    on_progress: &dyn Fn(QuantizeProgress),
+) -> Result<Found, QuantizeError> {
+    let Request { file, options, lowering, wanted, gate, calibration, judged } = request;
+    let nodes = quantizable_nodes(file, options);
+    if nodes.is_empty() {
+        let (path, precision) = (file.path().into(), options.precision.as_str());
+        return Err(QuantizeError::NothingToQuantize { path, precision, why: Vec::new() });
+    }
+    let inputs = file.inputs();
+    let folder = |name: &str| {
+        let folder = place.folder.join(name);
+        let made = fs_err::create_dir_all(&folder);
+        made.map_err(|source| QuantizeError::Folder { path: folder.clone(), source }).map(|()| folder)
+    };
+    let all = rows::split(&inputs, calibration, &folder("calibration")?)?;
+    let given = judged.map(|judged| rows::split(&inputs, judged, &folder("judged")?)).transpose()?;
+    if let Some(judging) = &given {
+        rows::check_apart(&all, judging)?;
+    } else if all.len() < 2 {
+        return Err(QuantizeError::TooFew { found: all.len() });
+    }
+    let mut measure = Measure::new(file, lowering, place.way, place.workspace, place.folder);
+    let of = all.len();
+    let by_row =
+        measure.statistics(options, &all, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
+    let statistics = Statistics::of_all(&by_row);
+    // Without rows of their own to judge, every other row calibrates while methods are compared.
+    let (partial, judging): (Statistics, Vec<Row>) = match given {
+        Some(judging) => (statistics.clone(), judging),
+        None => {
+            (Statistics::of_all(by_row.iter().step_by(2)), all.iter().skip(1).step_by(2).cloned().collect())
+        }
+    };
+    drop(by_row);
+    measure.run_reference(&judging)?;
+    let methods = match wanted {
+        Wanted::Auto => Method::grid(options.precision),
+        Wanted::Only(method) => vec![*method],
+    };
+    let mut hunt = Hunt {
+        measure,
+        options,
+        nodes: &nodes,
+        statistics: &partial,
+        rows: &judging,
+        journal: Journal::open(&place.journal)?,
+        most: gate.evaluations,
+        on_progress,
+    };
+    let mut tried = Vec::new();
+    for method in methods {
+        tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
+    }
+    let best = tried.iter().max_by(|a, b| a.result.min_row_cosine.total_cmp(&b.result.min_row_cosine));
+    let best = best.cloned().unwrap_or(TriedMethod { method: Method::MAX, result: Trial::UNUSABLE });
+    let (kept, complete) = if best.result.min_row_cosine >= gate.min_row_cosine {
+        (BTreeSet::new(), true)
+    } else {
+        hunt.what_to_keep(&best, gate.min_row_cosine)?
+    };
+    let result = hunt.run(best.method, &kept)?;
+    let bytes = |indices: &mut dyn Iterator<Item = usize>| -> u64 {
+        indices.map(|index| nodes[index].weight_bytes).sum()
+    };
+    let choice = QuantizationChoice {
+        method: best.method,
+        kept: hunt.names(&kept),
+        kept_share: bytes(&mut kept.iter().copied()) as f64 / bytes(&mut (0..nodes.len())).max(1) as f64,
+        result,
+        tried,
+        calibration_rows: all.len(),
+        judged_rows: judging.len(),
+        evaluations: hunt.journal.len(),
+        complete,
+    };
+    let worker_peak_bytes = hunt.measure.peak_bytes;
+    Ok(Found { choice, statistics, worker_peak_bytes })
+}
+
+/// A search under way.
+struct Hunt<'a> {
+    measure: Measure<'a>,
+    options: &'a QuantizationOptions,
+    nodes: &'a [QuantizableNode],
+    statistics: &'a Statistics,
+    rows: &'a [Row],
+    journal: Journal<Trial>,
+    most: u32,
+    on_progress: &'a dyn Fn(QuantizeProgress),
+}
+
+impl Hunt<'_> {
+    /// Returns what came of a graph, from the journal or by running it.
+    fn run(&mut self, method: Method, kept: &BTreeSet<usize>) -> Result<Trial, QuantizeError> {
+        let key = self.key(method, kept);
+        let result = match self.journal.get(&key) {
+            Some(known) => known,
+            None => {
+                let mut options = self.options.clone();
+                options.keep_nodes.extend(self.names(kept));
+                let result = self.measure.quantized(&options, method, self.statistics, self.rows)?;
+                self.journal.add(&key, result)?;
+                result
+            }
+        };
+        let (evaluations, most, kept) = (self.journal.len(), self.most, kept.len());
+        (self.on_progress)(QuantizeProgress::Tried { evaluations, most, method, kept, result });
+        Ok(result)
+    }
+
+    fn verdict(
+        &mut self,
+        method: Method,
+        kept: &BTreeSet<usize>,
+        gate: f64,
+    ) -> Result<Verdict, QuantizeError> {
+        if self.journal.get(&self.key(method, kept)).is_none() && self.journal.len() >= self.most {
+            return Ok(Verdict::OutOfBudget);
+        }
+        let passes = self.run(method, kept)?.min_row_cosine >= gate;
+        Ok(if passes { Verdict::Passes } else { Verdict::Fails })
+    }
+
+    /// Finds few nodes that must be kept so that the gate holds, and whether none of them can be left out.
+    ///
+    /// Activations whose largest value stands far above the rest lose most when they share a scale, so nodes are ordered by that
+    /// first: a bisection finds how many of the first must be kept, and the search among those few leaves out what need not.
+    fn what_to_keep(
+        &mut self,
+        best: &TriedMethod,
+        gate: f64,
+    ) -> Result<(BTreeSet<usize>, bool), QuantizeError> {
+        let method = best.method;
+        let order = self.by_loss();
+        let prefix = |count: usize| order[..count].iter().copied().collect::<BTreeSet<usize>>();
+        let (mut fails, mut passes) = (0, order.len());
+        let refused = |hunt: &Self, result: f64| QuantizeError::BelowGate {
+            gate,
+            precision: hunt.options.precision.as_str(),
+            best: result,
+            how: format!("method {method}, with nothing kept"),
+        };
+        // With nothing quantized but tables.
+        if self.verdict(method, &prefix(passes), gate)? != Verdict::Passes {
+            return Err(refused(self, best.result.min_row_cosine));
+        }
+        while passes - fails > 1 {
+            let middle = if fails == 0 { (passes / 4).max(1) } else { fails.midpoint(passes) };
+            match self.verdict(method, &prefix(middle), gate)? {
+                Verdict::Passes => passes = middle,
+                Verdict::Fails => fails = middle,
+                Verdict::OutOfBudget => return Ok((prefix(passes), false)),
+            }
+        }
+        let found = smallest_passing(order[..passes].to_vec(), &mut |kept| self.verdict(method, kept, gate))?;
+        Ok((found.items, found.complete))
+    }
+
+    /// Returns the nodes, those first whose activation loses most.
+    fn by_loss(&self) -> Vec<usize> {
+        let loss = |node: &QuantizableNode| {
+            self.statistics.values.get(&node.input).map_or(0.0, |channels| channels.peak_over_mean())
+        };
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by(|&a, &b| loss(&self.nodes[b]).total_cmp(&loss(&self.nodes[a])).then(a.cmp(&b)));
+        order
+    }
+
+    fn names(&self, kept: &BTreeSet<usize>) -> Vec<String> {
+        kept.iter().map(|&index| self.nodes[index].node.clone()).collect()
+    }
+
+    fn key(&self, method: Method, kept: &BTreeSet<usize>) -> Vec<String> {
+        let mut key = self.names(kept);
+        key.sort_unstable();
+        key.push(format!("method: {method}"));
+        key
+    }
+}

@@ -1,0 +1,151 @@
+//! Samples as single rows: what a graph is measured on.
+//!
+//! Every row runs alone, so that results depend neither on how a user batched the samples nor on padding: where a mask says which
+//! tokens are padding, and the graph takes any number of tokens, the padding at the end is cut off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::QuantizeError;
+use crate::digest::Sha256;
+use crate::onnx::{Dimension, TensorInfo};
+use crate::worker::npy::{ElementType, Tensor};
+
+/// Inputs whose name ends so say which tokens are padding: with zeros.
+const MASK: &str = "mask";
+
+/// One row of every input.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// The place in the samples, from 0.
+    pub(super) number: usize,
+    /// A file an input.
+    pub(super) files: BTreeMap<String, PathBuf>,
+    /// Of all inputs, as they are run.
+    digest: Sha256,
+}
+
+/// Writes every row of samples into `folder`.
+///
+/// # Errors
+/// Inputs are missing or have different numbers of rows; a value is not finite; a row has nothing but padding.
+pub(super) fn split(
+    inputs: &[TensorInfo],
+    samples: &BTreeMap<String, Tensor>,
+    folder: &Path,
+) -> Result<Vec<Row>, QuantizeError> {
+    let names = || inputs.iter().map(|info| info.name.clone()).collect::<Vec<_>>();
+    if let Some(unknown) = samples.keys().find(|name| inputs.iter().all(|info| info.name != **name)) {
+        return Err(QuantizeError::NoSuchInput { input: unknown.clone(), inputs: names() });
+    }
+    let mut tensors = Vec::new();
+    for info in inputs {
+        let missing = || QuantizeError::NoSamples { input: info.name.clone(), inputs: names() };
+        tensors.push((info, samples.get(&info.name).ok_or_else(missing)?));
+    }
+    let count = count_rows(&tensors)?;
+    for (info, tensor) in &tensors {
+        check_finite(info, tensor, count)?;
+    }
+    let is_cut =
+        |info: &TensorInfo| matches!(info.shape.get(1), Some(Dimension::Symbolic(_) | Dimension::Unknown));
+    let mask = tensors
+        .iter()
+        .find(|(info, tensor)| info.name.ends_with(MASK) && tensor.shape().len() == 2 && is_cut(info));
+    let mut rows = Vec::new();
+    for number in 0..count {
+        let of_row = |tensor: &Tensor| if count == 1 { tensor.clone() } else { tensor.rows(number, 1) };
+        let length = match mask {
+            None => None,
+            Some((info, mask)) => {
+                let tokens = of_row(mask).to_f64();
+                let last = tokens.iter().rposition(|token| *token != 0.0);
+                let last =
+                    last.ok_or_else(|| QuantizeError::OnlyPadding { row: number, mask: info.name.clone() })?;
+                Some((mask.shape()[1], last + 1))
+            }
+        };
+        let (mut files, mut bytes) = (BTreeMap::new(), Vec::new());
+        for (index, (info, tensor)) in tensors.iter().enumerate() {
+            let mut row = of_row(tensor);
+            if let Some((padded, length)) = length
+                && row.shape().get(1) == Some(&padded)
+                && is_cut(info)
+            {
+                row = first_tokens(&row, length);
+            }
+            let path = folder.join(format!("{number}-{index}.npy"));
+            let npy = row.to_npy();
+            row.write(&path).map_err(|source| QuantizeError::Npy { input: info.name.clone(), source })?;
+            bytes.extend(Sha256::of(&npy).to_string().into_bytes());
+            files.insert(info.name.clone(), path);
+        }
+        rows.push(Row { number, files, digest: Sha256::of(&bytes) });
+    }
+    Ok(rows)
+}
+
+/// Returns the number of rows that all inputs have; 1 if the graph's first dimensions are fixed, or differ.
+fn count_rows(tensors: &[(&TensorInfo, &Tensor)]) -> Result<usize, QuantizeError> {
+    let rows = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(1);
+    if let Some((info, _)) = tensors.iter().find(|(_, tensor)| tensor.shape().contains(&0)) {
+        return Err(QuantizeError::NoRows { input: info.name.clone() });
+    }
+    let is_any = |info: &TensorInfo| !matches!(info.shape.first(), None | Some(Dimension::Fixed(_)));
+    let batched: Vec<usize> =
+        tensors.iter().filter(|(info, _)| is_any(info)).map(|(_, tensor)| rows(tensor)).collect();
+    let is_one = |info: &TensorInfo| matches!(info.shape.first(), Some(Dimension::Fixed(1)));
+    let (Some(&first), true) = (
+        batched.first().or(tensors
+            .iter()
+            .find(|(info, _)| is_one(info))
+            .map(|(_, tensor)| rows(tensor))
+            .as_ref()),
+        tensors.iter().all(|(info, _)| is_any(info) || is_one(info)),
+    ) else {
+        return Ok(1);
+    };
+    match tensors.iter().find(|(_, tensor)| rows(tensor) != first) {
+        None => Ok(first),
+        Some((info, tensor)) => {
+            Err(QuantizeError::OtherRows { input: info.name.clone(), found: rows(tensor), others: first })
+        }
+    }
+}
+
+fn check_finite(info: &TensorInfo, tensor: &Tensor, rows: usize) -> Result<(), QuantizeError> {
+    use ElementType as E;
+    if !matches!(tensor.element_type(), E::Float16 | E::Bfloat16 | E::Float32 | E::Float64) {
+        return Ok(());
+    }
+    let values = tensor.to_f64();
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(place) => {
+            let row = place / (values.len() / rows.max(1)).max(1);
+            Err(QuantizeError::NotFinite { input: info.name.clone(), row })
+        }
+    }
+}
+
+/// Returns the first tokens of one row.
+fn first_tokens(row: &Tensor, length: usize) -> Tensor {
+    let mut shape = row.shape().to_vec();
+    let inner: usize = shape[2..].iter().product();
+    let bytes = length * inner * row.element_type().size_bytes();
+    shape[1] = length;
+    Tensor::from_bytes(row.element_type(), &shape, &row.bytes()[..bytes]).unwrap_or_else(|_| row.clone())
+}
+
+/// Refuses rows that are judged and calibrated with: they would judge themselves.
+pub(super) fn check_apart(calibration: &[Row], judged: &[Row]) -> Result<(), QuantizeError> {
+    let known: BTreeSet<Sha256> = calibration.iter().map(|row| row.digest).collect();
+    match judged.iter().find(|row| known.contains(&row.digest)) {
+        None => Ok(()),
+        Some(row) => {
+            let same = calibration.iter().find(|other| other.digest == row.digest);
+            let calibration = same.map_or(0, |row| row.number);
+            Err(QuantizeError::JudgedRowCalibrates { judged: row.number, calibration })
+        }
+    }
+}

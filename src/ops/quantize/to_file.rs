@@ -1,0 +1,148 @@
+//! `quantize`: one graph to 8 or 4 bits, without recipe or store.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{
+    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find,
+};
+use crate::backend::facts_of;
+use crate::files::{atomic_file, destination};
+use crate::machine::memory;
+use crate::onnx::lower::{emulate, lower};
+use crate::onnx::quantize::{QuantizationOptions, QuantizationReport, Statistics, quantize};
+use crate::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, WrittenFile};
+use crate::ops::resolve::Backends;
+use crate::ops::runners::Runners;
+use crate::ops::workspace::Workspace;
+use crate::worker::npy::Tensor;
+use crate::worker::protocol::Execution;
+
+/// What to quantize, as a user says it.
+#[derive(Clone, Debug)]
+pub struct QuantizeOptions {
+    /// What to quantize.
+    pub quantization: QuantizationOptions,
+    /// Which methods are tried.
+    pub wanted: Wanted,
+    /// What must be reached.
+    pub gate: Gate,
+    /// Files of samples, by input.
+    pub samples: Vec<(String, PathBuf)>,
+    /// Files of samples that judge, by input; none for half of the others.
+    pub judged: Vec<(String, PathBuf)>,
+    /// The backend that the graph is for.
+    pub target: String,
+    /// Write an FP32 graph that rounds as the quantized one does.
+    pub emulate: bool,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct QuantizeOutcome {
+    /// What was found.
+    pub choice: QuantizationChoice,
+    /// What the quantization did.
+    pub report: QuantizationReport,
+    /// The files written, relative to the destination's folder.
+    pub files: Vec<WrittenFile>,
+    /// How long calibration and search took.
+    pub search_time: Duration,
+    /// How long writing took.
+    pub write_time: Duration,
+    /// The largest resident size of this process, pages of mapped files included, on systems that report it.
+    pub peak_memory_bytes: Option<u64>,
+    /// That of the worker.
+    pub worker_peak_bytes: Option<u64>,
+}
+
+/// Quantizes the graph at `source` and writes it to `destination`, whole or not at all.
+///
+/// # Errors
+/// See [`QuantizeError`].
+pub fn quantize_to(
+    workspace: &Workspace,
+    source: &Path,
+    destination: &Path,
+    options: &QuantizeOptions,
+    on_progress: &dyn Fn(QuantizeProgress),
+) -> Result<QuantizeOutcome, QuantizeError> {
+    #[expect(clippy::disallowed_methods, reason = "the search is timed")]
+    let start = Instant::now();
+    let QuantizeOptions { quantization, wanted, gate, samples, judged, target, emulate: emulates } = options;
+    let file = OnnxFile::open(source)?;
+    let beside = source.parent().unwrap_or(Path::new(""));
+    let external = file.external_files().iter().map(|path| beside.join(path));
+    let read: Vec<PathBuf> = std::iter::once(source.to_owned()).chain(external).collect();
+    destination::check(destination, read.iter().map(PathBuf::as_path))?;
+    let real = atomic_file::destination(destination).map_err(OnnxError::io("write", destination))?;
+    let lowering = LoweringOptions::new(quantization.base, facts_of(target).fp32_inside);
+    let work = tempfile::Builder::new().prefix("nimctl-quantize-").tempdir();
+    let work = work.map_err(|source| QuantizeError::Folder { path: std::env::temp_dir(), source })?;
+    let backends = Backends::new(workspace);
+    let way = Runners::new(&backends, &Execution::default()).for_graphs().map_err(Box::new)?;
+    let calibration = read_all(samples)?;
+    let judged = if judged.is_empty() { None } else { Some(read_all(judged)?) };
+    let request = Request {
+        file: &file,
+        options: quantization,
+        lowering: &lowering,
+        wanted: *wanted,
+        gate: *gate,
+        calibration: &calibration,
+        judged: judged.as_ref(),
+    };
+    let place =
+        Place { way: &way, workspace, folder: work.path(), journal: work.path().join("journal.jsonl") };
+    let found = find(&request, &place, on_progress);
+    if workspace.cancel.is_cancelled() {
+        return Err(QuantizeError::Cancelled);
+    }
+    let Found { choice, statistics, worker_peak_bytes } = found?;
+    let search_time = start.elapsed();
+    let written = write(&file, quantization, &lowering, &choice, &statistics, *emulates, &real, work.path())?;
+    Ok(QuantizeOutcome {
+        choice,
+        report: written.1,
+        files: written.0,
+        search_time,
+        write_time: start.elapsed().saturating_sub(search_time),
+        peak_memory_bytes: memory::own_peak_bytes(),
+        worker_peak_bytes,
+    })
+}
+
+/// Writes the graph as it was chosen, everything that isn't quantized lowered.
+#[expect(clippy::too_many_arguments, reason = "all of it decides what is written")]
+pub(in crate::ops) fn write(
+    file: &OnnxFile,
+    options: &QuantizationOptions,
+    lowering: &LoweringOptions,
+    choice: &QuantizationChoice,
+    statistics: &Statistics,
+    emulates: bool,
+    destination: &Path,
+    work_folder: &Path,
+) -> Result<(Vec<WrittenFile>, QuantizationReport), OnnxError> {
+    let mut options = options.clone();
+    options.keep_nodes.extend(choice.kept.iter().cloned());
+    if options.base == Precision::Fp32 {
+        let quantized = quantize(file, &options, choice.method, statistics, destination)?;
+        return Ok((quantized.files, quantized.report));
+    }
+    let between = work_folder.join("quantized.onnx");
+    let quantized = quantize(file, &options, choice.method, statistics, &between)?;
+    let between = OnnxFile::open(&between)?;
+    let write = if emulates { emulate } else { lower };
+    let lowered = write(&between, lowering, destination)?;
+    Ok((lowered.files, quantized.report))
+}
+
+fn read_all(files: &[(String, PathBuf)]) -> Result<Samples, QuantizeError> {
+    let read = |(input, path): &(String, PathBuf)| {
+        let tensor =
+            Tensor::read(path).map_err(|source| QuantizeError::Npy { input: input.clone(), source })?;
+        Ok((input.clone(), tensor))
+    };
+    files.iter().map(read).collect()
+}
