@@ -143,7 +143,8 @@ pub struct Method {
     /// How much of the spread between channels of an activation moves into the weights, 0 to 1. With quantized activations it is
     /// SmoothQuant's exponent, of maxima; with quantized weights alone it is AWQ's, of root mean squares.
     pub smoothing: f64,
-    /// The part of an activation's maximum that is represented, above 0 to 1; what is larger is clipped.
+    /// The largest represented magnitude of an activation, over the largest that the samples showed. Above 1, it leaves room for what
+    /// other inputs bring; below 1, what is rare is clipped, and the rest gets finer steps.
     pub range: f64,
     /// Whether the scale of each block of weights is the one with the least error, weighted by the squares of the activation's
     /// channels, in place of the one for the block's maximum.
@@ -169,6 +170,13 @@ impl Method {
         }
     }
 
+    /// Returns the same method with other ranges that are worth a try once the rest is settled.
+    pub fn with_other_ranges(self, precision: QuantizedPrecision) -> Vec<Self> {
+        // Floating point has finer steps near zero whatever its range.
+        let ranges: &[f64] = if precision == QuantizedPrecision::Int8 { &[0.8, 1.25, 1.5] } else { &[] };
+        ranges.iter().map(|&range| Self { range, ..self }).collect()
+    }
+
     /// Returns whether it needs to know the activations.
     pub fn needs_statistics(self, precision: QuantizedPrecision) -> bool {
         precision.has_activations() || self.smoothing > 0.0 || self.clipped
@@ -182,7 +190,7 @@ impl fmt::Display for Method {
         if *smoothing > 0.0 {
             parts.push(format!("smoothing {smoothing}"));
         }
-        if *range < 1.0 {
+        if *range != 1.0 {
             parts.push(format!("range {range}"));
         }
         if *clipped {

@@ -229,8 +229,12 @@ pub fn find(
     for method in methods {
         tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
     }
-    let best = tried.iter().max_by(|a, b| a.result.min_row_cosine.total_cmp(&b.result.min_row_cosine));
-    let best = best.cloned().unwrap_or(TriedMethod { method: Method::MAX, result: Trial::UNUSABLE });
+    if *wanted == Wanted::Auto {
+        for method in best_of(&tried).method.with_other_ranges(options.precision) {
+            tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
+        }
+    }
+    let best = best_of(&tried);
     let (kept, complete) = if best.result.min_row_cosine >= gate.min_row_cosine {
         (BTreeSet::new(), true)
     } else {
@@ -253,6 +257,12 @@ pub fn find(
     };
     let worker_peak_bytes = hunt.measure.peak_bytes;
     Ok(Found { choice, statistics, worker_peak_bytes })
+}
+
+/// Returns the method with the best worst row, the first of equals.
+fn best_of(tried: &[TriedMethod]) -> TriedMethod {
+    let best = tried.iter().rev().max_by(|a, b| a.result.min_row_cosine.total_cmp(&b.result.min_row_cosine));
+    best.cloned().unwrap_or(TriedMethod { method: Method::MAX, result: Trial::UNUSABLE })
 }
 
 /// A search under way.

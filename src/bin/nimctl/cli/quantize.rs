@@ -137,15 +137,15 @@ fn method(text: &str) -> Result<Wanted, String> {
     }
     let mut method = Method::MAX;
     for part in text.split(',').map(str::trim) {
-        let number = |text: &str, least: f64| {
-            let number = text.parse().ok().filter(|number| *number > least && *number <= 1.0);
-            number.ok_or_else(|| format!("`{part}`: expected a number between 0 and 1"))
+        let number = |text: &str, most: f64| {
+            let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= most);
+            number.ok_or_else(|| format!("`{part}`: expected a number above 0, up to {most}"))
         };
         match part.split_once('=') {
             None if part == "max" => {}
             None if part == "clipped" => method.clipped = true,
-            Some(("smoothing", text)) => method.smoothing = number(text, 0.0)?,
-            Some(("range", text)) => method.range = number(text, 0.0)?,
+            Some(("smoothing", text)) => method.smoothing = number(text, 1.0)?,
+            Some(("range", text)) => method.range = number(text, 10.0)?,
             _ => return Err("expected auto, max, smoothing=NUMBER, range=NUMBER or clipped".into()),
         }
     }
