@@ -116,7 +116,7 @@ impl Ingredients<'_> {
         let factors: Vec<f32> = inverse_factors.iter().map(|inverse| 1.0 / inverse).collect();
         let activation_scale = precision.has_activations().then(|| {
             let smoothed = channels.largest.iter().zip(&inverse_factors).map(|(most, factor)| most * factor);
-            let most = smoothed.fold(0.0, f32::max) * self.method.range as f32;
+            let most = smoothed.fold(0.0, f32::max) * self.method.range_percent as f32 / 100.0;
             scale_of(self.options.base, most / precision.largest())
         });
         let is_smoothed = inverse_factors.iter().any(|factor| *factor != 1.0);
@@ -191,10 +191,11 @@ impl Ingredients<'_> {
         products: &[(&Product, Maxima)],
         summed: usize,
     ) -> Vec<f32> {
-        let Method { smoothing, range: _, clipped: _ } = self.method;
-        if smoothing == 0.0 {
+        let Method { smoothing_percent, range_percent: _, clipped: _ } = self.method;
+        if smoothing_percent == 0 {
             return vec![1.0; summed];
         }
+        let smoothing = f64::from(smoothing_percent) / 100.0;
         let has_activations = self.options.precision.has_activations();
         let factor = |place: usize| -> f64 {
             let most = f64::from(channels.largest[place]);

@@ -26,7 +26,8 @@ use std::path::Path;
 pub use candidates::WhyKept;
 pub use observe::{ObservedChannels, observe_channels};
 pub use options::{
-    BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, UnknownQuantizedPrecision,
+    BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, UnknownMethod,
+    UnknownQuantizedPrecision,
 };
 pub use report::{QuantizationReport, QuantizedNode, UnquantizedNode};
 pub use statistics::{Channels, Statistics};
@@ -180,3 +181,6 @@ fn raised(file: &OnnxFile, options: &QuantizationOptions) -> Result<ModelProto, 
         _ => Ok(file.model().clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,15 +137,15 @@ impl QuantizationOptions {
 }
 
 /// How scales are found. Several are tried, and what comes out of the whole graph decides.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Method {
-    /// How much of the spread between channels of an activation moves into the weights, 0 to 1. With quantized activations it is
+    /// How much of the spread between channels of an activation moves into the weights, 0 to 100. With quantized activations it is
     /// SmoothQuant's exponent, of maxima; with quantized weights alone it is AWQ's, of root mean squares.
-    pub smoothing: f64,
-    /// The largest represented magnitude of an activation, over the largest that the samples showed. Above 1, it leaves room for what
-    /// other inputs bring; below 1, what is rare is clipped, and the rest gets finer steps.
-    pub range: f64,
+    pub smoothing_percent: u32,
+    /// The largest represented magnitude of an activation, over the largest that the samples showed. Above 100, it leaves room for
+    /// what other inputs bring; below, what is rare is clipped, and the rest gets finer steps.
+    pub range_percent: u32,
     /// Whether the scale of each block of weights is the one with the least error, weighted by the squares of the activation's
     /// channels, in place of the one for the block's maximum.
     pub clipped: bool,
@@ -153,19 +153,19 @@ pub struct Method {
 
 impl Method {
     /// Scales by maxima.
-    pub const MAX: Self = Self { smoothing: 0.0, range: 1.0, clipped: false };
+    pub const MAX: Self = Self { smoothing_percent: 0, range_percent: 100, clipped: false };
 
     /// Returns the methods that are worth a try for a format, the plainest first.
     pub fn grid(precision: QuantizedPrecision) -> Vec<Self> {
-        let smoothed = |alphas: &[f64]| -> Vec<Self> {
-            alphas.iter().map(|&smoothing| Self { smoothing, ..Self::MAX }).collect()
+        let smoothed = |percents: &[u32]| -> Vec<Self> {
+            percents.iter().map(|&smoothing_percent| Self { smoothing_percent, ..Self::MAX }).collect()
         };
         match precision {
-            QuantizedPrecision::Int8 => smoothed(&[0.0, 0.2, 0.35, 0.5, 0.65, 0.8]),
-            QuantizedPrecision::Fp8 => smoothed(&[0.0, 0.35, 0.5, 0.65]),
+            QuantizedPrecision::Int8 => smoothed(&[0, 20, 35, 50, 65, 80]),
+            QuantizedPrecision::Fp8 => smoothed(&[0, 20, 35, 50, 65]),
             QuantizedPrecision::Int8Weights => vec![Self::MAX],
-            QuantizedPrecision::Int4 => [(0.0, false), (0.0, true), (0.25, true), (0.4, true), (0.55, true)]
-                .map(|(smoothing, clipped)| Self { smoothing, clipped, ..Self::MAX })
+            QuantizedPrecision::Int4 => [(0, false), (0, true), (25, true), (40, true), (55, true)]
+                .map(|(smoothing_percent, clipped)| Self { smoothing_percent, clipped, ..Self::MAX })
                 .into(),
         }
     }
@@ -173,30 +173,63 @@ impl Method {
     /// Returns the same method with other ranges that are worth a try once the rest is settled.
     pub fn with_other_ranges(self, precision: QuantizedPrecision) -> Vec<Self> {
         // Floating point has finer steps near zero whatever its range.
-        let ranges: &[f64] = if precision == QuantizedPrecision::Int8 { &[0.8, 1.25, 1.5] } else { &[] };
-        ranges.iter().map(|&range| Self { range, ..self }).collect()
+        let ranges: &[u32] = if precision == QuantizedPrecision::Int8 { &[80, 125, 150] } else { &[] };
+        ranges.iter().map(|&range_percent| Self { range_percent, ..self }).collect()
     }
 
     /// Returns whether it needs to know the activations.
     pub fn needs_statistics(self, precision: QuantizedPrecision) -> bool {
-        precision.has_activations() || self.smoothing > 0.0 || self.clipped
+        precision.has_activations() || self.smoothing_percent > 0 || self.clipped
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { smoothing, range, clipped } = self;
+        let Self { smoothing_percent, range_percent, clipped } = self;
+        let hundredths = |percent: &u32| f64::from(*percent) / 100.0;
         let mut parts = Vec::new();
-        if *smoothing > 0.0 {
-            parts.push(format!("smoothing {smoothing}"));
+        if *smoothing_percent > 0 {
+            parts.push(format!("smoothing={}", hundredths(smoothing_percent)));
         }
-        if *range != 1.0 {
-            parts.push(format!("range {range}"));
+        if *range_percent != 100 {
+            parts.push(format!("range={}", hundredths(range_percent)));
         }
         if *clipped {
             parts.push("clipped".into());
         }
-        f.write_str(if parts.is_empty() { "max" } else { return f.write_str(&parts.join(", ")) })
+        if parts.is_empty() { f.write_str("max") } else { f.write_str(&parts.join(",")) }
+    }
+}
+
+/// A string that is not a method.
+#[derive(Debug, thiserror::Error)]
+#[error("`{part}` is not a part of a method: expected max, smoothing=0.01 to 1, range=0.1 to 4, or clipped")]
+pub struct UnknownMethod {
+    part: String,
+}
+
+impl FromStr for Method {
+    type Err = UnknownMethod;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMethod> {
+        let mut method = Self::MAX;
+        for part in text.split(',').map(str::trim) {
+            let percent = |text: &str, allowed: std::ops::RangeInclusive<u32>| {
+                let percent = text.parse::<f64>().ok().map(|number| (number * 100.0).round());
+                let percent = percent.filter(|percent| *percent >= 0.0).map(|percent| percent as u32);
+                percent
+                    .filter(|percent| allowed.contains(percent))
+                    .ok_or_else(|| UnknownMethod { part: part.into() })
+            };
+            match part.split_once('=') {
+                None if part == "max" => {}
+                None if part == "clipped" => method.clipped = true,
+                Some(("smoothing", text)) => method.smoothing_percent = percent(text, 1..=100)?,
+                Some(("range", text)) => method.range_percent = percent(text, 10..=400)?,
+                _ => return Err(UnknownMethod { part: part.into() }),
+            }
+        }
+        Ok(method)
     }
 }
 
@@ -214,9 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn methods_have_names() {
-        assert_eq!(Method::MAX.to_string(), "max");
-        let method = Method { smoothing: 0.35, range: 0.8, clipped: true };
-        assert_eq!(method.to_string(), "smoothing 0.35, range 0.8, clipped");
+    fn methods_are_read_as_they_are_written() {
+        let method = Method { smoothing_percent: 35, range_percent: 125, clipped: true };
+        assert_eq!(method.to_string(), "smoothing=0.35,range=1.25,clipped");
+        for method in [method, Method::MAX] {
+            assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
+        }
+        for bad in ["", "smoothing=0", "smoothing=2", "range=x", "entropy", "range=-1"] {
+            assert!(bad.parse::<Method>().is_err(), "{bad}");
+        }
     }
 }

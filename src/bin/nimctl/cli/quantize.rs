@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use nimctl::onnx::quantize::{Embeddings, Method, QuantizedPrecision};
+use nimctl::onnx::quantize::{
+    BLOCKS, Embeddings, QuantizedPrecision, UnknownMethod, UnknownQuantizedPrecision,
+};
 use nimctl::ops::quantize::Wanted;
 
 use super::limits;
@@ -110,7 +112,7 @@ impl From<EmbeddingsArgument> for Embeddings {
 }
 
 fn parse_precision(text: &str) -> Result<QuantizedPrecision, String> {
-    text.parse().map_err(|error: nimctl::onnx::quantize::UnknownQuantizedPrecision| error.to_string())
+    text.parse().map_err(|error: UnknownQuantizedPrecision| error.to_string())
 }
 
 fn sample(text: &str) -> Result<(String, PathBuf), String> {
@@ -122,7 +124,7 @@ fn sample(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn block(text: &str) -> Result<u32, String> {
-    let block = text.parse().ok().filter(|block| nimctl::onnx::quantize::BLOCKS.contains(block));
+    let block = text.parse().ok().filter(|block| BLOCKS.contains(block));
     block.ok_or_else(|| "expected 16, 32, 64 or 128".into())
 }
 
@@ -135,19 +137,5 @@ fn method(text: &str) -> Result<Wanted, String> {
     if text == "auto" {
         return Ok(Wanted::Auto);
     }
-    let mut method = Method::MAX;
-    for part in text.split(',').map(str::trim) {
-        let number = |text: &str, most: f64| {
-            let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= most);
-            number.ok_or_else(|| format!("`{part}`: expected a number above 0, up to {most}"))
-        };
-        match part.split_once('=') {
-            None if part == "max" => {}
-            None if part == "clipped" => method.clipped = true,
-            Some(("smoothing", text)) => method.smoothing = number(text, 1.0)?,
-            Some(("range", text)) => method.range = number(text, 10.0)?,
-            _ => return Err("expected auto, max, smoothing=NUMBER, range=NUMBER or clipped".into()),
-        }
-    }
-    Ok(Wanted::Only(method))
+    text.parse().map(Wanted::Only).map_err(|error: UnknownMethod| error.to_string())
 }
