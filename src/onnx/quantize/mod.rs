@@ -44,6 +44,7 @@ use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::free_names::FreeNames;
 use super::model_parts::{with_graph, without_initializers};
+use super::opset;
 use super::proto::{ModelProto, StringStringEntryProto};
 use super::tensor_size::tensor_size_bytes;
 use super::visit::change_tensors;
@@ -171,14 +172,10 @@ fn raised(file: &OnnxFile, options: &QuantizationOptions) -> Result<ModelProto, 
         Embeddings::Int4 => QuantizedPrecision::Int4.needed_opset(),
         Embeddings::Keep | Embeddings::Int8 => options.precision.needed_opset(),
     };
-    match file.opset() {
-        Some(opset) if opset < needed => Err(OnnxError::OpsetTooOld {
-            path: file.path().into(),
-            opset,
-            needed,
-            precision: options.precision.as_str(),
-        }),
-        _ => Ok(file.model().clone()),
+    let mut model = file.model().clone();
+    match opset::raise(&mut model, needed) {
+        Ok(_) => Ok(model),
+        Err(problem) => Err(OnnxError::Opset { path: file.path().into(), problem }),
     }
 }
 

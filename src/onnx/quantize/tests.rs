@@ -380,3 +380,16 @@ fn statistics_are_the_same_in_any_grouping() {
     assert_eq!(all.values["x"].squares, [11.0; 4]);
     assert_eq!(all.values["y"].squares, [25.0; 2]);
 }
+
+#[test]
+fn an_older_operator_set_is_raised() {
+    let mut old = model(one_product());
+    old.opset_import[0].version = Some(13);
+    let file = OnnxFile::from_bytes(Path::new("m.onnx"), prost::Message::encode_to_vec(&old).into()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.onnx");
+    for (precision, opset) in [(QuantizedPrecision::Int8Weights, 19), (QuantizedPrecision::Int4, 21)] {
+        quantize(&file, &options(precision), Method::MAX, &Statistics::default(), &path).unwrap();
+        assert_eq!(OnnxFile::open(&path).unwrap().opset(), Some(opset));
+    }
+}

@@ -2,7 +2,8 @@
 //! judges each try by the outputs of the whole graph.
 //!
 //! Which method is best can't be told from a graph's parts: a method that wins in each layer can lose at the outputs. So half of the
-//! samples calibrate, and the other half judge what comes of it; the scales of the result are of all of them. What was found is
+//! samples calibrate, and the other half judge what comes of it, and the other way round; the scales of the result are of all of
+//! them. What was found is
 //! a [`QuantizationChoice`], with which the same graph can be written again without a run.
 
 mod error;
@@ -12,6 +13,7 @@ mod to_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -120,6 +122,21 @@ pub struct Trial {
 impl Trial {
     /// A graph that fails.
     const UNUSABLE: Self = Self { min_row_cosine: NOT_FINITE, mean_row_cosine: NOT_FINITE };
+
+    /// Puts the results of several sets of rows together.
+    fn of_all(results: &[(Self, usize)]) -> Self {
+        let rows: usize = results.iter().map(|(_, rows)| rows).sum();
+        let sum: f64 = results.iter().map(|(result, rows)| result.mean_row_cosine * *rows as f64).sum();
+        Self {
+            min_row_cosine: results.iter().map(|(result, _)| result.min_row_cosine).fold(1.0, f64::min),
+            mean_row_cosine: sum / rows.max(1) as f64,
+        }
+    }
+
+    /// Returns how far the worst row is from its reference.
+    fn loss(&self) -> f64 {
+        1.0 - self.min_row_cosine
+    }
 }
 
 /// How far a search is.
@@ -165,6 +182,8 @@ pub struct Found {
     pub choice: QuantizationChoice,
     /// The activations on all calibration rows.
     pub statistics: Statistics,
+    /// How long the samples took to read and to measure.
+    pub statistics_time: Duration,
     /// The peak memory of the worker.
     pub worker_peak_bytes: Option<u64>,
 }
@@ -178,6 +197,8 @@ pub fn find(
     place: &Place<'_>,
     on_progress: &dyn Fn(QuantizeProgress),
 ) -> Result<Found, QuantizeError> {
+    #[expect(clippy::disallowed_methods, reason = "calibration is timed")]
+    let started = Instant::now();
     let Request { file, options, lowering, wanted, gate, calibration, judged } = request;
     let nodes = quantizable_nodes(file, options);
     if nodes.is_empty() {
@@ -202,15 +223,21 @@ pub fn find(
     let by_row =
         measure.statistics(options, &all, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
     let statistics = Statistics::of_all(&by_row);
-    // Without rows of their own to judge, every other row calibrates while methods are compared.
-    let (partial, judging): (Statistics, Vec<Row>) = match given {
-        Some(judging) => (statistics.clone(), judging),
-        None => {
-            (Statistics::of_all(by_row.iter().step_by(2)), all.iter().skip(1).step_by(2).cloned().collect())
-        }
+    // Without rows of their own to judge, every other row calibrates while methods are compared, and then the others.
+    let folds = match given {
+        Some(judging) => vec![Fold { statistics: statistics.clone(), judging }],
+        None => [0, 1]
+            .map(|first| Fold {
+                statistics: Statistics::of_all(by_row.iter().skip(first).step_by(2)),
+                judging: all.iter().skip(1 - first).step_by(2).cloned().collect(),
+            })
+            .into(),
     };
     drop(by_row);
-    measure.run_reference(&judging)?;
+    let statistics_time = started.elapsed();
+    for fold in &folds {
+        measure.run_reference(&fold.judging)?;
+    }
     let methods = match wanted {
         Wanted::Auto => Method::grid(options.precision),
         Wanted::Only(method) => vec![*method],
@@ -219,8 +246,8 @@ pub fn find(
         measure,
         options,
         nodes: &nodes,
-        statistics: &partial,
-        rows: &judging,
+        statistics: &statistics,
+        folds: &folds,
         journal: Journal::open(&place.journal)?,
         most: gate.evaluations,
         on_progress,
@@ -251,18 +278,28 @@ pub fn find(
         result,
         tried,
         calibration_rows: all.len(),
-        judged_rows: judging.len(),
+        judged_rows: folds.iter().map(|fold| fold.judging.len()).sum(),
         evaluations: hunt.journal.len(),
         complete,
     };
     let worker_peak_bytes = hunt.measure.peak_bytes;
-    Ok(Found { choice, statistics, worker_peak_bytes })
+    Ok(Found { choice, statistics, statistics_time, worker_peak_bytes })
 }
 
-/// Returns the method with the best worst row, the first of equals.
+/// Differences of less than this factor between the losses of methods are noise of the rows that judge.
+const NOISE: f64 = 1.25;
+
+/// Returns the plainest method that is about as good as the best.
 fn best_of(tried: &[TriedMethod]) -> TriedMethod {
-    let best = tried.iter().rev().max_by(|a, b| a.result.min_row_cosine.total_cmp(&b.result.min_row_cosine));
+    let least = tried.iter().map(|tried| tried.result.loss()).fold(f64::INFINITY, f64::min);
+    let best = tried.iter().find(|tried| tried.result.loss() <= least * NOISE);
     best.cloned().unwrap_or(TriedMethod { method: Method::MAX, result: Trial::UNUSABLE })
+}
+
+/// Rows that judge, and the activations on rows that they are not among.
+struct Fold {
+    statistics: Statistics,
+    judging: Vec<Row>,
 }
 
 /// A search under way.
@@ -271,7 +308,7 @@ struct Hunt<'a> {
     options: &'a QuantizationOptions,
     nodes: &'a [QuantizableNode],
     statistics: &'a Statistics,
-    rows: &'a [Row],
+    folds: &'a [Fold],
     journal: Journal<Trial>,
     most: u32,
     on_progress: &'a dyn Fn(QuantizeProgress),
@@ -286,7 +323,12 @@ impl Hunt<'_> {
             None => {
                 let mut options = self.options.clone();
                 options.keep_nodes.extend(self.names(kept));
-                let result = self.measure.quantized(&options, method, self.statistics, self.rows)?;
+                let mut results = Vec::new();
+                for Fold { statistics, judging } in self.folds {
+                    let result = self.measure.quantized(&options, method, statistics, judging)?;
+                    results.push((result, judging.len()));
+                }
+                let result = Trial::of_all(&results);
                 self.journal.add(&key, result)?;
                 result
             }

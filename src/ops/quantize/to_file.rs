@@ -46,7 +46,9 @@ pub struct QuantizeOutcome {
     pub report: QuantizationReport,
     /// The files written, relative to the destination's folder.
     pub files: Vec<WrittenFile>,
-    /// How long calibration and search took.
+    /// How long the samples took to read and to measure.
+    pub statistics_time: Duration,
+    /// How long all of the search took, with that.
     pub search_time: Duration,
     /// How long writing took.
     pub write_time: Duration,
@@ -98,13 +100,14 @@ pub fn quantize_to(
     if workspace.cancel.is_cancelled() {
         return Err(QuantizeError::Cancelled);
     }
-    let Found { choice, statistics, worker_peak_bytes } = found?;
+    let Found { choice, statistics, statistics_time, worker_peak_bytes } = found?;
     let search_time = start.elapsed();
     let written = write(&file, quantization, &lowering, &choice, &statistics, *emulates, &real, work.path())?;
     Ok(QuantizeOutcome {
         choice,
         report: written.1,
         files: written.0,
+        statistics_time,
         search_time,
         write_time: start.elapsed().saturating_sub(search_time),
         peak_memory_bytes: memory::own_peak_bytes(),
