@@ -17,6 +17,9 @@ const FACTOR_RANGE: (f32, f32) = (1.0 / 1024.0, 1024.0);
 /// How much smaller than the shared scale one of a column may be: what remains of it is a number of half precision.
 const LEAST_RATIO: f32 = 1.0 / 4096.0;
 
+/// Products that stay, by the places of their nodes.
+type Kept = Vec<(usize, WhyKept)>;
+
 /// Products that read one activation.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -86,7 +89,7 @@ impl Ingredients<'_> {
         Ok(groups)
     }
 
-    fn group(&self, input: &str, products: &[Product]) -> io::Result<(Option<Group>, Vec<(usize, WhyKept)>)> {
+    fn group(&self, input: &str, products: &[Product]) -> io::Result<(Option<Group>, Kept)> {
         let mut kept = Vec::new();
         let all = |why: WhyKept| products.iter().map(|product| (product.index, why)).collect();
         let precision = self.options.precision;

@@ -10,7 +10,6 @@
 //! normalization makes it, the factors are in the normalization's weights instead.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use crate::onnx::analysis::is_own_domain;
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::new_nodes::{int_attribute, plain_node};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
-use crate::onnx::write::Initializer;
+use crate::onnx::write::{Initializer, Produce};
 use crate::onnx::{ElementType, OnnxError};
 
 /// A graph being rewritten.
@@ -330,7 +329,7 @@ impl<'a> Rewrite<'a> {
         original: &str,
         shape: &[usize],
         element_type: ElementType,
-        produce: Box<dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'a>,
+        produce: Produce<'a>,
     ) -> String {
         let name = self.free.take(&format!("{original}.quantized"));
         let count = shape.iter().product::<usize>() as u64;

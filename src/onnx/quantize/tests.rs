@@ -122,7 +122,7 @@ fn eight_bits_have_a_shared_scale_and_the_rest_behind_the_product() {
     assert_eq!(made.nodes()[3].name(), "y_node");
     assert_eq!(made.nodes()[4].output, ["y"]);
     let scale = made.number("x.scale");
-    assert!(scale >= 2.0 / 127.0 && scale < 2.01 / 127.0, "{scale}");
+    assert!((2.0 / 127.0..2.01 / 127.0).contains(&scale), "{scale}");
     let (bytes, shared) = (made.bytes("w.quantized"), made.number("w.scale"));
     let ratios = made.floats("w.rest_of_scale");
     for (index, byte) in bytes.iter().enumerate() {
