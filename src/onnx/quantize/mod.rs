@@ -16,7 +16,7 @@ mod observe;
 mod options;
 mod report;
 mod rewrite;
-mod source;
+mod parts;
 mod statistics;
 mod weights;
 
@@ -35,7 +35,7 @@ pub use statistics::{Channels, Statistics};
 use self::candidates::{Candidates, Readers};
 use self::groups::Ingredients;
 use self::rewrite::Rewrite;
-use self::source::Source;
+use self::parts::Parts;
 use super::analysis::label;
 use super::consistency;
 use super::element_type::ElementType;
@@ -81,7 +81,7 @@ pub struct QuantizableNode {
 
 /// Returns the products that [`quantize`] would quantize, in the graph's order.
 pub fn quantizable_nodes(file: &OnnxFile, options: &QuantizationOptions) -> Vec<QuantizableNode> {
-    let source = Source::of(file.model());
+    let source = Parts::of(file.model());
     let candidates = Candidates::of(&source.graph, &source.by_name(), &source.replaceable(file), options);
     let node = |product: &candidates::Product| {
         let node = &source.graph.node[product.index];
@@ -107,7 +107,7 @@ pub fn quantize(
     destination: &Path,
 ) -> Result<Quantized, OnnxError> {
     let raised = raised(file, options)?;
-    let source = Source::of(&raised);
+    let source = Parts::of(&raised);
     let (tensors, replaceable) = (source.by_name(), source.replaceable(file));
     let mut candidates = Candidates::of(&source.graph, &tensors, &replaceable, options);
     let ingredients = Ingredients { file, tensors: &tensors, options, method, statistics };

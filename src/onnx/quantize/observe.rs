@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::candidates::Candidates;
 use super::options::QuantizationOptions;
-use super::source::Source;
+use super::parts::Parts;
 use crate::onnx::consistency;
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::model_parts::with_graph;
@@ -46,7 +46,7 @@ pub fn observe_channels(
     options: &QuantizationOptions,
     destination: &Path,
 ) -> Result<ObservedChannels, OnnxError> {
-    let source = Source::of(file.model());
+    let source = Parts::of(file.model());
     let candidates = Candidates::of(&source.graph, &source.by_name(), &source.replaceable(file), options);
     let mut values: Vec<(String, usize)> = Vec::new();
     for product in candidates.products {

@@ -9,12 +9,12 @@ use crate::onnx::proto::{GraphProto, ModelProto, TensorProto};
 
 /// A graph without weights, and its weights, constants included.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Parts {
     pub(super) graph: GraphProto,
     pub(super) tensors: Vec<TensorProto>,
 }
 
-impl Source {
+impl Parts {
     /// Takes a model apart. Payloads are shared with it, not copied.
     pub(super) fn of(model: &ModelProto) -> Self {
         let whole = model.graph.as_ref();
