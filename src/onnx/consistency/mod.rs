@@ -16,7 +16,8 @@ use std::fmt;
 
 use super::analysis::{Body, Values, label};
 use super::error::OnnxError;
-use super::file::{OnnxFile, own_opset};
+use super::file::OnnxFile;
+use super::opset::own_opset;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::write::Initializer;
 
@@ -34,7 +35,7 @@ pub(super) fn check(
     model: &ModelProto,
     initializers: &[Initializer<'_>],
 ) -> Result<(), OnnxError> {
-    let found = problems(model, own_opset(model), initializers.iter().map(|one| &one.header));
+    let found = problems(model, own_opset(&model.opset_import), initializers.iter().map(|one| &one.header));
     if found.is_empty() {
         return Ok(());
     }

@@ -144,7 +144,7 @@ impl OnnxFile {
 
     /// Returns the version of ONNX's own operator set; `None` if the model uses only others.
     pub fn opset(&self) -> Option<i64> {
-        own_opset(&self.model)
+        opset::own_opset(&self.model.opset_import)
     }
 
     /// Raises the operator set of the model in memory; the file on disk stays as it is. See [`opset::raise`].
@@ -182,12 +182,6 @@ impl OnnxFile {
     pub fn graph(&self) -> &GraphProto {
         self.model.graph.as_ref().expect("checked in OnnxFile::from_bytes")
     }
-}
-
-/// Returns the version of ONNX's own operator set that a model uses; `None` if it uses only others.
-pub(in crate::onnx) fn own_opset(model: &ModelProto) -> Option<i64> {
-    let own = model.opset_import.iter().find(|opset| matches!(opset.domain(), "" | "ai.onnx"));
-    own.map(|opset| opset.version())
 }
 
 /// Returns the digests of the model file and of its external files.

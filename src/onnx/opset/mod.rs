@@ -101,7 +101,7 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
-fn own_opset(imports: &[OperatorSetIdProto]) -> Option<i64> {
+pub(in crate::onnx) fn own_opset(imports: &[OperatorSetIdProto]) -> Option<i64> {
     imports.iter().find(|opset| is_own_domain(opset.domain())).map(|opset| opset.version())
 }
 

@@ -14,9 +14,9 @@ mod groups;
 mod number_formats;
 mod observe;
 mod options;
+mod parts;
 mod report;
 mod rewrite;
-mod parts;
 mod statistics;
 mod weights;
 
@@ -34,8 +34,8 @@ pub use statistics::{Channels, Statistics};
 
 use self::candidates::{Candidates, Readers};
 use self::groups::Ingredients;
-use self::rewrite::Rewrite;
 use self::parts::Parts;
+use self::rewrite::Rewrite;
 use super::analysis::label;
 use super::consistency;
 use super::element_type::ElementType;

@@ -23,6 +23,7 @@ mod onnxruntime;
 mod plans_on_a_gpu;
 mod precision_check;
 mod quantized_forms;
+mod quantize;
 mod release;
 mod same_bytes;
 mod tensorrt;
