@@ -120,24 +120,34 @@ fn beside_peers(bench: &Bench<'_>, model: &'static str, repeat: usize) -> Result
         "tool", "setting", "min", "mean", "quantized", "bytes", "seconds", "peak MiB", "MB"
     );
     for entry in ours.entries.iter().chain(&peers) {
-        print_entry(entry);
+        println!("{}", entry.line());
     }
     Ok(bounds::misses(model, &ours))
 }
 
-fn print_entry(Entry { tool, setting, result }: &Entry) {
-    match result {
-        Outcome::Measured(side, judged) => println!(
-            "{tool:<16}{setting:<22}{:>9.4}{:>9.4}{:>13}{:>7.0}%{:>10.1}{:>11}{:>10.1}",
-            judged.min,
-            judged.mean,
-            format!("{} of {}", judged.quantized, judged.matmuls),
-            100.0 * judged.share,
-            side.wall(),
-            side.peak_kib() / 1024,
-            judged.bytes as f64 / 1e6
-        ),
-        Outcome::Skipped(reason) => println!("{tool:<16}{setting:<22}  skipped: {reason}"),
+impl Entry {
+    /// Says what was measured as soon as it is: all of them take long.
+    fn said(self) -> Self {
+        say(&self.line());
+        self
+    }
+
+    /// Returns the line of the table.
+    fn line(&self) -> String {
+        let Self { tool, setting, result } = self;
+        match result {
+            Outcome::Measured(side, judged) => format!(
+                "{tool:<16}{setting:<22}{:>9.4}{:>9.4}{:>13}{:>7.0}%{:>10.1}{:>11}{:>10.1}",
+                judged.min,
+                judged.mean,
+                format!("{} of {}", judged.quantized, judged.matmuls),
+                100.0 * judged.share,
+                side.wall(),
+                side.peak_kib() / 1024,
+                judged.bytes as f64 / 1e6
+            ),
+            Outcome::Skipped(reason) => format!("{tool:<16}{setting:<22}  skipped: {reason}"),
+        }
     }
 }
 

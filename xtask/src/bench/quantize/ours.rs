@@ -93,7 +93,7 @@ pub(super) fn run(bench: &Bench<'_>, model: &str, folder: &Path, repeat: usize) 
             let run = quantize(bench, &source, &rows, &arguments, out);
             Ok(run.map(|(run, _)| run).map_err(|error| failure(bench, &error)))
         })?;
-        entries.push(Entry { tool: "nimctl", setting: setting.name(), result });
+        entries.push(Entry { tool: "nimctl", setting: setting.name(), result }.said());
     }
     Ok(Ours { entries })
 }

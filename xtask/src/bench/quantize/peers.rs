@@ -7,7 +7,7 @@ use xshell::cmd;
 
 use super::super::timed::timed;
 use super::{Bench, Entry, Outcome, WRITTEN, python_packages};
-use crate::project::say;
+use crate::project::{run as execute, say};
 
 /// Seconds after which a run is given up.
 const LIMIT_S: &str = "600";
@@ -56,7 +56,7 @@ pub(super) fn run(bench: &Bench<'_>, folder: &Path, repeat: usize) -> Result<Vec
                 Ok(packages) => measure(bench, folder, name, packages, repeat)?,
                 Err(reason) => Outcome::Skipped(reason.clone()),
             };
-            entries.push(Entry { tool, setting, result });
+            entries.push(Entry { tool, setting, result }.said());
         }
     }
     Ok(entries)
@@ -72,8 +72,12 @@ fn measure(
     let shell = bench.shell();
     let script = bench.script("peer.py", include_str!("peer.py"))?;
     bench.measure(folder, name, repeat, |out| {
+        // modelopt's INT4 rewrites the model that it is given.
+        let copy = bench.work.path().join("copy");
+        shell.remove_path(&copy)?;
+        execute(cmd!(shell, "cp -rL {folder} {copy}"))?;
         let written = out.join(WRITTEN);
-        let command = cmd!(shell, "timeout {LIMIT_S} python3 {script} {name} {folder} {written}")
+        let command = cmd!(shell, "timeout {LIMIT_S} python3 {script} {name} {copy} {written}")
             .env("PYTHONPATH", packages)
             .env("ORT_DISABLE_TELEMETRY", "1");
         Ok(timed(shell, command).map_err(|error| {
