@@ -103,7 +103,8 @@ def blocks(model, folder, out, algorithm):
 def modelopt(model, folder, out, mode, method):
     from modelopt.onnx.quantization import quantize as quantize_with_modelopt
 
-    padded = method == "entropy" and "attention_mask" in Rows(folder).inputs
+    # Histograms and AWQ join what all rows have.
+    padded = method in ("entropy", "awq_lite", "awq_clip") and "attention_mask" in Rows(folder).inputs
     if padded:
         print("the rows are padded to one length", file=sys.stderr)
     quantize_with_modelopt(
