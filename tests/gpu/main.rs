@@ -20,6 +20,7 @@ mod graph;
 mod nvidia;
 mod plans;
 mod provider;
+mod quantized;
 #[path = "../workers/support.rs"]
 #[expect(dead_code, reason = "shared with the tests of workers")]
 mod support;
