@@ -1,11 +1,12 @@
 //! `nimctl quantize`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nimctl::onnx::Precision;
-use nimctl::onnx::quantize::{QuantizationOptions, QuantizationReport};
+use nimctl::onnx::quantize::{QuantizationOptions, QuantizationReport, UnquantizedNode, WhyKept};
 use nimctl::ops::event::BuildEvent;
 use nimctl::ops::quantize::{
     Gate, QuantizationChoice, QuantizeOptions, QuantizeOutcome, QuantizeProgress, quantize_to,
@@ -19,6 +20,9 @@ use crate::exit::{Failure, done};
 use crate::output::Output;
 use crate::progress::BuildProgress;
 use crate::table::{duration, size, table};
+
+/// The maximum number of nodes listed for one reason; the JSON has all.
+const MAX_NAMES: usize = 3;
 
 /// `nimctl.quantize/1`.
 #[derive(Serialize)]
@@ -157,9 +161,43 @@ fn text(outcome: &QuantizeOutcome, view: &View<'_>) -> String {
         })
         .collect();
     let _ = write!(text, "\n{}", table(&["TRIED", "MIN COSINE", "MEAN COSINE"], &tried));
+    let left = left(report);
+    if !left.is_empty() {
+        let _ = write!(text, "\n{}", table(&["LEFT", "WHY", "NODES"], &left));
+    }
     if !kept.is_empty() {
         let kept: Vec<Vec<String>> = kept.iter().map(|node| vec![node.clone()]).collect();
         let _ = write!(text, "\n{}", table(&["KEPT FOR THE NUMBERS"], &kept));
     }
     text
+}
+
+/// Returns a row for each reason for which products stay as they are: their number and the first names.
+fn left(report: &QuantizationReport) -> Vec<Vec<String>> {
+    let mut by_reason: BTreeMap<WhyKept, Vec<&str>> = BTreeMap::new();
+    for UnquantizedNode { node, op_type: _, why } in &report.kept {
+        by_reason.entry(*why).or_default().push(node);
+    }
+    by_reason
+        .into_iter()
+        .map(|(why, nodes)| {
+            let more = if nodes.len() > MAX_NAMES { ", …" } else { "" };
+            let first: Vec<&str> = nodes.iter().copied().take(MAX_NAMES).collect();
+            vec![nodes.len().to_string(), reason(why).into(), format!("{}{more}", first.join(", "))]
+        })
+        .collect()
+}
+
+fn reason(why: WhyKept) -> &'static str {
+    match why {
+        WhyKept::KeptNode => "--keep-node, or kept for the numbers",
+        WhyKept::NoConstantWeight => "both factors are computed",
+        WhyKept::OtherWeight => "the weight is not FP32, or is an input too",
+        WhyKept::Small => "a side of the weight is shorter than 64",
+        WhyKept::Length => "the summed side is no multiple of 16 or of the block",
+        WhyKept::Form => "the weight has not two dimensions, or the node has other attributes",
+        WhyKept::Convolution => "a convolution",
+        WhyKept::NotFinite => "the weight has NaN or infinite values",
+        WhyKept::NoActivation => "its activation is zero on all samples",
+    }
 }
