@@ -261,12 +261,21 @@ pub fn find(
             tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
         }
     }
-    let best = best_of(&tried);
-    let (kept, complete) = if best.result.min_row_cosine >= gate.min_row_cosine {
-        (BTreeSet::new(), true)
-    } else {
-        hunt.what_to_keep(&best, gate.min_row_cosine)?
-    };
+    let mut best = best_of(&tried);
+    let (mut kept, mut complete) = (BTreeSet::new(), true);
+    if best.result.min_row_cosine < gate.min_row_cosine {
+        (kept, complete) = hunt.what_to_keep(&best, gate.min_row_cosine)?;
+        // Without what lost most, another method can be better, and keep less.
+        let methods: Vec<Method> = tried.iter().map(|tried| tried.method).collect();
+        let other = hunt.best_with(&methods, best.method, &kept)?;
+        if other != best.method {
+            let fewer = smallest_passing(kept.iter().copied().collect(), &mut |kept| {
+                hunt.verdict(other, kept, gate.min_row_cosine)
+            })?;
+            best.method = other;
+            (kept, complete) = (fewer.items, complete && fewer.complete);
+        }
+    }
     let result = hunt.run(best.method, &kept)?;
     let bytes = |indices: &mut dyn Iterator<Item = usize>| -> u64 {
         indices.map(|index| nodes[index].weight_bytes).sum()
@@ -384,6 +393,26 @@ impl Hunt<'_> {
         }
         let found = smallest_passing(order[..passes].to_vec(), &mut |kept| self.verdict(method, kept, gate))?;
         Ok((found.items, found.complete))
+    }
+
+    /// Returns the method that is best with some nodes kept, as far as there are evaluations left.
+    fn best_with(
+        &mut self,
+        methods: &[Method],
+        first: Method,
+        kept: &BTreeSet<usize>,
+    ) -> Result<Method, QuantizeError> {
+        let mut best = (self.run(first, kept)?.loss(), first);
+        for &method in methods {
+            if self.journal.len() >= self.most {
+                break;
+            }
+            let loss = self.run(method, kept)?.loss();
+            if loss < best.0 {
+                best = (loss, method);
+            }
+        }
+        Ok(best.1)
     }
 
     /// Returns the nodes, those first whose activation loses most.
