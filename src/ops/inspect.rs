@@ -31,8 +31,10 @@ pub struct InspectedPlan {
 /// The file cannot be read, or is neither a plan nor an ONNX model, or a model with broken tensors or external files.
 pub fn inspect(path: &Path) -> Result<Inspected, OnnxError> {
     let unreadable = |source| OnnxError::Io { action: "read", path: path.into(), source };
-    // What can't be read as a plan is told as what most files are: a model.
-    let Ok(Some(header)) = PlanHeader::read(path) else {
+    // What can't be read as a plan is told as what most files are: a model. A pipe is not opened: nobody may ever write to it.
+    let is_file = fs_err::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let header = if is_file { PlanHeader::read(path).ok().flatten() } else { None };
+    let Some(header) = header else {
         return Ok(Inspected::Model(Box::new(Summary::of(&OnnxFile::open(path)?)?)));
     };
     Ok(Inspected::Plan(Box::new(InspectedPlan {
