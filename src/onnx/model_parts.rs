@@ -1,7 +1,10 @@
 //! The parts of a model that stay as they are when its graph is written anew.
 
+use super::error::OnnxError;
+use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::proto::{GraphProto, ModelProto, NodeProto};
+use super::visit::change_tensors;
 
 /// Returns a graph with other nodes, and without its weights, which are many and may be copies.
 pub(in crate::onnx) fn without_initializers(graph: &GraphProto, nodes: Vec<NodeProto>) -> GraphProto {
@@ -61,4 +64,16 @@ pub(in crate::onnx) fn with_graph(file: &OnnxFile, graph: GraphProto) -> ModelPr
         functions: functions.clone(),
         configuration: configuration.clone(),
     }
+}
+
+/// Takes the external tensors of `file` that are still in a model made of it into the model: they are no initializers.
+pub(in crate::onnx) fn take_in_external(file: &OnnxFile, model: &mut ModelProto) -> Result<(), OnnxError> {
+    change_tensors(model, &mut |tensor| {
+        if is_external(tensor) {
+            tensor.raw_data = Some(file.tensor_bytes(tensor)?);
+            tensor.data_location = None;
+            tensor.external_data.clear();
+        }
+        Ok(())
+    })
 }

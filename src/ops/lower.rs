@@ -203,7 +203,7 @@ fn outcome(report: LoweringReport, files: Vec<WrittenFile>, options: Exact, star
 }
 
 /// Returns the file that is written: a link's data belongs beside what the link leads to.
-fn check_destination(file: &OnnxFile, destination: &Path) -> Result<PathBuf, LowerError> {
+pub(super) fn check_destination(file: &OnnxFile, destination: &Path) -> Result<PathBuf, LowerError> {
     let beside_source = file.path().parent().unwrap_or(Path::new(""));
     let external = file.external_files().iter().map(|path| beside_source.join(path));
     let read: Vec<PathBuf> = std::iter::once(file.path().to_owned()).chain(external).collect();

@@ -54,15 +54,13 @@ use super::consistency;
 use super::dimension_name::remove_placeholders;
 use super::element_type::ElementType;
 use super::error::OnnxError;
-use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::free_names::FreeNames;
-use super::model_parts::{with_graph, without_initializers};
+use super::model_parts::{take_in_external, with_graph, without_initializers};
 use super::parallel;
 use super::precision::Precision;
 use super::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use super::tensor_size::tensor_size_bytes;
-use super::visit::change_tensors;
 use super::weights::{list_among_inputs, unchanged, weights_are_inputs};
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, Initializer, WrittenFile, write_model};
 
@@ -412,14 +410,7 @@ fn finished(
         });
     }
     consistency::check(file, &model, initializers)?;
-    change_tensors(&mut model, &mut |tensor| {
-        if is_external(tensor) {
-            tensor.raw_data = Some(file.tensor_bytes(tensor)?);
-            tensor.data_location = None;
-            tensor.external_data.clear();
-        }
-        Ok(())
-    })?;
+    take_in_external(file, &mut model)?;
     Ok(model)
 }
 

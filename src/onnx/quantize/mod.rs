@@ -40,14 +40,12 @@ use super::analysis::label;
 use super::consistency;
 use super::element_type::ElementType;
 use super::error::OnnxError;
-use super::external_data::is_external;
 use super::file::OnnxFile;
 use super::free_names::FreeNames;
-use super::model_parts::{with_graph, without_initializers};
+use super::model_parts::{take_in_external, with_graph, without_initializers};
 use super::opset;
 use super::proto::{ModelProto, StringStringEntryProto};
 use super::tensor_size::tensor_size_bytes;
-use super::visit::change_tensors;
 use super::weights::unchanged;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, WrittenFile, write_model};
 
@@ -154,14 +152,7 @@ pub fn quantize(
         value: Some(format!("{} on {} version {QUANTIZATION_VERSION}", options.precision, options.base)),
     });
     consistency::check(file, &model, &initializers)?;
-    change_tensors(&mut model, &mut |tensor| {
-        if is_external(tensor) {
-            tensor.raw_data = Some(file.tensor_bytes(tensor)?);
-            tensor.data_location = None;
-            tensor.external_data.clear();
-        }
-        Ok(())
-    })?;
+    take_in_external(file, &mut model)?;
     let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
     Ok(Quantized { files, report })
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
-use crate::files::destination::BadDestination;
 use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
+use crate::ops::lower::LowerError;
 use crate::ops::search_journal::JournalError;
 use crate::ops::validate::runtime::RunError;
 use crate::worker::npy::NpyError;
@@ -88,7 +88,15 @@ pub enum QuantizeError {
     Folder { path: PathBuf, source: io::Error },
     /// Where the result goes.
     #[error(transparent)]
-    Destination(#[from] BadDestination),
+    Destination(#[from] LowerError),
+    /// An input with two files.
+    #[error("the samples of input `{input}` are given twice; put all rows into one file")]
+    NamedTwice { input: String },
+    /// A node to keep that isn't there.
+    #[error(
+        "the graph has no node `{node}`, which is to be kept (`--keep-node`); a node without a name is called after its first output"
+    )]
+    NoSuchNode { node: String },
     /// The worker that runs graphs.
     #[error(transparent)]
     Pipeline(#[from] Box<PipelineError>),
@@ -107,6 +115,7 @@ impl QuantizeError {
         match self {
             Self::Onnx(source) => source.kind(),
             Self::Run(source) => source.kind(),
+            Self::Destination(source) => source.kind(),
             Self::Pipeline(source) => source.kind(),
             Self::BelowGate { .. } => ErrorKind::Refused,
             Self::NoOutput { .. } => ErrorKind::Unavailable,

@@ -26,7 +26,7 @@ pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
 use crate::mixed_precision::search::{Verdict, smallest_passing};
 use crate::mixed_precision::similarity::NOT_FINITE;
 use crate::onnx::quantize::{Method, QuantizableNode, QuantizationOptions, Statistics, quantizable_nodes};
-use crate::onnx::{LoweringOptions, OnnxFile};
+use crate::onnx::{LoweringOptions, OnnxFile, analysis};
 use crate::ops::runners::Way;
 use crate::ops::search_journal::Journal;
 use crate::ops::workspace::Workspace;
@@ -200,6 +200,11 @@ pub fn find(
     #[expect(clippy::disallowed_methods, reason = "calibration is timed")]
     let started = Instant::now();
     let Request { file, options, lowering, wanted, gate, calibration, judged } = request;
+    let all_nodes = analysis::nodes(file.graph());
+    let is_there = |name: &String| all_nodes.iter().any(|node| analysis::label(node) == name);
+    if let Some(node) = options.keep_nodes.iter().find(|name| !is_there(name)) {
+        return Err(QuantizeError::NoSuchNode { node: node.clone() });
+    }
     let nodes = quantizable_nodes(file, options);
     if nodes.is_empty() {
         let (path, precision) = (file.path().into(), options.precision.as_str());

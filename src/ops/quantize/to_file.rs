@@ -7,11 +7,11 @@ use super::{
     Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find,
 };
 use crate::backend::facts_of;
-use crate::files::{atomic_file, destination};
 use crate::machine::memory;
 use crate::onnx::lower::{emulate, lower};
 use crate::onnx::quantize::{QuantizationOptions, QuantizationReport, Statistics, quantize};
 use crate::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, WrittenFile};
+use crate::ops::lower::check_destination;
 use crate::ops::resolve::Backends;
 use crate::ops::runners::Runners;
 use crate::ops::workspace::Workspace;
@@ -73,11 +73,7 @@ pub fn quantize_to(
     let start = Instant::now();
     let QuantizeOptions { quantization, wanted, gate, samples, judged, target, emulate: emulates } = options;
     let file = OnnxFile::open(source)?;
-    let beside = source.parent().unwrap_or(Path::new(""));
-    let external = file.external_files().iter().map(|path| beside.join(path));
-    let read: Vec<PathBuf> = std::iter::once(source.to_owned()).chain(external).collect();
-    destination::check(destination, read.iter().map(PathBuf::as_path))?;
-    let real = atomic_file::destination(destination).map_err(OnnxError::io("write", destination))?;
+    let real = check_destination(&file, destination)?;
     let lowering = LoweringOptions::new(quantization.base, facts_of(target).fp32_inside);
     let work = tempfile::Builder::new().prefix("nimctl-quantize-").tempdir();
     let work = work.map_err(|source| QuantizeError::Folder { path: std::env::temp_dir(), source })?;
@@ -142,10 +138,14 @@ pub(in crate::ops) fn write(
 }
 
 fn read_all(files: &[(String, PathBuf)]) -> Result<Samples, QuantizeError> {
-    let read = |(input, path): &(String, PathBuf)| {
-        let tensor =
-            Tensor::read(path).map_err(|source| QuantizeError::Npy { input: input.clone(), source })?;
-        Ok((input.clone(), tensor))
-    };
-    files.iter().map(read).collect()
+    let mut all = Samples::new();
+    for (input, path) in files {
+        let input = input.clone();
+        match Tensor::read(path) {
+            Ok(_) if all.contains_key(&input) => return Err(QuantizeError::NamedTwice { input }),
+            Ok(tensor) => _ = all.insert(input, tensor),
+            Err(source) => return Err(QuantizeError::Npy { input, source }),
+        }
+    }
+    Ok(all)
 }

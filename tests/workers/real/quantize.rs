@@ -204,6 +204,13 @@ fn samples_that_say_nothing_are_refused() {
     home.run(&arguments("int8", &apart)).exits(0);
     fs_err::remove_file(home.path("out.onnx")).unwrap();
 
+    let folder = ["quantize", "network.onnx", "-o", "nowhere/out.onnx", "--precision", "int8"];
+    home.run(&[&folder[..], &SAMPLES].concat())
+        .exits(1)
+        .has(&["cannot write out.onnx to", "create it first"]);
+    refused(&home, &["--keep-node", "nobody"], 1, &["the graph has no node `nobody`"]);
+    refused(&home, &["--samples", "x=x.npy"], 1, &["the samples of input `x` are given twice"]);
+
     let mut broken = Samples::new("calibration");
     broken.x[2 * TOKENS * WIDTH + 5] = f32::NAN;
     broken.write(&home, "x.npy", "mask.npy");
