@@ -15,16 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 pub use error::QuantizeError;
 use measure::Measure;
 use rows::Row;
 pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
 
+pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Wanted};
+
 use crate::mixed_precision::search::{Verdict, smallest_passing};
-use crate::mixed_precision::similarity::NOT_FINITE;
 use crate::onnx::quantize::{Method, QuantizableNode, QuantizationOptions, Statistics, quantizable_nodes};
 use crate::onnx::{LoweringOptions, OnnxFile, analysis};
 use crate::ops::runners::Way;
@@ -34,25 +32,6 @@ use crate::worker::npy::Tensor;
 
 /// Raised whenever equal samples start to lead to another choice.
 pub const CALIBRATION_VERSION: u32 = 1;
-
-/// What a search must reach, and how long it may take.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Gate {
-    /// The min cosine between a row of an output in FP32 and the same row quantized.
-    pub min_row_cosine: f64,
-    /// Most graphs that are run.
-    pub evaluations: u32,
-}
-
-/// Which methods are tried.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Wanted {
-    /// Those of [`Method::grid`]; the best one is taken.
-    Auto,
-    /// One.
-    Only(Method),
-}
 
 /// Samples in memory, by input; the first dimension counts rows.
 pub type Samples = BTreeMap<String, Tensor>;
@@ -74,69 +53,6 @@ pub struct Request<'a> {
     pub calibration: &'a Samples,
     /// What judges; half of the calibration samples if absent.
     pub judged: Option<&'a Samples>,
-}
-
-/// What was found for one graph: all that is needed to write it again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct QuantizationChoice {
-    /// How scales are found.
-    pub method: Method,
-    /// The nodes that stay in the base precision, beyond those that the options name.
-    pub kept: Vec<String>,
-    /// The share of the candidates' weight bytes that stays, 0 to 1.
-    pub kept_share: f64,
-    /// What came of it on the rows that judge.
-    pub result: Trial,
-    /// Each method that was tried, and what came of it with nothing kept.
-    pub tried: Vec<TriedMethod>,
-    /// How many rows calibrated.
-    pub calibration_rows: usize,
-    /// How many rows judged.
-    pub judged_rows: usize,
-    /// How many graphs were run.
-    pub evaluations: u32,
-    /// Whether no node of `kept` can be quantized with the gate still holding; otherwise the search ran out of evaluations.
-    pub complete: bool,
-}
-
-/// A method and what came of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TriedMethod {
-    /// The method.
-    pub method: Method,
-    /// What came of it.
-    pub result: Trial,
-}
-
-/// How near a quantized graph is to its FP32 graph.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Trial {
-    /// The least cosine of any row of any output; -1 stands for a row that is not finite, and for a graph that fails.
-    pub min_row_cosine: f64,
-    /// The mean over rows of the least cosine of any output.
-    pub mean_row_cosine: f64,
-}
-
-impl Trial {
-    /// A graph that fails.
-    const UNUSABLE: Self = Self { min_row_cosine: NOT_FINITE, mean_row_cosine: NOT_FINITE };
-
-    /// Puts the results of several sets of rows together.
-    fn of_all(results: &[(Self, usize)]) -> Self {
-        let rows: usize = results.iter().map(|(_, rows)| rows).sum();
-        let sum: f64 = results.iter().map(|(result, rows)| result.mean_row_cosine * *rows as f64).sum();
-        Self {
-            min_row_cosine: results.iter().map(|(result, _)| result.min_row_cosine).fold(1.0, f64::min),
-            mean_row_cosine: sum / rows.max(1) as f64,
-        }
-    }
-
-    /// Returns how far the worst row is from its reference.
-    fn loss(&self) -> f64 {
-        1.0 - self.min_row_cosine
-    }
 }
 
 /// How far a search is.

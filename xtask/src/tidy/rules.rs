@@ -28,6 +28,7 @@ const CORE: &[&str] = &[
     "portable_path",
     "precision_check",
     "profile",
+    "quantization",
     "recipe",
     "release",
     "report",
