@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use known::{Builds, CudaMajor, Facts, facts_of, facts_of_tag, is_known_tag, tags_in_names};
-pub use quantized::{QuantizedRefusal, takes_quantized};
+pub use quantized::{QuantizedRefusal, computes_quantized_convolutions, takes_quantized};
 pub use tool::{Tool, UnknownTool};
 pub use words::Words;
 

@@ -8,6 +8,8 @@ use crate::onnx::quantize::QuantizedPrecision;
 const FP8_FROM: ComputeCapability = ComputeCapability::new(8, 9);
 /// The first one for which TensorRT for RTX has 4-bit integers.
 const INT4_FROM: ComputeCapability = ComputeCapability::new(8, 0);
+/// The first one for which TensorRT for RTX has 8-bit convolutions.
+const CONVOLUTIONS_FROM: ComputeCapability = ComputeCapability::new(8, 0);
 
 /// Why a backend can't take a quantized precision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,12 @@ pub fn takes_quantized(
     }
 }
 
+/// Returns whether a backend computes quantized convolutions in 8 bits on GPUs of one compute capability. Where it doesn't, it
+/// dequantizes their weights at every inference, and they are better kept in the base precision.
+pub fn computes_quantized_convolutions(backend: &str, capability: Option<ComputeCapability>) -> bool {
+    backend != AHEAD_OF_TIME || capability.is_none_or(|capability| capability >= CONVOLUTIONS_FROM)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +94,14 @@ mod tests {
         for precision in P::ALL {
             assert_eq!(takes_quantized("onnxruntime", precision, None), Ok(()));
         }
+    }
+
+    #[test]
+    fn convolutions_on_the_oldest_gpus_are_dequantized() {
+        let on = |major, minor| Some(ComputeCapability::new(major, minor));
+        assert!(!computes_quantized_convolutions("tensorrt-rtx", on(7, 5)));
+        assert!(computes_quantized_convolutions("tensorrt-rtx", on(8, 0)));
+        assert!(computes_quantized_convolutions("onnxruntime", None));
     }
 
     #[test]

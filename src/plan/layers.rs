@@ -152,7 +152,7 @@ impl<'a> Plan<'a> {
             kind,
             operands,
             output: self.type_of(operation.outputs.first()),
-            alpha: operation.alpha,
+            alpha: alpha_of(operation, kind),
             weights: source.map(|source| weight_facts(source, operation, operands[1])),
         }
     }
@@ -185,7 +185,7 @@ impl<'a> Plan<'a> {
                 kind,
                 operands,
                 output: type_of(operation.outputs.first().and_then(|name| inside.tensors.get(name))),
-                alpha: operation.alpha,
+                alpha: alpha_of(operation, kind),
                 weights: source.map(|source| weight_facts(source, operation, operands[1])),
             });
         }
@@ -254,6 +254,11 @@ impl<'a> Plan<'a> {
             layers.dequantize_kernels.push(kernel);
         }
     }
+}
+
+/// Returns what a product is multiplied by. A convolution is multiplied by an operand of its own, and always says 1.
+fn alpha_of(operation: &Operation, kind: GemmKind) -> Option<f32> {
+    operation.alpha.filter(|_| kind == GemmKind::Gemm)
 }
 
 fn type_of(tensor: Option<&Tensor>) -> TensorType {

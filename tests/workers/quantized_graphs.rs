@@ -275,24 +275,55 @@ pub(crate) fn attention(form: Form, inside: Option<i32>) -> ModelProto {
     graph.model(&[TOKENS, MODEL])
 }
 
-/// A convolution, node `conv`: 3 × 3 over 64 channels, or one of patches of an image.
-pub(crate) fn convolution(form: Form, is_of_patches: bool) -> ModelProto {
+/// The sizes of a convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct ConvSizes {
+    pub(crate) channels: i64,
+    pub(crate) outputs: i64,
+    pub(crate) groups: i64,
+    pub(crate) kernel: i64,
+    pub(crate) stride: i64,
+    pub(crate) pixels: i64,
+}
+
+impl ConvSizes {
+    /// 3 × 3 over 64 channels.
+    pub(crate) const PLAIN: Self =
+        Self { channels: 64, outputs: 128, groups: 1, kernel: 3, stride: 1, pixels: 28 };
+    /// Patches of an image of 3 channels.
+    pub(crate) const PATCHES: Self =
+        Self { channels: 3, outputs: 384, groups: 1, kernel: 14, stride: 14, pixels: 224 };
+    /// Each channel alone.
+    pub(crate) const DEPTHWISE: Self = Self { outputs: 64, groups: 64, ..Self::PLAIN };
+}
+
+/// A convolution, node `conv`, and a Relu.
+pub(crate) fn convolution(form: Form, sizes: ConvSizes) -> ModelProto {
     let mut graph = Builder::new(form);
-    let (channels, outputs, kernel, stride, pixels) =
-        if is_of_patches { (3, 384, 14, 14, 224) } else { (64, 128, 3, 1, 28) };
+    let ConvSizes { channels, outputs, groups, kernel, stride, pixels } = sizes;
     graph.input("x", form.base, &[channels, pixels, pixels]);
     let data = graph.data("x", form.data);
-    let weights = graph.weights("w", &[outputs, channels, kernel, kernel]);
-    let bias = graph.constant("b", form.base, &[outputs]);
-    let padding = i64::from(!is_of_patches);
+    let weights = graph.weights("w", &[outputs, channels / groups, kernel, kernel]);
+    let padding = if stride < kernel { kernel / 2 } else { 0 };
     let attributes = vec![
         integers("kernel_shape", &[kernel; 2]),
         integers("strides", &[stride; 2]),
         integers("pads", &[padding; 4]),
+        integer("group", groups),
     ];
-    let conv = graph.node_with("Conv", &[&data, &weights, &bias], &["conv"], attributes);
-    graph.node("Relu", &[&conv], "y");
-    graph.model(&[outputs, pixels / stride, pixels / stride])
+    let sum = if matches!(form.weights, Some((_, Scales::Split))) {
+        let conv = graph.node_with("Conv", &[&data, &weights], &["conv"], attributes);
+        let ratios = graph.constant("ratios", form.base, &[outputs, 1, 1]);
+        let scaled = graph.node("Mul", &[&conv, &ratios], "scaled");
+        let bias = graph.constant("b", form.base, &[outputs, 1, 1]);
+        graph.node("Add", &[&scaled, &bias], "sum")
+    } else {
+        let bias = graph.constant("b", form.base, &[outputs]);
+        graph.node_with("Conv", &[&data, &weights, &bias], &["conv"], attributes)
+    };
+    graph.node("Relu", &[&sum], "y");
+    let side = (pixels + 2 * padding - kernel) / stride + 1;
+    graph.model(&[outputs, side, side])
 }
 
 /// Rows of a table, node `gather`, and a product in the base precision.

@@ -1,11 +1,11 @@
-//! Finds what can be quantized: products with constant weights, and tables that indices select rows of.
+//! Finds what can be quantized: products and convolutions with constant weights, and tables that indices select rows of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::options::{Embeddings, QuantizationOptions};
+use super::options::{Embeddings, QuantizationOptions, Treatment};
 use crate::onnx::ElementType;
 use crate::onnx::analysis::{attribute, is_own_domain, label, subgraphs};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
@@ -14,10 +14,13 @@ use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
 const MIN_SIDE: i64 = 64;
 /// What tensor cores multiply at once along the summed side; other lengths are not computed in 8 bits.
 const SUMMED_MULTIPLE: i64 = 16;
+/// A convolution that sums over fewer channels stays: over those of an image's colours, for which not all formats have kernels,
+/// and over one each, where few weights are saved and much is lost.
+const MIN_CHANNELS: usize = 16;
 /// Smaller tables are not worth a scale.
 const MIN_TABLE_ELEMENTS: i64 = 1 << 16;
 
-/// A product with a constant weight.
+/// A product or a convolution with a constant weight.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Product {
     /// The place of its node in the graph.
@@ -28,14 +31,32 @@ pub(super) struct Product {
     pub(super) weight: String,
     /// Whether the weight is stored as [columns, summed].
     pub(super) is_transposed: bool,
-    /// The side that is summed up.
+    /// The side that is summed up; of a convolution, the input channels of a group times the places of its kernel.
     pub(super) summed: usize,
-    /// The other side.
+    /// The other side; of a convolution, its output channels.
     pub(super) columns: usize,
-    /// What is added to it, of a Gemm.
+    /// What it is, if it is no product.
+    pub(super) convolution: Option<Convolution>,
+    /// What is added to it, of a Gemm or a Conv.
     pub(super) bias: Option<String>,
     /// What it is multiplied with, of a Gemm.
     pub(super) factor: f32,
+}
+
+/// What a convolution has beyond a product.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Convolution {
+    /// The input channels, of all groups.
+    pub(super) channels: usize,
+    /// The shape of the weight: output channels, input channels of a group, the kernel's sides.
+    pub(super) shape: Vec<usize>,
+}
+
+impl Product {
+    /// Returns the number of channels that its activation has: its last dimension, or, of a convolution, its second.
+    pub(super) fn channels(&self) -> usize {
+        self.convolution.as_ref().map_or(self.summed, |convolution| convolution.channels)
+    }
 }
 
 /// A table that a Gather selects rows of.
@@ -65,10 +86,12 @@ pub enum WhyKept {
     Small,
     /// The summed side is no multiple of 16, or of the block.
     Length,
-    /// The weight has more than two dimensions, or the node has attributes that say otherwise.
+    /// The weight has other dimensions than a product's or a convolution's, or the node other attributes or inputs.
     Form,
-    /// A convolution: only products are quantized.
+    /// A convolution that has no kernels in the format, or that the options keep.
     Convolution,
+    /// A convolution that sums over fewer than 16 channels: over those of an image, or of a small group.
+    FewChannels,
     /// The weight has values that are not finite.
     NotFinite,
     /// The samples never reached it, or only with zeros.
@@ -104,7 +127,10 @@ impl Candidates {
                 "MatMul" | "Gemm" => product(index, node, &weight, options).map(|product| {
                     found.products.push(product);
                 }),
-                "Conv" | "ConvTranspose" => Err(WhyKept::Convolution),
+                "Conv" => {
+                    convolution(index, node, &weight, options).map(|product| found.products.push(product))
+                }
+                "ConvTranspose" => Err(WhyKept::Convolution),
                 "Gather" if options.embeddings != Embeddings::Keep => {
                     match table(index, node, &weight, options) {
                         Some(table) => {
@@ -124,6 +150,17 @@ impl Candidates {
                 found.kept.insert(index, WhyKept::KeptNode);
             }
         }
+        // Channels are measured along one dimension of a value.
+        let by_products: BTreeSet<&str> = (found.products.iter())
+            .filter(|product| product.convolution.is_none())
+            .map(|product| product.input.as_str())
+            .collect();
+        let is_other =
+            |product: &Product| product.convolution.is_some() && by_products.contains(product.input.as_str());
+        let others: Vec<usize> =
+            found.products.iter().filter(|product| is_other(product)).map(|product| product.index).collect();
+        found.products.retain(|product| !others.contains(&product.index));
+        found.kept.extend(others.into_iter().map(|index| (index, WhyKept::Form)));
         // A table that something else reads too would be stored twice.
         let reads = Readers::of(graph);
         found.tables.retain(|table| reads.of_nodes(&table.weight).len() == 1);
@@ -168,8 +205,50 @@ fn product<'t>(
         is_transposed,
         summed: usize::try_from(summed).map_err(|_| WhyKept::Form)?,
         columns: usize::try_from(columns).map_err(|_| WhyKept::Form)?,
+        convolution: None,
         bias,
         factor: if is_gemm { number("alpha") } else { 1.0 },
+    })
+}
+
+fn convolution<'t>(
+    index: usize,
+    node: &NodeProto,
+    weight: &impl Fn(&str) -> Result<&'t TensorProto, WhyKept>,
+    options: &QuantizationOptions,
+) -> Result<Product, WhyKept> {
+    let [input, name, rest @ ..] = node.input.as_slice() else { return Err(WhyKept::Form) };
+    let tensor = weight(name)?;
+    if options.convolutions == Treatment::Keep || !options.precision.has_activations() {
+        return Err(WhyKept::Convolution);
+    }
+    let sides = tensor.dims.iter().map(|&side| usize::try_from(side).ok().filter(|&side| side > 0));
+    let shape: Vec<usize> = sides.collect::<Option<_>>().ok_or(WhyKept::Form)?;
+    let [columns, of_group, _, ..] = *shape.as_slice() else { return Err(WhyKept::Form) };
+    let groups = attribute(node, "group").map_or(1, |attribute| attribute.i());
+    let channels =
+        tensor.dims[1].checked_mul(groups).filter(|&channels| channels > 0).ok_or(WhyKept::Form)?;
+    if of_group < MIN_CHANNELS {
+        return Err(WhyKept::FewChannels);
+    }
+    let bias = rest.first().filter(|name| !name.is_empty()).cloned();
+    let is_vector = |name: &String| weight(name).is_ok_and(|bias| bias.dims == [tensor.dims[0]]);
+    if weight(input).is_ok() || !bias.as_ref().is_none_or(is_vector) {
+        return Err(WhyKept::Form);
+    }
+    Ok(Product {
+        index,
+        input: input.clone(),
+        weight: name.clone(),
+        is_transposed: true,
+        summed: of_group * shape[2..].iter().product::<usize>(),
+        columns,
+        convolution: Some(Convolution {
+            channels: usize::try_from(channels).map_err(|_| WhyKept::Form)?,
+            shape,
+        }),
+        bias,
+        factor: 1.0,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Products that read one activation, and the scales that they share.
+//! Products, or convolutions, that read one activation, and the scales that they share.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +28,8 @@ pub(super) struct Group {
     /// What the activation is multiplied with before it is quantized, by channel; all 1 without smoothing. They are numbers of
     /// the base.
     pub(super) inverse_factors: Vec<f32>,
-    /// What the weights are multiplied with, along the summed side.
+    /// What the weights are multiplied with, along the summed side. Convolutions are not smoothed: all 1, and as many as the
+    /// largest kernel needs.
     pub(super) factors: Vec<f32>,
     /// The scale of the activation, where it is quantized.
     pub(super) activation_scale: Option<f32>,
@@ -102,10 +103,13 @@ impl Ingredients<'_> {
         } else {
             &nothing
         };
-        let summed = products.first().map_or(0, |product| product.summed);
-        if self.method.needs_statistics(precision) && channels.largest.len() != summed {
+        let count = products.first().map_or(0, Product::channels);
+        if self.method.needs_statistics(precision) && channels.largest.len() != count {
             return Ok((None, all(WhyKept::Form)));
         }
+        // Convolutions of one activation have kernels of different sizes.
+        let is_convolution = products.iter().any(|product| product.convolution.is_some());
+        let summed = products.iter().map(|product| product.summed).max().unwrap_or_default();
         let ones = vec![1.0; summed];
         let mut alone = Vec::new();
         for product in products {
@@ -115,11 +119,13 @@ impl Ingredients<'_> {
                 false => kept.push((product.index, WhyKept::NotFinite)),
             }
         }
-        let inverse_factors = self.inverse_factors(channels, &alone, summed);
+        let inverse_factors =
+            if is_convolution { ones } else { self.inverse_factors(channels, &alone, summed) };
         let factors: Vec<f32> = inverse_factors.iter().map(|inverse| 1.0 / inverse).collect();
         let activation_scale = precision.has_activations().then(|| {
             let smoothed = channels.largest.iter().zip(&inverse_factors).map(|(most, factor)| most * factor);
-            let most = smoothed.fold(0.0, f32::max) * self.method.range_percent as f32 / 100.0;
+            let most = if is_convolution { channels.maximum() } else { smoothed.fold(0.0, f32::max) };
+            let most = most * self.method.range_percent as f32 / 100.0;
             scale_of(self.options.base, most / precision.largest())
         });
         let is_smoothed = inverse_factors.iter().any(|factor| *factor != 1.0);

@@ -26,7 +26,7 @@ use std::path::Path;
 pub use candidates::WhyKept;
 pub use observe::{ObservedChannels, observe_channels};
 pub use options::{
-    BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, UnknownMethod,
+    BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, Treatment, UnknownMethod,
     UnknownQuantizedPrecision,
 };
 pub use report::{QuantizationReport, QuantizedNode, UnquantizedNode};
@@ -50,7 +50,7 @@ use super::weights::unchanged;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, WrittenFile, write_model};
 
 /// Raised whenever equal arguments start to give other bytes.
-pub const QUANTIZATION_VERSION: u32 = 1;
+pub const QUANTIZATION_VERSION: u32 = 2;
 
 /// The property by which a quantized model is known: its scales are numbers of the base precision, and may be lowered.
 pub(super) const PROPERTY: &str = "nimctl.quantization";
@@ -77,7 +77,7 @@ pub struct QuantizableNode {
     pub weight_bytes: u64,
 }
 
-/// Returns the products that [`quantize`] would quantize, in the graph's order.
+/// Returns the products and convolutions that [`quantize`] would quantize, in the graph's order.
 pub fn quantizable_nodes(file: &OnnxFile, options: &QuantizationOptions) -> Vec<QuantizableNode> {
     let source = Parts::of(file.model());
     let candidates = Candidates::of(&source.graph, &source.by_name(), &source.replaceable(file), options);

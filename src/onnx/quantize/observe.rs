@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, Product};
 use super::options::QuantizationOptions;
 use super::parts::Parts;
 use crate::onnx::consistency;
@@ -24,7 +24,7 @@ const AXES_ARE_INPUTS: i64 = 18;
 pub struct ObservedChannels {
     /// The output with the largest magnitude of every channel of every value, one value after the other.
     pub largest: String,
-    /// The output with the sums of squares, likewise.
+    /// The output with the sums of squares, likewise; of a convolution's activation, with their mean over samples and places.
     pub squares: String,
     /// The values, with their numbers of channels. If there are none, there are no such outputs.
     pub values: Vec<(String, usize)>,
@@ -48,43 +48,58 @@ pub fn observe_channels(
 ) -> Result<ObservedChannels, OnnxError> {
     let source = Parts::of(file.model());
     let candidates = Candidates::of(&source.graph, &source.by_name(), &source.replaceable(file), options);
-    let mut values: Vec<(String, usize)> = Vec::new();
+    let mut observed: Vec<Product> = Vec::new();
     for product in candidates.products {
-        if values.iter().all(|(value, _)| *value != product.input) {
-            values.push((product.input, product.summed));
+        if observed.iter().all(|other| other.input != product.input) {
+            observed.push(product);
         }
     }
     let mut free = FreeNames::of(file.model());
     let mut graph = source.graph.clone();
     let (largest, squares) = (free.take("nimctl.largest"), free.take("nimctl.squares"));
     let axes_are_inputs = file.opset().is_some_and(|opset| opset >= AXES_ARE_INPUTS);
-    let axes = free.take("nimctl.axes");
-    if axes_are_inputs && !values.is_empty() {
-        graph.initializer.push(integers(&axes, &[0]));
+    // Everything but the channels: of a product's activation, rows; of a convolution's, samples and places.
+    let axes = [("rows", &[0][..]), ("places", &[0, 2])]
+        .map(|(what, axes)| (free.take(&format!("nimctl.axes.{what}")), axes));
+    if axes_are_inputs && !observed.is_empty() {
+        graph.initializer.extend(axes.iter().map(|(name, axes)| integers(name, axes)));
     }
     let mut parts = [Vec::new(), Vec::new()];
-    for (index, (value, channels)) in values.iter().enumerate() {
+    for (index, product) in observed.iter().enumerate() {
         let mut name = |what: &str| free.take(&format!("nimctl.{what}.{index}"));
-        let [shape, rows, abs, maximum, sum] = ["shape", "rows", "abs", "largest", "squares"].map(&mut name);
-        graph.initializer.push(integers(&shape, &[-1, *channels as i64]));
+        let [shape, rows, abs, maximum, squared, squares] =
+            ["shape", "rows", "abs", "largest", "squared", "squares"].map(&mut name);
+        let is_convolution = product.convolution.is_some();
+        let channels = product.channels() as i64;
+        let sides = if is_convolution { vec![0, channels, -1] } else { vec![-1, channels] };
+        graph.initializer.push(integers(&shape, &sides));
+        let (axes, numbers) = &axes[usize::from(is_convolution)];
         let mut reduce = |operator: &str, input: &str, output: &str| {
             let mut inputs = vec![input.to_owned()];
             let mut attributes = vec![int_attribute("keepdims", 0)];
             if axes_are_inputs {
                 inputs.push(axes.clone());
             } else {
-                attributes.push(ints_attribute("axes", &[0]));
+                attributes.push(ints_attribute("axes", numbers));
             }
             NodeProto { attribute: attributes, ..plain_node(&mut free, operator, inputs, output) }
         };
         let maxima = reduce("ReduceMax", &abs, &maximum);
-        let sums = reduce("ReduceSumSquare", &rows, &sum);
-        graph.node.push(plain_node(&mut free, "Reshape", vec![value.clone(), shape], &rows));
-        graph.node.push(plain_node(&mut free, "Abs", vec![rows], &abs));
+        // Layers have different numbers of places, and are compared with each other.
+        let sums = match is_convolution {
+            true => reduce("ReduceMean", &squared, &squares),
+            false => reduce("ReduceSumSquare", &rows, &squares),
+        };
+        graph.node.push(plain_node(&mut free, "Reshape", vec![product.input.clone(), shape], &rows));
+        graph.node.push(plain_node(&mut free, "Abs", vec![rows.clone()], &abs));
+        if is_convolution {
+            graph.node.push(plain_node(&mut free, "Mul", vec![rows.clone(), rows], &squared));
+        }
         graph.node.extend([maxima, sums]);
         parts[0].push(maximum);
-        parts[1].push(sum);
+        parts[1].push(squares);
     }
+    let values = observed.into_iter().map(|product| (product.input.clone(), product.channels())).collect();
     let observed = ObservedChannels { largest, squares, values };
     if !observed.values.is_empty() {
         for (parts, output) in parts.into_iter().zip([&observed.largest, &observed.squares]) {

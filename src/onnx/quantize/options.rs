@@ -110,6 +110,17 @@ pub enum Embeddings {
     Int4,
 }
 
+/// Whether nodes of a kind are quantized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Treatment {
+    /// They stay in the base precision.
+    #[default]
+    Keep,
+    /// They are quantized, where the format can.
+    Quantize,
+}
+
 /// What to quantize.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +133,8 @@ pub struct QuantizationOptions {
     pub block: u32,
     /// What becomes of embedding tables.
     pub embeddings: Embeddings,
+    /// What becomes of convolutions, in formats that quantize activations too.
+    pub convolutions: Treatment,
     /// Names of nodes that stay in the base precision; a node without a name has that of its first output.
     pub keep_nodes: Vec<String>,
 }
@@ -132,7 +145,14 @@ pub const BLOCKS: [u32; 4] = [16, 32, 64, 128];
 impl QuantizationOptions {
     /// Returns what a recipe gets that says nothing but the format.
     pub fn new(precision: QuantizedPrecision, base: Precision) -> Self {
-        Self { precision, base, block: 32, embeddings: Embeddings::Int8, keep_nodes: Vec::new() }
+        Self {
+            precision,
+            base,
+            block: 32,
+            embeddings: Embeddings::Int8,
+            convolutions: Treatment::Quantize,
+            keep_nodes: Vec::new(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `int8-weights` | `MatMul(x, DQ(w, s))`, a scale a column |
 //! | `int4` | `MatMul(x, DQ(w, s, block))`, a scale a block |
 //!
-//! A Gemm becomes a product and a sum. Smoothing multiplies `x` first; where everything that reads `x` is smoothed, and a
+//! A Gemm becomes a product and a sum. A Conv is treated as a product is: its scales and its bias stand behind it, too. Smoothing multiplies `x` first; where everything that reads `x` is smoothed, and a
 //! normalization makes it, the factors are in the normalization's weights instead.
 
 use std::collections::BTreeMap;
@@ -107,7 +107,7 @@ impl<'a> Rewrite<'a> {
         self.before.entry(first).or_default().append(&mut nodes);
         let factors = Arc::new(factors);
         for one in products {
-            self.product(graph, &x, shared_scale, &factors, one);
+            self.product(graph, &x, shared_scale, &factors, one)?;
         }
         Ok(())
     }
@@ -119,15 +119,18 @@ impl<'a> Rewrite<'a> {
         shared_scale: f32,
         factors: &Arc<Vec<f32>>,
         scaled: Scaled,
-    ) {
+    ) -> Result<(), OnnxError> {
         let Scaled { product, scales, ratios } = scaled;
         let QuantizationOptions { precision, block, .. } = *self.ingredients.options;
         let node = &graph.node[product.index];
         let name = product.weight.clone();
-        let (mut nodes, mut shape) = (Vec::new(), vec![product.summed, product.columns]);
-        if product.is_transposed {
-            shape.reverse();
-        }
+        let convolution = product.convolution.as_ref();
+        let mut nodes = Vec::new();
+        let shape = match (convolution, product.is_transposed) {
+            (Some(convolution), _) => convolution.shape.clone(),
+            (None, false) => vec![product.summed, product.columns],
+            (None, true) => vec![product.columns, product.summed],
+        };
         let column_axis = if product.is_transposed { 0 } else { 1 };
         let (scale, attributes) = match precision {
             QuantizedPrecision::Int8 | QuantizedPrecision::Fp8 => {
@@ -163,30 +166,50 @@ impl<'a> Rewrite<'a> {
             attribute: attributes,
             ..plain_node(&mut self.free, "DequantizeLinear", vec![weight, scale], &w)
         });
-        if product.is_transposed {
+        if product.is_transposed && convolution.is_none() {
             let turned = self.free.take(&format!("{name}.turned"));
             nodes.push(plain_node(&mut self.free, "Transpose", vec![w], &turned));
             w = turned;
         }
+        // Of one value for each column of the product, which are the second dimension of a convolution's.
+        let of_columns: Vec<usize> = match convolution {
+            Some(convolution) => [vec![product.columns], vec![1; convolution.shape.len() - 2]].concat(),
+            None => vec![product.columns],
+        };
         // What is done to the product, from the inside to the outside; the last value has the name that the node's had.
         let output = node.output.first().cloned().unwrap_or_default();
         let mut steps: Vec<(&str, String)> = Vec::new();
         let ratios: Vec<f32> = match (ratios.is_empty(), product.factor == 1.0) {
             (true, true) => Vec::new(),
-            (true, false) => vec![product.factor],
+            (true, false) => vec![product.factor; product.columns],
             (false, _) => ratios.iter().map(|ratio| ratio * product.factor).collect(),
         };
         if !ratios.is_empty() {
-            steps.push(("Mul", self.floats(&format!("{name}.rest_of_scale"), &[ratios.len()], &ratios)));
+            steps.push(("Mul", self.floats(&format!("{name}.rest_of_scale"), &of_columns, &ratios)));
         }
-        steps.extend(product.bias.iter().map(|bias| ("Add", bias.clone())));
+        if let Some(bias) = &product.bias {
+            let bias = match convolution {
+                Some(_) => {
+                    let bytes =
+                        self.ingredients.file.tensor_bytes(self.ingredients.tensors[bias.as_str()])?;
+                    self.bytes(&format!("{bias}.of_channels"), &of_columns, ElementType::Float, bytes)
+                }
+                None => bias.clone(),
+            };
+            steps.push(("Add", bias));
+        }
         let mut value =
             if steps.is_empty() { output.clone() } else { self.free.take(&format!("{output}.product")) };
+        let (operator, attribute) = match convolution {
+            Some(_) => ("Conv", node.attribute.clone()),
+            None => ("MatMul", Vec::new()),
+        };
         nodes.push(NodeProto {
+            attribute,
             name: node.name.clone(),
             doc_string: node.doc_string.clone(),
             metadata_props: node.metadata_props.clone(),
-            ..plain_node(&mut self.free, "MatMul", vec![x.to_owned(), w], &value)
+            ..plain_node(&mut self.free, operator, vec![x.to_owned(), w], &value)
         });
         let count = steps.len();
         for (index, (operator, other)) in steps.into_iter().enumerate() {
@@ -196,6 +219,7 @@ impl<'a> Rewrite<'a> {
             value = made;
         }
         self.instead.insert(product.index, nodes);
+        Ok(())
     }
 
     /// Quantizes a table.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The channels of one activation: its last dimension.
+/// The channels of one activation: its last dimension; of a convolution's, its second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Channels {
     /// The largest magnitude of each channel.
     pub largest: Vec<f32>,
-    /// The sum of each channel's squares.
+    /// The sum of each channel's squares; of a convolution's activation, the sum over samples of their mean.
     pub squares: Vec<f64>,
 }
 

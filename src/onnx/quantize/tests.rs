@@ -1,5 +1,7 @@
 //! Small graphs, quantized.
 
+mod convolutions;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

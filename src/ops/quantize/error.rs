@@ -20,7 +20,7 @@ pub enum QuantizeError {
     Onnx(#[from] OnnxError),
     /// Nothing to quantize.
     #[error(
-        "{} has no product with a constant weight of at least 64 x 64 that {precision} could be used for{}",
+        "{} has no product with a constant weight of at least 64 x 64, and no convolution over at least 16 channels, that {precision} could be used for{}",
         path.display(), because(why)
     )]
     NothingToQuantize { path: PathBuf, precision: &'static str, why: Vec<String> },

@@ -160,7 +160,13 @@ pub fn find(
         measure.run_reference(&fold.judging)?;
     }
     let methods = match wanted {
-        Wanted::Auto => Method::grid(options.precision),
+        Wanted::Auto => {
+            // Convolutions are not smoothed.
+            let is_smoothed = nodes.iter().any(|node| node.op_type != CONVOLUTION);
+            let mut grid = Method::grid(options.precision);
+            grid.retain(|method| is_smoothed || method.smoothing_percent == 0);
+            grid
+        }
         Wanted::Only(method) => vec![*method],
     };
     let mut hunt = Hunt {
@@ -215,6 +221,9 @@ pub fn find(
     let worker_peak_bytes = hunt.measure.peak_bytes;
     Ok(Found { choice, statistics, statistics_time, worker_peak_bytes })
 }
+
+/// The operator of convolutions.
+const CONVOLUTION: &str = "Conv";
 
 /// Differences of less than this factor between the losses of methods are noise of the rows that judge.
 const NOISE: f64 = 1.25;

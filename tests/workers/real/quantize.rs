@@ -20,13 +20,13 @@ const HIDDEN: usize = 128;
 const TOKENS: usize = 6;
 const ROWS: usize = 8;
 
-fn numbers(name: &str, count: usize, deviation: f64) -> Vec<f32> {
+pub(super) fn numbers(name: &str, count: usize, deviation: f64) -> Vec<f32> {
     let mut bytes = Vec::new();
     write_normal(&mut bytes, 3, name, count as u64, deviation).unwrap();
     bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }
 
-fn weight(name: &str, dims: &[usize], deviation: f64) -> TensorProto {
+pub(super) fn weight(name: &str, dims: &[usize], deviation: f64) -> TensorProto {
     let values = numbers(name, dims.iter().product(), deviation);
     let dims: Vec<i64> = dims.iter().map(|&length| length as i64).collect();
     let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -137,7 +137,7 @@ fn run(home: &Home, model: &str) -> Vec<f32> {
     Tensor::read(&outputs["y"]).unwrap().elements::<f32>().unwrap()
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

@@ -18,8 +18,8 @@ use nimctl::worker::protocol::BuildRequest;
 use prost::Message as _;
 
 use crate::quantized_graphs::{
-    BFLOAT16, DATA_SCALE, FLOAT, FLOAT8, FLOAT16, Form, INT4, INT8, Scales, WEIGHT_SCALE, attention,
-    convolution, mxfp8, nvfp4, products, table,
+    BFLOAT16, ConvSizes, DATA_SCALE, FLOAT, FLOAT8, FLOAT16, Form, INT4, INT8, Scales, WEIGHT_SCALE,
+    attention, convolution, mxfp8, nvfp4, products, table,
 };
 use crate::support::{real, start};
 
@@ -273,16 +273,38 @@ fn attention_blocks() {
 fn convolutions() {
     let (int8, fp8) = (Judged::Products(TensorType::Int8), Judged::Products(TensorType::Fp8));
     let (outputs, inputs) = (Scales::Axis(0), Scales::Axis(1));
-    let conv = |form| convolution(form, false);
-    let patches = |form| convolution(form, true);
+    let conv = |form| convolution(form, ConvSizes::PLAIN);
+    let patches = |form| convolution(form, ConvSizes::PATCHES);
     check(&[
         row("INT8 Conv", conv(Form::both(INT8, outputs)), int8, "D N N N N N"),
+        row("INT8 Conv, split scales", conv(Form::both(INT8, Scales::Split)), int8, "D N N N N N"),
         row("INT8 Conv, a scale for each input channel", conv(Form::both(INT8, inputs)), int8, "D D D D D D"),
         row("INT8 Conv weights", conv(Form::weights(INT8, outputs)), int8, "D D D D D D"),
         row("INT8 Conv of patches", patches(Form::both(INT8, outputs)), int8, "D N N N N N"),
         row("FP8 Conv", conv(Form::both(FLOAT8, outputs)), fp8, "- - - N N N"),
+        row("FP8 Conv, split scales", conv(Form::both(FLOAT8, Scales::Split)), fp8, "- - - N N N"),
         row("FP8 Conv of patches", patches(Form::both(FLOAT8, outputs)), fp8, "- - - D D D"),
     ]);
+}
+
+#[test]
+fn convolutions_of_other_sizes() {
+    let (int8, fp8) = (Judged::Products(TensorType::Int8), Judged::Products(TensorType::Fp8));
+    let mut rows = Vec::new();
+    for (name, sizes) in [
+        ("a channel each", ConvSizes::DEPTHWISE),
+        ("groups of 4", ConvSizes { groups: 16, ..ConvSizes::PLAIN }),
+        ("1 x 1", ConvSizes { kernel: 1, ..ConvSizes::PLAIN }),
+        ("every other pixel", ConvSizes { stride: 2, ..ConvSizes::PLAIN }),
+        ("16 channels", ConvSizes { channels: 16, ..ConvSizes::PLAIN }),
+        ("17 channels to 1", ConvSizes { channels: 17, outputs: 1, ..ConvSizes::PLAIN }),
+        ("17 channels, 1 x 1", ConvSizes { channels: 17, kernel: 1, ..ConvSizes::PLAIN }),
+    ] {
+        let form = |element_type| convolution(Form::both(element_type, Scales::Split), sizes);
+        rows.push(row(name, form(INT8), int8, "D N N N N N"));
+        rows.push(row(name, form(FLOAT8), fp8, "- - - N N N"));
+    }
+    check(&rows);
 }
 
 #[test]
@@ -316,6 +338,21 @@ fn what_a_product_writes() {
         // The sums as they are, in FP32.
         let wide = Form { scales: FLOAT, ..Form::both(element_type, COLUMNS) };
         assert_eq!(outputs(&mut worker, wide), [(TensorType::Fp32, Some(1.0)); 2], "{element_type}");
+    }
+}
+
+/// A convolution's scales are an operand of its own; what shows is whether the sums are written in FP32.
+#[test]
+fn what_a_convolution_writes() {
+    let mut worker = start(&real("tensorrt-rtx"));
+    for element_type in [INT8, FLOAT8] {
+        for (scales, written) in [(Scales::Axis(0), TensorType::Fp32), (Scales::Split, TensorType::Fp16)] {
+            let graph = convolution(Form::both(element_type, scales), ConvSizes::PLAIN);
+            let built = build(&mut worker, &graph, ComputeCapability::new(8, 9)).unwrap();
+            let written_by: Vec<_> =
+                built.layers.gemms.iter().map(|gemm| (gemm.output, gemm.alpha)).collect();
+            assert_eq!(written_by, [(written, None)], "{element_type}");
+        }
     }
 }
 
@@ -353,9 +390,21 @@ fn why_a_node_fell_back() {
         ("as expected", products(Form::both(INT8, COLUMNS)), "up", int8, (8, 9)),
         ("no such node", products(Form::both(INT8, COLUMNS)), "sideways", int8, (8, 9)),
         ("scales along K", products(Form::both(INT8, ROWS)), "down", int8, (8, 9)),
-        ("Conv", convolution(Form::both(INT8, Scales::Axis(0)), false), "conv", int8, (7, 5)),
-        ("Conv along its input", convolution(Form::both(INT8, Scales::Axis(1)), false), "conv", int8, (8, 9)),
-        ("patches", convolution(Form::both(FLOAT8, Scales::Axis(0)), true), "conv", fp8, (8, 9)),
+        ("Conv", convolution(Form::both(INT8, Scales::Axis(0)), ConvSizes::PLAIN), "conv", int8, (7, 5)),
+        (
+            "Conv along its input",
+            convolution(Form::both(INT8, Scales::Axis(1)), ConvSizes::PLAIN),
+            "conv",
+            int8,
+            (8, 9),
+        ),
+        (
+            "patches",
+            convolution(Form::both(FLOAT8, Scales::Axis(0)), ConvSizes::PATCHES),
+            "conv",
+            fp8,
+            (8, 9),
+        ),
         ("not quantized", products(Form::BASE), "up", int8, (8, 9)),
         (
             "INT4 by column",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use nimctl::onnx::quantize::{
-    BLOCKS, Embeddings, QuantizedPrecision, UnknownMethod, UnknownQuantizedPrecision,
+    BLOCKS, Embeddings, QuantizedPrecision, Treatment, UnknownMethod, UnknownQuantizedPrecision,
 };
 use nimctl::ops::quantize::Wanted;
 
@@ -19,9 +19,9 @@ Examples:
   nimctl quantize model.onnx -o model-int4.onnx --precision int4 --samples images=calibration.npy --min-row-cosine 0.99
   nimctl quantize model.onnx -o model-int8.onnx --precision int8 --samples images=calibration.npy --method smoothing=0.5
 
-Products with constant weights are quantized, and embedding tables; everything else is lowered to the base precision. Half of the
+Products and convolutions with constant weights are quantized, and embedding tables; everything else is lowered to the base precision. Half of the
 samples calibrate while methods are compared, and the other half judge the whole graph's outputs; the scales of the result are of
-all of them. If no method reaches --min-row-cosine, a search finds which products must stay in the base precision.
+all of them. If no method reaches --min-row-cosine, a search finds which of them must stay in the base precision.
 
 Exit codes:
   0  written
@@ -58,6 +58,10 @@ pub(crate) struct Quantize {
     /// What to do with embedding tables.
     #[arg(long, value_enum, default_value = "int8")]
     pub(crate) embeddings: EmbeddingsArgument,
+    /// What to do with convolutions, in int8 and fp8. TensorRT for RTX computes them in 8 bits from compute capability 8.0 on; on 7.5
+    /// it dequantizes their weights at every inference.
+    #[arg(long, value_enum, default_value = "quantize")]
+    pub(crate) convolutions: TreatmentArgument,
     /// Keep this node in the base precision; a node without a name is called after its first output.
     #[arg(long = "keep-node", value_name = "NAME")]
     pub(crate) keep_nodes: Vec<String>,
@@ -107,6 +111,24 @@ impl From<EmbeddingsArgument> for Embeddings {
             EmbeddingsArgument::Keep => Self::Keep,
             EmbeddingsArgument::Int8 => Self::Int8,
             EmbeddingsArgument::Int4 => Self::Int4,
+        }
+    }
+}
+
+/// Whether nodes of a kind are quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TreatmentArgument {
+    /// They stay in the base precision.
+    Keep,
+    /// They are quantized.
+    Quantize,
+}
+
+impl From<TreatmentArgument> for Treatment {
+    fn from(argument: TreatmentArgument) -> Self {
+        match argument {
+            TreatmentArgument::Keep => Self::Keep,
+            TreatmentArgument::Quantize => Self::Quantize,
         }
     }
 }

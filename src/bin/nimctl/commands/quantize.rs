@@ -60,6 +60,7 @@ pub(crate) fn run(
         method,
         block,
         embeddings,
+        convolutions,
         keep_nodes,
         min_row_cosine,
         evaluations,
@@ -77,6 +78,7 @@ pub(crate) fn run(
         quantization: QuantizationOptions {
             block: *block,
             embeddings: (*embeddings).into(),
+            convolutions: (*convolutions).into(),
             keep_nodes: keep_nodes.clone(),
             ..QuantizationOptions::new(*precision, base)
         },
@@ -195,8 +197,9 @@ fn reason(why: WhyKept) -> &'static str {
         WhyKept::OtherWeight => "the weight is not FP32, or is an input too",
         WhyKept::Small => "a side of the weight is shorter than 64",
         WhyKept::Length => "the summed side is no multiple of 16 or of the block",
-        WhyKept::Form => "the weight has not two dimensions, or the node has other attributes",
-        WhyKept::Convolution => "a convolution",
+        WhyKept::Form => "the weight has other dimensions, or the node other attributes or inputs",
+        WhyKept::Convolution => "convolutions are not quantized in this format, or kept by --convolutions",
+        WhyKept::FewChannels => "a convolution over fewer than 16 channels, of all or of a group",
         WhyKept::NotFinite => "the weight has NaN or infinite values",
         WhyKept::NoActivation => "its activation is zero on all samples",
     }
