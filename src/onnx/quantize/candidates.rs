@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attention::{self, Attention};
 use super::options::{Embeddings, QuantizationOptions, Treatment};
 use crate::onnx::ElementType;
 use crate::onnx::analysis::{attribute, is_own_domain, label, subgraphs};
@@ -78,7 +79,7 @@ pub(super) struct Table {
 pub enum WhyKept {
     /// The options name it, or the search kept it.
     KeptNode,
-    /// Both factors are computed, as in attention.
+    /// Both factors are computed, as in attention, which is quantized only if the options say so.
     NoConstantWeight,
     /// The weight is not FP32, or a caller may replace it.
     OtherWeight,
@@ -103,6 +104,7 @@ pub enum WhyKept {
 pub(super) struct Candidates {
     pub(super) products: Vec<Product>,
     pub(super) tables: Vec<Table>,
+    pub(super) attention: Vec<Attention>,
     /// Products and tables that stay, by their node's place.
     pub(super) kept: BTreeMap<usize, WhyKept>,
 }
@@ -161,6 +163,7 @@ impl Candidates {
             found.products.iter().filter(|product| is_other(product)).map(|product| product.index).collect();
         found.products.retain(|product| !others.contains(&product.index));
         found.kept.extend(others.into_iter().map(|index| (index, WhyKept::Form)));
+        attention::find(graph, options, &mut found);
         // A table that something else reads too would be stored twice.
         let reads = Readers::of(graph);
         found.tables.retain(|table| reads.of_nodes(&table.weight).len() == 1);

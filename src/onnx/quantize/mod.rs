@@ -9,6 +9,7 @@
 //!
 //! Which method is best for a graph can't be told from the graph: [`crate::ops::quantize`] tries several.
 
+mod attention;
 mod candidates;
 mod groups;
 mod number_formats;
@@ -73,7 +74,7 @@ pub struct QuantizableNode {
     pub op_type: String,
     /// The activation that its weight is multiplied with.
     pub input: String,
-    /// The bytes of its weight in FP32.
+    /// The bytes of its weight in FP32; none of attention's, which both products are kept with.
     pub weight_bytes: u64,
 }
 
@@ -90,7 +91,13 @@ pub fn quantizable_nodes(file: &OnnxFile, options: &QuantizationOptions) -> Vec<
             weight_bytes: (product.summed * product.columns * 4) as u64,
         }
     };
-    candidates.products.iter().map(node).collect()
+    let of_attention = |attention: &attention::Attention| {
+        let node = &source.graph.node[attention.scores];
+        let [queries, _, _] = &attention.inputs;
+        let (node, op_type) = (label(node).into(), node.op_type().into());
+        QuantizableNode { node, op_type, input: queries.clone(), weight_bytes: 0 }
+    };
+    candidates.products.iter().map(node).chain(candidates.attention.iter().map(of_attention)).collect()
 }
 
 /// Quantizes `file` and writes the result to `destination`, with an external data file beside it where it is large.
@@ -120,6 +127,10 @@ pub fn quantize(
     for table in std::mem::take(&mut candidates.tables) {
         report.add_table(&source.graph, &table);
         rewrite.table(&source.graph, table)?;
+    }
+    for one in ingredients.attention(&mut candidates) {
+        report.add_attention(&source.graph, &one);
+        rewrite.attention(one);
     }
     report.add_kept(&source.graph, &candidates.kept);
     let (nodes, mut initializers) = rewrite.nodes(&source.graph);

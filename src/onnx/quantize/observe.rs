@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::candidates::{Candidates, Product};
+use super::candidates::Candidates;
 use super::options::QuantizationOptions;
 use super::parts::Parts;
 use crate::onnx::consistency;
@@ -24,7 +24,8 @@ const AXES_ARE_INPUTS: i64 = 18;
 pub struct ObservedChannels {
     /// The output with the largest magnitude of every channel of every value, one value after the other.
     pub largest: String,
-    /// The output with the sums of squares, likewise; of a convolution's activation, with their mean over samples and places.
+    /// The output with the sums of squares, likewise; of a convolution's activation, and of
+    /// attention's, with their mean over samples and places.
     pub squares: String,
     /// The values, with their numbers of channels. If there are none, there are no such outputs.
     pub values: Vec<(String, usize)>,
@@ -35,6 +36,24 @@ impl ObservedChannels {
     pub fn count(&self) -> usize {
         self.values.iter().map(|(_, channels)| channels).sum()
     }
+}
+
+/// A value, and its channels.
+struct Observed {
+    value: String,
+    channels: usize,
+    are: Are,
+}
+
+/// What the channels of a value are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Are {
+    /// Its last dimension.
+    Last,
+    /// Its second.
+    Second,
+    /// It has but one scale, whatever its dimensions.
+    None,
 }
 
 /// Writes `file` to `destination` with two more outputs, and returns what is in them.
@@ -48,10 +67,17 @@ pub fn observe_channels(
 ) -> Result<ObservedChannels, OnnxError> {
     let source = Parts::of(file.model());
     let candidates = Candidates::of(&source.graph, &source.by_name(), &source.replaceable(file), options);
-    let mut observed: Vec<Product> = Vec::new();
-    for product in candidates.products {
-        if observed.iter().all(|other| other.input != product.input) {
-            observed.push(product);
+    let mut observed: Vec<Observed> = Vec::new();
+    let of_products = candidates.products.iter().map(|product| Observed {
+        value: product.input.clone(),
+        channels: product.channels(),
+        are: if product.convolution.is_some() { Are::Second } else { Are::Last },
+    });
+    let of_attention = candidates.attention.into_iter().flat_map(|attention| attention.inputs);
+    let whole = of_attention.map(|value| Observed { value, channels: 1, are: Are::None });
+    for one in of_products.chain(whole) {
+        if observed.iter().all(|other| other.value != one.value) {
+            observed.push(one);
         }
     }
     let mut free = FreeNames::of(file.model());
@@ -65,15 +91,14 @@ pub fn observe_channels(
         graph.initializer.extend(axes.iter().map(|(name, axes)| integers(name, axes)));
     }
     let mut parts = [Vec::new(), Vec::new()];
-    for (index, product) in observed.iter().enumerate() {
+    for (index, one) in observed.iter().enumerate() {
         let mut name = |what: &str| free.take(&format!("nimctl.{what}.{index}"));
         let [shape, rows, abs, maximum, squared, squares] =
             ["shape", "rows", "abs", "largest", "squared", "squares"].map(&mut name);
-        let is_convolution = product.convolution.is_some();
-        let channels = product.channels() as i64;
-        let sides = if is_convolution { vec![0, channels, -1] } else { vec![-1, channels] };
+        let channels = one.channels as i64;
+        let sides = if one.are == Are::Second { vec![0, channels, -1] } else { vec![-1, channels] };
         graph.initializer.push(integers(&shape, &sides));
-        let (axes, numbers) = &axes[usize::from(is_convolution)];
+        let (axes, numbers) = &axes[usize::from(one.are == Are::Second)];
         let mut reduce = |operator: &str, input: &str, output: &str| {
             let mut inputs = vec![input.to_owned()];
             let mut attributes = vec![int_attribute("keepdims", 0)];
@@ -86,20 +111,21 @@ pub fn observe_channels(
         };
         let maxima = reduce("ReduceMax", &abs, &maximum);
         // Layers have different numbers of places, and are compared with each other.
-        let sums = match is_convolution {
+        let is_mean = one.are != Are::Last;
+        let sums = match is_mean {
             true => reduce("ReduceMean", &squared, &squares),
             false => reduce("ReduceSumSquare", &rows, &squares),
         };
-        graph.node.push(plain_node(&mut free, "Reshape", vec![product.input.clone(), shape], &rows));
+        graph.node.push(plain_node(&mut free, "Reshape", vec![one.value.clone(), shape], &rows));
         graph.node.push(plain_node(&mut free, "Abs", vec![rows.clone()], &abs));
-        if is_convolution {
+        if is_mean {
             graph.node.push(plain_node(&mut free, "Mul", vec![rows.clone(), rows], &squared));
         }
         graph.node.extend([maxima, sums]);
         parts[0].push(maximum);
         parts[1].push(squares);
     }
-    let values = observed.into_iter().map(|product| (product.input.clone(), product.channels())).collect();
+    let values = observed.into_iter().map(|one| (one.value, one.channels)).collect();
     let observed = ObservedChannels { largest, squares, values };
     if !observed.values.is_empty() {
         for (parts, output) in parts.into_iter().zip([&observed.largest, &observed.squares]) {

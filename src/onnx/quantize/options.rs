@@ -133,6 +133,8 @@ pub struct QuantizationOptions {
     pub block: u32,
     /// What becomes of embedding tables.
     pub embeddings: Embeddings,
+    /// What becomes of what attention multiplies, in formats that quantize activations too.
+    pub attention: Treatment,
     /// What becomes of convolutions, in formats that quantize activations too.
     pub convolutions: Treatment,
     /// Names of nodes that stay in the base precision; a node without a name has that of its first output.
@@ -150,6 +152,7 @@ impl QuantizationOptions {
             base,
             block: 32,
             embeddings: Embeddings::Int8,
+            attention: Treatment::Keep,
             convolutions: Treatment::Quantize,
             keep_nodes: Vec::new(),
         }

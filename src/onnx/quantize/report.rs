@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attention::ScaledAttention;
 use super::candidates::{Table, WhyKept};
 use super::groups::{Group, Scaled};
 use super::options::{Method, QuantizationOptions, QuantizedPrecision};
@@ -40,7 +41,7 @@ pub struct QuantizedNode {
     pub node: String,
     /// Its operator in the original graph.
     pub op_type: String,
-    /// The bytes of its weight in FP32.
+    /// The bytes of its weight in FP32; 0 for a product of two computed values.
     pub weight_bytes: u64,
     /// The largest magnitude that its activation's scale represents; absent where activations stay as they are.
     pub activation_largest: Option<f32>,
@@ -75,6 +76,14 @@ impl QuantizationReport {
         for Scaled { product, .. } in &group.products {
             let largest = group.activation_scale.map(|scale| scale * self.precision.largest());
             self.add(&graph.node[product.index], product.summed * product.columns, largest);
+        }
+    }
+
+    /// Adds both products: each with the largest of its left factor.
+    pub(super) fn add_attention(&mut self, graph: &GraphProto, scaled: &ScaledAttention) {
+        let ScaledAttention { attention, scales: [queries, ..], probability_scale } = scaled;
+        for (place, scale) in [(attention.scores, queries), (attention.mixed, probability_scale)] {
+            self.add(&graph.node[place], 0, Some(scale * self.precision.largest()));
         }
     }
 

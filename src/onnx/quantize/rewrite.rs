@@ -33,10 +33,10 @@ pub(super) struct Rewrite<'a> {
     /// New weights.
     pub(super) initializers: Vec<Initializer<'a>>,
     /// What replaces or precedes a node, by its place.
-    before: BTreeMap<usize, Vec<NodeProto>>,
+    pub(super) before: BTreeMap<usize, Vec<NodeProto>>,
     instead: BTreeMap<usize, Vec<NodeProto>>,
     /// Inputs of nodes that are replaced: by place of the node and of the input.
-    inputs: BTreeMap<(usize, usize), String>,
+    pub(super) inputs: BTreeMap<(usize, usize), String>,
 }
 
 impl<'a> Rewrite<'a> {
@@ -95,13 +95,8 @@ impl<'a> Rewrite<'a> {
         }
         let Group { input, inverse_factors: _, factors, activation_scale, shared_scale, products } = group;
         if let Some(scale) = activation_scale {
-            let scale = self.floats(&format!("{input}.scale"), &[], &[scale]);
-            let zero = self.zero(&format!("{input}.zero_point"));
-            let [quantized, back] =
-                ["quantized", "dequantized"].map(|what| self.free.take(&format!("{input}.{what}")));
-            let parameters = |of: &str| vec![of.to_owned(), scale.clone(), zero.clone()];
-            nodes.push(plain_node(&mut self.free, "QuantizeLinear", parameters(&x), &quantized));
-            nodes.push(plain_node(&mut self.free, "DequantizeLinear", parameters(&quantized), &back));
+            let (pair, back) = self.quantized(&input, &x, scale);
+            nodes.extend(pair);
             x = back;
         }
         self.before.entry(first).or_default().append(&mut nodes);
@@ -110,6 +105,20 @@ impl<'a> Rewrite<'a> {
             self.product(graph, &x, shared_scale, &factors, one)?;
         }
         Ok(())
+    }
+
+    /// Returns the nodes that quantize a value, called after `name`, and what they make of it.
+    pub(super) fn quantized(&mut self, name: &str, value: &str, scale: f32) -> ([NodeProto; 2], String) {
+        let scale = self.floats(&format!("{name}.scale"), &[], &[scale]);
+        let zero = self.zero(&format!("{name}.zero_point"));
+        let [quantized, back] =
+            ["quantized", "dequantized"].map(|what| self.free.take(&format!("{name}.{what}")));
+        let parameters = |of: &str| vec![of.to_owned(), scale.clone(), zero.clone()];
+        let pair = [
+            plain_node(&mut self.free, "QuantizeLinear", parameters(value), &quantized),
+            plain_node(&mut self.free, "DequantizeLinear", parameters(&quantized), &back),
+        ];
+        (pair, back)
     }
 
     fn product(

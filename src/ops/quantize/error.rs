@@ -24,6 +24,11 @@ pub enum QuantizeError {
         path.display(), because(why)
     )]
     NothingToQuantize { path: PathBuf, precision: &'static str, why: Vec<String> },
+    /// Attention in a format of weights alone.
+    #[error(
+        "{precision} leaves activations as they are, and so what attention multiplies; quantize attention in int8 or fp8"
+    )]
+    AttentionOfWeights { precision: &'static str },
     /// A sample of something else.
     #[error("the graph has no input `{input}`; its inputs are {}", inputs.join(", "))]
     NoSuchInput { input: String, inputs: Vec<String> },

@@ -23,7 +23,9 @@ pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
 pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Wanted};
 
 use crate::mixed_precision::search::{Verdict, smallest_passing};
-use crate::onnx::quantize::{Method, QuantizableNode, QuantizationOptions, Statistics, quantizable_nodes};
+use crate::onnx::quantize::{
+    Method, QuantizableNode, QuantizationOptions, Statistics, Treatment, quantizable_nodes,
+};
 use crate::onnx::{LoweringOptions, OnnxFile, analysis};
 use crate::ops::runners::Way;
 use crate::ops::search_journal::Journal;
@@ -120,6 +122,9 @@ pub fn find(
     let is_there = |name: &String| all_nodes.iter().any(|node| analysis::label(node) == name);
     if let Some(node) = options.keep_nodes.iter().find(|name| !is_there(name)) {
         return Err(QuantizeError::NoSuchNode { node: node.clone() });
+    }
+    if options.attention == Treatment::Quantize && !options.precision.has_activations() {
+        return Err(QuantizeError::AttentionOfWeights { precision: options.precision.as_str() });
     }
     let nodes = quantizable_nodes(file, options);
     if nodes.is_empty() {

@@ -23,6 +23,7 @@ mod onnxruntime;
 mod plans_on_a_gpu;
 mod precision_check;
 mod quantize;
+mod quantized_attention;
 mod quantized_convolutions;
 mod quantized_forms;
 mod release;

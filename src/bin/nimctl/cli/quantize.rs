@@ -58,6 +58,10 @@ pub(crate) struct Quantize {
     /// What to do with embedding tables.
     #[arg(long, value_enum, default_value = "int8")]
     pub(crate) embeddings: EmbeddingsArgument,
+    /// What to do with what attention multiplies (queries, keys, values and probabilities), in int8 and fp8. Quantizing it costs many
+    /// models most of their accuracy.
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(crate) attention: TreatmentArgument,
     /// What to do with convolutions, in int8 and fp8. TensorRT for RTX computes them in 8 bits from compute capability 8.0 on; on 7.5
     /// it dequantizes their weights at every inference.
     #[arg(long, value_enum, default_value = "quantize")]

@@ -60,6 +60,7 @@ pub(crate) fn run(
         method,
         block,
         embeddings,
+        attention,
         convolutions,
         keep_nodes,
         min_row_cosine,
@@ -78,6 +79,7 @@ pub(crate) fn run(
         quantization: QuantizationOptions {
             block: *block,
             embeddings: (*embeddings).into(),
+            attention: (*attention).into(),
             convolutions: (*convolutions).into(),
             keep_nodes: keep_nodes.clone(),
             ..QuantizationOptions::new(*precision, base)
@@ -193,7 +195,7 @@ fn left(report: &QuantizationReport) -> Vec<Vec<String>> {
 fn reason(why: WhyKept) -> &'static str {
     match why {
         WhyKept::KeptNode => "--keep-node, or kept for the numbers",
-        WhyKept::NoConstantWeight => "both factors are computed",
+        WhyKept::NoConstantWeight => "both factors are computed (see --attention)",
         WhyKept::OtherWeight => "the weight is not FP32, or is an input too",
         WhyKept::Small => "a side of the weight is shorter than 64",
         WhyKept::Length => "the summed side is no multiple of 16 or of the block",

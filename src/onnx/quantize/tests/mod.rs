@@ -1,5 +1,6 @@
 //! Small graphs, quantized.
 
+mod attention;
 mod convolutions;
 
 use std::collections::BTreeMap;
