@@ -34,6 +34,8 @@ pub struct Facts {
     ///   request 1045), and of softmax the documentation says nothing: both stay in FP32.
     /// * Others: nothing is known, so nothing is assumed.
     pub fp32_inside: &'static [Fp32Inside],
+    /// The compute capabilities for which it multiplies matrices neither in FP32 nor in BF16 (measured; docs/quantization.md).
+    pub without_wide_products: &'static [ComputeCapability],
     /// Whether its plans have a header that says what they are for and which version built them ([`crate::plan`]), so that
     /// each plan is checked against what was asked for.
     pub has_plan_header: bool,
@@ -117,6 +119,7 @@ const KNOWN: &[Facts] = &[
         tool: Some(Tool::Tensorrt),
         build_revision: 0,
         fp32_inside: &[Fp32Inside::Normalization],
+        without_wide_products: &[],
         has_plan_header: false,
         compiles_when_loaded: false,
         runs_on_later_from: None,
@@ -137,6 +140,7 @@ const KNOWN: &[Facts] = &[
         // build begins at the same address. So equal requests give equal plans.
         build_revision: 3,
         fp32_inside: &[Fp32Inside::Normalization],
+        without_wide_products: &[ComputeCapability::new(7, 5)],
         has_plan_header: true,
         compiles_when_loaded: true,
         runs_on_later_from: Some(ComputeCapability::new(12, 0)),
@@ -154,6 +158,7 @@ const KNOWN: &[Facts] = &[
         tool: Some(Tool::OnnxRuntime),
         build_revision: 0,
         fp32_inside: &[Fp32Inside::Normalization, Fp32Inside::RmsNormalization, Fp32Inside::Softmax],
+        without_wide_products: &[],
         has_plan_header: false,
         compiles_when_loaded: false,
         runs_on_later_from: None,
@@ -174,6 +179,7 @@ static STRANGER: Facts = Facts {
     tool: None,
     build_revision: 0,
     fp32_inside: &[],
+    without_wide_products: &[],
     has_plan_header: false,
     compiles_when_loaded: false,
     runs_on_later_from: None,

@@ -117,6 +117,9 @@ pub enum OnnxError {
     /// The model's operator set can't be raised.
     #[error("{} {problem}", path.display())]
     Opset { path: PathBuf, problem: OpsetProblem },
+    /// A graph that is to be lowered as a quantized one.
+    #[error("{} is not the quantized graph that lowering needs: this is a bug of nimctl", path.display())]
+    NotQuantized { path: PathBuf },
     /// A graph that stays beyond what one file can hold.
     #[error(
         "{} would have {size_bytes} bytes without its external data, but a protobuf file cannot exceed 2 GiB: \
@@ -143,9 +146,10 @@ impl OnnxError {
     /// Returns what the error means to the person who runs the program.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::PayloadSize { .. } | Self::ForeignTensor { .. } | Self::Inconsistent { .. } => {
-                ErrorKind::Bug
-            }
+            Self::PayloadSize { .. }
+            | Self::ForeignTensor { .. }
+            | Self::Inconsistent { .. }
+            | Self::NotQuantized { .. } => ErrorKind::Bug,
             _ => ErrorKind::Input,
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Sha256;
 
 /// One file, its digest and its size.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileDigest {
     /// The path, relative to the model's folder.
@@ -18,7 +18,7 @@ pub struct FileDigest {
 }
 
 /// What a graph is, whatever its file is called: the model file first, then its external files by path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GraphDigest {
     /// The files; the model file has the path [`GraphDigest::MODEL_PATH`].

@@ -45,7 +45,7 @@ pub use error::OnnxError;
 pub use external_data::{ExternalFile, external_locations};
 pub use file::{OnnxFile, graph_digest};
 pub use graph_digest::{FileDigest, GraphDigest};
-pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringReport};
+pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringReport, Quantization};
 pub use mapped_file::shortened_files;
 pub use node_names::NodeNames;
 pub use opset::{OpsetProblem, Raised};

@@ -191,6 +191,7 @@ fn exact(file: &OnnxFile, options: &LowerOptions) -> Exact {
         lower_ops: lower_ops.clone(),
         fp32_inside: facts_of(target).fp32_inside.iter().copied().collect(),
         io: *io,
+        quantization: None,
     };
     Exact { lowering, emulate: *emulate, unmatched }
 }

@@ -6,6 +6,8 @@
 //! | bytes of the source graphs | yes | yes |
 //! | version of the lowering | yes | yes, as part of the toolchain |
 //! | lowering options | yes | no: their effect is in the files¹ |
+//! | quantization: options, and the quantized graph | yes | no: their effect is in the files¹ |
+//! | samples and versions of calibration | no: the quantized graph is | no: its effect is in the files¹ |
 //! | precision | yes | yes |
 //! | backend, toolchain | yes | yes |
 //! | target | yes, what the compiler is told² | yes, as the recipe names it |
@@ -25,13 +27,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::id::Tags;
+use super::precision::ProfilePrecision;
 use super::spec::{largest_batch, tags_before_build};
 use super::target::Target;
 use crate::backend::Backend;
 use crate::canonical;
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
-use crate::onnx::Precision;
 use crate::shape_range::ShapeRange;
 use crate::stored_format::{self, Unreadable};
 
@@ -62,8 +64,8 @@ pub struct Contents {
     /// `nimctl.contents/1` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_tags: Option<Tags>,
-    /// The precision of its weights and arithmetic.
-    pub precision: Precision,
+    /// The precision of its weights and arithmetic; that of its quantized products for a quantized one.
+    pub precision: ProfilePrecision,
     /// Shape ranges by graph and input.
     pub shape_ranges: BTreeMap<String, BTreeMap<String, ShapeRange>>,
     /// Every other file of the profile, sorted by path.

@@ -7,7 +7,7 @@ use super::*;
 use crate::compute_capability::ComputeCapability;
 use crate::digest::Sha256;
 use crate::every_field::changes_the_digest;
-use crate::onnx::{FileDigest, GraphDigest, Precision};
+use crate::onnx::{FileDigest, GraphDigest};
 use crate::shape_range::ShapeRange;
 
 fn sha256() -> impl Strategy<Value = Sha256> {
@@ -40,7 +40,7 @@ fn contents() -> impl Strategy<Value = Contents> {
         .prop_map(|name| Backend::new(name).unwrap());
     let tool = ("[0-9.]{1,9}", btree_map("X[a-c]", sha256(), 0..3))
         .prop_map(|(version, libraries)| ToolIdentity { version, libraries });
-    let precision = prop_oneof![Just(Precision::Fp32), Just(Precision::Fp16), Just(Precision::Bf16)];
+    let precision = prop::sample::select(ProfilePrecision::all().collect::<Vec<_>>());
     let shape = || vec(1..1_000_000_i64, 1..4);
     let range = (shape(), shape(), shape()).prop_map(|(min, opt, max)| ShapeRange { min, opt, max });
     let shipped = ("[a-z./]{1,9}", sha256(), size()).prop_map(|(path, sha256, size_bytes)| ContentsFile {

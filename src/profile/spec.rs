@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::id::Tags;
+use super::precision::ProfilePrecision;
 use super::target::{Target, capability_tag};
 use crate::backend::{Backend, Builds};
 use crate::gpu;
 use crate::mixed_precision::MixedPrecision;
-use crate::onnx::{LoweringOptions, Precision};
+use crate::onnx::LoweringOptions;
+use crate::quantization::QuantizationDemands;
 use crate::shape_range::ShapeRange;
 
 /// One profile that a recipe asks for.
@@ -17,10 +19,12 @@ pub struct ProfileSpec {
     pub backend: Backend,
     /// What it is for.
     pub target: Target,
-    /// How its graphs are lowered; holds the precision.
+    /// How its graphs are quantized and lowered; holds the precision.
     pub lowering: LoweringOptions,
     /// Which more nodes may stay in FP32, found by running the graphs.
     pub mixed_precision: MixedPrecision,
+    /// What is demanded of its quantization, if it is quantized.
+    pub quantization: Option<QuantizationDemands>,
     /// Max memory that the compiler may use for one layer, in MiB.
     pub workspace_mib: Option<u64>,
     /// Line of the recipe that asks for it.
@@ -29,8 +33,8 @@ pub struct ProfileSpec {
 
 impl ProfileSpec {
     /// Returns the precision.
-    pub fn precision(&self) -> Precision {
-        self.lowering.precision
+    pub fn precision(&self) -> ProfilePrecision {
+        self.lowering.profile_precision()
     }
 
     /// Returns the readable name, unique in a recipe: `tensorrt-rtx-l40s-fp16`.
@@ -43,8 +47,9 @@ impl ProfileSpec {
 
     /// Returns the tags that are known before the build: all but `trt_version` and `content`.
     pub fn tags(&self, batch_size: Option<i64>) -> Tags {
-        let Self { backend, target, lowering, mixed_precision: _, workspace_mib: _, line: _ } = self;
-        tags_before_build(backend, lowering.precision, target, &gpu_tags(backend, target), batch_size)
+        let Self { backend, target, lowering, mixed_precision: _, quantization: _, workspace_mib: _, line: _ } =
+            self;
+        tags_before_build(backend, lowering.profile_precision(), target, &gpu_tags(backend, target), batch_size)
     }
 }
 
@@ -64,7 +69,7 @@ pub fn gpu_tags(backend: &Backend, target: &Target) -> Tags {
 /// Returns the tags that follow from the recipe.
 pub(super) fn tags_before_build(
     backend: &Backend,
-    precision: Precision,
+    precision: ProfilePrecision,
     target: &Target,
     gpu_tags: &Tags,
     batch_size: Option<i64>,

@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde_saphyr::{Location, Spanned};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, QuantizedRefusal};
+use crate::compute_capability::ComputeCapability;
 use crate::gpu::UnknownGpu;
 use crate::onnx::Precision;
+use crate::onnx::quantize::{QuantizedPrecision, UnknownMethod};
 use crate::stored_format::NewerSchema;
 
 use super::{MAX_NAME_CHARS, MAX_WORKSPACE_MIB, UnknownName};
@@ -157,6 +159,58 @@ pub enum RecipeProblem {
     /// The `validation` section makes no sense.
     #[error("`validation`: {0}")]
     Validation(String),
+    /// Options of quantization where nothing is quantized.
+    #[error("`quantize` has no effect: no entry of `precisions` is quantized (int8, int8-weights, fp8 or int4)")]
+    NothingQuantized,
+    /// Two searches for nodes to keep.
+    #[error(
+        "`lowering.calibrate` and `lowering.search` are not for {0}: `quantize.gate` decides what stays in the base precision; \
+         remove them, or give {0} an entry of its own"
+    )]
+    SearchOfQuantized(QuantizedPrecision),
+    /// A block that no compiler fuses.
+    #[error("`block` is {block}: expected 16, 32, 64 or 128")]
+    Block {
+        /// What was given.
+        block: u32,
+    },
+    /// Not a method.
+    #[error("{0}, or auto")]
+    Method(UnknownMethod),
+    /// A search that may run nothing.
+    #[error("`evaluations` is 0: expected the number of graphs that the search may run, such as 60")]
+    NoEvaluations,
+    /// A backend or GPU that can't.
+    #[error(transparent)]
+    Refused(#[from] QuantizedRefusal),
+    /// A base precision that a GPU doesn't have.
+    #[error("compute capability {capability} computes no products in {base} with {backend}: use `base: fp16`")]
+    Base {
+        /// The base precision.
+        base: Precision,
+        /// The backend.
+        backend: Backend,
+        /// The GPU's.
+        capability: ComputeCapability,
+    },
+    /// Nothing to calibrate with.
+    #[error(
+        "graph `{graph}` has no `calibration`, which {precision} needs: add samples of real data for its inputs, other than `samples`"
+    )]
+    NoCalibration {
+        /// The graph.
+        graph: String,
+        /// A precision that needs it.
+        precision: QuantizedPrecision,
+    },
+    /// What calibrates would judge.
+    #[error(
+        "graph `{graph}`: `calibration` is the same as `samples`, which the profiles are judged by: give other samples to one of them"
+    )]
+    JudgedCalibration {
+        /// The graph.
+        graph: String,
+    },
     /// Lowering options in a profile that lowers nothing.
     #[error("`lowering` has no effect in {0}: remove it, or give fp32 an entry of its own without it")]
     LoweringOfFp32(Precision),

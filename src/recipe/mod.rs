@@ -7,6 +7,7 @@ mod error;
 mod graph_check;
 mod only;
 pub mod proposal;
+mod quantized;
 mod references;
 mod schema;
 
@@ -28,7 +29,7 @@ use crate::gpu;
 use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{Io, LoweringOptions, Precision};
 use crate::profile::{
-    CONTENTS_FILE, Contents, ModelRelease, ProfileSpec, Target, capability_tag, largest_batch,
+    CONTENTS_FILE, Contents, ModelRelease, ProfilePrecision, ProfileSpec, Target, capability_tag, largest_batch,
 };
 use crate::release::{PASSPORT_FILE, SAMPLES_FILE};
 use crate::samples::Sample;
@@ -75,6 +76,8 @@ pub struct RecipeGraph {
     pub shape_lines: BTreeMap<String, u64>,
     /// Where the values of inputs come from that the graph is run on.
     pub samples: BTreeMap<String, Sample>,
+    /// Where those come from that quantization measures on; empty where nothing is quantized.
+    pub calibration: BTreeMap<String, Sample>,
 }
 
 impl Recipe {
@@ -108,6 +111,7 @@ impl Recipe {
         for group in profiles.value {
             expand_group(path, group, &mut specs)?;
         }
+        quantized::check_calibration(path, &graphs, &specs)?;
         let at = validation.as_ref().map(|demands| demands.referenced);
         let recipe = Self {
             path: path.into(),
@@ -135,6 +139,7 @@ impl Recipe {
             shapes: contents.shape_ranges.get(graph).cloned().unwrap_or_default(),
             shape_lines: BTreeMap::new(),
             samples: BTreeMap::new(),
+            calibration: BTreeMap::new(),
         };
         Self {
             path: name.into(),
@@ -203,7 +208,7 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 }
 
 fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGraph, RecipeError> {
-    let schema::Graph { source, shapes, samples } = graph;
+    let schema::Graph { source, shapes, samples, calibration } = graph;
     check_name("graph name", name).map_err(|problem| problem.at_value(path, &source))?;
     if NOT_FOR_GRAPHS.contains(&name) {
         return Err(RecipeProblem::NotForGraphs { name: name.into() }.at_value(path, &source));
@@ -217,7 +222,7 @@ fn check_graph(path: &str, name: &str, graph: schema::Graph) -> Result<RecipeGra
     let shape_lines = shapes.iter().map(|(input, range)| (input.clone(), range.referenced.line())).collect();
     let source_line = source.referenced.line();
     let shapes = shapes.into_iter().map(|(input, range)| (input, range.value)).collect();
-    Ok(RecipeGraph { source: source.value, source_line, shapes, shape_lines, samples })
+    Ok(RecipeGraph { source: source.value, source_line, shapes, shape_lines, samples, calibration })
 }
 
 /// Writes out one group's matrix of targets and precisions.
@@ -226,7 +231,7 @@ fn expand_group(
     group: Spanned<schema::ProfileGroup>,
     specs: &mut Vec<ProfileSpec>,
 ) -> Result<(), RecipeError> {
-    let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, workspace_mib } =
+    let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, quantize, workspace_mib } =
         group.value;
     if workspace_mib.is_some_and(|mib| mib > MAX_WORKSPACE_MIB) {
         let location = backend_name.referenced;
@@ -243,15 +248,32 @@ fn expand_group(
         calibrate: calibrate.map(|calibrate| calibrate.value),
         search: search.map(|search| search.value),
     };
+    quantized::check(path, quantize.as_ref(), &precisions, !mixed_precision.is_empty())?;
     let lists = [&keep_ops, &keep_nodes, &lower_ops];
     let asks_something =
         io != Io::Keep || lists.iter().any(|list| !list.is_empty()) || !mixed_precision.is_empty();
     let inside = backend.facts().fp32_inside;
     for (target, location) in check_targets(path, &backend, targets)? {
         for precision in precisions.value.iter().copied() {
-            if precision == Precision::Fp32 && asks_something {
-                return Err(RecipeProblem::LoweringOfFp32(precision).at_value(path, &precisions));
+            if precision == ProfilePrecision::FP32 && asks_something {
+                return Err(RecipeProblem::LoweringOfFp32(Precision::Fp32).at_value(path, &precisions));
             }
+            let (quantization, demands) = match precision.quantized() {
+                None => (None, None),
+                Some(precision) => {
+                    let (quantization, demands) = quantized::of_precision(precision, quantize.as_ref())
+                        .map_err(|problem| problem.at_value(path, &precisions))?;
+                    quantized::check_target(&backend, &target, &quantization)
+                        .map_err(|problem| problem.at(path, location))?;
+                    (Some(Box::new(quantization)), Some(demands))
+                }
+            };
+            let precision = match (precision, &quantization) {
+                (ProfilePrecision::Float(precision), _) => precision,
+                (ProfilePrecision::Quantized(_), quantization) => {
+                    quantization.as_ref().map_or(Precision::Fp16, |quantization| quantization.options.base)
+                }
+            };
             let spec = ProfileSpec {
                 backend: backend.clone(),
                 target: target.clone(),
@@ -267,8 +289,10 @@ fn expand_group(
                     } else {
                         inside.iter().copied().collect()
                     },
+                    quantization,
                 },
                 mixed_precision,
+                quantization: demands,
                 workspace_mib,
                 line: location.line(),
             };

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::mixed_precision::{Calibrate, Search};
+use crate::onnx::quantize::Embeddings;
 use crate::onnx::{Io, Precision};
+use crate::profile::ProfilePrecision;
+use crate::quantization::Require;
 use crate::samples::Sample;
 use crate::shape_range::ShapeRange;
 use crate::source::Source;
@@ -73,6 +76,10 @@ pub(super) struct Graph {
     /// Values for every input: to validate and to measure, and for `calibrate` and `search`.
     #[serde(default)]
     pub samples: BTreeMap<String, Sample>,
+    /// Values for every input that quantization measures activations on, of real data and other than `samples`: every image of a
+    /// folder, every line of a text file, every row of an array. 32 rows are few, 256 are plenty.
+    #[serde(default)]
+    pub calibration: BTreeMap<String, Sample>,
 }
 
 /// Profiles that differ in target and precision only.
@@ -84,14 +91,17 @@ pub(super) struct ProfileGroup {
     #[schemars(with = "String")]
     pub backend: Spanned<String>,
     /// The precisions to build in.
-    #[schemars(with = "Vec<Precision>")]
-    pub precisions: Spanned<Vec<Precision>>,
+    #[schemars(with = "Vec<ProfilePrecision>")]
+    pub precisions: Spanned<Vec<ProfilePrecision>>,
     /// What to build for; one profile each.
     #[schemars(with = "Targets")]
     pub targets: Spanned<Targets>,
     /// How the graphs are lowered to the precision.
     #[serde(default)]
     pub lowering: Lowering,
+    /// How the graphs are quantized, for the precisions of 8 and 4 bits.
+    #[schemars(with = "Option<Quantize>")]
+    pub quantize: Option<Spanned<Quantize>>,
     /// Max memory that the compiler may use for one layer, in MiB; the compiler's own limit if absent.
     pub workspace_mib: Option<u64>,
 }
@@ -148,6 +158,53 @@ impl Default for Lowering {
             search: None,
         }
     }
+}
+
+/// How graphs are quantized.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quantize {
+    /// The precision of everything that is not quantized.
+    #[serde(default = "fp16")]
+    pub base: Precision,
+    /// How scales are found: `auto` tries what there is and takes what is best for the whole graph; otherwise one method, as
+    /// `nimctl quantize --method` takes it.
+    #[schemars(with = "Option<String>")]
+    pub method: Option<Spanned<String>>,
+    /// How many weights share a scale in 4-bit formats: 16, 32, 64 or 128; 32 if absent.
+    #[schemars(with = "Option<u32>")]
+    pub block: Option<Spanned<u32>>,
+    /// What becomes of embedding tables.
+    #[serde(default = "int8")]
+    pub embeddings: Embeddings,
+    /// Nodes that stay in the base precision, by name.
+    #[serde(default)]
+    pub keep_nodes: Vec<String>,
+    /// What plans must make of the quantized nodes.
+    #[serde(default)]
+    pub require: Require,
+    /// What the quantized graph must reach.
+    #[schemars(with = "Option<QuantizeGate>")]
+    pub gate: Option<Spanned<QuantizeGate>>,
+}
+
+/// What a quantized graph must reach on samples, and how long the search for it may take.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuantizeGate {
+    /// The min cosine between a row of an output in FP32 and the same row quantized; 0.995 for 8 bits and 0.98 for 4 if absent.
+    /// `nimctl validate` holds the profile to it too.
+    pub min_row_cosine: Option<f64>,
+    /// Most graphs that are run; 60 if absent.
+    pub evaluations: Option<u32>,
+}
+
+fn fp16() -> Precision {
+    Precision::Fp16
+}
+
+fn int8() -> Embeddings {
+    Embeddings::Int8
 }
 
 fn keep() -> Io {

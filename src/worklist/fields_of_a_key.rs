@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::compute_capability::ComputeCapability;
 use crate::every_field::changes_the_digest;
-use crate::onnx::{FileDigest, Fp32Inside, Io, Precision};
+use crate::onnx::quantize::{Embeddings, QuantizationOptions, QuantizedPrecision};
+use crate::onnx::{FileDigest, Fp32Inside, Io, Precision, Quantization};
 
 fn sha256() -> impl Strategy<Value = Sha256> {
     any::<u64>().prop_map(|seed| Sha256::of(&seed.to_le_bytes()))
@@ -31,14 +32,29 @@ fn lowering() -> impl Strategy<Value = LoweringOptions> {
         Just(Fp32Inside::Softmax)
     ];
     let io = prop_oneof![Just(Io::Keep), Just(Io::Lower)];
-    (precision, names(), names(), names(), btree_set(inside, 0..3), io).prop_map(
-        |(precision, keep_ops, keep_nodes, lower_ops, fp32_inside, io)| LoweringOptions {
+    let quantization = option::of(quantization().prop_map(Box::new));
+    (precision, names(), names(), names(), btree_set(inside, 0..3), io, quantization).prop_map(
+        |(precision, keep_ops, keep_nodes, lower_ops, fp32_inside, io, quantization)| LoweringOptions {
             precision,
             keep_ops,
             keep_nodes,
             lower_ops,
             fp32_inside,
             io,
+            quantization,
+        },
+    )
+}
+
+fn quantization() -> impl Strategy<Value = Quantization> {
+    let precision = prop::sample::select(QuantizedPrecision::ALL.to_vec());
+    let base = prop_oneof![Just(Precision::Fp32), Just(Precision::Fp16), Just(Precision::Bf16)];
+    let embeddings = prop_oneof![Just(Embeddings::Keep), Just(Embeddings::Int8), Just(Embeddings::Int4)];
+    let names = vec("[A-Za-z]{1,9}", 0..3);
+    (precision, base, any::<u32>(), embeddings, names, option::of(graph())).prop_map(
+        |(precision, base, block, embeddings, keep_nodes, graph)| Quantization {
+            options: QuantizationOptions { precision, base, block, embeddings, keep_nodes },
+            graph,
         },
     )
 }

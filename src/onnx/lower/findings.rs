@@ -28,6 +28,12 @@ pub(super) struct Findings<'g> {
     pub(super) has_low_scales: bool,
 }
 
+/// Returns whether a model was quantized by us.
+pub(super) fn is_quantized(file: &OnnxFile) -> bool {
+    let is_ours = |property: &StringStringEntryProto| property.key() == quantize::PROPERTY;
+    file.model().metadata_props.iter().any(is_ours)
+}
+
 impl<'g> Findings<'g> {
     /// Analyses a graph whose constants are noted in `values`.
     pub(super) fn of(file: &OnnxFile, values: &Values, body: &Body<'g>, precision: Precision) -> Self {
@@ -42,8 +48,7 @@ impl<'g> Findings<'g> {
         let spectra = spectra(&flow, &quantities, &is_float);
         let scales = scales(&flow, &quantities);
         let carried = carried(&flow);
-        let is_quantized = |property: &StringStringEntryProto| property.key() == quantize::PROPERTY;
-        let has_low_scales = file.model().metadata_props.iter().any(is_quantized);
+        let has_low_scales = is_quantized(file);
         Self { flow, quantities, exact, sums, spectra, scales, carried, has_low_scales }
     }
 

@@ -35,7 +35,7 @@ use std::sync::OnceLock;
 
 pub use emulate::emulate_with_outputs;
 pub use observe::{Observed, ObservedValue, observe};
-pub use options::{Io, LoweringOptions, kept_by_target};
+pub use options::{Io, LoweringOptions, Quantization, kept_by_target};
 pub use policy::Fp32Inside;
 pub use report::{KeepReason, KeptNode, LoweringReport, RoundingError};
 

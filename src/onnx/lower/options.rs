@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Fp32Inside;
-use crate::onnx::Precision;
+use crate::onnx::quantize::QuantizationOptions;
+use crate::onnx::{GraphDigest, Precision};
 
 /// What to lower, and what to leave alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +25,20 @@ pub struct LoweringOptions {
     pub fp32_inside: BTreeSet<Fp32Inside>,
     /// Whether the graph's inputs and outputs stay in FP32.
     pub io: Io,
+    /// How the graph is quantized before it is lowered; absent for one that isn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Box<Quantization>>,
+}
+
+/// How a graph is quantized before it is lowered. [`lower()`](super::lower) takes the quantized graph.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quantization {
+    /// What is quantized.
+    pub options: QuantizationOptions,
+    /// The quantized graph: absent until it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<GraphDigest>,
 }
 
 impl LoweringOptions {
@@ -36,6 +51,7 @@ impl LoweringOptions {
             lower_ops: Vec::new(),
             fp32_inside: fp32_inside.iter().copied().collect(),
             io: Io::Keep,
+            quantization: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
 use crate::ops::lower::LowerError;
+use crate::ops::samples::SamplesError;
 use crate::ops::search_journal::JournalError;
 use crate::ops::validate::runtime::RunError;
 use crate::worker::npy::NpyError;
@@ -82,6 +83,9 @@ pub enum QuantizeError {
         "no way was found to reach a min row cosine of {gate} in {precision}: the best is {best:.5} ({how}); ask for less (`min_row_cosine`), keep more (`keep_nodes`), give more samples, or use a higher precision"
     )]
     BelowGate { gate: f64, precision: &'static str, best: f64, how: String },
+    /// Samples of a recipe.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
     /// Running a graph.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -119,6 +123,7 @@ impl QuantizeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Onnx(source) => source.kind(),
+            Self::Samples(source) => source.kind(),
             Self::Run(source) => source.kind(),
             Self::Destination(source) => source.kind(),
             Self::Pipeline(source) => source.kind(),

@@ -6,6 +6,7 @@
 //! them. What was found is
 //! a [`QuantizationChoice`], with which the same graph can be written again without a run.
 
+mod calibration;
 mod error;
 mod measure;
 mod rows;
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 
 pub use error::QuantizeError;
 use measure::Measure;
-use rows::Row;
+pub(in crate::ops) use calibration::Calibration;
+pub(in crate::ops) use rows::{Row, check_apart, split_all};
 pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
 
 pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Wanted};
@@ -40,7 +42,7 @@ pub type Samples = BTreeMap<String, Tensor>;
 
 /// What is asked for.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub(in crate::ops) struct Request<'a> {
     /// The FP32 graph.
     pub file: &'a OnnxFile,
     /// What to quantize.
@@ -52,9 +54,9 @@ pub struct Request<'a> {
     /// What must be reached.
     pub gate: Gate,
     /// What calibrates.
-    pub calibration: &'a Samples,
+    pub calibration: &'a [Row],
     /// What judges; half of the calibration samples if absent.
-    pub judged: Option<&'a Samples>,
+    pub judged: Option<&'a [Row]>,
 }
 
 /// How far a search is.
@@ -84,7 +86,7 @@ pub enum QuantizeProgress {
 
 /// Where graphs are run.
 #[derive(Clone, Debug)]
-pub struct Place<'a> {
+pub(in crate::ops) struct Place<'a> {
     pub(in crate::ops) way: &'a Way,
     pub(in crate::ops) workspace: &'a Workspace,
     /// An empty folder with room for two copies of the graph.
@@ -95,7 +97,7 @@ pub struct Place<'a> {
 
 /// What was found, and what it stands on.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(in crate::ops) struct Found {
     /// The choice.
     pub choice: QuantizationChoice,
     /// The activations on all calibration rows.
@@ -110,7 +112,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Samples or graph can't be used, the worker fails, or the gate can't be reached.
-pub fn find(
+pub(in crate::ops) fn find(
     request: &Request<'_>,
     place: &Place<'_>,
     on_progress: &dyn Fn(QuantizeProgress),
@@ -131,31 +133,23 @@ pub fn find(
         let (path, precision) = (file.path().into(), options.precision.as_str());
         return Err(QuantizeError::NothingToQuantize { path, precision, why: Vec::new() });
     }
-    let inputs = file.inputs();
-    let folder = |name: &str| {
-        let folder = place.folder.join(name);
-        let made = fs_err::create_dir_all(&folder);
-        made.map_err(|source| QuantizeError::Folder { path: folder.clone(), source }).map(|()| folder)
-    };
-    let all = rows::split(&inputs, calibration, &folder("calibration")?)?;
-    let given = judged.map(|judged| rows::split(&inputs, judged, &folder("judged")?)).transpose()?;
-    if let Some(judging) = &given {
-        rows::check_apart(&all, judging)?;
-    } else if all.len() < 2 {
-        return Err(QuantizeError::TooFew { found: all.len() });
+    if let Some(judging) = judged {
+        check_apart(calibration, judging)?;
+    } else if calibration.len() < 2 {
+        return Err(QuantizeError::TooFew { found: calibration.len() });
     }
     let mut measure = Measure::new(file, lowering, place.way, place.workspace, place.folder);
-    let of = all.len();
+    let of = calibration.len();
     let by_row =
-        measure.statistics(options, &all, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
+        measure.statistics(options, calibration, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
     let statistics = Statistics::of_all(&by_row);
     // Without rows of their own to judge, every other row calibrates while methods are compared, and then the others.
-    let folds = match given {
-        Some(judging) => vec![Fold { statistics: statistics.clone(), judging }],
+    let folds = match judged {
+        Some(judging) => vec![Fold { statistics: statistics.clone(), judging: judging.to_vec() }],
         None => [0, 1]
             .map(|first| Fold {
                 statistics: Statistics::of_all(by_row.iter().skip(first).step_by(2)),
-                judging: all.iter().skip(1 - first).step_by(2).cloned().collect(),
+                judging: calibration.iter().skip(1 - first).step_by(2).cloned().collect(),
             })
             .into(),
     };
@@ -218,7 +212,7 @@ pub fn find(
         kept_share: bytes(&mut kept.iter().copied()) as f64 / bytes(&mut (0..nodes.len())).max(1) as f64,
         result,
         tried,
-        calibration_rows: all.len(),
+        calibration_rows: calibration.len(),
         judged_rows: folds.iter().map(|fold| fold.judging.len()).sum(),
         evaluations: hunt.journal.len(),
         complete,

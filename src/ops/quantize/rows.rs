@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::QuantizeError;
+use super::{QuantizeError, Samples};
 use crate::digest::Sha256;
 use crate::onnx::{Dimension, TensorInfo};
 use crate::worker::npy::{ElementType, Tensor};
@@ -16,7 +16,7 @@ const MASK: &str = "mask";
 
 /// One row of every input.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(in crate::ops) struct Row {
     /// The place in the samples, from 0.
     pub(super) number: usize,
     /// A file an input.
@@ -25,14 +25,34 @@ pub(super) struct Row {
     digest: Sha256,
 }
 
-/// Writes every row of samples into `folder`.
+/// Writes every row of chunks of samples into a new folder, whose name is told.
+///
+/// # Errors
+/// As [`split`]; a chunk that can't be had, a folder that can't be made.
+pub(in crate::ops) fn split_all(
+    inputs: &[TensorInfo],
+    chunks: impl Iterator<Item = Result<Samples, QuantizeError>>,
+    folder: &Path,
+) -> Result<Vec<Row>, QuantizeError> {
+    let made = fs_err::create_dir_all(folder);
+    made.map_err(|source| QuantizeError::Folder { path: folder.into(), source })?;
+    let mut rows = Vec::new();
+    for chunk in chunks {
+        let more = split(inputs, &chunk?, folder, rows.len())?;
+        rows.extend(more);
+    }
+    Ok(rows)
+}
+
+/// Writes every row of samples into `folder`; the first has the number `first`.
 ///
 /// # Errors
 /// Inputs are missing or have different numbers of rows; a value is not finite; a row has nothing but padding.
-pub(super) fn split(
+fn split(
     inputs: &[TensorInfo],
-    samples: &BTreeMap<String, Tensor>,
+    samples: &Samples,
     folder: &Path,
+    first: usize,
 ) -> Result<Vec<Row>, QuantizeError> {
     let names = || inputs.iter().map(|info| info.name.clone()).collect::<Vec<_>>();
     if let Some(unknown) = samples.keys().find(|name| inputs.iter().all(|info| info.name != **name)) {
@@ -45,7 +65,7 @@ pub(super) fn split(
     }
     let count = count_rows(&tensors)?;
     for (info, tensor) in &tensors {
-        check_finite(info, tensor, count)?;
+        check_finite(info, tensor, count, first)?;
     }
     let is_cut =
         |info: &TensorInfo| matches!(info.shape.get(1), Some(Dimension::Symbolic(_) | Dimension::Unknown));
@@ -53,8 +73,9 @@ pub(super) fn split(
         .iter()
         .find(|(info, tensor)| info.name.ends_with(MASK) && tensor.shape().len() == 2 && is_cut(info));
     let mut rows = Vec::new();
-    for number in 0..count {
-        let of_row = |tensor: &Tensor| if count == 1 { tensor.clone() } else { tensor.rows(number, 1) };
+    for index in 0..count {
+        let number = first + index;
+        let of_row = |tensor: &Tensor| if count == 1 { tensor.clone() } else { tensor.rows(index, 1) };
         let length = match mask {
             None => None,
             Some((info, mask)) => {
@@ -113,7 +134,7 @@ fn count_rows(tensors: &[(&TensorInfo, &Tensor)]) -> Result<usize, QuantizeError
     }
 }
 
-fn check_finite(info: &TensorInfo, tensor: &Tensor, rows: usize) -> Result<(), QuantizeError> {
+fn check_finite(info: &TensorInfo, tensor: &Tensor, rows: usize, first: usize) -> Result<(), QuantizeError> {
     use ElementType as E;
     if !matches!(tensor.element_type(), E::Float16 | E::Bfloat16 | E::Float32 | E::Float64) {
         return Ok(());
@@ -122,7 +143,7 @@ fn check_finite(info: &TensorInfo, tensor: &Tensor, rows: usize) -> Result<(), Q
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(place) => {
-            let row = place / (values.len() / rows.max(1)).max(1);
+            let row = first + place / (values.len() / rows.max(1)).max(1);
             Err(QuantizeError::NotFinite { input: info.name.clone(), row })
         }
     }
@@ -138,7 +159,7 @@ fn first_tokens(row: &Tensor, length: usize) -> Tensor {
 }
 
 /// Refuses rows that are judged and calibrated with: they would judge themselves.
-pub(super) fn check_apart(calibration: &[Row], judged: &[Row]) -> Result<(), QuantizeError> {
+pub(in crate::ops) fn check_apart(calibration: &[Row], judged: &[Row]) -> Result<(), QuantizeError> {
     let known: BTreeSet<Sha256> = calibration.iter().map(|row| row.digest).collect();
     match judged.iter().find(|row| known.contains(&row.digest)) {
         None => Ok(()),

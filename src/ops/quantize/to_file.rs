@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{
-    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find,
+    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find, split_all,
 };
 use crate::backend::facts_of;
 use crate::machine::memory;
@@ -79,8 +79,11 @@ pub fn quantize_to(
     let work = work.map_err(|source| QuantizeError::Folder { path: std::env::temp_dir(), source })?;
     let backends = Backends::new(workspace);
     let way = Runners::new(&backends, &Execution::default()).for_graphs().map_err(Box::new)?;
-    let calibration = read_all(samples)?;
-    let judged = if judged.is_empty() { None } else { Some(read_all(judged)?) };
+    let rows = |files, name| {
+        split_all(&file.inputs(), std::iter::once(read_all(files)), &work.path().join(name))
+    };
+    let calibration = rows(samples, "calibration")?;
+    let judged = if judged.is_empty() { None } else { Some(rows(judged, "judged")?) };
     let request = Request {
         file: &file,
         options: quantization,
@@ -88,7 +91,7 @@ pub fn quantize_to(
         wanted: *wanted,
         gate: *gate,
         calibration: &calibration,
-        judged: judged.as_ref(),
+        judged: judged.as_deref(),
     };
     let place =
         Place { way: &way, workspace, folder: work.path(), journal: work.path().join("journal.jsonl") };

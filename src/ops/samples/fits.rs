@@ -12,11 +12,7 @@ pub(super) fn check(
     tensor: &Tensor,
 ) -> Result<(), SamplesError> {
     let input = || info.name.clone();
-    let found = tensor.element_type().name();
-    let needed = name_of(info.element_type);
-    if found != needed {
-        return Err(SamplesError::WrongType { input: input(), found, needed });
-    }
+    check_type(info, tensor)?;
     let shape: Vec<i64> =
         tensor.shape().iter().map(|&length| i64::try_from(length).unwrap_or(i64::MAX)).collect();
     let is_of_graph = !info.rank_known
@@ -41,6 +37,16 @@ pub(super) fn check(
         }
         _ => Ok(()),
     }
+}
+
+/// Checks the type alone.
+pub(in crate::ops) fn check_type(info: &TensorInfo, tensor: &Tensor) -> Result<(), SamplesError> {
+    let found = tensor.element_type().name();
+    let needed = name_of(info.element_type);
+    if found == needed {
+        return Ok(());
+    }
+    Err(SamplesError::WrongType { input: info.name.clone(), found, needed })
 }
 
 /// Returns what NumPy calls a type.

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 pub(in crate::ops) use batch::{BatchAxes, rows_along};
 pub use error::SamplesError;
-pub(in crate::ops) use files::{image_files, images_of, sample_files, texts_of};
+pub(in crate::ops) use files::{image_files, images_of, lines, sample_files, texts_of};
+pub(in crate::ops) use fits::check_type;
 pub use identity::{SampleIdentity, identify};
 pub(in crate::ops) use lowered::lowered;
-pub(in crate::ops) use shapes::Shapes;
-use shapes::shape;
+pub(in crate::ops) use shapes::{Shapes, shape};
 
 use crate::onnx::{ElementType, OnnxFile, TensorInfo, index_bounds};
 use crate::samples::{Integers, Normal, Sample, seeded};
@@ -145,6 +145,25 @@ fn tensor(
         }
         Sample::Normal(normal) => normal_tensor(info, *normal, &wanted()?),
         Sample::Integers(integers) => integer_tensor(info, *integers, &wanted()?),
+    }
+}
+
+/// Seeded numbers.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) enum SeededNumbers {
+    Normal(Normal),
+    Integers(Integers),
+}
+
+/// Makes seeded numbers, which depend on the input's name and their place.
+pub(in crate::ops) fn seeded_tensor(
+    info: &TensorInfo,
+    numbers: SeededNumbers,
+    shape: &[usize],
+) -> Result<Tensor, SamplesError> {
+    match numbers {
+        SeededNumbers::Normal(normal) => normal_tensor(info, normal, shape),
+        SeededNumbers::Integers(integers) => integer_tensor(info, integers, shape),
     }
 }
 

@@ -46,7 +46,7 @@ fn with(shape: &[i64], axis: Option<usize>, size: impl Fn(usize) -> i64) -> Vec<
 }
 
 /// Returns the shape of an input.
-pub(super) fn shape(
+pub(in crate::ops) fn shape(
     subject: &Subject<'_>,
     which: Shapes,
     info: &TensorInfo,
