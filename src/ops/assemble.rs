@@ -8,14 +8,18 @@ use super::schedule::Records;
 use crate::backend::Backend;
 use crate::benchmark::BenchStatus;
 use crate::digest::{Blake3, Sha256};
+use crate::error_kind::ErrorKind;
 use crate::manifest::{
     ManifestError, ManifestFile, ManifestProfile, Workspace as ManifestWorkspace, store_uri,
 };
-use crate::onnx::{LOWERING_VERSION, Precision};
+use crate::onnx::LOWERING_VERSION;
+use crate::onnx::quantize::QUANTIZATION_VERSION;
 use crate::passport::{GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
-    CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfileSpec, ToolIdentity, gpu_tags,
+    CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfilePrecision, ProfileSpec,
+    ToolIdentity, gpu_tags,
 };
+use crate::quantization::{InPlan, NotAllQuantized, Require};
 use crate::store::{InUse, Store};
 use crate::worklist::{BuildRecord, JobState, OutputFile};
 
@@ -152,11 +156,26 @@ fn assembled(
         return Ok(AssembledState::NotBuiltHere(needs.clone()));
     }
     Ok(match records_of(spec, resolved, records, store)? {
-        Found::Complete(graphs) => {
-            AssembledState::Complete(Box::new(put_together(spec, graphs, resolved, store)?))
-        }
+        Found::Complete(graphs) => match not_as_required(spec, &graphs) {
+            Some(error) => AssembledState::Failed(JobError::new(ErrorKind::Refused, error)),
+            None => AssembledState::Complete(Box::new(put_together(spec, graphs, resolved, store)?)),
+        },
         Found::Failed(error) => AssembledState::Failed(error),
         Found::Absent => AssembledState::NotInStore,
+    })
+}
+
+/// Returns which quantized nodes of a profile's plans compute in something else, if none may.
+fn not_as_required(spec: &ProfileSpec, graphs: &GraphRecords) -> Option<NotAllQuantized> {
+    if spec.quantization?.require != Require::All {
+        return None;
+    }
+    graphs.iter().find_map(|(graph, GraphPassport { lowering, compilation })| {
+        let compilation = compilation.as_ref()?;
+        let options = &lowering.document.lowering.quantization.as_ref()?.options;
+        let plan = compilation.plan.as_ref().zip(compilation.plan_layers.as_ref());
+        let in_plan = InPlan::of(options, &lowering.quantization.as_ref()?.report, plan);
+        Some(NotAllQuantized { graph: graph.clone(), fallbacks: in_plan.fallbacks()? })
     })
 }
 
@@ -286,9 +305,13 @@ fn toolchain_of(
     toolchains: &BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
 ) -> BTreeMap<String, ToolIdentity> {
     let mut tools = toolchains.get(&spec.backend).cloned().unwrap_or_default();
-    if spec.precision() != Precision::Fp32 {
+    if spec.precision() != ProfilePrecision::FP32 {
         let lowering = ToolIdentity { version: LOWERING_VERSION.to_string(), libraries: BTreeMap::new() };
         tools.insert("nimctl-lowering".into(), lowering);
+    }
+    if spec.precision().quantized().is_some() {
+        let version = QUANTIZATION_VERSION.to_string();
+        tools.insert("nimctl-quantization".into(), ToolIdentity { version, libraries: BTreeMap::new() });
     }
     tools
 }

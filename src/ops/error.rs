@@ -12,6 +12,8 @@ use crate::nearest::did_you_mean;
 use crate::onnx::OnnxError;
 use crate::ops::mixed_precision::MixedPrecisionError;
 use crate::ops::read_manifest::ReadManifestError;
+use crate::ops::samples::SamplesError;
+use crate::ops::to_lower::ToLowerError;
 use crate::recipe::{GraphMismatch, RecipeError, UnknownName};
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -102,6 +104,14 @@ pub enum PipelineError {
         /// Why.
         source: MixedPrecisionError,
     },
+    /// The samples that quantization measures on.
+    #[error("the `calibration` of graph `{graph}` cannot be used")]
+    Calibration {
+        /// The graph.
+        graph: String,
+        /// Why.
+        source: SamplesError,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -166,6 +176,7 @@ impl PipelineError {
             Self::Toolchain { source, .. } => source.kind(),
             Self::Worker { source, .. } => source.kind(),
             Self::MixedPrecision { source, .. } => source.kind(),
+            Self::Calibration { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
             Self::Manifest(_) => ErrorKind::Input,
             Self::ReadManifest(source) => source.kind(),
@@ -232,6 +243,12 @@ impl From<StoreError> for JobError {
 
 impl From<OnnxError> for JobError {
     fn from(error: OnnxError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<ToLowerError> for JobError {
+    fn from(error: ToLowerError) -> Self {
         Self::new(error.kind(), error)
     }
 }

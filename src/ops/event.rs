@@ -1,6 +1,7 @@
 //! What happens on the way from a recipe to profiles, for whoever watches.
 
 use crate::mixed_precision::MixedPrecisionReport;
+use crate::quantization::QuantizationChoice;
 use crate::toolchain::Progress;
 
 /// Something that happened while a recipe was resolved or its jobs ran.
@@ -57,6 +58,13 @@ pub enum BuildEvent {
         title: String,
         /// What was found.
         report: Box<MixedPrecisionReport>,
+    },
+    /// It was found how a graph is quantized.
+    Quantized {
+        /// The title of the search.
+        title: String,
+        /// What was found.
+        choice: Box<QuantizationChoice>,
     },
     /// Something the user should know.
     Warning {

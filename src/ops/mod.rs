@@ -37,6 +37,7 @@ mod search_journal;
 pub mod select;
 pub mod store_care;
 pub mod synth;
+mod to_lower;
 pub mod validate;
 pub mod verify;
 pub mod workspace;

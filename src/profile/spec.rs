@@ -47,9 +47,22 @@ impl ProfileSpec {
 
     /// Returns the tags that are known before the build: all but `trt_version` and `content`.
     pub fn tags(&self, batch_size: Option<i64>) -> Tags {
-        let Self { backend, target, lowering, mixed_precision: _, quantization: _, workspace_mib: _, line: _ } =
-            self;
-        tags_before_build(backend, lowering.profile_precision(), target, &gpu_tags(backend, target), batch_size)
+        let Self {
+            backend,
+            target,
+            lowering,
+            mixed_precision: _,
+            quantization: _,
+            workspace_mib: _,
+            line: _,
+        } = self;
+        tags_before_build(
+            backend,
+            lowering.profile_precision(),
+            target,
+            &gpu_tags(backend, target),
+            batch_size,
+        )
     }
 }
 

@@ -160,7 +160,9 @@ pub enum RecipeProblem {
     #[error("`validation`: {0}")]
     Validation(String),
     /// Options of quantization where nothing is quantized.
-    #[error("`quantize` has no effect: no entry of `precisions` is quantized (int8, int8-weights, fp8 or int4)")]
+    #[error(
+        "`quantize` has no effect: no entry of `precisions` is quantized (int8, int8-weights, fp8 or int4)"
+    )]
     NothingQuantized,
     /// Two searches for nodes to keep.
     #[error(
@@ -184,7 +186,9 @@ pub enum RecipeProblem {
     #[error(transparent)]
     Refused(#[from] QuantizedRefusal),
     /// A base precision that a GPU doesn't have.
-    #[error("compute capability {capability} computes no products in {base} with {backend}: use `base: fp16`")]
+    #[error(
+        "compute capability {capability} computes no products in {base} with {backend}: use `base: fp16`"
+    )]
     Base {
         /// The base precision.
         base: Precision,

@@ -108,7 +108,8 @@ impl Recipe {
     /// # Errors
     /// The first mismatch, with the recipe's line.
     pub fn check_graph(&self, name: &str, inputs: &[TensorInfo]) -> Result<(), GraphMismatch> {
-        let RecipeGraph { source: _, source_line, shapes, shape_lines, samples: _, calibration: _ } = &self.graphs[name];
+        let RecipeGraph { source: _, source_line, shapes, shape_lines, samples: _, calibration: _ } =
+            &self.graphs[name];
         let (recipe, graph) = (|| self.path.clone(), || name.to_owned());
         for (input, range) in shapes {
             let line = shape_lines.get(input).copied().unwrap_or(*source_line);

@@ -29,7 +29,8 @@ use crate::gpu;
 use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{Io, LoweringOptions, Precision};
 use crate::profile::{
-    CONTENTS_FILE, Contents, ModelRelease, ProfilePrecision, ProfileSpec, Target, capability_tag, largest_batch,
+    CONTENTS_FILE, Contents, ModelRelease, ProfilePrecision, ProfileSpec, Target, capability_tag,
+    largest_batch,
 };
 use crate::release::{PASSPORT_FILE, SAMPLES_FILE};
 use crate::samples::Sample;
@@ -151,6 +152,17 @@ impl Recipe {
         }
     }
 
+    /// Returns what is demanded of the numbers of a profile.
+    pub fn demands_of(&self, profile: &str) -> Demands {
+        match self.profiles.iter().find(|spec| spec.name() == profile) {
+            Some(spec) => {
+                let gate = spec.quantization.map(|demands| demands.gate.min_row_cosine);
+                self.validation.for_precision(spec.precision(), gate)
+            }
+            None => self.validation.clone(),
+        }
+    }
+
     /// Returns the JSON Schema of recipes.
     pub fn json_schema() -> schemars::Schema {
         schemars::schema_for!(schema::Recipe)
@@ -231,8 +243,14 @@ fn expand_group(
     group: Spanned<schema::ProfileGroup>,
     specs: &mut Vec<ProfileSpec>,
 ) -> Result<(), RecipeError> {
-    let schema::ProfileGroup { backend: backend_name, precisions, targets, lowering, quantize, workspace_mib } =
-        group.value;
+    let schema::ProfileGroup {
+        backend: backend_name,
+        precisions,
+        targets,
+        lowering,
+        quantize,
+        workspace_mib,
+    } = group.value;
     if workspace_mib.is_some_and(|mib| mib > MAX_WORKSPACE_MIB) {
         let location = backend_name.referenced;
         return Err(RecipeProblem::Workspace { mib: workspace_mib.unwrap_or_default() }.at(path, location));

@@ -68,14 +68,17 @@ pub(super) fn of_precision(
         gate: Gate { min_row_cosine: precision.default_gate(), evaluations: Gate::EVALUATIONS },
         require: said.map(|said| said.require).unwrap_or_default(),
     };
-    if let Some(schema::Quantize { base: _, method, block, embeddings, keep_nodes, require: _, gate }) = said {
+    if let Some(schema::Quantize { base: _, method, block, embeddings, keep_nodes, require: _, gate }) = said
+    {
         options.block = block.as_ref().map_or(options.block, |block| block.value);
         options.embeddings = *embeddings;
         options.keep_nodes.clone_from(keep_nodes);
         if let Some(method) = method {
             demands.wanted = wanted(method)?;
         }
-        if let Some(schema::QuantizeGate { min_row_cosine, evaluations }) = gate.as_ref().map(|gate| gate.value) {
+        if let Some(schema::QuantizeGate { min_row_cosine, evaluations }) =
+            gate.as_ref().map(|gate| gate.value)
+        {
             demands.gate.min_row_cosine = min_row_cosine.unwrap_or(demands.gate.min_row_cosine);
             demands.gate.evaluations = evaluations.unwrap_or(demands.gate.evaluations);
         }
@@ -117,7 +120,9 @@ pub(super) fn check_calibration(
     graphs: &std::collections::BTreeMap<String, RecipeGraph>,
     profiles: &[ProfileSpec],
 ) -> Result<(), RecipeError> {
-    let Some(precision) = profiles.iter().find_map(|spec| spec.precision().quantized()) else { return Ok(()) };
+    let Some(precision) = profiles.iter().find_map(|spec| spec.precision().quantized()) else {
+        return Ok(());
+    };
     for (graph, RecipeGraph { source_line, samples, calibration, .. }) in graphs {
         let problem = if calibration.is_empty() {
             RecipeProblem::NoCalibration { graph: graph.clone(), precision }

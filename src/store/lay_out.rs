@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, linkat};
 
 use super::{Store, StoreError};
 use crate::digest::Sha256;
+use crate::onnx::GraphDigest;
 use crate::portable_path;
 use crate::worklist::OutputFile;
 
@@ -23,10 +24,26 @@ impl Store {
     /// # Errors
     /// A blob that is missing or damaged, a folder that can't be written.
     pub fn lay_out(&self, files: &[OutputFile], folder: &Path) -> Result<(), StoreError> {
-        for file in files {
-            let (blob, destination) = (self.blob_path(&file.sha256), folder.join(&file.path));
-            let io_error = |source| StoreError::Io { doing: format!("laying out {}", file.path), source };
-            portable_path::check(&file.path)
+        self.lay_out_all(files.iter().map(|file| (file.path.as_str(), &file.sha256)), folder)
+    }
+
+    /// Does so with the files of a graph.
+    ///
+    /// # Errors
+    /// As [`Self::lay_out`].
+    pub fn lay_out_graph(&self, graph: &GraphDigest, folder: &Path) -> Result<(), StoreError> {
+        self.lay_out_all(graph.files.iter().map(|file| (file.path.as_str(), &file.sha256)), folder)
+    }
+
+    fn lay_out_all<'a>(
+        &self,
+        files: impl Iterator<Item = (&'a str, &'a Sha256)>,
+        folder: &Path,
+    ) -> Result<(), StoreError> {
+        for (path, sha256) in files {
+            let (blob, destination) = (self.blob_path(sha256), folder.join(path));
+            let io_error = |source| StoreError::Io { doing: format!("laying out {path}"), source };
+            portable_path::check(path)
                 .map_err(|error| io_error(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
             if let Some(parent) = destination.parent() {
                 fs_err::create_dir_all(parent).map_err(io_error)?;
@@ -36,9 +53,9 @@ impl Store {
                 Ok(()) => Sha256::of_reader(&mut open).map_err(io_error)?.0,
                 Err(_) => copy(&mut open, &destination).map_err(io_error)?,
             };
-            if found != file.sha256 {
+            if found != *sha256 {
                 fs_err::remove_file(&destination).map_err(io_error)?;
-                return Err(StoreError::Damaged { path: blob, expected: file.sha256, found });
+                return Err(StoreError::Damaged { path: blob, expected: *sha256, found });
             }
         }
         Ok(())

@@ -10,6 +10,7 @@
 //! nimctl/pulls/<id>.json                          the place that a profile is or was pulled from
 //! nimctl/pins/<id>.json                           a profile that a person wants to keep
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
+//! nimctl/quantized-graphs/<key>.json             how a graph was quantized, and the blobs of it; .jsonl while it is found
 //! nimctl/chunks/<hex>.json                        the chunks of a large blob (crate::chunks)
 //! nimctl/partial/<hex>                            a blob that is being fetched; what a kill leaves is gone on from
 //! nimctl/precision-checks/<key>.json              whether a lowered graph keeps the numbers, found by running it
@@ -65,7 +66,8 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use chunk_lists::LEAST_LISTED_BYTES;
 pub use error::StoreError;
-use found::{Found, FoundByCheck, MIXED_PRECISION_SCHEMA, PRECISION_CHECK_SCHEMA};
+pub use found::QuantizedGraph;
+use found::{Found, FoundByCheck, MIXED_PRECISION_SCHEMA, PRECISION_CHECK_SCHEMA, QUANTIZED_GRAPH_SCHEMA};
 pub use in_use::InUse;
 use origin::Origin;
 pub use pins::Pin;
@@ -82,6 +84,7 @@ use crate::files::direct_file;
 use crate::files::file_lock::FileLock;
 use crate::files::work_folder::{self, WorkFolder};
 use crate::mixed_precision::MixedPrecisionReport;
+use crate::onnx::GraphDigest;
 use crate::precision_check::PrecisionCheck;
 use crate::profile::ProfileId;
 use crate::stored_format::{self, Unreadable};
@@ -385,6 +388,41 @@ impl Store {
     /// Returns where a search for these nodes keeps its journal.
     pub fn mixed_precision_journal(&self, key: &Sha256) -> PathBuf {
         self.root.join("nimctl/mixed-precision").join(format!("{}.jsonl", key.to_hex()))
+    }
+
+    /// Returns how a graph was quantized, if that is known and the quantized graph is here.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent.
+    pub fn quantized_graph(&self, key: &Sha256) -> Result<Option<QuantizedGraph>, StoreError> {
+        let found = self.read(&self.quantized_graph_path(key), QuantizedGraph::parse)?;
+        Ok(found.filter(|found| self.has_graph(&found.graph)))
+    }
+
+    /// Returns whether all files of a graph are here.
+    pub fn has_graph(&self, graph: &GraphDigest) -> bool {
+        graph.files.iter().all(|file| self.has_blob(&file.sha256, file.size_bytes))
+    }
+
+    /// Remembers how a graph was quantized; the journal of the search has had its day. The quantized graph is here already.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_quantized_graph(&self, key: &Sha256, found: &QuantizedGraph) -> Result<(), StoreError> {
+        self.write(&self.quantized_graph_path(key), QUANTIZED_GRAPH_SCHEMA, found)?;
+        match fs_err::remove_file(self.quantized_graph_journal(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn quantized_graph_path(&self, key: &Sha256) -> PathBuf {
+        self.root.join("nimctl/quantized-graphs").join(format!("{}.json", key.to_hex()))
+    }
+
+    /// Returns where a search for how to quantize a graph keeps its journal.
+    pub fn quantized_graph_journal(&self, key: &Sha256) -> PathBuf {
+        self.root.join("nimctl/quantized-graphs").join(format!("{}.jsonl", key.to_hex()))
     }
 
     /// Returns what a check of a lowered graph came to, if that is known.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::found::{Found, FoundByCheck};
+use super::found::{Found, FoundByCheck, QuantizedGraph};
 use super::oci::{self, Listed};
 use super::origin::Origin;
 use super::{Parse, Pin, PullRecord, Store, StoreError};
@@ -96,6 +96,11 @@ impl Store {
                 self.whole(&path, Found::parse, &mut problems)?;
             }
         }
+        for path in self.files_below("quantized-graphs") {
+            if path.extension().is_some_and(|extension| extension == "json") {
+                self.whole(&path, QuantizedGraph::parse, &mut problems)?;
+            }
+        }
         for path in self.files_below("precision-checks") {
             self.whole(&path, FoundByCheck::parse, &mut problems)?;
         }
@@ -177,7 +182,7 @@ impl Survey {
                 .graphs
                 .values()
                 .flat_map(|graph| std::iter::once(&graph.lowering).chain(&graph.compilation));
-            blobs.extend(records.flat_map(|record| &record.outputs).map(|output| output.sha256));
+            blobs.extend(records.flat_map(BuildRecord::blobs));
         }
         let pull = self.pulls.get(id).filter(|pull| pull.is_complete);
         blobs.extend(pull.into_iter().flat_map(|pull| &pull.files).map(|file| file.sha256));

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Thresholds;
+use super::{ThresholdChanges, Thresholds};
+use crate::onnx::quantize::QuantizedPrecision;
+use crate::profile::ProfilePrecision;
 
 /// The placeholder for the class in a prompt.
 pub const CLASS_IN_PROMPT: &str = "{}";
@@ -15,8 +17,11 @@ pub const CLASS_IN_PROMPT: &str = "{}";
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Demands {
-    /// Thresholds of the gates; those left out have their defaults.
+    /// Thresholds of the gates for fp32, fp16 and bf16; those left out have their defaults.
     pub thresholds: Thresholds,
+    /// Thresholds of quantized profiles that differ from the defaults of their precision; their row cosine is that of
+    /// `quantize.gate`.
+    pub quantized_thresholds: BTreeMap<QuantizedPrecision, ThresholdChanges>,
     /// Outputs, as `graph/output`, that are compared value by value instead of by cosine.
     pub tolerances: BTreeMap<String, Tolerance>,
     /// A labelled set of images for a two-tower model.
@@ -111,8 +116,15 @@ impl Demands {
     /// # Errors
     /// The first problem.
     pub fn check(&self) -> Result<(), DemandProblem> {
-        let Self { thresholds, tolerances, zero_shot } = self;
+        let Self { thresholds, quantized_thresholds, tolerances, zero_shot } = self;
         thresholds.check()?;
+        for precision in quantized_thresholds.keys() {
+            let changed = self.for_precision(ProfilePrecision::Quantized(*precision), None).thresholds;
+            changed.check().map_err(|problem| DemandProblem {
+                path: vec!["quantized_thresholds", precision.as_str()],
+                ..problem
+            })?;
+        }
         for (name, Tolerance { absolute, relative }) in tolerances {
             if ![absolute, relative].into_iter().all(|bound| bound.is_finite() && *bound >= 0.0) {
                 let message = format!("the tolerance of `{name}` is negative or not a number");

@@ -17,10 +17,13 @@
 //! | `zero_shot` | the fraction of a labelled set that is assigned its own class | the reference's − 0.01 | NV-CLIP's own FP16 engines lose 0.0096 |
 //! | `batch_invariance` | the min cosine of rows run alone with the same rows in a batch | ≥ 0.999 | kernels differ by batch, answers must not |
 //!
+//! Quantized profiles have thresholds of their own ([`Thresholds::of_quantized`]).
+//!
 //! Rankings count ties as equal: a row that the reference ranks at most [`TIE`] behind its own choice counts as
 //! agreeing, since rounding alone can swap the two.
 
 mod batch;
+mod by_precision;
 mod demands;
 mod gates;
 mod output;
@@ -32,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::onnx::Precision;
 
 pub use batch::{BatchPart, BatchRuns, batch_gate};
+pub use by_precision::ThresholdChanges;
 pub use demands::{CLASS_IN_PROMPT, DemandProblem, Demands, Tolerance, ZeroShot};
 pub use gates::{cross_modal_gates, output_gates};
 pub use output::{Array, Floats, Output};

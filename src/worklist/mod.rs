@@ -86,8 +86,16 @@ impl Job {
             shape_ranges: _,
             workspace_mib: _,
         } = &self.document;
-        let precision = lowering.precision;
+        let precision = lowering.profile_precision();
         match action {
+            Action::Lower if lowering.quantization.is_some() => {
+                format!(
+                    "{}: {precision}, the rest to {}{}",
+                    self.graph,
+                    lowering.precision,
+                    in_fp32(lowering)
+                )
+            }
             Action::Lower => format!("{}: lower to {precision}{}", self.graph, in_fp32(lowering)),
             Action::Compile(backend) => {
                 format!("{}: {backend} for {}, {precision}", self.graph, capability_tag(compute_capabilities))
@@ -186,7 +194,15 @@ fn compile_document(
     digest: &GraphDigest,
     inputs: &Inputs<'_>,
 ) -> BuildKeyDocument {
-    let ProfileSpec { backend, target, lowering: _, mixed_precision: _, workspace_mib, line: _ } = spec;
+    let ProfileSpec {
+        backend,
+        target,
+        lowering: _,
+        mixed_precision: _,
+        quantization: _,
+        workspace_mib,
+        line: _,
+    } = spec;
     let mut document = BuildKeyDocument::new(
         Action::Compile(backend.name().to_owned()),
         digest.clone(),

@@ -8,6 +8,7 @@ use crate::digest::{Blake3, Sha256};
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::onnx::LoweringReport;
 use crate::plan::{PlanHeader, PlanLayers};
+use crate::quantization::QuantizationRecord;
 use crate::stored_format::{self, Unreadable};
 
 /// The schema name inside a record. A new version of what is in it is a new version of it.
@@ -40,6 +41,9 @@ pub struct BuildRecord {
     pub plan_layers: Option<PlanLayers>,
     /// What lowering did, for a lowering.
     pub lowering: Option<LoweringReport>,
+    /// How the graph was quantized before it was lowered, for a lowering of one that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<QuantizationRecord>,
 }
 
 impl BuildRecord {
@@ -57,6 +61,14 @@ impl BuildRecord {
     pub(crate) fn check_schemas(&self, path: &str) -> Result<(), Unreadable> {
         stored_format::check(&self.schema, BUILD_RECORD_SCHEMA, path)?;
         stored_format::check(&self.document.schema, BUILD_KEY_SCHEMA, path)
+    }
+
+    /// Returns the blobs that belong to the job: what came out, and the quantized graph that went in, which validation runs.
+    pub fn blobs(&self) -> impl Iterator<Item = Sha256> {
+        let quantization = self.document.lowering.quantization.as_ref();
+        let graph = quantization.and_then(|quantization| quantization.graph.as_ref());
+        let went_in = graph.into_iter().flat_map(|graph| &graph.files).map(|file| file.sha256);
+        self.outputs.iter().map(|output| output.sha256).chain(went_in)
     }
 
     /// Returns how long the job took, in milliseconds; 0 where that is not recorded.

@@ -19,6 +19,7 @@ fn digest(bytes: &[u8]) -> GraphDigest {
 fn spec(backend: &str, target: Target) -> ProfileSpec {
     let lowering = LoweringOptions::new(Precision::Fp16, facts_of(backend).fp32_inside);
     ProfileSpec {
+        quantization: None,
         backend: Backend::new(backend).unwrap(),
         target,
         lowering,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nimctl::mixed_precision::MixedPrecisionReport;
 use nimctl::ops::event::BuildEvent;
+use nimctl::quantization::QuantizationChoice;
 use nimctl::toolchain::{Progress, Stage};
 
 use crate::output::Output;
@@ -62,6 +63,14 @@ impl BuildProgress {
                     None => self.output.talk(&text),
                 }
             }
+            BuildEvent::Quantized { title, choice } => {
+                clear(&mut running, &title);
+                let text = quantized_text(&title, &choice);
+                match &self.lines {
+                    Some(lines) => lines.suspend(|| self.output.talk(&text)),
+                    None => self.output.talk(&text),
+                }
+            }
             BuildEvent::Warning { message } => match &self.lines {
                 Some(lines) => lines.suspend(|| self.output.warning(&message)),
                 None => self.output.warning(&message),
@@ -99,6 +108,21 @@ impl BuildProgress {
 }
 
 /// Describes the result of a search: the nodes, and the effect of each.
+fn quantized_text(title: &str, choice: &QuantizationChoice) -> String {
+    let QuantizationChoice { method, kept, kept_share, result, judged_rows, evaluations, complete, .. } =
+        choice;
+    let kept = match kept.len() {
+        0 => "nothing kept".into(),
+        count => format!("{count} nodes kept ({:.1} % of the weights)", kept_share * 100.0),
+    };
+    let ended = if *complete { "" } else { "; fewer may do, but the search used all its evaluations" };
+    format!(
+        "{title}: {method}, {kept}; min row cosine {:.5}, mean {:.5} over {judged_rows} calibration rows, after {evaluations} \
+         evaluations{ended}",
+        result.min_row_cosine, result.mean_row_cosine
+    )
+}
+
 fn mixed_precision_text(title: &str, report: &MixedPrecisionReport) -> String {
     let cosine = |cosine: Option<f64>| cosine.map_or("-".to_owned(), |cosine| format!("{cosine:.6}"));
     let mut text = format!("{title}: {}", report.kept.len());

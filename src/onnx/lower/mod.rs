@@ -206,6 +206,9 @@ struct LoweredModel<'a> {
 impl<'g> Decided<'g> {
     fn new(file: &'g OnnxFile, source: &'g Source, options: &LoweringOptions) -> Result<Self, OnnxError> {
         check_opset(file, options.precision)?;
+        if options.quantization.is_some() && !findings::is_quantized(file) {
+            return Err(OnnxError::NotQuantized { path: file.path().into() });
+        }
         let tensors: Vec<&TensorProto> = file.graph().initializer.iter().chain(&source.constants).collect();
         let opset = file.opset().unwrap_or_default();
         let (mut values, mut body) = Values::read(&source.graph, &tensors, opset);

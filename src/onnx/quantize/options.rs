@@ -48,6 +48,14 @@ impl QuantizedPrecision {
         matches!(self, Self::Int8 | Self::Fp8)
     }
 
+    /// Returns the bits of a weight.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Int8 | Self::Int8Weights | Self::Fp8 => 8,
+            Self::Int4 => 4,
+        }
+    }
+
     /// Returns the ONNX element type of the weights.
     pub const fn element_type(self) -> ElementType {
         match self {

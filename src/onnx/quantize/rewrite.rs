@@ -20,6 +20,7 @@ use super::number_formats::scale_of;
 use super::options::{Embeddings, QuantizationOptions, QuantizedPrecision};
 use super::weights::Matrix;
 use crate::onnx::analysis::is_own_domain;
+use crate::onnx::analysis::label;
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::new_nodes::{int_attribute, plain_node};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
@@ -61,6 +62,10 @@ impl<'a> Rewrite<'a> {
                 Some(new) => nodes.extend(new),
                 None => {
                     let mut node = node.clone();
+                    if inputs.range((index, 0)..(index + 1, 0)).next().is_some() {
+                        // Plans and reports call it so.
+                        node.name = Some(label(&node).into());
+                    }
                     for (place, input) in node.input.iter_mut().enumerate() {
                         if let Some(other) = inputs.get(&(index, place)) {
                             *input = other.clone();
@@ -215,7 +220,7 @@ impl<'a> Rewrite<'a> {
         };
         nodes.push(NodeProto {
             attribute,
-            name: node.name.clone(),
+            name: Some(label(node).into()),
             doc_string: node.doc_string.clone(),
             metadata_props: node.metadata_props.clone(),
             ..plain_node(&mut self.free, operator, vec![x.to_owned(), w], &value)

@@ -104,10 +104,15 @@ pub struct BuildReport {
 /// Returns what a build of a resolved recipe would do, and warns of what only a build can find out.
 pub fn plan(resolved: &Resolved, on_event: OnEvent<'_>) -> BuildReport {
     for PendingSearch { spec, graph, key: _ } in &resolved.searches {
-        let message = format!(
-            "{}, graph `{graph}`: the nodes that stay in FP32 are determined during the build; the jobs below do not include them",
-            spec.name()
-        );
+        let what = match spec.quantization {
+            Some(_) => {
+                "how it is quantized is determined during the build; the keys of the jobs below do not include it"
+            }
+            None => {
+                "the nodes that stay in FP32 are determined during the build; the jobs below do not include them"
+            }
+        };
+        let message = format!("{}, graph `{graph}`: {what}", spec.name());
         on_event(BuildEvent::Warning { message });
     }
     let jobs: Vec<JobLine> = resolved.jobs.iter().map(JobLine::new).collect();

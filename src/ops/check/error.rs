@@ -4,7 +4,9 @@ use std::io;
 
 use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
+use crate::onnx::quantize::QuantizedPrecision;
 use crate::ops::error::PipelineError;
+use crate::ops::to_lower::ToLowerError;
 use crate::worker::error::WorkerError;
 
 /// Why nothing can be said.
@@ -24,6 +26,14 @@ pub enum CheckError {
         "no plan of this recipe is for the compute capabilities and precisions given with --for and --precision"
     )]
     NothingSelected,
+    /// A file that would have to be quantized.
+    #[error(
+        "{0} needs samples of a recipe: check the recipe, or quantize the file with `nimctl quantize` and check that"
+    )]
+    NeedsRecipe(QuantizedPrecision),
+    /// A quantized graph of the store.
+    #[error(transparent)]
+    Quantized(#[from] ToLowerError),
     /// A folder for lowered graphs.
     #[error("cannot make a folder for lowered graphs")]
     Folder(#[source] io::Error),
@@ -39,7 +49,8 @@ impl CheckError {
             Self::Onnx(source) => source.kind(),
             Self::Pipeline(source) => source.kind(),
             Self::Worker(source) => source.kind(),
-            Self::NothingSelected | Self::Folder(_) => ErrorKind::Input,
+            Self::Quantized(source) => source.kind(),
+            Self::NothingSelected | Self::NeedsRecipe(_) | Self::Folder(_) => ErrorKind::Input,
             Self::Cancelled => ErrorKind::Interrupted,
         }
     }

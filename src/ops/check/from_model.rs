@@ -10,7 +10,9 @@ use crate::onnx::{LoweringOptions, OnnxFile, Precision};
 use crate::ops::event::OnEvent;
 use crate::ops::init::trial::{Tools, try_in_shapes};
 use crate::ops::resolve::Backends;
+use crate::ops::to_lower::ToLower;
 use crate::ops::workspace::Workspace;
+use crate::profile::ProfilePrecision;
 use crate::recipe::proposal::{DraftGraph, Trial, names};
 use crate::shape_range::ShapeRange;
 
@@ -58,7 +60,13 @@ pub fn check_model(
     if let (true, Builds::AheadOfTime(known)) = (capabilities.is_empty(), backend.facts().builds) {
         capabilities = known.to_vec();
     }
-    let mut precisions = options.precisions.clone();
+    let mut precisions = Vec::new();
+    for precision in &options.precisions {
+        match precision {
+            ProfilePrecision::Float(precision) => precisions.push(*precision),
+            ProfilePrecision::Quantized(precision) => return Err(CheckError::NeedsRecipe(*precision)),
+        }
+    }
     if precisions.is_empty() {
         precisions = vec![Precision::Fp32, Precision::Fp16];
     }
@@ -74,7 +82,7 @@ pub fn check_model(
         .into_iter()
         .map(|precision| Candidate {
             graph: name.clone(),
-            file: &file,
+            file: ToLower::Source(&file),
             lowering: LoweringOptions::new(
                 precision,
                 if precision == Precision::Fp32 { &[] } else { backend.facts().fp32_inside },

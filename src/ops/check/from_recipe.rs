@@ -1,12 +1,15 @@
 //! Checks the plans of a recipe: each graph as its profiles would have it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{Answer, Candidate, CheckError, CheckOptions, CheckReport, Target, Verdict, try_all};
 use crate::backend::Backend;
 use crate::ops::event::OnEvent;
 use crate::ops::resolve::{BackendHere, PendingSearch, Resolved};
+use crate::ops::to_lower::{ToLower, ToLowerError};
 use crate::ops::workspace::Workspace;
+use crate::store::Store;
 use crate::worklist::{Action, BuildKey, BuildKeyDocument, Job, JobState};
 
 /// Checks the plans of a resolved recipe.
@@ -21,6 +24,7 @@ pub fn check_recipe(
 ) -> Result<CheckReport, CheckError> {
     let mut report = CheckReport { shapes: resolved.recipe().shape_ranges(), ..CheckReport::default() };
     let mut candidates: BTreeMap<(Backend, BuildKey), Candidate<'_>> = BTreeMap::new();
+    let store = Store::look_at(&workspace.store);
     let mut plans = 0;
     for (job, state) in &resolved.jobs {
         let (Action::Compile(name), Some(lowered)) = (&job.document.action, job.input) else { continue };
@@ -47,20 +51,40 @@ pub fn check_recipe(
             report.verdicts.push(Verdict {
                 graph: job.graph.clone(),
                 backend: backend.clone(),
-                precision: lowering.precision,
+                precision: lowering.profile_precision(),
                 compute_capabilities: compute_capabilities.clone(),
                 answer: Answer::Yes { build_ms: None },
             });
             continue;
         }
-        let candidate = candidates.entry((backend.clone(), lowered)).or_insert_with(|| Candidate {
-            graph: job.graph.clone(),
-            file: &resolved.graphs[&job.graph].file,
-            lowering: lowering.clone(),
-            backend: backend.clone(),
-            command: builder.command.clone(),
-            targets: Vec::new(),
-        });
+        let candidate = match candidates.entry((backend.clone(), lowered)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let file = ToLower::of(&resolved.graphs[&job.graph].file, lowering, &store);
+                let file = match file {
+                    Ok(file) => file,
+                    Err(error @ (ToLowerError::NotFound | ToLowerError::NotInStore)) => {
+                        report.verdicts.push(Verdict {
+                            graph: job.graph.clone(),
+                            backend: backend.clone(),
+                            precision: lowering.profile_precision(),
+                            compute_capabilities: compute_capabilities.clone(),
+                            answer: Answer::Unknown(error.to_string()),
+                        });
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                new.insert(Candidate {
+                    graph: job.graph.clone(),
+                    file,
+                    lowering: lowering.clone(),
+                    backend: backend.clone(),
+                    command: builder.command.clone(),
+                    targets: Vec::new(),
+                })
+            }
+        };
         candidate.targets.push(Target {
             compute_capabilities: compute_capabilities.clone(),
             shape_ranges: shape_ranges.clone(),
@@ -89,7 +113,7 @@ pub fn check_recipe(
 fn is_wanted(job: &Job, options: &CheckOptions) -> bool {
     let CheckOptions { capabilities, precisions } = options;
     let document = &job.document;
-    (precisions.is_empty() || precisions.contains(&document.lowering.precision))
+    (precisions.is_empty() || precisions.contains(&document.lowering.profile_precision()))
         && (capabilities.is_empty()
             || document.compute_capabilities.iter().any(|capability| capabilities.contains(capability)))
 }
@@ -128,7 +152,8 @@ fn notes(resolved: &Resolved, plans: usize) -> Vec<String> {
     if plans == 0 && resolved.elsewhere.is_empty() {
         notes.push("the recipe has no plans: its profiles are the ONNX graphs themselves".into());
     }
-    for PendingSearch { spec, graph, key: _ } in &resolved.searches {
+    let nodes = resolved.searches.iter().filter(|search| search.spec.quantization.is_none());
+    for PendingSearch { spec, graph, key: _ } in nodes {
         notes.push(format!(
             "{}, graph `{graph}`: the nodes that stay in FP32 are determined during the build; here only those that the \
              recipe lists are",

@@ -21,7 +21,9 @@ use super::event::{BuildEvent, OnEvent};
 use super::workspace::Workspace;
 use crate::backend::Backend;
 use crate::compute_capability::ComputeCapability;
-use crate::onnx::{LoweringOptions, OnnxFile, Precision};
+use crate::onnx::LoweringOptions;
+use crate::ops::to_lower::ToLower;
+use crate::profile::ProfilePrecision;
 use crate::shape_range::ShapeRange;
 use crate::worker::host::BackendCommand;
 
@@ -31,7 +33,7 @@ pub struct CheckOptions {
     /// For these compute capabilities; if there are none, for all that the backend builds for, or those of the recipe.
     pub capabilities: Vec<ComputeCapability>,
     /// In these precisions; if there are none, in FP32 and FP16, or in those of the recipe.
-    pub precisions: Vec<Precision>,
+    pub precisions: Vec<ProfilePrecision>,
 }
 
 /// What came of a check.
@@ -53,7 +55,7 @@ pub struct Verdict {
     /// The backend.
     pub backend: Backend,
     /// The precision.
-    pub precision: Precision,
+    pub precision: ProfilePrecision,
     /// The compute capabilities of the plan: several for a portable one.
     pub compute_capabilities: Vec<ComputeCapability>,
     /// The answer.
@@ -104,7 +106,7 @@ impl CheckReport {
 /// One graph in one precision, and what it is to be compiled for.
 struct Candidate<'a> {
     graph: String,
-    file: &'a OnnxFile,
+    file: ToLower<'a>,
     lowering: LoweringOptions,
     backend: Backend,
     command: BackendCommand,

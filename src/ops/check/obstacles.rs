@@ -161,7 +161,7 @@ fn in_general(reason: RefusalReason, operator: &str, message: &str, backend: &Ba
 
 /// Returns the nodes of these operators.
 fn of_operators(candidate: &Candidate<'_>, operators: &[&str]) -> Vec<ObstacleNode> {
-    let all = nodes(candidate.file.graph());
+    let all = nodes(candidate.file.file().graph());
     let meant = all.iter().filter(|node| operators.contains(&node.op_type()));
     meant
         .map(|node| ObstacleNode { name: label(node).into(), op_type: Some(node.op_type().into()) })
@@ -170,7 +170,7 @@ fn of_operators(candidate: &Candidate<'_>, operators: &[&str]) -> Vec<ObstacleNo
 
 /// Returns the nodes that a message names in quotes. Compilers number what they derive from a node: `product_U3`.
 fn named(candidate: &Candidate<'_>, message: &str) -> Vec<ObstacleNode> {
-    let all = nodes(candidate.file.graph());
+    let all = nodes(candidate.file.file().graph());
     let by_label: BTreeMap<&str, &str> = all.iter().map(|node| (label(node), node.op_type())).collect();
     let mut found = Vec::new();
     for quoted in message.split('\'').skip(1).step_by(2) {

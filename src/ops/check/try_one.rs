@@ -22,7 +22,7 @@ pub(super) fn answers(
     let verdict = |target: &Target, answer: Answer| Verdict {
         graph: candidate.graph.clone(),
         backend: candidate.backend.clone(),
-        precision: candidate.lowering.precision,
+        precision: candidate.lowering.profile_precision(),
         compute_capabilities: target.compute_capabilities.clone(),
         answer,
     };
@@ -48,7 +48,8 @@ pub(super) fn answers(
     }
     let plan = folder.path().join("model.plan");
     for group in together(candidate, left) {
-        let title = format!("{}: {}, {}", candidate.graph, candidate.backend, candidate.lowering.precision);
+        let title =
+            format!("{}: {}, {}", candidate.graph, candidate.backend, candidate.lowering.profile_precision());
         on_event(BuildEvent::JobStarted { title: title.clone() });
         let found = compiler.build_all(&model, &group, &plan);
         on_event(BuildEvent::JobEnded { title });
@@ -82,12 +83,13 @@ fn together(candidate: &Candidate<'_>, targets: Vec<usize>) -> Vec<Vec<usize>> {
 
 /// Lowers the graph; one in FP32 is taken as it is.
 fn lowered(candidate: &Candidate<'_>, folder: &Path) -> Result<PathBuf, crate::onnx::OnnxError> {
-    let path = candidate.file.path();
+    let file = candidate.file.file();
+    let path = file.path();
     if candidate.lowering.precision == Precision::Fp32 {
         return Ok(fs_err::canonicalize(path).unwrap_or_else(|_| path.into()));
     }
     let model = folder.join(GraphDigest::MODEL_PATH);
-    lower::lower(candidate.file, &candidate.lowering, &model)?;
+    lower::lower(file, &candidate.lowering, &model)?;
     Ok(model)
 }
 

@@ -52,7 +52,8 @@ impl<'a> Calibration<'a> {
             Some(Dimension::Fixed(length)) if *length > 1 => usize::try_from(*length).ok(),
             _ => None,
         });
-        let mut calibration = Self { subject, inputs, rows: SEEDED_ROWS, chunk_rows: fixed.unwrap_or(CHUNK_ROWS) };
+        let mut calibration =
+            Self { subject, inputs, rows: SEEDED_ROWS, chunk_rows: fixed.unwrap_or(CHUNK_ROWS) };
         let mut counts = calibration.inputs.iter().filter_map(|(info, source)| Some((info, source.rows()?)));
         if let Some((_, rows)) = counts.next() {
             if let Some((info, found)) = counts.find(|(_, found)| *found != rows) {

@@ -83,6 +83,9 @@ pub enum QuantizeError {
         "no way was found to reach a min row cosine of {gate} in {precision}: the best is {best:.5} ({how}); ask for less (`min_row_cosine`), keep more (`keep_nodes`), give more samples, or use a higher precision"
     )]
     BelowGate { gate: f64, precision: &'static str, best: f64, how: String },
+    /// A profile that isn't quantized.
+    #[error("the profile asks for no quantization: this is a bug of nimctl")]
+    NothingAsked,
     /// Samples of a recipe.
     #[error(transparent)]
     Samples(#[from] SamplesError),
@@ -128,6 +131,7 @@ impl QuantizeError {
             Self::Destination(source) => source.kind(),
             Self::Pipeline(source) => source.kind(),
             Self::BelowGate { .. } => ErrorKind::Refused,
+            Self::NothingAsked => ErrorKind::Bug,
             Self::NoOutput { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Input,
         }

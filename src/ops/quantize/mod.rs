@@ -8,6 +8,7 @@
 
 mod calibration;
 mod error;
+mod for_profile;
 mod measure;
 mod rows;
 mod to_file;
@@ -16,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use calibration::Calibration;
 pub use error::QuantizeError;
+pub(in crate::ops) use for_profile::for_profile;
 use measure::Measure;
-pub(in crate::ops) use calibration::Calibration;
-pub(in crate::ops) use rows::{Row, check_apart, split_all};
+use rows::{Row, check_apart, split_all};
 pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
 
 pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Wanted};
@@ -140,8 +142,8 @@ pub(in crate::ops) fn find(
     }
     let mut measure = Measure::new(file, lowering, place.way, place.workspace, place.folder);
     let of = calibration.len();
-    let by_row =
-        measure.statistics(options, calibration, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
+    let by_row = measure
+        .statistics(options, calibration, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
     let statistics = Statistics::of_all(&by_row);
     // Without rows of their own to judge, every other row calibrates while methods are compared, and then the others.
     let folds = match judged {

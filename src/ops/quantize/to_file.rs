@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{
-    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find, split_all,
+    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find,
+    split_all,
 };
 use crate::backend::facts_of;
 use crate::machine::memory;
@@ -79,9 +80,8 @@ pub fn quantize_to(
     let work = work.map_err(|source| QuantizeError::Folder { path: std::env::temp_dir(), source })?;
     let backends = Backends::new(workspace);
     let way = Runners::new(&backends, &Execution::default()).for_graphs().map_err(Box::new)?;
-    let rows = |files, name| {
-        split_all(&file.inputs(), std::iter::once(read_all(files)), &work.path().join(name))
-    };
+    let rows =
+        |files, name| split_all(&file.inputs(), std::iter::once(read_all(files)), &work.path().join(name));
     let calibration = rows(samples, "calibration")?;
     let judged = if judged.is_empty() { None } else { Some(rows(judged, "judged")?) };
     let request = Request {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Resolved;
+use super::{FoundLowerings, PendingSearch, Resolved};
 use crate::canonical::{self, ExactFloat};
-use crate::digest::Sha256;
-use crate::mixed_precision::{Calibrate, MixedPrecision, MixedPrecisionReport, Search};
+use crate::mixed_precision::{Calibrate, MixedPrecision, Search};
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
 use crate::ops::error::PipelineError;
 use crate::ops::runtime_identity::RuntimeIdentity;
@@ -18,45 +17,6 @@ use crate::store::Store;
 
 /// The schema of the key.
 const KEY_SCHEMA: &str = "nimctl.mixed-precision-key/2";
-
-/// What was found.
-#[derive(Debug, Default)]
-pub(in crate::ops) struct MixedLowerings {
-    /// How a profile's graph is lowered, by profile and graph.
-    pub lowerings: BTreeMap<(String, String), LoweringOptions>,
-    /// What was found, by graph and by the options that came of it.
-    reports: BTreeMap<(String, LoweringOptions), MixedPrecisionReport>,
-}
-
-/// Something that is to be found before a profile's jobs are final.
-#[derive(Clone, Debug)]
-pub(in crate::ops) struct PendingSearch {
-    /// The profile.
-    pub spec: ProfileSpec,
-    /// Its graph.
-    pub graph: String,
-    /// Where the store keeps what is found.
-    pub key: Sha256,
-}
-
-impl MixedLowerings {
-    /// Returns what led to these options.
-    pub(in crate::ops) fn report(
-        &self,
-        graph: &str,
-        options: &LoweringOptions,
-    ) -> Option<&MixedPrecisionReport> {
-        self.reports.get(&(graph.to_owned(), options.clone()))
-    }
-
-    /// Keeps the nodes that were found.
-    pub(in crate::ops) fn add(&mut self, spec: &ProfileSpec, graph: &str, report: MixedPrecisionReport) {
-        let mut lowering = spec.lowering.clone();
-        lowering.keep_nodes.extend(report.kept.iter().map(|kept| kept.node.clone()));
-        self.lowerings.insert((spec.name(), graph.to_owned()), lowering.clone());
-        self.reports.insert((graph.to_owned(), lowering), report);
-    }
-}
 
 /// Everything that decides what is found.
 #[derive(Serialize)]
@@ -101,13 +61,14 @@ impl SearchKey {
 pub(super) fn look_up(
     resolved: &Resolved,
     store: &Store,
-) -> Result<(MixedLowerings, Vec<PendingSearch>), PipelineError> {
-    let (mut known, mut pending) = (MixedLowerings::default(), Vec::new());
+    known: &mut FoundLowerings,
+) -> Result<Vec<PendingSearch>, PipelineError> {
+    let mut pending = Vec::new();
     let recipe = resolved.recipe();
     let asking: Vec<&ProfileSpec> =
         recipe.profiles.iter().filter(|spec| !spec.mixed_precision.is_empty()).collect();
     if asking.is_empty() {
-        return Ok((known, pending));
+        return Ok(pending);
     }
     let (_, runtime) = resolved.backends.reference()?;
     let here = resolved.here();
@@ -129,7 +90,7 @@ pub(super) fn look_up(
                 runtime: &runtime,
             })?;
             match store.mixed_precision(&key)? {
-                Some(report) => known.add(spec, graph, report),
+                Some(report) => known.add_kept(spec, graph, report),
                 None if built_here => {
                     pending.push(PendingSearch { spec: spec.clone(), graph: graph.clone(), key });
                 }
@@ -137,5 +98,5 @@ pub(super) fn look_up(
             }
         }
     }
-    Ok((known, pending))
+    Ok(pending)
 }

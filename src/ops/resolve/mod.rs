@@ -5,8 +5,10 @@
 //! between can't mix two recipes.
 
 mod backends;
+mod found_lowerings;
 mod mixed_precision;
 mod only;
+mod quantized_graphs;
 mod recipe_file;
 mod sources;
 
@@ -17,7 +19,7 @@ use std::sync::OnceLock;
 pub use backends::{BackendHere, Backends, FoundBackend};
 pub use recipe_file::RecipeFile;
 
-pub(super) use mixed_precision::{MixedLowerings, PendingSearch};
+pub(super) use found_lowerings::{FoundLowerings, PendingSearch};
 pub(super) use only::selected;
 pub(super) use sources::SourceGraph;
 
@@ -51,7 +53,7 @@ pub struct Resolved {
     pub(super) toolchains: BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
     /// What the selected profiles that can't be built here need, by name.
     pub(super) elsewhere: BTreeMap<String, String>,
-    pub(super) lowerings: MixedLowerings,
+    pub(super) lowerings: FoundLowerings,
     /// What must be found by running graphs before the jobs are final.
     pub(super) searches: Vec<PendingSearch>,
     /// The jobs of the selected profiles that can be built here.
@@ -83,13 +85,16 @@ pub fn resolve(
         backends,
         builders,
         elsewhere,
-        lowerings: MixedLowerings::default(),
+        lowerings: FoundLowerings::default(),
         searches: Vec::new(),
         jobs: Vec::new(),
         file,
     };
     let store = Store::look_at(&workspace.store);
-    (resolved.lowerings, resolved.searches) = mixed_precision::look_up(&resolved, &store)?;
+    let mut found = FoundLowerings::default();
+    let mut searches = mixed_precision::look_up(&resolved, &store, &mut found)?;
+    searches.extend(quantized_graphs::look_up(&resolved, &store, &mut found)?);
+    (resolved.lowerings, resolved.searches) = (found, searches);
     resolved.decide(&store)?;
     Ok(resolved)
 }
@@ -111,7 +116,7 @@ impl Resolved {
             builders: BTreeMap::new(),
             toolchains: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
-            lowerings: MixedLowerings::default(),
+            lowerings: FoundLowerings::default(),
             searches: Vec::new(),
             jobs: Vec::new(),
         }
@@ -135,7 +140,8 @@ impl Resolved {
         for (name, SourceGraph { file, digest: _ }) in &self.graphs {
             files.push(file.path().to_owned());
             files.extend(file.open_files().map(|open| open.path().to_owned()));
-            let samples = self.recipe().graphs[name].samples.values();
+            let of_recipe = &self.recipe().graphs[name];
+            let samples = of_recipe.samples.values().chain(of_recipe.calibration.values());
             files.extend(samples.flat_map(|sample| sample_files(sample, folder)));
         }
         if let Some(labelled) = &self.recipe().validation.zero_shot {
@@ -192,6 +198,11 @@ impl Resolved {
             sample_folder: self.file.folder(),
             shapes: &of_recipe.shapes,
         }
+    }
+
+    /// Returns a graph with the samples that quantization measures on.
+    pub(super) fn calibration_subject(&self, graph: &str) -> Subject<'_> {
+        Subject { samples: &self.recipe().graphs[graph].calibration, ..self.subject_as_given(graph) }
     }
 
     /// Returns the inputs that are run on seeded values.

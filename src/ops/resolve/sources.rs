@@ -71,7 +71,8 @@ pub(super) fn resolve(
         if workspace.cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
-        let RecipeGraph { source, source_line, shapes: _, shape_lines: _, samples: _, calibration: _ } = graph;
+        let RecipeGraph { source, source_line, shapes: _, shape_lines: _, samples: _, calibration: _ } =
+            graph;
         let (recipe_path, line) = (recipe.path.clone(), *source_line);
         if let Source::Path(path) = source
             && let Some(problem) = absent(recipe_file.folder(), Path::new(path))

@@ -15,6 +15,7 @@ use crate::ops::event::BuildEvent;
 use crate::ops::resolve::BackendHere;
 use crate::plan::{PlanHeader, read_layers};
 use crate::profile::capability_tag;
+use crate::quantization::InPlan;
 use crate::worker::host::{Limits, Worker};
 use crate::worker::protocol::{BuildRequest, Event};
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Measurements, Timings};
@@ -90,6 +91,13 @@ pub(super) fn run(
     check_file(&plan, answer.result.plan_size_bytes, backend)?;
     let header = check_plan(job, backend, &plan)?;
     let layers = read_layers(&plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
+    if let (Some(quantized), Some(quantization)) =
+        (&lowered.quantization, &job.document.lowering.quantization)
+    {
+        let plan = header.as_ref().zip(layers.as_ref());
+        let in_plan = InPlan::of(&quantization.options, &quantized.report, plan);
+        in_plan.fallbacks().into_iter().chain(in_plan.unknowns()).for_each(&mut warn);
+    }
     // What it told on the way need not be told again.
     warnings.extend(answer.result.warnings);
     let output = context.store.adopt(&plan, PLAN_FILE)?;
@@ -110,6 +118,7 @@ pub(super) fn run(
         plan_layers: layers,
         lowering: None,
         mixed_precision: None,
+        quantization: None,
         warnings,
     })
 }

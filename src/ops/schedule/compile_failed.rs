@@ -34,7 +34,8 @@ pub(super) fn compile_failed(job: &Job, context: &Context<'_>, path: &Path, erro
         return error.into();
     };
     let recipe = context.resolved.recipe();
-    let RecipeGraph { source: _, source_line, shapes, shape_lines, samples: _ } = &recipe.graphs[&job.graph];
+    let RecipeGraph { source: _, source_line, shapes, shape_lines, samples: _, calibration: _ } =
+        &recipe.graphs[&job.graph];
     let inputs = context.resolved.graphs[&job.graph].file.inputs();
     let ranged: Vec<&TensorInfo> = inputs.iter().filter(|info| shapes.contains_key(&info.name)).collect();
     let input = input_of(&message, &inputs, &ranged, job.document.lowering.precision).map(str::to_owned);

@@ -12,6 +12,7 @@ use crate::onnx::{FileDigest, GraphDigest, LoweringReport, OnnxFile, Precision, 
 use crate::ops::error::{JobError, SourceChanged};
 use crate::ops::event::BuildEvent;
 use crate::ops::lowering_warnings::lowering_warnings;
+use crate::ops::to_lower::ToLower;
 use crate::store::StoreError;
 use crate::worklist::{BUILD_RECORD_SCHEMA, BuildRecord, Job, Measurements, OutputFile, Timings};
 
@@ -20,15 +21,24 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
     #[expect(clippy::disallowed_methods, reason = "a job is timed")]
     let start = Instant::now();
     let graph = &context.resolved.graphs[&job.graph];
-    let source = &graph.file;
+    let lowering = &job.document.lowering;
+    if let Some(error) = context.resolved.lowerings.failure(&job.graph, lowering) {
+        return Err(error.clone());
+    }
+    let source = ToLower::of(&graph.file, lowering, context.store)?;
+    let source = source.file();
+    let digest = match &lowering.quantization {
+        Some(quantization) => quantization.graph.as_ref().unwrap_or(&job.document.graph),
+        None => &job.document.graph,
+    };
     let work = context.store.work_folder()?;
-    let is_fp32 = job.document.lowering.precision == Precision::Fp32;
+    let is_fp32 = lowering.precision == Precision::Fp32;
     // A compiler would take the dimensions of one symbol for equal, whatever it is: written anew, there is none.
     let (names, report) = if is_fp32 && !source.has_placeholder_dimensions() {
-        (copy(source, &job.document.graph, work.path())?, None)
+        (copy(source, digest, work.path())?, None)
     } else {
         let destination = work.path().join(GraphDigest::MODEL_PATH);
-        let Lowered { files, report } = lower::lower(source, &job.document.lowering, &destination)?;
+        let Lowered { files, report } = lower::lower(source, lowering, &destination)?;
         (files.into_iter().map(|file| file.path).collect(), Some(report).filter(|_| !is_fp32))
     };
     // What is recorded under a digest is made of those bytes.
@@ -54,7 +64,8 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         plan: None,
         plan_layers: None,
         lowering: report,
-        mixed_precision: context.resolved.lowerings.report(&job.graph, &job.document.lowering).cloned(),
+        mixed_precision: context.resolved.lowerings.mixed_precision(&job.graph, lowering).cloned(),
+        quantization: context.resolved.lowerings.quantization(&job.graph, lowering).cloned(),
         warnings,
     })
 }

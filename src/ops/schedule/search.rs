@@ -1,12 +1,14 @@
-//! Finds which nodes must stay in FP32, where a recipe asks for it and the store doesn't know: by running graphs.
+//! Finds what a recipe asks for and the store doesn't know, by running graphs: which nodes must stay in FP32, and how a graph is
+//! quantized.
 
 use crate::mixed_precision::MixedPrecisionReport;
-use crate::ops::error::PipelineError;
+use crate::ops::error::{JobError, PipelineError};
 use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::mixed_precision::{Runner, find};
+use crate::ops::quantize::{self, QuantizeError, QuantizeProgress};
 use crate::ops::resolve::{PendingSearch, Resolved};
 use crate::ops::workspace::Workspace;
-use crate::store::Store;
+use crate::store::{QuantizedGraph, Store};
 
 /// Runs every search of a recipe, and keeps in the store what is found.
 pub(super) fn run_all(
@@ -16,6 +18,10 @@ pub(super) fn run_all(
     on_event: OnEvent<'_>,
 ) -> Result<(), PipelineError> {
     for search in std::mem::take(&mut resolved.searches) {
+        if search.spec.quantization.is_some() {
+            quantized(workspace, resolved, &search, store, on_event)?;
+            continue;
+        }
         // Another process may have found it while we waited for the store.
         let report = match store.mixed_precision(&search.key)? {
             Some(known) => known,
@@ -25,7 +31,7 @@ pub(super) fn run_all(
                 found
             }
         };
-        resolved.lowerings.add(&search.spec, &search.graph, report);
+        resolved.lowerings.add_kept(&search.spec, &search.graph, report);
     }
     Ok(())
 }
@@ -68,4 +74,51 @@ fn run(
     resolved.graphs[graph].check_unchanged(graph)?;
     on_event(BuildEvent::MixedPrecision { title, report: Box::new(report.clone()) });
     Ok(report)
+}
+
+/// Takes a quantized graph from the store, or finds one. Why there is none is remembered: it concerns the profile alone.
+fn quantized(
+    workspace: &Workspace,
+    resolved: &mut Resolved,
+    search: &PendingSearch,
+    store: &Store,
+    on_event: OnEvent<'_>,
+) -> Result<(), PipelineError> {
+    let PendingSearch { spec, graph, key } = search;
+    // Another process may have found it, or another profile that is quantized alike.
+    if let Some(known) = store.quantized_graph(key)? {
+        resolved.lowerings.add_quantized(spec, graph, known);
+        return Ok(());
+    }
+    if resolved.lowerings.failure(graph, &spec.lowering).is_some() {
+        return Ok(());
+    }
+    let title = format!("{graph}: how to quantize to {}", spec.precision());
+    on_event(BuildEvent::JobStarted { title: title.clone() });
+    let stage = |stage: String| on_event(BuildEvent::JobStage { title: title.clone(), stage });
+    let found = quantize::for_profile(workspace, resolved, search, store, &|progress| match progress {
+        QuantizeProgress::Measured { rows, of } => stage(format!("row {rows} of {of} measured")),
+        QuantizeProgress::Tried { evaluations, most, method, kept, result } => stage(format!(
+            "graph {evaluations} of at most {most}: {method}, {kept} kept, min cosine {:.5}",
+            result.min_row_cosine
+        )),
+    });
+    if workspace.cancel.is_cancelled() {
+        return Err(PipelineError::Cancelled);
+    }
+    resolved.graphs[graph].check_unchanged(graph)?;
+    match found {
+        Ok(found) => {
+            store.put_quantized_graph(key, &found)?;
+            let QuantizedGraph { record, .. } = &found;
+            on_event(BuildEvent::Quantized { title, choice: Box::new(record.choice.clone()) });
+            resolved.lowerings.add_quantized(spec, graph, found);
+        }
+        Err(QuantizeError::Pipeline(error)) => return Err(*error),
+        Err(error) => {
+            on_event(BuildEvent::JobFailed { title, message: error.to_string() });
+            resolved.lowerings.add_failure(spec, graph, JobError::new(error.kind(), error));
+        }
+    }
+    Ok(())
 }

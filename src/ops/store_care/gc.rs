@@ -237,7 +237,7 @@ impl Deciding<'_> {
         let mut needed: BTreeSet<Sha256> = staying.iter().flat_map(|id| survey.blobs_of(id)).collect();
         for (key, record) in &survey.records {
             if needed_keys.contains(key) {
-                needed.extend(record.outputs.iter().map(|output| output.sha256));
+                needed.extend(record.blobs());
             } else {
                 let path = store.root().join("nimctl/builds").join(format!("{key}.json"));
                 let why = "neither a profile nor the last build of a recipe needs it";

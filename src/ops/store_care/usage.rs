@@ -141,7 +141,7 @@ fn kinds_of_blobs(survey: &Survey) -> BTreeMap<Sha256, Kind> {
     let mut kinds = BTreeMap::new();
     // What comes later says it better.
     for record in survey.records.values() {
-        kinds.extend(record.outputs.iter().map(|output| (output.sha256, Kind::Intermediate)));
+        kinds.extend(record.blobs().map(|blob| (blob, Kind::Intermediate)));
     }
     for pull in survey.pulls.values().filter(|pull| !pull.is_complete) {
         kinds.extend(pull.files.iter().map(|file| (file.sha256, Kind::Pulling)));

@@ -9,6 +9,7 @@ use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
 use crate::ops::read_manifest::ReadManifestError;
 use crate::ops::samples::SamplesError;
+use crate::ops::to_lower::ToLowerError;
 use crate::recipe::UnknownName;
 use crate::store::StoreError;
 
@@ -36,6 +37,9 @@ pub enum ValidateError {
     /// A graph.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    /// A quantized graph of the store.
+    #[error(transparent)]
+    Quantized(#[from] ToLowerError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -167,6 +171,7 @@ impl ValidateError {
             Self::Pipeline(source) => source.kind(),
             Self::Samples { source, .. } | Self::LabelledSet { source } => source.kind(),
             Self::Onnx(source) => source.kind(),
+            Self::Quantized(source) => source.kind(),
             Self::Store(source) => source.kind(),
             // Graph and samples are the recipe's.
             Self::Reference { source: RunError::Worker(source), .. } if source.problem().is_some() => {

@@ -61,7 +61,8 @@ struct DemandsKey<'a> {
 impl<'a> DemandsKey<'a> {
     fn of(demands: &'a Demands) -> Self {
         // What the labelled set is made of is in `inputs` and in `labelled`.
-        let Demands { thresholds, tolerances, zero_shot: _ } = demands;
+        // Thresholds are those of the profile's precision already.
+        let Demands { thresholds, quantized_thresholds: _, tolerances, zero_shot: _ } = demands;
         let Thresholds { row_cosine, norm_ratio, equal, cross_modal, top_1, top_10, batch_invariance } =
             thresholds;
         let tolerances = tolerances.iter().map(|(output, Tolerance { absolute, relative })| {

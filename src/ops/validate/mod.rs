@@ -131,7 +131,6 @@ pub fn validate(
     let mut numbers = Numbers::start(workspace, resolved)?;
     let mut runners = Runners::new(&resolved.backends, execution);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
-    let demands = &resolved.recipe().validation;
     let model = &resolved.recipe().model;
     let mut report = ValidateReport {
         model: (model.name.clone(), model.release.clone()),
@@ -164,7 +163,8 @@ pub fn validate(
             continue;
         };
         let way = runners.for_profile(&passport);
-        let key = numbers.key(&id, way.as_ref(), demands);
+        let demands = resolved.recipe().demands_of(&name);
+        let key = numbers.key(&id, way.as_ref(), &demands);
         let is_same = take_over && key.is_some() && passport.made_of.validation_key == key;
         let known = match is_same {
             true => known(&passport, &store, way.as_ref().err())?,
@@ -173,7 +173,7 @@ pub fn validate(
         let taken_over = known.is_some();
         let status = match known {
             Some(status) => status,
-            None => profile::one(&passport, &resolved.digests, &store, &mut numbers, way, demands)?,
+            None => profile::one(&passport, &resolved.digests, &store, &mut numbers, way, &demands)?,
         };
         resolved.check_unchanged()?;
         store.change_passport(&passport, None, |passport| {

@@ -23,6 +23,7 @@ use crate::ops::resolve::Resolved;
 use crate::ops::run_identity::RunIdentity;
 use crate::ops::runners::{Runners, Way};
 use crate::ops::samples::{Shapes, named_files};
+use crate::ops::to_lower::ToLower;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
@@ -277,7 +278,8 @@ impl<'a> Numbers<'a> {
     ) -> Result<Model, ValidateError> {
         let folder = self.store.work_folder()?;
         let path = folder.path().join("model.onnx");
-        emulate(&self.resolved.graphs[graph].file, lowering, &path)?;
+        let to_lower = ToLower::of(&self.resolved.graphs[graph].file, lowering, &self.store)?;
+        emulate(to_lower.file(), lowering, &path)?;
         Ok(Model { path, _folder: folder })
     }
 

@@ -11,6 +11,7 @@ use crate::ops::error::PipelineError;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::runners::Way;
 use crate::passport::{Passport, Status};
+use crate::profile::ProfilePrecision;
 use crate::store::{Store, StoreError};
 use crate::validation::{Demands, Emulated, GateResult, Output, Validation, output_gates};
 use crate::worker::protocol::Provider;
@@ -25,7 +26,15 @@ pub(super) fn one(
     demands: &Demands,
 ) -> Result<Status, ValidateError> {
     let executes = way.is_ok();
-    let hidden = way.as_ref().ok().and_then(|way| hidden_precision(passport, way));
+    let mut hidden = way.as_ref().ok().and_then(|way| hidden_precision(passport, way));
+    let without_quantized = quantized_graph_is_missing(passport, store);
+    if without_quantized && !executes {
+        let why = "what it is made of is quantized, and its quantized graph is not in the store: `nimctl build` makes it again";
+        return Ok(Status::Skipped(match way {
+            Err(reason) => format!("{reason}; {why}"),
+            Ok(_) => why.into(),
+        }));
+    }
     let mut validation = Validation {
         passed: false,
         ran_on: numbers.reference_runtime().to_owned(),
@@ -35,6 +44,11 @@ pub(super) fn one(
         not_compared: Vec::new(),
         emulated: None,
     };
+    if without_quantized && let Some(precision) = hidden.take() {
+        validation
+            .not_compared
+            .push(format!("what {precision} loses: its quantized graph is not in the store"));
+    }
     // What is run is checked where it is laid out.
     if !executes {
         check_files(passport, store)?;
@@ -67,8 +81,22 @@ pub(super) fn one(
 pub(super) fn hidden_precision(passport: &Passport, way: &Way) -> Option<Precision> {
     let on_the_cpu = matches!(way.execution.provider, None | Some(Provider::Cpu));
     let precision = passport.contents.precision;
+    // What is not quantized is in a precision of its own.
+    let rest = || Some(passport.graphs.values().next()?.lowering.document.lowering.precision);
+    let precision = match precision {
+        ProfilePrecision::Float(precision) => precision,
+        ProfilePrecision::Quantized(_) => rest()?,
+    };
     (passport.contents.backend.ships_onnx() && on_the_cpu && precision != Precision::Fp32)
         .then_some(precision)
+}
+
+/// Returns whether a profile is quantized, and the graph that was quantized is not here: then nothing can be emulated.
+fn quantized_graph_is_missing(passport: &Passport, store: &Store) -> bool {
+    let mut graphs = passport.graphs.values().filter_map(|graph| {
+        graph.lowering.document.lowering.quantization.as_ref().map(|quantization| &quantization.graph)
+    });
+    graphs.any(|graph| !graph.as_ref().is_some_and(|graph| store.has_graph(graph)))
 }
 
 /// Runs the profile, or its emulated graphs, or both, and writes what was found into `validation`.
@@ -80,7 +108,9 @@ fn hold(
     validation: &mut Validation,
 ) -> Result<(), ValidateError> {
     let mut ran = worker.map_or(Ran::Emulated(Extent::All), |worker| Ran::Itself(Box::new(worker)));
-    (validation.gates, validation.not_compared) = gates(subject, numbers, &mut ran)?;
+    let (found, not_compared) = gates(subject, numbers, &mut ran)?;
+    validation.gates = found;
+    validation.not_compared.extend(not_compared);
     if let Ran::Itself(mut worker) = ran {
         validation.ran_on = worker.place().map_err(|source| {
             let backend = subject.passport.contents.backend.name().into();

@@ -17,7 +17,7 @@ use crate::ops::resolve::{Resolved, SourceGraph};
 use crate::ops::runners::Runners;
 use crate::ops::workspace::Workspace;
 use crate::passport::{Passport, Status};
-use crate::profile::ModelRelease;
+use crate::profile::{ModelRelease, ProfilePrecision};
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::validation::{Demands, Validation};
@@ -99,7 +99,7 @@ fn one_model(profiles: &[Passport]) -> Result<ModelRelease, ValidateError> {
 fn is_fp32_of(other: &Passport, passport: &Passport) -> bool {
     let (of_other, of_profile) = (&other.contents, &passport.contents);
     of_other.backend.ships_onnx()
-        && of_other.precision == Precision::Fp32
+        && of_other.precision == ProfilePrecision::FP32
         && of_other.graphs == of_profile.graphs
         && of_other.shape_ranges == of_profile.shape_ranges
         && of_profile.graphs.iter().all(|(name, digest)| shipped_graph(other, name).as_ref() == Some(digest))
@@ -131,7 +131,8 @@ fn compared(
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let way = runners.for_profile(passport);
     report.add_seeded(&resolved);
-    profile::one(passport, &resolved.digests, store, &mut numbers, way, &Demands::default())
+    let demands = Demands::default().for_precision(passport.contents.precision, None);
+    profile::one(passport, &resolved.digests, store, &mut numbers, way, &demands)
 }
 
 /// Runs a profile, and checks what can be checked of it alone: that it loads, takes its inputs in every shape, gives its outputs,
@@ -210,7 +211,7 @@ fn run(
     worker: &mut Runtime,
     validation: &mut Validation,
 ) -> Result<(), ValidateError> {
-    let demands = Demands::default();
+    let demands = Demands::default().for_precision(passport.contents.precision, None);
     for (name, graph) in &resolved.graphs {
         let model = lay_out(passport, name, store)?;
         worker.expect(&model.path, &passport.graphs[name].shipped().outputs);

@@ -10,7 +10,7 @@ use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::store::{Pin, Store, Survey};
 use crate::stored_format::Unreadable;
-use crate::worklist::OutputFile;
+use crate::worklist::{BuildRecord, OutputFile};
 
 const REMOVED: &str = "removed";
 const MADE_AGAIN: &str = "made again";
@@ -329,8 +329,7 @@ impl Check<'_> {
     fn unowned(&self) -> Vec<u64> {
         let survey = &self.survey;
         let mut owned: BTreeSet<Sha256> = survey.ids().iter().flat_map(|id| survey.blobs_of(id)).collect();
-        let outputs = survey.records.values().flat_map(|record| &record.outputs);
-        owned.extend(outputs.map(|output| output.sha256));
+        owned.extend(survey.records.values().flat_map(BuildRecord::blobs));
         owned.extend(survey.pulls.values().flat_map(|pull| &pull.files).map(|file| file.sha256));
         owned.extend(survey.index.iter().flatten().flat_map(|listed| listed.blobs.iter().copied()));
         let is_unowned = |(sha256, _): &(&Sha256, &(u64, Option<Blake3>))| !owned.contains(sha256);

@@ -1,8 +1,12 @@
 //! Quantization as recipes ask for it and as records remember it: data alone. [`crate::onnx::quantize`] writes quantized graphs;
 //! [`crate::ops::quantize`] runs them to find how.
 
+mod in_plan;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use in_plan::{InPlan, NotAllQuantized};
 
 use crate::mixed_precision::similarity::NOT_FINITE;
 use crate::onnx::quantize::{Method, QuantizationReport};
