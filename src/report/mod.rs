@@ -5,17 +5,19 @@
 
 mod compiled;
 mod plot;
+mod quantized;
 
 use minijinja::value::Serde;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use compiled::CompiledGraph;
+pub use quantized::QuantizedGraphFacts;
 
 use crate::backend::tags_in_names;
 use crate::benchmark::{BenchStatus, Benchmark, Case, Comparison};
 use crate::passport::{Passport, Status};
-use crate::profile::{ContentsFile, ModelRelease, Tags};
+use crate::profile::{ContentsFile, ModelRelease, ProfilePrecision, Tags};
 use crate::release::least_row_cosine;
 use crate::validation::{Emulated, GateResult, gate_is_bound_above};
 
@@ -56,6 +58,9 @@ pub struct ReportedProfile {
     /// The precision that an executed profile was computed in, if it is not its own.
     #[serde(default)]
     pub executed_in: Option<String>,
+    /// The precision that was emulated because of that.
+    #[serde(default)]
+    pub emulated: Option<String>,
     /// `passed`, `failed` or `None`.
     pub verdict: Option<String>,
     /// Why it was not built, not validated, or not executed; what went wrong.
@@ -70,6 +75,9 @@ pub struct ReportedProfile {
     pub size_bytes: u64,
     /// What built it: tools with their versions.
     pub toolchain: Vec<(String, String)>,
+    /// How each graph was quantized, if it was.
+    #[serde(default)]
+    pub quantized: Vec<QuantizedGraphFacts>,
     /// What the compiler made of each graph, for plans that say so.
     #[serde(default)]
     pub compiled: Vec<CompiledGraph>,
@@ -113,6 +121,8 @@ impl Report {
             ..1e6 => format!("{:.1} kB", bytes / 1e3),
             _ => format!("{:.1} MB", bytes / 1e6),
         });
+        let gates: Vec<Option<(f64, f64)>> =
+            self.profiles.iter().map(ReportedProfile::row_cosine_gate).collect();
         environment.add_filter("bound_above", |gate: String| gate_is_bound_above(&gate));
         environment.add_template("page.html", TEMPLATE)?;
         let plots: Vec<Vec<(&str, String)>> = self
@@ -135,13 +145,19 @@ impl Report {
             precisions => Serde(self.precisions()),
             plots => Serde(plots),
             devices => Serde(devices),
+            cosines => Serde(gates),
         })
     }
 
     fn precisions(&self) -> Vec<&str> {
         let mut precisions: Vec<&str> =
             self.profiles.iter().map(|profile| profile.precision.as_str()).collect();
-        precisions.sort_unstable();
+        // From wide to narrow; what is no precision of ours comes last.
+        let place = |word: &&str| {
+            let known = ProfilePrecision::all().position(|precision| precision.as_str() == *word);
+            (known.is_none(), known, word.to_string())
+        };
+        precisions.sort_by_key(place);
         precisions.dedup();
         precisions
     }
@@ -212,6 +228,9 @@ impl ReportedProfile {
             executed_in: validation
                 .and_then(|validation| validation.emulated.as_ref())
                 .map(|emulated| emulated.executed_in.to_string()),
+            emulated: validation
+                .and_then(|validation| validation.emulated.as_ref())
+                .map(|emulated| emulated.precision.to_string()),
             verdict: validation.map(|v| if v.passed { "passed".into() } else { "failed".into() }),
             remarks,
             least_row_cosine: least_row_cosine(passport),
@@ -223,6 +242,7 @@ impl ReportedProfile {
                 .iter()
                 .map(|(name, identity)| (name.clone(), identity.version.clone()))
                 .collect(),
+            quantized: quantized::of(passport),
             compiled: compiled::of(passport),
             gates: validation.map(|validation| validation.gates.clone()).unwrap_or_default(),
             emulated_gates: validation
@@ -233,9 +253,18 @@ impl ReportedProfile {
         }
     }
 
+    /// Returns the min row cosine of all shapes with its threshold, if rows were compared.
+    fn row_cosine_gate(&self) -> Option<(f64, f64)> {
+        let threshold = self.gates.iter().find(|gate| gate.gate == "row_cosine")?.threshold;
+        Some((self.least_row_cosine?, threshold))
+    }
+
     /// A name is `<backend>-<target>-<precision>`.
     fn not_built(name: &str, why: &str) -> Self {
-        let (start, precision) = name.rsplit_once('-').unwrap_or((name, "-"));
+        let of = |precision: ProfilePrecision| {
+            Some((name.strip_suffix(precision.as_str())?.strip_suffix('-')?, precision.as_str()))
+        };
+        let (start, precision) = ProfilePrecision::all().find_map(of).unwrap_or((name, "-"));
         let gpu = tags_in_names().find_map(|backend| start.strip_prefix(backend)?.strip_prefix('-'));
         Self {
             name: name.into(),
@@ -244,6 +273,7 @@ impl ReportedProfile {
             precision: precision.into(),
             status: "not built".into(),
             executed_in: None,
+            emulated: None,
             verdict: None,
             remarks: vec![why.into()],
             least_row_cosine: None,
@@ -251,6 +281,7 @@ impl ReportedProfile {
             files: Vec::new(),
             size_bytes: 0,
             toolchain: Vec::new(),
+            quantized: Vec::new(),
             compiled: Vec::new(),
             gates: Vec::new(),
             emulated_gates: Vec::new(),

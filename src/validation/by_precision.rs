@@ -27,8 +27,8 @@ pub struct ThresholdChanges {
 
 impl Thresholds {
     /// Returns the default thresholds of a quantized precision. Rows whose cosine is c are about sqrt(2 - 2c) of their length away:
-    /// 0.1 for 8 bits, 0.2 for 4. Lengths and cosines between images and texts may move by a fifth and a quarter of that, as they
-    /// may for FP16. Rankings are those that quantized towers of real models kept (docs/quantization.md).
+    /// 0.1 for 8 bits, 0.2 for 4. Lengths, and cosines between images and texts, may move by 0.3 of that, a little more than they
+    /// may for FP16: MiniLM in INT8 moved by 0.26 of it. Rankings are those that quantized towers of real models kept (docs/quantization.md).
     pub fn of_quantized(precision: QuantizedPrecision) -> Self {
         let row_cosine = precision.default_gate();
         let of_8_bits = Self {
@@ -41,7 +41,7 @@ impl Thresholds {
         };
         match precision.bits() {
             8 => of_8_bits,
-            _ => Self { norm_ratio: 0.05, cross_modal: 0.05, top_1: 0.9, top_10: 0.9, ..of_8_bits },
+            _ => Self { norm_ratio: 0.06, cross_modal: 0.06, top_1: 0.9, top_10: 0.9, ..of_8_bits },
         }
     }
 
@@ -90,9 +90,9 @@ mod tests {
         let of = |precision, gate| demands.for_precision(precision, gate).thresholds;
         assert_eq!(of(Precision::Fp16.into(), None), strict);
         let int8 = of(ProfilePrecision::Quantized(QuantizedPrecision::Int8), None);
-        assert_eq!((int8.row_cosine, int8.top_10, int8.norm_ratio), (0.995, 0.97, 0.02));
+        assert_eq!((int8.row_cosine, int8.top_10, int8.norm_ratio), (0.995, 0.97, 0.03));
         assert_eq!((int8.equal, int8.batch_invariance), (1.0, 0.999));
         let int4 = of(ProfilePrecision::Quantized(QuantizedPrecision::Int4), Some(0.99));
-        assert_eq!((int4.row_cosine, int4.top_10, int4.norm_ratio), (0.99, 0.5, 0.05));
+        assert_eq!((int4.row_cosine, int4.top_10, int4.norm_ratio), (0.99, 0.5, 0.06));
     }
 }
