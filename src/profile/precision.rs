@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -20,7 +21,7 @@ pub enum ProfilePrecision {
 
 /// A string that is not the precision of a profile.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a precision: expected {}", words().join(", "))]
+#[error("`{text}` is not a precision: expected {}", WORDS.join(", "))]
 pub struct UnknownProfilePrecision {
     text: String,
 }
@@ -52,9 +53,9 @@ impl ProfilePrecision {
     }
 }
 
-fn words() -> Vec<&'static str> {
-    ProfilePrecision::all().map(ProfilePrecision::as_str).collect()
-}
+/// All of them, as they are written.
+static WORDS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| ProfilePrecision::all().map(ProfilePrecision::as_str).collect());
 
 impl From<Precision> for ProfilePrecision {
     fn from(precision: Precision) -> Self {
@@ -95,7 +96,8 @@ impl Serialize for ProfilePrecision {
 
 impl<'de> Deserialize<'de> for ProfilePrecision {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_: UnknownProfilePrecision| de::Error::unknown_variant(&text, &WORDS))
     }
 }
 
@@ -108,7 +110,7 @@ impl JsonSchema for ProfilePrecision {
         json_schema!({
             "description": "The precision of a profile: of all that it computes, or of its quantized products.",
             "type": "string",
-            "enum": words(),
+            "enum": *WORDS,
         })
     }
 }

@@ -120,10 +120,17 @@ impl Recipe {
     /// The first name that refers to nothing, with its line and the nearest name that would.
     pub fn check_names(&self, graphs: &BTreeMap<String, GraphNames>) -> Result<(), UnknownName> {
         for (graph, names) in graphs {
-            let Some(RecipeGraph { samples, .. }) = self.graphs.get(graph) else { continue };
-            if let Some(input) = samples.keys().find(|input| !names.inputs.contains(input)) {
-                let problem = format!("samples: {}", missing("input", graph, input, &names.inputs));
-                return Err(self.unknown(&["graphs", graph, "samples"], input, problem));
+            let Some(RecipeGraph { samples, calibration, .. }) = self.graphs.get(graph) else { continue };
+            for (key, samples) in [("samples", samples), ("calibration", calibration)] {
+                if let Some(input) = samples.keys().find(|input| !names.inputs.contains(input)) {
+                    let problem = format!("{key}: {}", missing("input", graph, input, &names.inputs));
+                    return Err(self.unknown(&["graphs", graph, key], input, problem));
+                }
+            }
+            let left_out = names.inputs.iter().find(|input| !calibration.contains_key(*input));
+            if let Some(input) = left_out.filter(|_| !calibration.is_empty()) {
+                let problem = format!("graph `{graph}`: `calibration` has no samples of input `{input}`");
+                return Err(self.unknown(&["graphs", graph], "calibration", problem));
             }
         }
         for Reference { path, place, what } in self.references() {
@@ -139,11 +146,15 @@ impl Recipe {
         }
         for spec in &self.profiles {
             let lowering = &spec.lowering;
-            for (key, wanted, what) in [
-                ("keep_ops", &lowering.keep_ops, "operator"),
-                ("lower_ops", &lowering.lower_ops, "operator"),
-                ("keep_nodes", &lowering.keep_nodes, "node"),
-            ] {
+            let quantized =
+                lowering.quantization.as_ref().map(|quantization| &quantization.options.keep_nodes);
+            let of_lowering = [
+                ("lowering", "keep_ops", &lowering.keep_ops, "operator"),
+                ("lowering", "lower_ops", &lowering.lower_ops, "operator"),
+                ("lowering", "keep_nodes", &lowering.keep_nodes, "node"),
+            ];
+            let of_quantization = quantized.map(|wanted| ("quantize", "keep_nodes", wanted, "node"));
+            for (section, key, wanted, what) in of_lowering.into_iter().chain(of_quantization) {
                 let of = |names: &'_ GraphNames| match what {
                     "node" => names.nodes.nodes.clone(),
                     _ => names.nodes.operators.clone(),
@@ -160,7 +171,7 @@ impl Recipe {
                     let known = known.iter().map(String::as_str);
                     let there = what_there_is(name, &format!("the {what}s are"), known);
                     let problem = format!("`{key}`: no graph of the recipe has the {what} `{name}`{there}");
-                    return Err(self.unknown(&["profiles", "*", "lowering", key], name, problem));
+                    return Err(self.unknown(&["profiles", "*", section, key], name, problem));
                 }
             }
         }

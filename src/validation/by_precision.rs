@@ -33,8 +33,8 @@ impl Thresholds {
         let row_cosine = precision.default_gate();
         let of_8_bits = Self {
             row_cosine,
-            norm_ratio: 0.02,
-            cross_modal: 0.02,
+            norm_ratio: 0.03,
+            cross_modal: 0.03,
             top_1: 0.97,
             top_10: 0.97,
             ..Self::default()

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nimctl::benchmark::{Benchmark, Case, GpuRound, Latency, Machine, Round, Settings, Spread};
 use nimctl::profile::ModelRelease;
-use nimctl::report::{CompiledGraph, Report, ReportedProfile};
+use nimctl::report::{CompiledGraph, QuantizedGraphFacts, Report, ReportedProfile};
 use serde_json::{Value, json};
 
 /// Most bytes of a page.
@@ -89,6 +89,18 @@ fn profile(name: &str, gpu: &str, status: &str, benchmark: Option<Benchmark>) ->
         files: Vec::new(),
         size_bytes: 1_000_000,
         toolchain: vec![("tensorrt-rtx".into(), "1.7.1.116".into())],
+        quantized: vec![QuantizedGraphFacts {
+            graph: "vision".into(),
+            method: "smoothing=0.8".into(),
+            quantized: 20,
+            weights_bytes: (68_900_000, 17_400_000),
+            kept: vec!["/head/<i>MatMul</i>".into()],
+            kept_share: 0.125,
+            on_calibration: (0.998, 0.999),
+            calibration_rows: 32,
+            tried: vec![("max".into(), 0.98)],
+            in_plan: Some((19, 20)),
+        }],
         compiled: vec![CompiledGraph {
             graph: "vision".into(),
             products: "11 of 12 GEMMs in INT8, 1 in FP16".into(),
@@ -98,6 +110,7 @@ fn profile(name: &str, gpu: &str, status: &str, benchmark: Option<Benchmark>) ->
             exceptions: vec![("/head/<b>MatMul</b>".into(), "FP16".into(), None)],
         }],
         executed_in: None,
+        emulated: None,
         emulated_gates: Vec::new(),
         gates: vec![serde_json::from_value(gate).unwrap()],
         benchmark,

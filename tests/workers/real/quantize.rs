@@ -34,7 +34,7 @@ pub(super) fn weight(name: &str, dims: &[usize], deviation: f64) -> TensorProto 
 }
 
 /// Writes a network of two products whose outputs are zero where the mask is.
-fn write_network(home: &Home) {
+pub(super) fn write_network(home: &Home) {
     let shape = TensorProto {
         raw_data: Some(
             [0i64, -1, 1].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into(),
@@ -63,13 +63,18 @@ fn write_network(home: &Home) {
 }
 
 /// Samples whose last tokens are padding: huge numbers, which no scale may see.
-struct Samples {
+pub(super) struct Samples {
     x: Vec<f32>,
     mask: Vec<f32>,
 }
 
 impl Samples {
-    fn new(seed: &str) -> Self {
+    /// Samples without any padding.
+    pub(super) fn without_padding(seed: &str) -> Self {
+        Self { x: numbers(seed, ROWS * TOKENS * WIDTH, 1.0), mask: vec![1.0; ROWS * TOKENS] }
+    }
+
+    pub(super) fn new(seed: &str) -> Self {
         let mut x = numbers(seed, ROWS * TOKENS * WIDTH, 1.0);
         let mut mask = vec![1.0; ROWS * TOKENS];
         for row in 0..ROWS {
@@ -82,7 +87,7 @@ impl Samples {
         Self { x, mask }
     }
 
-    fn write(&self, home: &Home, x: &str, mask: &str) {
+    pub(super) fn write(&self, home: &Home, x: &str, mask: &str) {
         Tensor::new(&[ROWS, TOKENS, WIDTH], &self.x).unwrap().write(&home.path(x)).unwrap();
         Tensor::new(&[ROWS, TOKENS], &self.mask).unwrap().write(&home.path(mask)).unwrap();
     }

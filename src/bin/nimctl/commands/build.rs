@@ -8,6 +8,7 @@ use nimctl::manifest::MANIFEST_FILE;
 use nimctl::ops::build::{self, BuildOptions, BuildReport, JobLine, Outcome, ProfileLine};
 use nimctl::ops::error::PipelineError;
 use nimctl::ops::event::OnEvent;
+use nimctl::ops::quantize::QuantizeError;
 use nimctl::ops::resolve::{RecipeFile, Resolved, resolve};
 use nimctl::ops::workspace::Workspace;
 use nimctl::recipe::Only;
@@ -73,7 +74,8 @@ pub(crate) fn run(
             output.problem(&format!(
                 "{failed} {profiles} failed: {manifest}; finished jobs are kept in the store"
             ));
-            if first.kind == ErrorKind::Input {
+            let is_of_graph = !first.source.is::<QuantizeError>();
+            if first.kind == ErrorKind::Input && is_of_graph {
                 output.hint(&format!(
                     "`nimctl check {}` says which nodes stand in the way, and what to do",
                     recipe.display()
