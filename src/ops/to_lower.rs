@@ -10,7 +10,7 @@ pub(super) enum ToLower<'a> {
     /// The recipe's.
     Source(&'a OnnxFile),
     /// A quantized one, in a folder of its own.
-    Quantized { file: OnnxFile, _folder: WorkFolder },
+    Quantized { file: Box<OnnxFile>, _folder: WorkFolder },
 }
 
 /// Why there is no graph to lower.
@@ -56,7 +56,7 @@ impl<'a> ToLower<'a> {
         let folder = store.work_folder()?;
         store.lay_out_graph(graph, folder.path())?;
         let file = OnnxFile::open(&folder.path().join(GraphDigest::MODEL_PATH))?;
-        Ok(Self::Quantized { file, _folder: folder })
+        Ok(Self::Quantized { file: Box::new(file), _folder: folder })
     }
 
     /// Returns the graph.

@@ -115,3 +115,79 @@ fn expected(options: &QuantizationOptions, op_type: &str) -> Expected {
         QuantizedPrecision::Int4 => Expected::Stores(TensorType::Int4),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::Precision;
+    use crate::onnx::quantize::{Method, QuantizedNode as Quantized};
+    use crate::plan::{GemmFacts, GemmKind, WeightFacts, WeightPath};
+
+    fn node(name: &str, op_type: &str) -> Quantized {
+        Quantized {
+            node: name.into(),
+            op_type: op_type.into(),
+            weight_bytes: 4096,
+            activation_largest: Some(1.0),
+        }
+    }
+
+    fn gemm(name: &str, kind: GemmKind, computes_in: TensorType, path: WeightPath) -> GemmFacts {
+        let weights = WeightFacts {
+            stored: TensorType::Int8,
+            shape: vec![64, 64],
+            // A scale for each output channel.
+            scales: if kind == GemmKind::Conv { vec![64, 1] } else { vec![1, 64] },
+            is_transposed: false,
+            path,
+        };
+        GemmFacts {
+            nodes: vec![name.into()],
+            kind,
+            operands: [computes_in; 2],
+            output: TensorType::Fp16,
+            alpha: None,
+            weights: Some(weights),
+        }
+    }
+
+    #[test]
+    fn what_fell_back_and_what_is_not_known_are_told_apart() {
+        let options = QuantizationOptions::new(QuantizedPrecision::Int8, Precision::Fp16);
+        let report = QuantizationReport {
+            precision: options.precision,
+            base: options.base,
+            method: Method::MAX,
+            quantized: vec![node("up", "MatMul"), node("conv", "Conv"), node("gone", "MatMul")],
+            kept: Vec::new(),
+            weights_before_bytes: 12_288,
+            weights_after_bytes: 3_072,
+        };
+        let header = PlanHeader {
+            builder_version: "1.7.1.116".into(),
+            compute_capabilities: vec!["7.5".parse().unwrap()],
+            unknown_target_bits: 0,
+        };
+        let layers = PlanLayers {
+            gemms: vec![
+                gemm("up", GemmKind::Gemm, TensorType::Int8, WeightPath::Direct),
+                gemm("conv", GemmKind::Conv, TensorType::Fp16, WeightPath::Kernel),
+            ],
+            ..PlanLayers::default()
+        };
+        let found = InPlan::of(&options, &report, Some((&header, &layers)));
+        assert_eq!((found.as_expected, found.count()), (1, 3));
+        assert_eq!(
+            NotAllQuantized { graph: "net".into(), fallbacks: found.fallbacks().unwrap() }.to_string(),
+            "graph `net`: 1 of 3 quantized nodes are not as they were quantized in the plan: `conv` computes in fp16 (convolutions are \
+             not quantized on compute capability 7.5); keep them in the base precision with `quantize.keep_nodes`, or accept them \
+             with `require: nothing`"
+        );
+        assert_eq!(
+            found.unknowns().unwrap(),
+            "1 of 3 quantized nodes cannot be found in the plan, so what it makes of them is not known: `gone`"
+        );
+        let blind = InPlan::of(&options, &report, None);
+        assert_eq!((blind.as_expected, blind.fallbacks(), blind.unknown.len()), (0, None, 3));
+    }
+}

@@ -279,8 +279,9 @@ fn expand_group(
             let (quantization, demands) = match precision.quantized() {
                 None => (None, None),
                 Some(precision) => {
-                    let (quantization, demands) = quantized::of_precision(precision, quantize.as_ref())
-                        .map_err(|problem| problem.at_value(path, &precisions))?;
+                    let (quantization, demands) =
+                        quantized::of_precision(precision, quantize.as_ref(), &backend, &target)
+                            .map_err(|problem| problem.at_value(path, &precisions))?;
                     quantized::check_target(&backend, &target, &quantization)
                         .map_err(|problem| problem.at(path, location))?;
                     (Some(Box::new(quantization)), Some(demands))

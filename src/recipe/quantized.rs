@@ -4,7 +4,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::{RecipeError, RecipeGraph, RecipeProblem, schema};
 use crate::backend::{Backend, takes_quantized};
-use crate::onnx::quantize::{BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision};
+use crate::onnx::quantize::{BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, Treatment};
 use crate::onnx::{Precision, Quantization};
 use crate::profile::{ProfilePrecision, ProfileSpec, Target};
 use crate::quantization::{Gate, QuantizationDemands, Wanted};
@@ -28,8 +28,16 @@ pub(super) fn check(
 }
 
 fn check_values(path: &str, quantize: &Spanned<schema::Quantize>) -> Result<(), RecipeError> {
-    let schema::Quantize { base: _, method, block, embeddings: _, keep_nodes: _, require: _, gate } =
-        &quantize.value;
+    let schema::Quantize {
+        base: _,
+        method,
+        block,
+        embeddings: _,
+        convolutions: _,
+        keep_nodes: _,
+        require: _,
+        gate,
+    } = &quantize.value;
     if let Some(block) = block.as_ref().filter(|block| !BLOCKS.contains(&block.value)) {
         return Err(RecipeProblem::Block { block: block.value }.at_value(path, block));
     }
@@ -60,16 +68,32 @@ fn wanted(method: &Spanned<String>) -> Result<Wanted, RecipeProblem> {
 pub(super) fn of_precision(
     precision: QuantizedPrecision,
     quantize: Option<&Spanned<schema::Quantize>>,
+    backend: &Backend,
+    target: &Target,
 ) -> Result<(Quantization, QuantizationDemands), RecipeProblem> {
     let said = quantize.map(|quantize| &quantize.value);
     let mut options = QuantizationOptions::new(precision, said.map_or(Precision::Fp16, |said| said.base));
+    let without = backend.facts().without_low_bit_convolutions;
+    if target.compute_capabilities().iter().any(|capability| without.contains(capability)) {
+        options.convolutions = Treatment::Keep;
+    }
     let mut demands = QuantizationDemands {
         wanted: Wanted::Auto,
         gate: Gate { min_row_cosine: precision.default_gate(), evaluations: Gate::EVALUATIONS },
         require: said.map(|said| said.require).unwrap_or_default(),
     };
-    if let Some(schema::Quantize { base: _, method, block, embeddings, keep_nodes, require: _, gate }) = said
+    if let Some(schema::Quantize {
+        base: _,
+        method,
+        block,
+        embeddings,
+        convolutions,
+        keep_nodes,
+        require: _,
+        gate,
+    }) = said
     {
+        options.convolutions = convolutions.unwrap_or(options.convolutions);
         options.block = block.as_ref().map_or(options.block, |block| block.value);
         options.embeddings = *embeddings;
         options.keep_nodes.clone_from(keep_nodes);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::mixed_precision::{Calibrate, Search};
-use crate::onnx::quantize::Embeddings;
+use crate::onnx::quantize::{Embeddings, Treatment};
 use crate::onnx::{Io, Precision};
 use crate::profile::ProfilePrecision;
 use crate::quantization::Require;
@@ -177,6 +177,8 @@ pub(super) struct Quantize {
     /// What becomes of embedding tables.
     #[serde(default = "int8")]
     pub embeddings: Embeddings,
+    /// What becomes of convolutions, in `int8` and `fp8`; if absent, they are quantized for targets that compute them in 8 bits.
+    pub convolutions: Option<Treatment>,
     /// Nodes that stay in the base precision, by name.
     #[serde(default)]
     pub keep_nodes: Vec<String>,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::compute_capability::ComputeCapability;
 use crate::every_field::changes_the_digest;
-use crate::onnx::quantize::{Embeddings, QuantizationOptions, QuantizedPrecision};
+use crate::onnx::quantize::{Embeddings, QuantizationOptions, QuantizedPrecision, Treatment};
 use crate::onnx::{FileDigest, Fp32Inside, Io, Precision, Quantization};
 
 fn sha256() -> impl Strategy<Value = Sha256> {
@@ -50,10 +50,11 @@ fn quantization() -> impl Strategy<Value = Quantization> {
     let precision = prop::sample::select(QuantizedPrecision::ALL.to_vec());
     let base = prop_oneof![Just(Precision::Fp32), Just(Precision::Fp16), Just(Precision::Bf16)];
     let embeddings = prop_oneof![Just(Embeddings::Keep), Just(Embeddings::Int8), Just(Embeddings::Int4)];
+    let treatment = prop_oneof![Just(Treatment::Keep), Just(Treatment::Quantize)];
     let names = vec("[A-Za-z]{1,9}", 0..3);
-    (precision, base, any::<u32>(), embeddings, names, option::of(graph())).prop_map(
-        |(precision, base, block, embeddings, keep_nodes, graph)| Quantization {
-            options: QuantizationOptions { precision, base, block, embeddings, keep_nodes },
+    (precision, base, any::<u32>(), embeddings, treatment, names, option::of(graph())).prop_map(
+        |(precision, base, block, embeddings, convolutions, keep_nodes, graph)| Quantization {
+            options: QuantizationOptions { precision, base, block, embeddings, convolutions, keep_nodes },
             graph,
         },
     )
