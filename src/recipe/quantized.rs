@@ -33,6 +33,7 @@ fn check_values(path: &str, quantize: &Spanned<schema::Quantize>) -> Result<(), 
         method,
         block,
         embeddings: _,
+        attention: _,
         convolutions: _,
         keep_nodes: _,
         require: _,
@@ -87,12 +88,14 @@ pub(super) fn of_precision(
         method,
         block,
         embeddings,
+        attention,
         convolutions,
         keep_nodes,
         require: _,
         gate,
     }) = said
     {
+        options.attention = *attention;
         options.convolutions = convolutions.unwrap_or(options.convolutions);
         options.block = block.as_ref().map_or(options.block, |block| block.value);
         options.embeddings = *embeddings;

@@ -177,6 +177,9 @@ pub(super) struct Quantize {
     /// What becomes of embedding tables.
     #[serde(default = "int8")]
     pub embeddings: Embeddings,
+    /// What becomes of what attention multiplies (queries, keys, values and probabilities), in `int8` and `fp8`.
+    #[serde(default)]
+    pub attention: Treatment,
     /// What becomes of convolutions, in `int8` and `fp8`; if absent, they are quantized for targets that compute them in 8 bits.
     pub convolutions: Option<Treatment>,
     /// Nodes that stay in the base precision, by name.

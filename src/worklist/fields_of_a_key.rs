@@ -50,14 +50,23 @@ fn quantization() -> impl Strategy<Value = Quantization> {
     let precision = prop::sample::select(QuantizedPrecision::ALL.to_vec());
     let base = prop_oneof![Just(Precision::Fp32), Just(Precision::Fp16), Just(Precision::Bf16)];
     let embeddings = prop_oneof![Just(Embeddings::Keep), Just(Embeddings::Int8), Just(Embeddings::Int4)];
-    let treatment = prop_oneof![Just(Treatment::Keep), Just(Treatment::Quantize)];
+    let treatment = || prop_oneof![Just(Treatment::Keep), Just(Treatment::Quantize)];
     let names = vec("[A-Za-z]{1,9}", 0..3);
-    (precision, base, any::<u32>(), embeddings, treatment, names, option::of(graph())).prop_map(
-        |(precision, base, block, embeddings, convolutions, keep_nodes, graph)| Quantization {
-            options: QuantizationOptions { precision, base, block, embeddings, convolutions, keep_nodes },
-            graph,
-        },
-    )
+    (precision, base, any::<u32>(), embeddings, (treatment(), treatment()), names, option::of(graph()))
+        .prop_map(|(precision, base, block, embeddings, (convolutions, attention), keep_nodes, graph)| {
+            Quantization {
+                options: QuantizationOptions {
+                    precision,
+                    base,
+                    block,
+                    embeddings,
+                    convolutions,
+                    attention,
+                    keep_nodes,
+                },
+                graph,
+            }
+        })
 }
 
 fn document() -> impl Strategy<Value = BuildKeyDocument> {
