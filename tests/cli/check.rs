@@ -51,7 +51,7 @@ fn what_is_wrong_with_the_command() {
     home.run(&["check", "r.yaml", "--for", "12.0"]).exits(1);
     home.run(&["check", "r.yaml", "--for", "8"]).exits(2);
     home.run(&["check", "r.yaml", "--for", "l5"]).exits(2);
-    home.run(&["check", "r.yaml", "--precision", "int8"]).exits(2);
+    home.run(&["check", "r.yaml", "--precision", "int9"]).exits(2);
     home.run(&["check", "absent.onnx"]).exits(1);
     home.write("no.onnx", "not a model");
     home.run(&["check", "no.onnx"]).exits(1);
