@@ -71,6 +71,9 @@ pub struct QuantizationChoice {
     pub result: Trial,
     /// Each method that was tried, and what came of it with nothing kept.
     pub tried: Vec<TriedMethod>,
+    /// Why no method with GPTQ was tried, where some would have been.
+    #[serde(default)]
+    pub no_gptq: Option<String>,
     /// How many rows calibrated.
     pub calibration_rows: usize,
     /// How many rows judged.

@@ -190,6 +190,10 @@ pub(crate) fn load(
         }
         if let Some(level) = execution.graph_optimization {
             builder = builder.with_optimization_level(level_of(level))?;
+            if level == GraphOptimization::Basic {
+                // No kernel of integers takes the place of what the graph says, and weights are dequantized once, not at every run.
+                builder = builder.with_quant_qdq(false)?;
+            }
         }
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile.prefix())?;

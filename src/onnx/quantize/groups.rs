@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::candidates::{Candidates, Product, WhyKept};
@@ -46,6 +47,8 @@ pub(super) struct Scaled {
     pub(super) scales: Vec<f32>,
     /// The scales over the shared one, where activations are quantized: the product is multiplied with them.
     pub(super) ratios: Vec<f32>,
+    /// A file with the weight as it is stored, where it isn't rounded to the nearest.
+    pub(super) rounded: Option<PathBuf>,
 }
 
 impl Group {
@@ -86,6 +89,11 @@ impl Ingredients<'_> {
             let Some((group, kept)) = made.into_inner() else { continue };
             candidates.kept.extend(kept);
             groups.extend(group.filter(|group| !group.products.is_empty()));
+        }
+        if self.method.gptq {
+            for group in &mut groups {
+                self.round_by_gptq(group).map_err(OnnxError::io("round the weights of", self.file.path()))?;
+            }
         }
         Ok(groups)
     }
@@ -139,7 +147,7 @@ impl Ingredients<'_> {
         let mut scaled = Vec::new();
         for (product, columns) in maxima {
             let (scales, ratios) = self.scales(product, &columns, &factors, channels, shared_scale)?;
-            scaled.push(Scaled { product: product.clone(), scales, ratios });
+            scaled.push(Scaled { product: product.clone(), scales, ratios, rounded: None });
         }
         let group = Group {
             input: input.into(),
@@ -200,7 +208,7 @@ impl Ingredients<'_> {
         products: &[(&Product, Maxima)],
         summed: usize,
     ) -> Vec<f32> {
-        let Method { smoothing_percent, range_percent: _, clipped: _ } = self.method;
+        let smoothing_percent = self.method.smoothing_percent;
         if smoothing_percent == 0 {
             return vec![1.0; summed];
         }

@@ -4,13 +4,15 @@
 //! few bits. The result is still an FP32 graph, in a newer operator set if the old one lacks those nodes, that computes in FP32
 //! what the quantized products would; [`lower()`](super::lower::lower) turns the rest of it into the base precision. The steps, a
 //! module each: `candidates` finds products with constant weights; `observe` writes a graph that measures their activations,
-//! and `statistics` holds what came of it; `groups` finds the scales; `rewrite` puts the nodes in; `weights` reads and writes
-//! weights where they lie.
+//! and `statistics` holds what came of it; `groups` finds the scales, those of blocks with `block_scales`; `gptq` rounds weights by the
+//! activations; `rewrite` puts the nodes in; `weights` reads and writes weights where they lie.
 //!
 //! Which method is best for a graph can't be told from the graph: [`crate::ops::quantize`] tries several.
 
 mod attention;
+mod block_scales;
 mod candidates;
+mod gptq;
 mod groups;
 mod number_formats;
 mod observe;
@@ -25,7 +27,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use candidates::WhyKept;
-pub use observe::{ObservedChannels, observe_channels};
+pub use gptq::gptq_obstacle;
+pub use gptq::tokens::SampleTokens;
+pub use observe::{ObservedChannels, ObservedTokens, observe_channels};
 pub use options::{
     BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, Treatment, UnknownMethod,
     UnknownQuantizedPrecision,

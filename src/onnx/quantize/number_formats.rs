@@ -37,6 +37,16 @@ pub(super) fn e4m3_bits(value: f32) -> u8 {
     sign | (kept - (120 << 3)) as u8
 }
 
+/// Returns the nearest E4M3 number (ties to even) of a finite value; what is beyond ±448 becomes ±448.
+#[inline]
+pub(super) fn e4m3_nearest(value: f32) -> f32 {
+    let magnitude = value.abs().min(448.0);
+    // Three bits of the significand stay: steps are an eighth of the power of two below, or 2^-9 where that is smaller.
+    let power = f32::from_bits(magnitude.to_bits() & 0x7F80_0000);
+    let step = (power * 0.125).max(1.0 / 512.0);
+    (rounded(magnitude / step) * step).copysign(value)
+}
+
 /// Returns the smallest normal number of a precision that is not below `value`, for a positive scale: it loses nothing when the
 /// graph is lowered.
 pub(super) fn scale_of(base: Precision, value: f32) -> f32 {
@@ -55,20 +65,18 @@ pub(super) fn scale_of(base: Precision, value: f32) -> f32 {
     }
 }
 
+/// Returns the value of E4M3 bits, by the format's definition.
+#[cfg(test)]
+pub(super) fn e4m3_value(bits: u8) -> f32 {
+    let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
+    sign * if exponent == 0 { fraction * 2f32.powi(-6) } else { (1.0 + fraction) * 2f32.powi(exponent - 7) }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::e4m3_value as value_of;
     use super::*;
-
-    /// The value of E4M3 bits, by the format's definition.
-    fn value_of(bits: u8) -> f32 {
-        let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
-        let (exponent, fraction) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
-        sign * if exponent == 0 {
-            fraction * 2f32.powi(-6)
-        } else {
-            (1.0 + fraction) * 2f32.powi(exponent - 7)
-        }
-    }
 
     #[test]
     fn e4m3_is_the_nearest() {
@@ -83,8 +91,12 @@ mod tests {
             assert_eq!(e4m3_bits(middle), if pair[0] % 2 == 0 { pair[0] } else { pair[1] }, "{middle}");
             assert_eq!(e4m3_bits(middle * 0.9999), pair[0]);
             assert_eq!(e4m3_bits(middle * 1.0001), pair[1]);
+            for value in [low, -high, middle, middle * 0.9999, -middle * 1.0001] {
+                assert_eq!(e4m3_nearest(value), value_of(e4m3_bits(value)), "{value}");
+            }
         }
         assert_eq!(e4m3_bits(1e9), 0x7e);
+        assert_eq!(e4m3_nearest(-1e9), -448.0);
     }
 
     #[test]

@@ -11,11 +11,13 @@ use crate::onnx::consistency;
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::model_parts::with_graph;
 use crate::onnx::new_nodes::{int_attribute, ints_attribute, plain_node};
-use crate::onnx::proto::{NodeProto, TensorProto};
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::onnx::tensor_size::tensor_size_bytes;
 use crate::onnx::weights::{list_among_inputs, unchanged, value_of, weights_are_inputs};
 use crate::onnx::{DEFAULT_INLINE_LIMIT_BYTES, ElementType, OnnxError, OnnxFile, write_model};
 
+/// Since this operator set, `Slice` takes its steps as an input.
+const STEPS_ARE_INPUTS: i64 = 10;
 /// Since this operator set, reductions take their axes as an input.
 const AXES_ARE_INPUTS: i64 = 18;
 
@@ -29,6 +31,19 @@ pub struct ObservedChannels {
     pub squares: String,
     /// The values, with their numbers of channels. If there are none, there are no such outputs.
     pub values: Vec<(String, usize)>,
+    /// Where some tokens of each value are, if they were asked for.
+    pub tokens: Option<ObservedTokens>,
+}
+
+/// Outputs with tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedTokens {
+    /// The activations of products, with their numbers of channels.
+    pub activations: Vec<(String, usize)>,
+    /// The output with the tokens of every activation, one activation after the other.
+    pub values: String,
+    /// The output with the number of tokens of every activation, in FP32.
+    pub counts: String,
 }
 
 impl ObservedChannels {
@@ -56,13 +71,15 @@ enum Are {
     None,
 }
 
-/// Writes `file` to `destination` with two more outputs, and returns what is in them.
+/// Writes `file` to `destination` with two more outputs, and returns what is in them. With `tokens`, two more have as many tokens of
+/// each value at most, spread evenly; operator sets before 10 can't say which.
 ///
 /// # Errors
 /// A tensor of the graph is malformed, or the destination can't be written.
 pub fn observe_channels(
     file: &OnnxFile,
     options: &QuantizationOptions,
+    tokens: Option<usize>,
     destination: &Path,
 ) -> Result<ObservedChannels, OnnxError> {
     let source = Parts::of(file.model());
@@ -90,7 +107,7 @@ pub fn observe_channels(
     if axes_are_inputs && !observed.is_empty() {
         graph.initializer.extend(axes.iter().map(|(name, axes)| integers(name, axes)));
     }
-    let mut parts = [Vec::new(), Vec::new()];
+    let (mut parts, mut all_rows) = ([Vec::new(), Vec::new()], Vec::new());
     for (index, one) in observed.iter().enumerate() {
         let mut name = |what: &str| free.take(&format!("nimctl.{what}.{index}"));
         let [shape, rows, abs, maximum, squared, squares] =
@@ -120,13 +137,19 @@ pub fn observe_channels(
         graph.node.push(plain_node(&mut free, "Abs", vec![rows.clone()], &abs));
         if is_mean {
             graph.node.push(plain_node(&mut free, "Mul", vec![rows.clone(), rows], &squared));
+        } else if one.are == Are::Last {
+            all_rows.push((one.value.clone(), one.channels, rows));
         }
         graph.node.extend([maxima, sums]);
         parts[0].push(maximum);
         parts[1].push(squares);
     }
     let values = observed.into_iter().map(|one| (one.value, one.channels)).collect();
-    let observed = ObservedChannels { largest, squares, values };
+    let can_step = file.opset().is_some_and(|opset| opset >= STEPS_ARE_INPUTS);
+    let tokens = tokens
+        .filter(|_| can_step && !all_rows.is_empty())
+        .map(|most| add_tokens(&mut graph, &mut free, all_rows, most.max(1)));
+    let observed = ObservedChannels { largest, squares, values, tokens };
     if !observed.values.is_empty() {
         for (parts, output) in parts.into_iter().zip([&observed.largest, &observed.squares]) {
             graph.node.push(NodeProto {
@@ -152,6 +175,65 @@ pub fn observe_channels(
     consistency::check(file, &model, &initializers)?;
     write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
     Ok(observed)
+}
+
+/// Adds outputs with tokens of activations, which are given with their channels and as matrices: every nth, so that they are `most`
+/// at most.
+fn add_tokens(graph: &mut GraphProto, free: &mut FreeNames, all: Vec<(String, usize, String)>, most: usize) -> ObservedTokens {
+    let mut constant = |what: &str, number: i64| {
+        let name = free.take(&format!("nimctl.{what}"));
+        graph.initializer.push(integers(&name, &[number]));
+        name
+    };
+    let [zero, one] = [("zero", 0), ("one", 1)].map(|(what, number)| constant(what, number));
+    let [minus_one, limit] =
+        [("minus_one", -1), ("most_tokens", most as i64)].map(|(what, number)| constant(what, number));
+    let end = constant("end", i64::MAX);
+    let mut parts = [Vec::new(), Vec::new()];
+    for (index, (_, _, rows)) in all.iter().enumerate() {
+        let mut add = |operator: &str, what: &str, inputs: &[&String], attributes: Vec<AttributeProto>| {
+            let output = free.take(&format!("nimctl.{what}.{index}"));
+            let inputs = inputs.iter().map(|&input| input.clone()).collect();
+            let node = plain_node(free, operator, inputs, &output);
+            graph.node.push(NodeProto { attribute: attributes, ..node });
+            output
+        };
+        // (count - 1) / most + 1, which is 1 for none, too.
+        let shape = add("Shape", "all_tokens", &[rows], Vec::new());
+        let count = add("Slice", "token_count", &[&shape, &zero, &one], Vec::new());
+        let fewer = add("Add", "token_step_less", &[&count, &minus_one], Vec::new());
+        let step = add("Div", "token_step_less", &[&fewer, &limit], Vec::new());
+        let step = add("Add", "token_step", &[&step, &one], Vec::new());
+        let tokens = add("Slice", "tokens", &[rows, &zero, &end, &zero, &step], Vec::new());
+        let shape = add("Shape", "tokens_shape", &[&tokens], Vec::new());
+        let count = add("Slice", "tokens_count", &[&shape, &zero, &one], Vec::new());
+        let to_float = vec![int_attribute("to", i64::from(ElementType::Float.to_onnx()))];
+        parts[1].push(add("Cast", "tokens_count", &[&count], to_float));
+        parts[0].push(add("Reshape", "flat_tokens", &[&tokens, &minus_one], Vec::new()));
+    }
+    let [values, counts] = parts.map(|parts| {
+        let output = free.take("nimctl.tokens");
+        let concat = plain_node(free, "Concat", parts, &output);
+        graph.node.push(NodeProto { attribute: vec![int_attribute("axis", 0)], ..concat });
+        output
+    });
+    graph.output.push(value_of(&counts, ElementType::Float.to_onnx(), &[all.len() as i64]));
+    // As many as there are.
+    let mut some = value_of(&values, ElementType::Float.to_onnx(), &[1]);
+    forget_lengths(&mut some);
+    graph.output.push(some);
+    let activations = all.into_iter().map(|(input, channels, _)| (input, channels)).collect();
+    ObservedTokens { activations, values, counts }
+}
+
+/// Makes all dimensions of a tensor unknown.
+fn forget_lengths(value: &mut ValueInfoProto) {
+    let kind = value.r#type.as_mut().and_then(|kind| kind.value.as_mut());
+    if let Some(type_proto::Value::TensorType(tensor)) = kind
+        && let Some(shape) = &mut tensor.shape
+    {
+        shape.dim.iter_mut().for_each(|dimension| dimension.value = None);
+    }
 }
 
 /// Returns a list of integers as a weight.

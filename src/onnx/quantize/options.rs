@@ -180,25 +180,37 @@ pub struct Method {
     /// Whether the scale of each block of weights is the one with the least error, weighted by the squares of the activation's
     /// channels, in place of the one for the block's maximum.
     pub clipped: bool,
+    /// Whether weights are rounded by the samples' activations (GPTQ), in place of each to the nearest.
+    #[serde(default)]
+    pub gptq: bool,
 }
 
 impl Method {
     /// Scales by maxima.
-    pub const MAX: Self = Self { smoothing_percent: 0, range_percent: 100, clipped: false };
+    pub const MAX: Self = Self { smoothing_percent: 0, range_percent: 100, clipped: false, gptq: false };
 
-    /// Returns the methods that are worth a try for a format, the plainest first.
+    /// Returns the methods that are worth a try for a format, the plainest first. Where weights lose most, they are rounded by GPTQ.
     pub fn grid(precision: QuantizedPrecision) -> Vec<Self> {
-        let smoothed = |percents: &[u32]| -> Vec<Self> {
-            percents.iter().map(|&smoothing_percent| Self { smoothing_percent, ..Self::MAX }).collect()
+        let smoothed = |percents: &[u32], gptq| -> Vec<Self> {
+            percents.iter().map(|&smoothing_percent| Self { smoothing_percent, gptq, ..Self::MAX }).collect()
         };
         match precision {
-            QuantizedPrecision::Int8 => smoothed(&[0, 20, 35, 50, 65, 80]),
-            QuantizedPrecision::Fp8 => smoothed(&[0, 20, 35, 50, 65]),
+            QuantizedPrecision::Int8 => smoothed(&[0, 20, 35, 50, 65, 80], false),
+            QuantizedPrecision::Fp8 => smoothed(&[0, 20, 35, 50, 65], true),
             QuantizedPrecision::Int8Weights => vec![Self::MAX],
-            QuantizedPrecision::Int4 => [(0, false), (0, true), (25, true), (40, true), (55, true)]
-                .map(|(smoothing_percent, clipped)| Self { smoothing_percent, clipped, ..Self::MAX })
-                .into(),
+            QuantizedPrecision::Int4 => vec![Self { clipped: true, gptq: true, ..Self::MAX }],
         }
+    }
+
+    /// Returns the methods that are worth a try if none of [`Self::grid`] reaches the gate.
+    pub fn second_grid(precision: QuantizedPrecision) -> Vec<Self> {
+        let of = |smoothing_percent| Self { smoothing_percent, clipped: true, gptq: true, ..Self::MAX };
+        if precision == QuantizedPrecision::Int4 { [25, 40, 55].map(of).into() } else { Vec::new() }
+    }
+
+    /// Returns the same method with weights rounded to the nearest.
+    pub fn without_gptq(self) -> Self {
+        Self { gptq: false, ..self }
     }
 
     /// Returns the same method with other ranges that are worth a try once the rest is settled.
@@ -208,15 +220,26 @@ impl Method {
         ranges.iter().map(|&range_percent| Self { range_percent, ..self }).collect()
     }
 
+    /// Returns the first part of it that means nothing to a format, and the formats that it is for.
+    pub fn foreign_part(self, precision: QuantizedPrecision) -> Option<(&'static str, &'static str)> {
+        if self.clipped && precision != QuantizedPrecision::Int4 {
+            Some(("clipped", "int4"))
+        } else if self.range_percent != Self::MAX.range_percent && !precision.has_activations() {
+            Some(("range", "int8 and fp8"))
+        } else {
+            None
+        }
+    }
+
     /// Returns whether it needs to know the activations.
     pub fn needs_statistics(self, precision: QuantizedPrecision) -> bool {
-        precision.has_activations() || self.smoothing_percent > 0 || self.clipped
+        precision.has_activations() || self.smoothing_percent > 0 || self.clipped || self.gptq
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { smoothing_percent, range_percent, clipped } = self;
+        let Self { smoothing_percent, range_percent, clipped, gptq } = self;
         let hundredths = |percent: &u32| f64::from(*percent) / 100.0;
         let mut parts = Vec::new();
         if *smoothing_percent > 0 {
@@ -228,13 +251,18 @@ impl fmt::Display for Method {
         if *clipped {
             parts.push("clipped".into());
         }
+        if *gptq {
+            parts.push("gptq".into());
+        }
         if parts.is_empty() { f.write_str("max") } else { f.write_str(&parts.join(",")) }
     }
 }
 
 /// A string that is not a method.
 #[derive(Debug, thiserror::Error)]
-#[error("`{part}` is not a part of a method: expected max, smoothing=0.01 to 1, range=0.1 to 4, or clipped")]
+#[error(
+    "`{part}` is not a part of a method: expected max, smoothing=0.01 to 1, range=0.1 to 4, clipped, or gptq"
+)]
 pub struct UnknownMethod {
     part: String,
 }
@@ -255,6 +283,7 @@ impl FromStr for Method {
             match part.split_once('=') {
                 None if part == "max" => {}
                 None if part == "clipped" => method.clipped = true,
+                None if part == "gptq" => method.gptq = true,
                 Some(("smoothing", text)) => method.smoothing_percent = percent(text, 1..=100)?,
                 Some(("range", text)) => method.range_percent = percent(text, 10..=400)?,
                 _ => return Err(UnknownMethod { part: part.into() }),
@@ -279,8 +308,8 @@ mod tests {
 
     #[test]
     fn methods_are_read_as_they_are_written() {
-        let method = Method { smoothing_percent: 35, range_percent: 125, clipped: true };
-        assert_eq!(method.to_string(), "smoothing=0.35,range=1.25,clipped");
+        let method = Method { smoothing_percent: 35, range_percent: 125, clipped: true, gptq: true };
+        assert_eq!(method.to_string(), "smoothing=0.35,range=1.25,clipped,gptq");
         for method in [method, Method::MAX] {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
         }

@@ -10,6 +10,7 @@
 //! normalization makes it, the factors are in the normalization's weights instead.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -134,7 +135,7 @@ impl<'a> Rewrite<'a> {
         factors: &Arc<Vec<f32>>,
         scaled: Scaled,
     ) -> Result<(), OnnxError> {
-        let Scaled { product, scales, ratios } = scaled;
+        let Scaled { product, scales, ratios, rounded } = scaled;
         let QuantizationOptions { precision, block, .. } = *self.ingredients.options;
         let node = &graph.node[product.index];
         let name = product.weight.clone();
@@ -170,9 +171,12 @@ impl<'a> Rewrite<'a> {
         let weight = self.weight(&name, &shape, precision.element_type(), {
             let matrix = self.ingredients.matrix(&product);
             let (matrix, factors) = (matrix, Arc::clone(factors));
-            Box::new(move |out| match precision {
-                QuantizedPrecision::Int4 => matrix.write_4_bits(block as usize, &factors, &scales, out),
-                _ => matrix.write_8_bits(precision, &factors, &scales, out),
+            Box::new(move |out| match (&rounded, precision) {
+                (Some(path), _) => io::copy(&mut fs_err::File::open(path)?, out).map(|_| ()),
+                (None, QuantizedPrecision::Int4) => {
+                    matrix.write_4_bits(block as usize, &factors, &scales, out)
+                }
+                (None, _) => matrix.write_8_bits(precision, &factors, &scales, out),
             })
         });
         let mut w = self.free.take(&format!("{name}.dequantized"));

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gptq::tokens::SampleTokens;
+
 /// The channels of one activation: its last dimension; of a convolution's, its second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +54,9 @@ impl Channels {
 pub struct Statistics {
     /// By value.
     pub values: BTreeMap<String, Channels>,
+    /// Tokens, for methods that round weights by them; files in the folder of whoever measured them, and gone with it.
+    #[serde(skip)]
+    pub tokens: Vec<SampleTokens>,
 }
 
 impl Statistics {
@@ -62,6 +67,7 @@ impl Statistics {
             for (value, Channels { largest, squares }) in &sample.values {
                 all.values.entry(value.clone()).or_default().merge(largest, squares.iter().copied());
             }
+            all.tokens.extend(sample.tokens.iter().cloned());
         }
         all
     }

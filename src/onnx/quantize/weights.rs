@@ -6,17 +6,14 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::number_formats::{e4m3_bits, integer_bits, rounded};
+use super::number_formats::{e4m3_bits, integer_bits};
 use super::options::QuantizedPrecision;
 use crate::onnx::proto::TensorProto;
+use crate::onnx::weights::RELEASE_BYTES;
 use crate::onnx::{OnnxError, OnnxFile};
 
-/// The parts of a block's largest magnitude that are tried for its scale.
-const CLIPS: usize = 16;
-/// The smallest of them is 1 - CLIPS * this.
-const CLIP_STEP: f32 = 1.0 / 32.0;
 /// The range of 4-bit integers.
-const INT4: (f32, f32) = (-8.0, 7.0);
+pub(super) const INT4: (f32, f32) = (-8.0, 7.0);
 
 /// A weight of two dimensions, as it is stored.
 #[derive(Clone, Copy)]
@@ -47,7 +44,7 @@ fn larger(most: f32, value: f32) -> f32 {
 }
 
 impl Matrix<'_> {
-    fn bytes(&self) -> Result<Bytes, OnnxError> {
+    pub(super) fn bytes(&self) -> Result<Bytes, OnnxError> {
         self.file.tensor_bytes(self.tensor)
     }
 
@@ -58,9 +55,14 @@ impl Matrix<'_> {
     /// Calls `work` with each stored row.
     fn rows(&self, mut work: impl FnMut(usize, &[[u8; 4]]) -> io::Result<()>) -> io::Result<()> {
         let bytes = self.bytes().map_err(io::Error::other)?;
-        for (index, row) in bytes.chunks_exact(self.stored_width() * 4).enumerate() {
-            work(index, row.as_chunks::<4>().0)?;
-            self.file.release(row);
+        let row_bytes = (self.stored_width() * size_of::<f32>()).max(1);
+        // Giving pages back costs as much as a row's work: many rows at once.
+        let some = (RELEASE_BYTES / row_bytes).max(1);
+        for (part, rows) in bytes.chunks(some * row_bytes).enumerate() {
+            for (index, row) in rows.chunks_exact(row_bytes).enumerate() {
+                work(part * some + index, row.as_chunks::<4>().0)?;
+            }
+            self.file.release(rows);
         }
         Ok(())
     }
@@ -126,71 +128,6 @@ impl Matrix<'_> {
         })
     }
 
-    /// Returns the scales of blocks of `block` along the summed side, in the order in which they are stored: [summed / block,
-    /// columns], or [columns, summed / block] of a transposed weight. `round` makes a scale a number of the base.
-    ///
-    /// With `squares`, of each place along the summed side, a scale is the one of several with the least squared error.
-    pub(super) fn block_scales(
-        &self,
-        block: usize,
-        factors: &[f32],
-        squares: Option<&[f32]>,
-        round: &dyn Fn(f32) -> f32,
-    ) -> io::Result<Vec<f32>> {
-        let largest = QuantizedPrecision::Int4.largest();
-        let mut scales = Vec::with_capacity(self.summed / block * self.columns);
-        let best = |most: f32, values: &mut dyn Iterator<Item = (f32, f32)>| {
-            let whole = round(most / largest);
-            if squares.is_none() || most == 0.0 {
-                return whole;
-            }
-            let values: Vec<(f32, f32)> = values.collect();
-            let mut best = (f32::INFINITY, whole);
-            for step in 0..CLIPS {
-                let scale = round(most * (1.0 - step as f32 * CLIP_STEP) / largest);
-                let inverse = 1.0 / scale;
-                let error: f32 = values
-                    .iter()
-                    .map(|(value, square)| {
-                        let back = rounded((value * inverse).clamp(INT4.0, INT4.1)) * scale;
-                        (value - back) * (value - back) * square
-                    })
-                    .sum();
-                if error < best.0 {
-                    best = (error, scale);
-                }
-            }
-            best.1
-        };
-        if self.is_transposed {
-            self.rows(|_, row| {
-                for (index, part) in row.chunks(block).enumerate() {
-                    let at = index * block;
-                    let value = |place: usize| f32::from_le_bytes(part[place]) * factors[at + place];
-                    let most = (0..part.len()).fold(0.0f32, |most, place| larger(most, value(place)));
-                    let square = |place: usize| squares.map_or(1.0, |squares| squares[at + place]);
-                    scales.push(best(most, &mut (0..part.len()).map(|place| (value(place), square(place)))));
-                }
-                Ok(())
-            })?;
-        } else {
-            let bytes = self.bytes().map_err(io::Error::other)?;
-            for (index, rows) in bytes.chunks_exact(self.columns * 4 * block).enumerate() {
-                let rows_of = |place: usize| rows[place * self.columns * 4..].as_chunks::<4>().0;
-                let at = index * block;
-                for column in 0..self.columns {
-                    let value =
-                        |place: usize| f32::from_le_bytes(rows_of(place)[column]) * factors[at + place];
-                    let most = (0..block).fold(0.0f32, |most, place| larger(most, value(place)));
-                    let square = |place: usize| squares.map_or(1.0, |squares| squares[at + place]);
-                    scales.push(best(most, &mut (0..block).map(|place| (value(place), square(place)))));
-                }
-                self.file.release(rows);
-            }
-        }
-        Ok(scales)
-    }
-
     /// Writes the weight in 4-bit integers, two a byte, the first in the lower half.
     pub(super) fn write_4_bits(
         &self,
@@ -219,7 +156,7 @@ impl Matrix<'_> {
 }
 
 /// Packs 4-bit integers.
-struct Nibbles<'w> {
+pub(super) struct Nibbles<'w> {
     out: &'w mut dyn Write,
     half: Option<u8>,
     packed: Vec<u8>,
@@ -228,12 +165,12 @@ struct Nibbles<'w> {
 impl<'w> Nibbles<'w> {
     const BUFFER_BYTES: usize = 1 << 16;
 
-    fn new(out: &'w mut dyn Write) -> Self {
+    pub(super) fn new(out: &'w mut dyn Write) -> Self {
         Self { out, half: None, packed: Vec::with_capacity(Self::BUFFER_BYTES) }
     }
 
     #[inline]
-    fn put(&mut self, value: f32) -> io::Result<()> {
+    pub(super) fn put(&mut self, value: f32) -> io::Result<()> {
         let bits = integer_bits(value.clamp(INT4.0, INT4.1)) as u8 & 15;
         match self.half.take() {
             None => self.half = Some(bits),
@@ -248,7 +185,7 @@ impl<'w> Nibbles<'w> {
         Ok(())
     }
 
-    fn end(self) -> io::Result<()> {
+    pub(super) fn end(self) -> io::Result<()> {
         self.out.write_all(&self.packed)?;
         self.half.map_or(Ok(()), |low| self.out.write_all(&[low]))
     }

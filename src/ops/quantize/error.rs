@@ -21,15 +21,21 @@ pub enum QuantizeError {
     Onnx(#[from] OnnxError),
     /// Nothing to quantize.
     #[error(
-        "{} has no product with a constant weight of at least 64 x 64, and no convolution over at least 16 channels, that {precision} could be used for{}",
-        path.display(), because(why)
+        "{} has no product with a constant weight of at least 64 x 64, and no convolution over at least 16 channels, that {precision} could be used for",
+        path.display()
     )]
-    NothingToQuantize { path: PathBuf, precision: &'static str, why: Vec<String> },
+    NothingToQuantize { path: PathBuf, precision: &'static str },
     /// Attention in a format of weights alone.
     #[error(
         "{precision} leaves activations as they are, and so what attention multiplies; quantize attention in int8 or fp8"
     )]
     AttentionOfWeights { precision: &'static str },
+    /// A method that the samples are not enough for.
+    #[error("method {method} can't be used: {why}; give more samples, or take another method")]
+    MethodSkipped { method: String, why: String },
+    /// A method of other formats.
+    #[error("`{part}` is a method of {formats}, not of {precision}")]
+    OtherMethod { part: &'static str, formats: &'static str, precision: &'static str },
     /// A sample of something else.
     #[error("the graph has no input `{input}`; its inputs are {}", inputs.join(", "))]
     NoSuchInput { input: String, inputs: Vec<String> },
@@ -115,10 +121,6 @@ pub enum QuantizeError {
     /// Ctrl-C.
     #[error("interrupted")]
     Cancelled,
-}
-
-fn because(why: &[String]) -> String {
-    if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
 }
 
 impl QuantizeError {

@@ -8,7 +8,8 @@ use super::{QuantizeError, Trial};
 use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
 use crate::onnx::lower::emulate;
 use crate::onnx::quantize::{
-    Channels, Method, ObservedChannels, QuantizationOptions, Statistics, observe_channels, quantize,
+    Channels, Method, ObservedChannels, ObservedTokens, QuantizationOptions, SampleTokens, Statistics,
+    observe_channels, quantize,
 };
 use crate::onnx::{LoweringOptions, OnnxFile, Precision};
 use crate::ops::runners::Way;
@@ -16,6 +17,9 @@ use crate::ops::validate::runtime::Runtime;
 use crate::ops::workspace::Workspace;
 use crate::validation::{Floats, Output};
 use crate::worker::protocol::{Execution, GraphOptimization};
+
+/// About as many tokens of each activation are kept in files at most: more hardly change what comes of them, and take disk and time.
+const MOST_TOKENS: usize = 2048;
 
 /// What runs graphs.
 pub(super) struct Measure<'a> {
@@ -47,28 +51,57 @@ impl<'a> Measure<'a> {
         Self { file, lowering, folder, runtime, reference: BTreeMap::new(), peak_bytes: None }
     }
 
-    /// Measures the activations of every row.
+    /// Measures the activations of every row, remembers the outputs, and leaves some tokens of each in files if `keeps_tokens`.
     pub(super) fn statistics(
         &mut self,
         options: &QuantizationOptions,
         rows: &[Row],
+        keeps_tokens: bool,
         on_row: &dyn Fn(usize),
     ) -> Result<Vec<Statistics>, QuantizeError> {
         let folder = self.work_folder()?;
         let model = folder.path().join("model.onnx");
-        let observed = observe_channels(self.file, options, &model)?;
+        let tokens = keeps_tokens.then(|| MOST_TOKENS.div_ceil(rows.len().max(1)));
+        let observed = observe_channels(self.file, options, tokens, &model)?;
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
             let mut outputs = self.run(row, &model)?;
-            let mut take = |name: &String| {
-                let floats = outputs.remove(name).filter(|floats| floats.values.len() == observed.count());
+            let mut take = |name: &String, count: Option<usize>| {
+                let is_right = |floats: &Floats| count.is_none_or(|count| floats.values.len() == count);
+                let floats = outputs.remove(name).filter(is_right);
                 floats.ok_or_else(|| QuantizeError::NoOutput { output: name.clone() })
             };
-            let (largest, squares) = (take(&observed.largest)?, take(&observed.squares)?);
-            all.push(of_row(&observed, &largest.values, &squares.values, row)?);
+            let count = Some(observed.count());
+            let (largest, squares) = (take(&observed.largest, count)?, take(&observed.squares, count)?);
+            let mut statistics = of_row(&observed, &largest.values, &squares.values, row)?;
+            if let Some(ObservedTokens { activations, values, counts }) = &observed.tokens {
+                let counts = take(counts, Some(activations.len()))?;
+                let tokens = take(values, None)?;
+                statistics.tokens.push(self.keep_tokens(activations, &counts.values, &tokens.values, row)?);
+            }
+            self.remember(row, outputs)?;
+            all.push(statistics);
             on_row(all.len());
         }
         Ok(all)
+    }
+
+    /// Puts the tokens of a row into a file.
+    fn keep_tokens(
+        &self,
+        activations: &[(String, usize)],
+        counts: &[f32],
+        tokens: &[f32],
+        row: &Row,
+    ) -> Result<SampleTokens, QuantizeError> {
+        let folder = self.folder.join("tokens");
+        let failed = |source| QuantizeError::Folder { path: folder.clone(), source };
+        fs_err::create_dir_all(&folder).map_err(failed)?;
+        let activations = activations.iter().zip(counts);
+        let activations: Vec<(String, usize, usize)> = activations
+            .map(|((value, channels), count)| (value.clone(), *channels, *count as usize))
+            .collect();
+        SampleTokens::write(&folder.join(row.number.to_string()), &activations, tokens).map_err(failed)
     }
 
     /// Runs the FP32 graph, and remembers its outputs.
@@ -76,18 +109,24 @@ impl<'a> Measure<'a> {
         let path = self.file.path_for_others();
         for row in rows {
             let outputs = self.run(row, &path)?;
-            for (output, floats) in &outputs {
-                if floats.values.iter().any(|value| !value.is_finite()) {
-                    let (output, row) = (output.clone(), row.number);
-                    return Err(QuantizeError::ReferenceNotFinite { output, row });
-                }
-            }
-            self.reference.insert(row.number, outputs);
+            self.remember(row, outputs)?;
         }
         Ok(())
     }
 
-    /// Compares the quantized graph, everything else of it lowered, with the FP32 graph on rows that [`Self::run_reference`] saw.
+    fn remember(&mut self, row: &Row, outputs: BTreeMap<String, Floats>) -> Result<(), QuantizeError> {
+        for (output, floats) in &outputs {
+            if floats.values.iter().any(|value| !value.is_finite()) {
+                let (output, row) = (output.clone(), row.number);
+                return Err(QuantizeError::ReferenceNotFinite { output, row });
+            }
+        }
+        self.reference.insert(row.number, outputs);
+        Ok(())
+    }
+
+    /// Compares the quantized graph, everything else of it lowered, with the FP32 graph on rows whose outputs
+    /// are remembered.
     pub(super) fn quantized(
         &mut self,
         options: &QuantizationOptions,

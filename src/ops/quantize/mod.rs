@@ -28,7 +28,8 @@ pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Want
 
 use crate::mixed_precision::search::{Verdict, smallest_passing};
 use crate::onnx::quantize::{
-    Method, QuantizableNode, QuantizationOptions, Statistics, Treatment, quantizable_nodes,
+    Method, QuantizableNode, QuantizationOptions, Statistics, Treatment, gptq_obstacle,
+    quantizable_nodes,
 };
 use crate::onnx::{LoweringOptions, OnnxFile, analysis};
 use crate::ops::runners::Way;
@@ -133,17 +134,33 @@ pub(in crate::ops) fn find(
     let nodes = quantizable_nodes(file, options);
     if nodes.is_empty() {
         let (path, precision) = (file.path().into(), options.precision.as_str());
-        return Err(QuantizeError::NothingToQuantize { path, precision, why: Vec::new() });
+        return Err(QuantizeError::NothingToQuantize { path, precision });
     }
     if let Some(judging) = judged {
         check_apart(calibration, judging)?;
     } else if calibration.len() < 2 {
         return Err(QuantizeError::TooFew { found: calibration.len() });
     }
+    let methods = match wanted {
+        Wanted::Auto => {
+            // Convolutions are neither smoothed nor rounded by tokens.
+            let has_products = nodes.iter().any(|node| node.op_type != CONVOLUTION);
+            let mut grid = Method::grid(options.precision);
+            grid.retain(|method| has_products || method.smoothing_percent == 0);
+            if has_products { grid } else { grid.into_iter().map(Method::without_gptq).collect() }
+        }
+        Wanted::Only(method) => match method.foreign_part(options.precision) {
+            None => vec![*method],
+            Some((part, formats)) => {
+                let precision = options.precision.as_str();
+                return Err(QuantizeError::OtherMethod { part, formats, precision });
+            }
+        },
+    };
     let mut measure = Measure::new(file, lowering, place.way, place.workspace, place.folder);
-    let of = calibration.len();
-    let by_row = measure
-        .statistics(options, calibration, &|rows| on_progress(QuantizeProgress::Measured { rows, of }))?;
+    let (of, keeps_tokens) = (calibration.len(), methods.iter().any(|method| method.gptq));
+    let on_row = |rows| on_progress(QuantizeProgress::Measured { rows, of });
+    let by_row = measure.statistics(options, calibration, keeps_tokens, &on_row)?;
     let statistics = Statistics::of_all(&by_row);
     // Without rows of their own to judge, every other row calibrates while methods are compared, and then the others.
     let folds = match judged {
@@ -157,19 +174,14 @@ pub(in crate::ops) fn find(
     };
     drop(by_row);
     let statistics_time = started.elapsed();
-    for fold in &folds {
-        measure.run_reference(&fold.judging)?;
+    if judged.is_some() {
+        folds.iter().try_for_each(|fold| measure.run_reference(&fold.judging))?;
     }
-    let methods = match wanted {
-        Wanted::Auto => {
-            // Convolutions are not smoothed.
-            let is_smoothed = nodes.iter().any(|node| node.op_type != CONVOLUTION);
-            let mut grid = Method::grid(options.precision);
-            grid.retain(|method| is_smoothed || method.smoothing_percent == 0);
-            grid
-        }
-        Wanted::Only(method) => vec![*method],
-    };
+    let obstacle = folds.iter().find_map(|fold| gptq_obstacle(&fold.statistics)).filter(|_| keeps_tokens);
+    let possible = |method: Method| if obstacle.is_some() { method.without_gptq() } else { method };
+    if let (Wanted::Only(method), Some(why)) = (wanted, &obstacle) {
+        return Err(QuantizeError::MethodSkipped { method: method.to_string(), why: why.clone() });
+    }
     let mut hunt = Hunt {
         measure,
         options,
@@ -181,10 +193,15 @@ pub(in crate::ops) fn find(
         on_progress,
     };
     let mut tried = Vec::new();
-    for method in methods {
+    for method in methods.into_iter().map(possible) {
         tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
     }
     if *wanted == Wanted::Auto {
+        let passes = best_of(&tried).result.min_row_cosine >= gate.min_row_cosine;
+        let second = if passes { Vec::new() } else { Method::second_grid(options.precision) };
+        for method in second.into_iter().map(possible) {
+            tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
+        }
         for method in best_of(&tried).method.with_other_ranges(options.precision) {
             tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
         }
@@ -214,6 +231,7 @@ pub(in crate::ops) fn find(
         kept_share: bytes(&mut kept.iter().copied()) as f64 / bytes(&mut (0..nodes.len())).max(1) as f64,
         result,
         tried,
+        no_gptq: obstacle,
         calibration_rows: calibration.len(),
         judged_rows: folds.iter().map(|fold| fold.judging.len()).sum(),
         evaluations: hunt.journal.len(),

@@ -148,6 +148,7 @@ fn text(outcome: &QuantizeOutcome, view: &View<'_>) -> String {
         ("time", format!("{} to find, {} to write", duration(view.search_ms), duration(view.write_ms))),
     ];
     let mut rows: Vec<Vec<String>> = lines.into_iter().map(|(key, value)| vec![key.into(), value]).collect();
+    rows.extend(choice.no_gptq.iter().map(|why| vec!["without gptq".into(), why.clone()]));
     for (key, peak) in [("peak memory", view.peak_memory_bytes), ("of the worker", view.worker_peak_bytes)] {
         rows.extend(peak.map(|peak| vec![key.into(), size(peak)]));
     }

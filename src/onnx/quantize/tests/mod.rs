@@ -262,9 +262,11 @@ fn transposed_weights_are_the_same() {
     };
     let gemm = NodeProto { attribute: vec![integer("transB", 1)], ..node("Gemm", &["x", "w"], "y") };
     let transposed = graph(vec![gemm], vec![tensor("w", &[SIDE, SIDE], turned)]);
-    let statistics = even(&[("x", SIDE, 1.0)]);
-    for (precision, clipped) in [(QuantizedPrecision::Int8, false), (QuantizedPrecision::Int4, true)] {
-        let method = Method { clipped, smoothing_percent: 50, ..Method::MAX };
+    let folder = tempfile::tempdir().unwrap();
+    let statistics = with_tokens(&folder, |token, channel| noise(token * SIDE + channel) + noise(9 + token));
+    let methods = [(QuantizedPrecision::Int8, false), (QuantizedPrecision::Int4, true)];
+    for ((precision, clipped), gptq) in methods.into_iter().flat_map(|one| [(one, false), (one, true)]) {
+        let method = Method { clipped, smoothing_percent: 50, gptq, ..Method::MAX };
         let [one, other] = [plain.clone(), transposed.clone()]
             .map(|graph| made(graph, &options(precision), method, &statistics));
         let nibbles = |made: &Made| -> Vec<u8> {
@@ -281,6 +283,90 @@ fn transposed_weights_are_the_same() {
             }
         }
     }
+}
+
+const TOKENS: usize = 96;
+
+/// Statistics of `x` with tokens of two samples, in files of the folder.
+fn with_tokens(folder: &tempfile::TempDir, of: impl Fn(usize, usize) -> f32) -> Statistics {
+    let sample = |number: usize| {
+        let tokens = number * TOKENS / 2..(number + 1) * TOKENS / 2;
+        let values: Vec<f32> = tokens
+            .flat_map(|token| (0..SIDE).map(move |channel| (token, channel)))
+            .map(|(token, channel)| of(token, channel))
+            .collect();
+        let mut channels = Channels::default();
+        for token in values.chunks(SIDE) {
+            let magnitudes: Vec<f32> = token.iter().map(|value| value.abs()).collect();
+            let squares: Vec<f32> = token.iter().map(|value| value * value).collect();
+            channels.add(&magnitudes, &squares);
+        }
+        let path = folder.path().join(number.to_string());
+        let tokens = SampleTokens::write(&path, &[("x".into(), SIDE, TOKENS / 2)], &values).unwrap();
+        Statistics { values: BTreeMap::from([("x".to_owned(), channels)]), tokens: vec![tokens] }
+    };
+    Statistics::of_all(&[sample(0), sample(1)])
+}
+
+#[test]
+fn gptq_changes_the_products_of_the_samples_less() {
+    // Channels that have much in common.
+    let of = |token: usize, channel: usize| noise(token * SIDE + channel) + 3.0 * noise(70_000 + token);
+    let folder = tempfile::tempdir().unwrap();
+    let statistics = with_tokens(&folder, of);
+    for precision in QuantizedPrecision::ALL {
+        let [plain, gptq] = [false, true].map(|gptq| {
+            let method = Method { gptq, ..Method::MAX };
+            let made = made(one_product(), &options(precision), method, &statistics);
+            let scales = match precision {
+                QuantizedPrecision::Int8 | QuantizedPrecision::Fp8 => {
+                    let shared = made.number("w.scale");
+                    made.floats("w.rest_of_scale").iter().map(|ratio| ratio * shared).collect()
+                }
+                _ => made.floats("w.scale"),
+            };
+            let bytes = made.bytes("w.quantized");
+            let error = |index: usize| {
+                let (row, column) = (index / SIDE, index % SIDE);
+                let number = match precision {
+                    QuantizedPrecision::Int4 => {
+                        f32::from((bytes[index / 2] << (4 - 4 * (index % 2))) as i8 >> 4)
+                    }
+                    QuantizedPrecision::Fp8 => number_formats::e4m3_value(bytes[index]),
+                    _ => f32::from(bytes[index] as i8),
+                };
+                let block = if precision == QuantizedPrecision::Int4 { row / 32 } else { 0 };
+                noise(index) * (column as f32 + 1.0) - number * scales[block * SIDE + column]
+            };
+            let errors: Vec<f32> = (0..SIDE * SIDE).map(error).collect();
+            let product = |token: usize, column: usize| {
+                (0..SIDE).map(|row| f64::from(of(token, row) * errors[row * SIDE + column])).sum::<f64>()
+            };
+            (0..TOKENS)
+                .flat_map(|token| (0..SIDE).map(move |column| (token, column)))
+                .map(|(token, column)| product(token, column).powi(2))
+                .sum::<f64>()
+        });
+        assert!(gptq < plain / 2.0, "{precision}: {gptq} {plain}");
+    }
+}
+
+/// With tokens too few, weights are rounded to the nearest, and the reason is known.
+#[test]
+fn gptq_needs_tokens() {
+    let int4 = options(QuantizedPrecision::Int4);
+    let method = Method { gptq: true, ..Method::MAX };
+    let folder = tempfile::tempdir().unwrap();
+    let mut statistics = with_tokens(&folder, |token, channel| noise(token * SIDE + channel));
+    assert_eq!(gptq_obstacle(&statistics), None);
+    let values = vec![1.0; 7 * SIDE];
+    let path = folder.path().join("few");
+    statistics.tokens = vec![SampleTokens::write(&path, &[("x".into(), SIDE, 7)], &values).unwrap()];
+    let expected = "the samples have 7 tokens, and 64 channels need 8";
+    assert_eq!(gptq_obstacle(&statistics).as_deref(), Some(expected));
+    let few = made(one_product(), &int4, method, &statistics);
+    let plain = made(one_product(), &int4, Method::MAX, &statistics);
+    assert_eq!(few.bytes("w.quantized"), plain.bytes("w.quantized"));
 }
 
 #[test]
