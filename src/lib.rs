@@ -51,7 +51,8 @@
 //!
 //! * [`onnx`] reads models through memory maps, since a copy of the weights would not fit, and writes lowered ones
 //!   piece by piece through [`files::atomic_file`] (`onnx/mapped_file.rs`, `onnx/write.rs`). To check where external data lies, it
-//!   resolves links. [`synth`] writes its graphs through it.
+//!   resolves links. Tokens that weights are rounded by are in files (`onnx/quantize/gptq/tokens.rs`). [`synth`] writes its graphs
+//!   through it.
 //! * [`digest`] has `of_file`, which reads a file through.
 //! * [`plan`] has `PlanHeader::read`, which reads the first bytes of a plan, and `read_layers`, which reads its engine section.
 //!

@@ -179,7 +179,12 @@ pub fn observe_channels(
 
 /// Adds outputs with tokens of activations, which are given with their channels and as matrices: every nth, so that they are `most`
 /// at most.
-fn add_tokens(graph: &mut GraphProto, free: &mut FreeNames, all: Vec<(String, usize, String)>, most: usize) -> ObservedTokens {
+fn add_tokens(
+    graph: &mut GraphProto,
+    free: &mut FreeNames,
+    all: Vec<(String, usize, String)>,
+    most: usize,
+) -> ObservedTokens {
     let mut constant = |what: &str, number: i64| {
         let name = free.take(&format!("nimctl.{what}"));
         graph.initializer.push(integers(&name, &[number]));

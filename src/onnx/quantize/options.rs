@@ -196,7 +196,7 @@ impl Method {
         };
         match precision {
             QuantizedPrecision::Int8 => smoothed(&[0, 20, 35, 50, 65, 80], false),
-            QuantizedPrecision::Fp8 => smoothed(&[0, 20, 35, 50, 65], true),
+            QuantizedPrecision::Fp8 => smoothed(&[0, 20, 35, 50], true),
             QuantizedPrecision::Int8Weights => vec![Self::MAX],
             QuantizedPrecision::Int4 => vec![Self { clipped: true, gptq: true, ..Self::MAX }],
         }

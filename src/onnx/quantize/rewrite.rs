@@ -10,12 +10,12 @@
 //! normalization makes it, the factors are in the normalization's weights instead.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::candidates::{Readers, Table};
+use super::gptq::tokens::copy_rounded;
 use super::groups::{Group, Ingredients, Scaled};
 use super::number_formats::scale_of;
 use super::options::{Embeddings, QuantizationOptions, QuantizedPrecision};
@@ -172,7 +172,7 @@ impl<'a> Rewrite<'a> {
             let matrix = self.ingredients.matrix(&product);
             let (matrix, factors) = (matrix, Arc::clone(factors));
             Box::new(move |out| match (&rounded, precision) {
-                (Some(path), _) => io::copy(&mut fs_err::File::open(path)?, out).map(|_| ()),
+                (Some(path), _) => copy_rounded(path, out),
                 (None, QuantizedPrecision::Int4) => {
                     matrix.write_4_bits(block as usize, &factors, &scales, out)
                 }

@@ -1,9 +1,8 @@
 //! Quantization from end to end: measures a graph's activations on samples, tries the methods, keeps what must be kept, and
 //! judges each try by the outputs of the whole graph.
 //!
-//! Which method is best can't be told from a graph's parts: a method that wins in each layer can lose at the outputs. So half of the
-//! samples calibrate, and the other half judge what comes of it, and the other way round; the scales of the result are of all of
-//! them. What was found is
+//! Which method is best can't be told from a graph's parts: a method that wins in each layer can lose at the outputs. So a part of the
+//! samples judges what comes of the others, one part after the other; the scales of the result are of all of them. What was found is
 //! a [`QuantizationChoice`], with which the same graph can be written again without a run.
 
 mod calibration;
@@ -28,7 +27,7 @@ pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Want
 
 use crate::mixed_precision::search::{Verdict, smallest_passing};
 use crate::onnx::quantize::{
-    Method, QuantizableNode, QuantizationOptions, Statistics, Treatment, gptq_obstacle,
+    Method, QuantizableNode, QuantizationOptions, QuantizedPrecision, Statistics, Treatment, gptq_obstacle,
     quantizable_nodes,
 };
 use crate::onnx::{LoweringOptions, OnnxFile, analysis};
@@ -162,15 +161,9 @@ pub(in crate::ops) fn find(
     let on_row = |rows| on_progress(QuantizeProgress::Measured { rows, of });
     let by_row = measure.statistics(options, calibration, keeps_tokens, &on_row)?;
     let statistics = Statistics::of_all(&by_row);
-    // Without rows of their own to judge, every other row calibrates while methods are compared, and then the others.
     let folds = match judged {
         Some(judging) => vec![Fold { statistics: statistics.clone(), judging: judging.to_vec() }],
-        None => [0, 1]
-            .map(|first| Fold {
-                statistics: Statistics::of_all(by_row.iter().skip(first).step_by(2)),
-                judging: calibration.iter().skip(1 - first).step_by(2).cloned().collect(),
-            })
-            .into(),
+        None => folds_of(calibration, &by_row, fold_count(options.precision)),
     };
     drop(by_row);
     let statistics_time = started.elapsed();
@@ -243,6 +236,24 @@ pub(in crate::ops) fn find(
 
 /// The operator of convolutions.
 const CONVOLUTION: &str = "Conv";
+
+/// Returns into how many parts rows are divided that both calibrate and judge. Ranges of activations want as many rows as can be had;
+/// for weights alone, half of them do.
+fn fold_count(precision: QuantizedPrecision) -> usize {
+    if precision.has_activations() { 4 } else { 2 }
+}
+
+/// Divides rows into parts, each of which judges what the others calibrate. A part has neighbours: those often come from one source, a
+/// page or a picture, and a row that calibrates would know too much of the next.
+fn folds_of(rows: &[Row], by_row: &[Statistics], count: usize) -> Vec<Fold> {
+    let count = count.min(rows.len());
+    let fold = |index: usize| {
+        let part = index * rows.len() / count..(index + 1) * rows.len() / count;
+        let (before, after) = (&by_row[..part.start], &by_row[part.end..]);
+        Fold { statistics: Statistics::of_all(before.iter().chain(after)), judging: rows[part].to_vec() }
+    };
+    (0..count).map(fold).collect()
+}
 
 /// Differences of less than this factor between the losses of methods are noise of the rows that judge.
 const NOISE: f64 = 1.25;

@@ -79,6 +79,7 @@ const CORE_ON_DISK: &[&str] = &[
     "digest.rs",
     "onnx/external_data.rs",
     "onnx/mapped_file.rs",
+    "onnx/quantize/gptq/tokens.rs",
     "onnx/write.rs",
     "plan/header.rs",
     "plan/read.rs",

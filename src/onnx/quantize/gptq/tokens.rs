@@ -54,6 +54,11 @@ impl SampleTokens {
     }
 }
 
+/// Copies a rounded weight, as it is stored.
+pub(in crate::onnx::quantize) fn copy_rounded(path: &Path, out: &mut dyn io::Write) -> io::Result<()> {
+    io::copy(&mut fs_err::File::open(path)?, out).map(|_| ())
+}
+
 impl Statistics {
     /// Returns the folder of the samples' tokens.
     pub(in crate::onnx::quantize) fn tokens_folder(&self) -> Option<&Path> {
