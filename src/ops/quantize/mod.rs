@@ -37,7 +37,7 @@ use crate::ops::workspace::Workspace;
 use crate::worker::npy::Tensor;
 
 /// Raised whenever equal samples start to lead to another choice.
-pub const CALIBRATION_VERSION: u32 = 1;
+pub const CALIBRATION_VERSION: u32 = 2;
 
 /// Samples in memory, by input; the first dimension counts rows.
 pub type Samples = BTreeMap<String, Tensor>;

@@ -19,9 +19,9 @@ Examples:
   nimctl quantize model.onnx -o model-int4.onnx --precision int4 --samples images=calibration.npy --min-row-cosine 0.99
   nimctl quantize model.onnx -o model-int8.onnx --precision int8 --samples images=calibration.npy --method smoothing=0.5
 
-Products and convolutions with constant weights are quantized, and embedding tables; everything else is lowered to the base precision. Half of the
-samples calibrate while methods are compared, and the other half judge the whole graph's outputs; the scales of the result are of
-all of them. If no method reaches --min-row-cosine, a search finds which of them must stay in the base precision.
+Products and convolutions with constant weights are quantized, and embedding tables; everything else is lowered to the base precision. While
+methods are compared, a part of the samples judges the whole graph's outputs and the others calibrate, one part after the other; the
+scales of the result are those of all samples. If no method reaches --min-row-cosine, a search finds which of them must stay in the base precision.
 
 Exit codes:
   0  written
@@ -42,14 +42,14 @@ pub(crate) struct Quantize {
     /// A NumPy file with samples of an input, one a row; once for each input.
     #[arg(long, value_name = "INPUT=FILE.npy", value_parser = sample, required = true)]
     pub(crate) samples: Vec<(String, PathBuf)>,
-    /// Samples that judge; none of them may be among --samples [default: every second row of --samples].
+    /// Samples that judge; none of them may be among --samples [default: parts of --samples, one after the other].
     #[arg(long, value_name = "INPUT=FILE.npy", value_parser = sample)]
     pub(crate) judge: Vec<(String, PathBuf)>,
     /// The precision of everything else.
     #[arg(long, value_enum, default_value = "fp16")]
     pub(crate) base: BasePrecision,
-    /// How scales are found: `auto` tries all that are worth it; `max` takes maxima; `smoothing=0.5`, `range=0.9` and `clipped`,
-    /// or several of these separated by commas, are one method.
+    /// How scales are found: `auto` tries all that are worth it; `max` takes maxima; `smoothing=0.5`, `range=0.9`,
+    /// `clipped` and `gptq`, or several of these separated by commas, are one method.
     #[arg(long, value_name = "METHOD", default_value = "auto", value_parser = method)]
     pub(crate) method: Wanted,
     /// How many weights share a scale in int4: 16, 32, 64 or 128.
