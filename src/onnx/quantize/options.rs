@@ -189,14 +189,17 @@ impl Method {
     /// Scales by maxima.
     pub const MAX: Self = Self { smoothing_percent: 0, range_percent: 100, clipped: false, gptq: false };
 
-    /// Returns the methods that are worth a try for a format, the plainest first. Where weights lose most, they are rounded by GPTQ.
+    /// Returns the methods that are worth a try for a format, first those that are to be taken where others are hardly better: the
+    /// plainest, but with GPTQ where weights lose most.
     pub fn grid(precision: QuantizedPrecision) -> Vec<Self> {
         let smoothed = |percents: &[u32], gptq| -> Vec<Self> {
             percents.iter().map(|&smoothing_percent| Self { smoothing_percent, gptq, ..Self::MAX }).collect()
         };
         match precision {
             QuantizedPrecision::Int8 => smoothed(&[0, 20, 35, 50, 65, 80], false),
-            QuantizedPrecision::Fp8 => smoothed(&[0, 20, 35, 50], true),
+            QuantizedPrecision::Fp8 => {
+                [smoothed(&[0], true), smoothed(&[0], false), smoothed(&[20, 35, 50], true)].concat()
+            }
             QuantizedPrecision::Int8Weights => vec![Self::MAX],
             QuantizedPrecision::Int4 => vec![Self { clipped: true, gptq: true, ..Self::MAX }],
         }

@@ -186,7 +186,9 @@ pub(in crate::ops) fn find(
         on_progress,
     };
     let mut tried = Vec::new();
-    for method in methods.into_iter().map(possible) {
+    let mut methods: Vec<Method> = methods.into_iter().map(possible).collect();
+    methods.dedup();
+    for method in methods {
         tried.push(TriedMethod { method, result: hunt.run(method, &BTreeSet::new())? });
     }
     if *wanted == Wanted::Auto {
@@ -258,7 +260,7 @@ fn folds_of(rows: &[Row], by_row: &[Statistics], count: usize) -> Vec<Fold> {
 /// Differences of less than this factor between the losses of methods are noise of the rows that judge.
 const NOISE: f64 = 1.25;
 
-/// Returns the plainest method that is about as good as the best.
+/// Returns the first method that is about as good as the best.
 fn best_of(tried: &[TriedMethod]) -> TriedMethod {
     let least = tried.iter().map(|tried| tried.result.loss()).fold(f64::INFINITY, f64::min);
     let best = tried.iter().find(|tried| tried.result.loss() <= least * NOISE);
