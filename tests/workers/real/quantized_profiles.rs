@@ -61,7 +61,7 @@ fn from_a_recipe_to_what_validation_found() {
         .map(|gemm| gemm["operands"][0].as_str().unwrap())
         .collect();
     assert_eq!(types, ["int8", "int8"]);
-    assert_eq!(passport["contents"]["toolchain"]["nimctl-quantization"]["version"], "1");
+    assert_eq!(passport["contents"]["toolchain"]["nimctl-quantization"]["version"], "2");
 
     // Nothing is left to do, and nothing is searched again.
     let again = build(&home);
