@@ -8,6 +8,10 @@ use crate::onnx::quantize::QuantizedPrecision;
 const FP8_FROM: ComputeCapability = ComputeCapability::new(8, 9);
 /// The first one for which TensorRT for RTX has 4-bit integers.
 const INT4_FROM: ComputeCapability = ComputeCapability::new(8, 0);
+/// The first one for which TensorRT for RTX has E2M1.
+const NVFP4_RTX_FROM: ComputeCapability = ComputeCapability::new(12, 0);
+/// The first one with E2M1 units, of those that TensorRT builds for.
+const NVFP4_FROM: ComputeCapability = ComputeCapability::new(10, 0);
 /// The first one for which TensorRT for RTX has 8-bit convolutions.
 const CONVOLUTIONS_FROM: ComputeCapability = ComputeCapability::new(8, 0);
 
@@ -30,10 +34,20 @@ pub enum QuantizedRefusal {
         /// What can be asked for instead.
         instead: &'static str,
     },
+    /// The graph needs operators that the backend doesn't have.
+    #[error(
+        "{precision} graphs have operators that only tensorrt-rtx and tensorrt have, not `{backend}`: use int4 there"
+    )]
+    Operators {
+        /// What was asked for.
+        precision: QuantizedPrecision,
+        /// The backend.
+        backend: String,
+    },
 }
 
 /// Returns whether a backend takes a quantized precision: on GPUs of one compute capability, or, without one, on any machine.
-/// Of backends that others wrote nothing is known, and nothing is refused.
+/// Of backends that others wrote nothing is known, and nothing is refused but graphs with operators of TensorRT's own.
 ///
 /// For TensorRT for RTX this is what `tests/workers/real/quantized_forms.rs` builds, for ONNX Runtime what its CPU runs, for
 /// TensorRT what its documentation says.
@@ -55,6 +69,9 @@ pub fn takes_quantized(
     match (backend, precision) {
         (AHEAD_OF_TIME, P::Fp8) => from(AHEAD_OF_TIME, FP8_FROM, "use int8"),
         (ON_THE_DEVICE, P::Fp8) => from(ON_THE_DEVICE, FP8_FROM, "use int8"),
+        (AHEAD_OF_TIME, P::Nvfp4) => from(AHEAD_OF_TIME, NVFP4_RTX_FROM, "use fp8, int8 or int4"),
+        (ON_THE_DEVICE, P::Nvfp4) => from(ON_THE_DEVICE, NVFP4_FROM, "use fp8, int8 or int4"),
+        (_, P::Nvfp4) => Err(QuantizedRefusal::Operators { precision, backend: backend.into() }),
         (AHEAD_OF_TIME, P::Int4) => from(AHEAD_OF_TIME, INT4_FROM, "use int8 or int8-weights"),
         _ => Ok(()),
     }
@@ -91,8 +108,11 @@ mod tests {
         assert_eq!(refused("onnxruntime", P::Fp8), [""; 0]);
         assert_eq!(refused("tensorrt-rtx", P::Int4), ["7.5"]);
         assert_eq!(refused("somebody-elses", P::Fp8), [""; 0]);
+        assert_eq!(refused("tensorrt-rtx", P::Nvfp4), ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0"]);
+        assert_eq!(refused("tensorrt", P::Nvfp4), ["7.5", "8.0", "8.6", "8.9", "9.0"]);
         for precision in P::ALL {
-            assert_eq!(takes_quantized("onnxruntime", precision, None), Ok(()));
+            let is_taken = takes_quantized("onnxruntime", precision, None).is_ok();
+            assert_eq!(is_taken, precision != P::Nvfp4, "{precision}");
         }
     }
 

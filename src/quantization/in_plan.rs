@@ -113,6 +113,7 @@ fn expected(options: &QuantizationOptions, op_type: &str) -> Expected {
         QuantizedPrecision::Fp8 => Expected::Multiplies(TensorType::Fp8),
         QuantizedPrecision::Int8Weights => Expected::Stores(TensorType::Int8),
         QuantizedPrecision::Int4 => Expected::Stores(TensorType::Int4),
+        QuantizedPrecision::Nvfp4 => Expected::Multiplies(TensorType::Fp4),
     }
 }
 

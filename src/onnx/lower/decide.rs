@@ -7,7 +7,9 @@ use super::policy::{depends_on_target, exact_inputs, needs_fp32};
 use super::report::KeepReason;
 use super::value::Values;
 use crate::onnx::ElementType;
-use crate::onnx::analysis::{Exactness, Kind, Signature, is_own_domain, later_signatures, stash_type};
+use crate::onnx::analysis::{
+    Exactness, Kind, Signature, attribute, is_own_domain, later_signatures, stash_type,
+};
 use crate::onnx::proto::{FunctionProto, NodeProto};
 
 /// Decides on every node of a graph and its subgraphs.
@@ -127,7 +129,10 @@ fn operator_reason(
     let Some(signature) = node.signature.filter(|_| is_own_domain(node.proto.domain())) else {
         return Some(KeepReason::UnknownOperator);
     };
-    let has_low_scales = findings.has_low_scales && matches!(op_type, "QuantizeLinear" | "DequantizeLinear");
+    // One that says which type it gives, as of scales that have a scale, means it.
+    let has_low_scales = findings.has_low_scales
+        && matches!(op_type, "QuantizeLinear" | "DequantizeLinear")
+        && attribute(node.proto, "output_dtype").is_none();
     if (needs_fp32(op_type) && !has_low_scales) || op_type == "Constant" || !signature.has_only_tensors() {
         return Some(KeepReason::NeedsFp32);
     }

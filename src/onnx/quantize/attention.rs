@@ -36,7 +36,7 @@ pub(super) struct Attention {
 
 /// Finds attention among the products that stay because both factors are computed, and takes it out of them.
 pub(super) fn find(graph: &GraphProto, options: &QuantizationOptions, candidates: &mut Candidates) {
-    if options.attention == Treatment::Keep || !options.precision.has_activations() {
+    if options.attention == Treatment::Keep || !options.precision.has_fixed_scales() {
         return;
     }
     let makers: BTreeMap<&str, usize> = (graph.node.iter().enumerate())

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attention::{self, Attention};
-use super::options::{Embeddings, QuantizationOptions, Treatment};
+use super::options::{Embeddings, QuantizationOptions, QuantizedPrecision, Treatment};
 use crate::onnx::ElementType;
 use crate::onnx::analysis::{attribute, is_own_domain, label, subgraphs};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
@@ -85,7 +85,7 @@ pub enum WhyKept {
     OtherWeight,
     /// A side of the weight is shorter than 64.
     Small,
-    /// The summed side is no multiple of 16, or of the block.
+    /// The summed side is no multiple of 16, or of the block; in NVFP4, or the other is odd.
     Length,
     /// The weight has other dimensions than a product's or a convolution's, or the node other attributes or inputs.
     Form,
@@ -196,9 +196,11 @@ fn product<'t>(
     if summed < MIN_SIDE || columns < MIN_SIDE {
         return Err(WhyKept::Small);
     }
-    let is_blocked = options.precision == super::QuantizedPrecision::Int4;
+    let is_blocked = options.precision == QuantizedPrecision::Int4;
     let multiple = if is_blocked { i64::from(options.block) } else { SUMMED_MULTIPLE };
-    if summed % multiple != 0 {
+    // Two 4-bit numbers are a byte: TensorRT for RTX has no kernel for an odd number of columns.
+    let is_odd = options.precision == QuantizedPrecision::Nvfp4 && columns % 2 != 0;
+    if summed % multiple != 0 || is_odd {
         return Err(WhyKept::Length);
     }
     Ok(Product {
@@ -222,7 +224,7 @@ fn convolution<'t>(
 ) -> Result<Product, WhyKept> {
     let [input, name, rest @ ..] = node.input.as_slice() else { return Err(WhyKept::Form) };
     let tensor = weight(name)?;
-    if options.convolutions == Treatment::Keep || !options.precision.has_activations() {
+    if options.convolutions == Treatment::Keep || !options.precision.has_fixed_scales() {
         return Err(WhyKept::Convolution);
     }
     let sides = tensor.dims.iter().map(|&side| usize::try_from(side).ok().filter(|&side| side > 0));

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::candidates::{Candidates, Product, WhyKept};
 use super::number_formats::scale_of;
+use super::nvfp4::{self, BlockScales};
 use super::options::{Method, QuantizationOptions, QuantizedPrecision};
 use super::statistics::{Channels, Statistics};
 use super::weights::{Matrix, Maxima};
@@ -49,6 +50,8 @@ pub(super) struct Scaled {
     pub(super) ratios: Vec<f32>,
     /// A file with the weight as it is stored, where it isn't rounded to the nearest.
     pub(super) rounded: Option<PathBuf>,
+    /// The scales in NVFP4, in place of both.
+    pub(super) blocks: Option<BlockScales>,
 }
 
 impl Group {
@@ -134,7 +137,10 @@ impl Ingredients<'_> {
             let smoothed = channels.largest.iter().zip(&inverse_factors).map(|(most, factor)| most * factor);
             let most = if is_convolution { channels.maximum() } else { smoothed.fold(0.0, f32::max) };
             let most = most * self.method.range_percent as f32 / 100.0;
-            scale_of(self.options.base, most / precision.largest())
+            match precision {
+                QuantizedPrecision::Nvfp4 => nvfp4::global_scale(most),
+                _ => scale_of(self.options.base, most / precision.largest()),
+            }
         });
         let is_smoothed = inverse_factors.iter().any(|factor| *factor != 1.0);
         let mut maxima = Vec::new();
@@ -146,8 +152,12 @@ impl Ingredients<'_> {
         let shared_scale = scale_of(self.options.base, shared(&maxima, precision.largest()));
         let mut scaled = Vec::new();
         for (product, columns) in maxima {
+            let blocks = match precision {
+                QuantizedPrecision::Nvfp4 => Some(self.matrix(product).nvfp4_scales(&factors)?),
+                _ => None,
+            };
             let (scales, ratios) = self.scales(product, &columns, &factors, channels, shared_scale)?;
-            scaled.push(Scaled { product: product.clone(), scales, ratios, rounded: None });
+            scaled.push(Scaled { product: product.clone(), scales, ratios, blocks, rounded: None });
         }
         let group = Group {
             input: input.into(),
@@ -182,6 +192,7 @@ impl Ingredients<'_> {
                 let ratios: Vec<f32> = columns.iter().map(ratio).collect();
                 Ok((ratios.iter().map(|ratio| ratio * shared_scale).collect(), ratios))
             }
+            QuantizedPrecision::Nvfp4 => Ok((Vec::new(), Vec::new())),
             QuantizedPrecision::Int8Weights => {
                 let scale = |most: &f32| if *most == 0.0 { 1.0 } else { round(most / precision.largest()) };
                 Ok((columns.iter().map(scale).collect(), Vec::new()))

@@ -15,6 +15,7 @@ mod candidates;
 mod gptq;
 mod groups;
 mod number_formats;
+mod nvfp4;
 mod observe;
 mod options;
 mod parts;
@@ -49,7 +50,7 @@ use super::file::OnnxFile;
 use super::free_names::FreeNames;
 use super::model_parts::{take_in_external, with_graph, without_initializers};
 use super::opset;
-use super::proto::{ModelProto, StringStringEntryProto};
+use super::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use super::tensor_size::tensor_size_bytes;
 use super::weights::unchanged;
 use super::write::{DEFAULT_INLINE_LIMIT_BYTES, WrittenFile, write_model};
@@ -67,6 +68,8 @@ pub struct Quantized {
     pub files: Vec<WrittenFile>,
     /// What was done.
     pub report: QuantizationReport,
+    /// Nodes that must not be lowered: they stand for what the hardware computes exactly.
+    pub exact_nodes: Vec<String>,
 }
 
 /// A node that could be quantized.
@@ -115,6 +118,32 @@ pub fn quantize(
     statistics: &Statistics,
     destination: &Path,
 ) -> Result<Quantized, OnnxError> {
+    write(file, options, method, statistics, false, destination)
+}
+
+/// Writes a graph that gives what that of [`quantize`] gives, and that ONNX Runtime's CPU can run. For all formats but NVFP4, it is the
+/// same graph.
+///
+/// # Errors
+/// As of [`quantize`].
+pub fn quantize_for_cpu(
+    file: &OnnxFile,
+    options: &QuantizationOptions,
+    method: Method,
+    statistics: &Statistics,
+    destination: &Path,
+) -> Result<Quantized, OnnxError> {
+    write(file, options, method, statistics, true, destination)
+}
+
+fn write(
+    file: &OnnxFile,
+    options: &QuantizationOptions,
+    method: Method,
+    statistics: &Statistics,
+    is_twin: bool,
+    destination: &Path,
+) -> Result<Quantized, OnnxError> {
     let raised = raised(file, options)?;
     let source = Parts::of(&raised);
     let (tensors, replaceable) = (source.by_name(), source.replaceable(file));
@@ -122,7 +151,7 @@ pub fn quantize(
     let ingredients = Ingredients { file, tensors: &tensors, options, method, statistics };
     let groups = ingredients.groups(&mut candidates)?;
     let mut report = report::empty(options, method);
-    let mut rewrite = Rewrite::new(&ingredients, FreeNames::of(&raised));
+    let mut rewrite = Rewrite::new(&ingredients, FreeNames::of(&raised), is_twin);
     let readers = Readers::of(&source.graph);
     for group in groups {
         report.add_group(&source.graph, &group);
@@ -137,6 +166,8 @@ pub fn quantize(
         rewrite.attention(one);
     }
     report.add_kept(&source.graph, &candidates.kept);
+    let exact_nodes = std::mem::take(&mut rewrite.exact_nodes);
+    let value_info = std::mem::take(&mut rewrite.value_info);
     let (nodes, mut initializers) = rewrite.nodes(&source.graph);
     report.weights_after_bytes = initializers.iter().map(|one| one.size_bytes).sum();
     let mut graph = without_initializers(&source.graph, nodes);
@@ -160,7 +191,13 @@ pub fn quantize(
             initializers.push(unchanged(file, tensor, tensor.name(), size_bytes));
         }
     }
+    let uses_domain = !value_info.is_empty();
+    graph.value_info.extend(value_info);
     let mut model = ModelProto { graph: None, ..raised.clone() };
+    if uses_domain && model.opset_import.iter().all(|opset| opset.domain() != nvfp4::DOMAIN) {
+        let (domain, version) = (Some(nvfp4::DOMAIN.into()), Some(nvfp4::DOMAIN_VERSION));
+        model.opset_import.push(OperatorSetIdProto { domain, version });
+    }
     model = ModelProto { graph: with_graph(file, graph).graph, ..model };
     model.metadata_props.push(StringStringEntryProto {
         key: Some(PROPERTY.into()),
@@ -169,7 +206,7 @@ pub fn quantize(
     consistency::check(file, &model, &initializers)?;
     take_in_external(file, &mut model)?;
     let files = write_model(&model, initializers, destination, DEFAULT_INLINE_LIMIT_BYTES)?;
-    Ok(Quantized { files, report })
+    Ok(Quantized { files, report, exact_nodes })
 }
 
 /// Returns the model in an operator set that has what the format needs.

@@ -47,6 +47,37 @@ pub(super) fn e4m3_nearest(value: f32) -> f32 {
     (rounded(magnitude / step) * step).copysign(value)
 }
 
+/// Returns the number that E4M3 bits stand for; not for NaN.
+pub(super) fn e4m3_value(bits: u8) -> f32 {
+    let (exponent, fraction) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
+    let magnitude =
+        if exponent == 0 { fraction * 2f32.powi(-6) } else { (1.0 + fraction) * 2f32.powi(exponent - 7) };
+    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+/// The magnitudes of E2M1, by their bits.
+const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+
+/// Returns the bits of the nearest E2M1 number (ties to even) of a finite value; what is beyond ±6 becomes ±6.
+#[inline]
+pub(super) fn e2m1_bits(value: f32) -> u8 {
+    let magnitude = value.abs().min(6.0);
+    // Steps of 0.5 below 2, of 1 below 4, of 2 above, each an even number of bits from zero.
+    let bits = match magnitude {
+        magnitude if magnitude < 2.0 => rounded(magnitude * 2.0),
+        magnitude if magnitude < 4.0 => rounded(magnitude) + 2.0,
+        magnitude => rounded(magnitude * 0.5) + 4.0,
+    };
+    bits as u8 | if value.is_sign_negative() { 8 } else { 0 }
+}
+
+/// Returns the number that E2M1 bits stand for.
+#[inline]
+pub(super) fn e2m1_value(bits: u8) -> f32 {
+    let magnitude = E2M1[usize::from(bits & 7)];
+    if bits & 8 == 0 { magnitude } else { -magnitude }
+}
+
 /// Returns the smallest normal number of a precision that is not below `value`, for a positive scale: it loses nothing when the
 /// graph is lowered.
 pub(super) fn scale_of(base: Precision, value: f32) -> f32 {
@@ -65,38 +96,45 @@ pub(super) fn scale_of(base: Precision, value: f32) -> f32 {
     }
 }
 
-/// Returns the value of E4M3 bits, by the format's definition.
-#[cfg(test)]
-pub(super) fn e4m3_value(bits: u8) -> f32 {
-    let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
-    sign * if exponent == 0 { fraction * 2f32.powi(-6) } else { (1.0 + fraction) * 2f32.powi(exponent - 7) }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::e4m3_value as value_of;
     use super::*;
 
     #[test]
     fn e4m3_is_the_nearest() {
         let all: Vec<u8> = (0..=0x7e).collect();
         for &bits in &all {
-            assert_eq!(e4m3_bits(value_of(bits)), bits, "{}", value_of(bits));
-            assert_eq!(e4m3_bits(-value_of(bits)), bits | 0x80);
+            assert_eq!(e4m3_bits(e4m3_value(bits)), bits, "{}", e4m3_value(bits));
+            assert_eq!(e4m3_bits(-e4m3_value(bits)), bits | 0x80);
         }
         for pair in all.windows(2) {
-            let (low, high) = (value_of(pair[0]), value_of(pair[1]));
+            let (low, high) = (e4m3_value(pair[0]), e4m3_value(pair[1]));
             let middle = f32::midpoint(low, high);
             assert_eq!(e4m3_bits(middle), if pair[0] % 2 == 0 { pair[0] } else { pair[1] }, "{middle}");
             assert_eq!(e4m3_bits(middle * 0.9999), pair[0]);
             assert_eq!(e4m3_bits(middle * 1.0001), pair[1]);
             for value in [low, -high, middle, middle * 0.9999, -middle * 1.0001] {
-                assert_eq!(e4m3_nearest(value), value_of(e4m3_bits(value)), "{value}");
+                assert_eq!(e4m3_nearest(value), e4m3_value(e4m3_bits(value)), "{value}");
             }
         }
         assert_eq!(e4m3_bits(1e9), 0x7e);
         assert_eq!(e4m3_nearest(-1e9), -448.0);
+    }
+
+    #[test]
+    fn e2m1_is_the_nearest() {
+        for bits in 0..16 {
+            assert_eq!(e2m1_bits(e2m1_value(bits)), bits);
+        }
+        for (low, pair) in E2M1.windows(2).enumerate() {
+            let middle = f32::midpoint(pair[0], pair[1]);
+            let even = if low % 2 == 0 { low } else { low + 1 } as u8;
+            assert_eq!(e2m1_bits(middle), even, "{middle}");
+            assert_eq!(e2m1_bits(-middle), even | 8, "-{middle}");
+            assert_eq!(e2m1_bits(middle * 0.999), low as u8, "{middle}");
+            assert_eq!(e2m1_bits(middle * 1.001), low as u8 + 1, "{middle}");
+        }
+        assert_eq!(e2m1_bits(1e9), 7);
     }
 
     #[test]

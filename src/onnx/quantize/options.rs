@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nvfp4;
 use crate::onnx::{ElementType, Precision};
 
 /// The number format of quantized weights, and of the activations that are multiplied with them.
@@ -20,18 +21,21 @@ pub enum QuantizedPrecision {
     Fp8,
     /// Weights in 4-bit integers, in blocks; products are computed in the base precision.
     Int4,
+    /// Weights and activations in 4-bit floating point, E2M1, in blocks of 16 with scales in E4M3; the activations' are found while the
+    /// graph runs.
+    Nvfp4,
 }
 
 /// A string that is not a quantized precision.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a quantized precision: expected int8, int8-weights, fp8 or int4")]
+#[error("`{text}` is not a quantized precision: expected int8, int8-weights, fp8, int4 or nvfp4")]
 pub struct UnknownQuantizedPrecision {
     text: String,
 }
 
 impl QuantizedPrecision {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Int8, Self::Int8Weights, Self::Fp8, Self::Int4];
+    pub const ALL: [Self; 5] = [Self::Int8, Self::Int8Weights, Self::Fp8, Self::Int4, Self::Nvfp4];
 
     /// Returns the name as it is written in recipes and tags.
     pub const fn as_str(self) -> &'static str {
@@ -40,11 +44,17 @@ impl QuantizedPrecision {
             Self::Int8Weights => "int8-weights",
             Self::Fp8 => "fp8",
             Self::Int4 => "int4",
+            Self::Nvfp4 => "nvfp4",
         }
     }
 
     /// Returns whether activations are quantized too, so that products are computed in the format.
     pub const fn has_activations(self) -> bool {
+        matches!(self, Self::Int8 | Self::Fp8 | Self::Nvfp4)
+    }
+
+    /// Returns whether activations are quantized with one scale that is made ahead. Then convolutions and attention can be, too.
+    pub const fn has_fixed_scales(self) -> bool {
         matches!(self, Self::Int8 | Self::Fp8)
     }
 
@@ -52,7 +62,7 @@ impl QuantizedPrecision {
     pub const fn bits(self) -> u32 {
         match self {
             Self::Int8 | Self::Int8Weights | Self::Fp8 => 8,
-            Self::Int4 => 4,
+            Self::Int4 | Self::Nvfp4 => 4,
         }
     }
 
@@ -62,23 +72,26 @@ impl QuantizedPrecision {
             Self::Int8 | Self::Int8Weights => ElementType::Int8,
             Self::Fp8 => ElementType::Float8e4m3fn,
             Self::Int4 => ElementType::Int4,
+            Self::Nvfp4 => ElementType::Float4e2m1,
         }
     }
 
-    /// Returns the largest magnitude of a quantized number, which scales are made for.
+    /// Returns the largest magnitude of a quantized number, which scales are made for; in NVFP4, that of its largest scale.
     pub const fn largest(self) -> f32 {
         match self {
             Self::Int8 | Self::Int8Weights => 127.0,
             Self::Fp8 => 448.0,
             Self::Int4 => 7.0,
+            Self::Nvfp4 => nvfp4::LARGEST * nvfp4::LARGEST_SCALE,
         }
     }
 
-    /// Returns the first operator set that has what quantized graphs need: half-precision scales (19), blocks (21).
+    /// Returns the first operator set that has what quantized graphs need: half-precision scales (19), blocks (21), E2M1 (23).
     pub const fn needed_opset(self) -> i64 {
         match self {
             Self::Int8 | Self::Int8Weights | Self::Fp8 => 19,
             Self::Int4 => 21,
+            Self::Nvfp4 => 23,
         }
     }
 
@@ -86,7 +99,7 @@ impl QuantizedPrecision {
     pub const fn default_gate(self) -> f64 {
         match self {
             Self::Int8 | Self::Int8Weights | Self::Fp8 => 0.995,
-            Self::Int4 => 0.98,
+            Self::Int4 | Self::Nvfp4 => 0.98,
         }
     }
 }
@@ -200,6 +213,7 @@ impl Method {
             QuantizedPrecision::Fp8 => {
                 [smoothed(&[0], true), smoothed(&[0], false), smoothed(&[20, 35, 50], true)].concat()
             }
+            QuantizedPrecision::Nvfp4 => smoothed(&[0, 20, 35, 50, 65], false),
             QuantizedPrecision::Int8Weights => vec![Self::MAX],
             QuantizedPrecision::Int4 => vec![Self { clipped: true, gptq: true, ..Self::MAX }],
         }
@@ -228,7 +242,9 @@ impl Method {
         if self.clipped && precision != QuantizedPrecision::Int4 {
             Some(("clipped", "int4"))
         } else if self.range_percent != Self::MAX.range_percent && !precision.has_activations() {
-            Some(("range", "int8 and fp8"))
+            Some(("range", "int8, fp8 and nvfp4"))
+        } else if self.gptq && precision == QuantizedPrecision::Nvfp4 {
+            Some(("gptq", "the other formats"))
         } else {
             None
         }

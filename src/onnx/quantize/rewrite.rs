@@ -5,16 +5,18 @@
 //! | `int8`, `fp8` | `Mul(MatMul(DQ(Q(x, sx), sx), DQ(w, s)), r)`: one scale `s` for all weights that read `x`; the rest `r` of each column's own scale stands behind the product, so that a compiler multiplies sums with `sx * s` while they are still in FP32, and none overflows half precision |
 //! | `int8-weights` | `MatMul(x, DQ(w, s))`, a scale a column |
 //! | `int4` | `MatMul(x, DQ(w, s, block))`, a scale a block |
+//! | `nvfp4` | `MatMul(DQ(Q(x)), DQ(w, DQ(s, g), block))`: see `nvfp4` |
 //!
 //! A Gemm becomes a product and a sum. A Conv is treated as a product is: its scales and its bias stand behind it, too. Smoothing multiplies `x` first; where everything that reads `x` is smoothed, and a
 //! normalization makes it, the factors are in the normalization's weights instead.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::candidates::{Readers, Table};
+use super::candidates::{Product, Readers, Table};
 use super::gptq::tokens::copy_rounded;
 use super::groups::{Group, Ingredients, Scaled};
 use super::number_formats::scale_of;
@@ -24,7 +26,7 @@ use crate::onnx::analysis::is_own_domain;
 use crate::onnx::analysis::label;
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::new_nodes::{int_attribute, plain_node};
-use crate::onnx::proto::{GraphProto, NodeProto, TensorProto};
+use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::write::{Initializer, Produce};
 use crate::onnx::{ElementType, OnnxError};
 
@@ -39,10 +41,16 @@ pub(super) struct Rewrite<'a> {
     instead: BTreeMap<usize, Vec<NodeProto>>,
     /// Inputs of nodes that are replaced: by place of the node and of the input.
     pub(super) inputs: BTreeMap<(usize, usize), String>,
+    /// Write the twin that ONNX Runtime's CPU can run, where it can't run the graph itself.
+    pub(super) is_twin: bool,
+    /// Nodes that compute in FP32 what the hardware computes exactly.
+    pub(super) exact_nodes: Vec<String>,
+    /// The types of values that an operator of TensorRT's own makes.
+    pub(super) value_info: Vec<ValueInfoProto>,
 }
 
 impl<'a> Rewrite<'a> {
-    pub(super) fn new(ingredients: &'a Ingredients<'a>, free: FreeNames) -> Self {
+    pub(super) fn new(ingredients: &'a Ingredients<'a>, free: FreeNames, is_twin: bool) -> Self {
         Self {
             ingredients,
             free,
@@ -50,12 +58,15 @@ impl<'a> Rewrite<'a> {
             before: BTreeMap::new(),
             instead: BTreeMap::new(),
             inputs: BTreeMap::new(),
+            is_twin,
+            exact_nodes: Vec::new(),
+            value_info: Vec::new(),
         }
     }
 
     /// Returns the nodes of the graph, rewritten.
     pub(super) fn nodes(self, graph: &GraphProto) -> (Vec<NodeProto>, Vec<Initializer<'a>>) {
-        let Self { ingredients: _, free: _, initializers, mut before, mut instead, inputs } = self;
+        let Self { initializers, mut before, mut instead, inputs, .. } = self;
         let mut nodes = Vec::new();
         for (index, node) in graph.node.iter().enumerate() {
             nodes.extend(before.remove(&index).unwrap_or_default());
@@ -101,9 +112,16 @@ impl<'a> Rewrite<'a> {
         }
         let Group { input, inverse_factors: _, factors, activation_scale, shared_scale, products } = group;
         if let Some(scale) = activation_scale {
-            let (pair, back) = self.quantized(&input, &x, scale);
-            nodes.extend(pair);
-            x = back;
+            if self.ingredients.options.precision == QuantizedPrecision::Nvfp4 {
+                let channels = products.first().map_or(0, |one| one.product.summed);
+                let (quantize, back) = self.nvfp4_activation(&input, &x, scale, channels);
+                nodes.extend(quantize);
+                x = back;
+            } else {
+                let (pair, back) = self.quantized(&input, &x, scale);
+                nodes.extend(pair);
+                x = back;
+            }
         }
         self.before.entry(first).or_default().append(&mut nodes);
         let factors = Arc::new(factors);
@@ -127,28 +145,26 @@ impl<'a> Rewrite<'a> {
         (pair, back)
     }
 
-    fn product(
+    /// Adds a weight, and returns the nodes that dequantize it and what they make of it.
+    fn stored_weight(
         &mut self,
-        graph: &GraphProto,
-        x: &str,
+        product: &Product,
         shared_scale: f32,
         factors: &Arc<Vec<f32>>,
-        scaled: Scaled,
-    ) -> Result<(), OnnxError> {
-        let Scaled { product, scales, ratios, rounded } = scaled;
+        scales: Vec<f32>,
+        rounded: Option<PathBuf>,
+    ) -> (Vec<NodeProto>, String) {
         let QuantizationOptions { precision, block, .. } = *self.ingredients.options;
-        let node = &graph.node[product.index];
         let name = product.weight.clone();
-        let convolution = product.convolution.as_ref();
         let mut nodes = Vec::new();
-        let shape = match (convolution, product.is_transposed) {
+        let shape = match (&product.convolution, product.is_transposed) {
             (Some(convolution), _) => convolution.shape.clone(),
             (None, false) => vec![product.summed, product.columns],
             (None, true) => vec![product.columns, product.summed],
         };
         let column_axis = if product.is_transposed { 0 } else { 1 };
         let (scale, attributes) = match precision {
-            QuantizedPrecision::Int8 | QuantizedPrecision::Fp8 => {
+            QuantizedPrecision::Int8 | QuantizedPrecision::Fp8 | QuantizedPrecision::Nvfp4 => {
                 (self.floats(&format!("{name}.scale"), &[], &[shared_scale]), Vec::new())
             }
             QuantizedPrecision::Int8Weights => {
@@ -169,7 +185,7 @@ impl<'a> Rewrite<'a> {
             }
         };
         let weight = self.weight(&name, &shape, precision.element_type(), {
-            let matrix = self.ingredients.matrix(&product);
+            let matrix = self.ingredients.matrix(product);
             let (matrix, factors) = (matrix, Arc::clone(factors));
             Box::new(move |out| match (&rounded, precision) {
                 (Some(path), _) => copy_rounded(path, out),
@@ -179,11 +195,30 @@ impl<'a> Rewrite<'a> {
                 (None, _) => matrix.write_8_bits(precision, &factors, &scales, out),
             })
         });
-        let mut w = self.free.take(&format!("{name}.dequantized"));
+        let w = self.free.take(&format!("{name}.dequantized"));
         nodes.push(NodeProto {
             attribute: attributes,
             ..plain_node(&mut self.free, "DequantizeLinear", vec![weight, scale], &w)
         });
+        (nodes, w)
+    }
+
+    fn product(
+        &mut self,
+        graph: &GraphProto,
+        x: &str,
+        shared_scale: f32,
+        factors: &Arc<Vec<f32>>,
+        scaled: Scaled,
+    ) -> Result<(), OnnxError> {
+        let Scaled { product, scales, ratios, blocks, rounded } = scaled;
+        let node = &graph.node[product.index];
+        let name = product.weight.clone();
+        let convolution = product.convolution.as_ref();
+        let (mut nodes, mut w) = match blocks {
+            Some(blocks) => self.nvfp4_weight(&product, factors, blocks),
+            None => self.stored_weight(&product, shared_scale, factors, scales, rounded),
+        };
         if product.is_transposed && convolution.is_none() {
             let turned = self.free.take(&format!("{name}.turned"));
             nodes.push(plain_node(&mut self.free, "Transpose", vec![w], &turned));
@@ -345,7 +380,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Adds a weight of FP32 numbers, and returns its name.
-    fn floats(&mut self, wish: &str, shape: &[usize], values: &[f32]) -> String {
+    pub(super) fn floats(&mut self, wish: &str, shape: &[usize], values: &[f32]) -> String {
         let bytes: Bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.bytes(wish, shape, ElementType::Float, bytes)
     }
@@ -355,7 +390,13 @@ impl<'a> Rewrite<'a> {
         self.bytes(wish, &[], self.ingredients.options.precision.element_type(), Bytes::from_static(&[0]))
     }
 
-    fn bytes(&mut self, wish: &str, shape: &[usize], element_type: ElementType, bytes: Bytes) -> String {
+    pub(super) fn bytes(
+        &mut self,
+        wish: &str,
+        shape: &[usize],
+        element_type: ElementType,
+        bytes: Bytes,
+    ) -> String {
         let name = self.free.take(wish);
         self.initializers.push(Initializer {
             header: header(&name, shape, element_type),
@@ -366,7 +407,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Adds a quantized weight, and returns its name.
-    fn weight(
+    pub(super) fn weight(
         &mut self,
         original: &str,
         shape: &[usize],

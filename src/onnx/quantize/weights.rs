@@ -37,7 +37,7 @@ pub(super) struct Maxima {
 
 /// Returns the larger magnitude, or NaN if either is.
 #[inline]
-fn larger(most: f32, value: f32) -> f32 {
+pub(super) fn larger(most: f32, value: f32) -> f32 {
     let magnitude = value.abs();
     // Of two, a NaN is neither smaller nor larger: it must be kept where it is, and taken where it comes.
     if magnitude > most || magnitude.is_nan() { magnitude } else { most }
@@ -53,7 +53,7 @@ impl Matrix<'_> {
     }
 
     /// Calls `work` with each stored row.
-    fn rows(&self, mut work: impl FnMut(usize, &[[u8; 4]]) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn rows(&self, mut work: impl FnMut(usize, &[[u8; 4]]) -> io::Result<()>) -> io::Result<()> {
         let bytes = self.bytes().map_err(io::Error::other)?;
         let row_bytes = (self.stored_width() * size_of::<f32>()).max(1);
         // Giving pages back costs as much as a row's work: many rows at once.
@@ -155,7 +155,7 @@ impl Matrix<'_> {
     }
 }
 
-/// Packs 4-bit integers.
+/// Packs 4-bit numbers.
 pub(super) struct Nibbles<'w> {
     out: &'w mut dyn Write,
     half: Option<u8>,
@@ -171,7 +171,11 @@ impl<'w> Nibbles<'w> {
 
     #[inline]
     pub(super) fn put(&mut self, value: f32) -> io::Result<()> {
-        let bits = integer_bits(value.clamp(INT4.0, INT4.1)) as u8 & 15;
+        self.put_bits(integer_bits(value.clamp(INT4.0, INT4.1)) as u8 & 15)
+    }
+
+    #[inline]
+    pub(super) fn put_bits(&mut self, bits: u8) -> io::Result<()> {
         match self.half.take() {
             None => self.half = Some(bits),
             Some(low) => {

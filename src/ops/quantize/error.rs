@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::backend::QuantizedRefusal;
 use crate::error_kind::ErrorKind;
 use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
@@ -25,17 +26,18 @@ pub enum QuantizeError {
         path.display()
     )]
     NothingToQuantize { path: PathBuf, precision: &'static str },
-    /// Attention in a format of weights alone.
-    #[error(
-        "{precision} leaves activations as they are, and so what attention multiplies; quantize attention in int8 or fp8"
-    )]
-    AttentionOfWeights { precision: &'static str },
     /// A method that the samples are not enough for.
     #[error("method {method} can't be used: {why}; give more samples, or take another method")]
     MethodSkipped { method: String, why: String },
     /// A method of other formats.
     #[error("`{part}` is a method of {formats}, not of {precision}")]
     OtherMethod { part: &'static str, formats: &'static str, precision: &'static str },
+    /// Attention in a format that has no attention.
+    #[error("attention can't be quantized in {precision}: use int8 or fp8, or keep it (`--attention keep`)")]
+    NoAttention { precision: &'static str },
+    /// A format that the backend doesn't take.
+    #[error("{0} (`--target` names the backend)")]
+    Refused(#[from] QuantizedRefusal),
     /// A sample of something else.
     #[error("the graph has no input `{input}`; its inputs are {}", inputs.join(", "))]
     NoSuchInput { input: String, inputs: Vec<String> },

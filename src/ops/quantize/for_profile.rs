@@ -60,7 +60,8 @@ pub(in crate::ops) fn for_profile(
     let made = fs_err::create_dir_all(&folder);
     made.map_err(|source| QuantizeError::Folder { path: folder.clone(), source })?;
     let destination = folder.join(GraphDigest::MODEL_PATH);
-    let Quantized { files, report } = quantize(file, &options, choice.method, &statistics, &destination)?;
+    let Quantized { files, report, exact_nodes: _ } =
+        quantize(file, &options, choice.method, &statistics, &destination)?;
     let adopt = |file: &crate::onnx::WrittenFile| {
         let adopted = store.adopt(&folder.join(&file.path), &file.path)?;
         Ok(FileDigest { path: file.path.clone(), sha256: adopted.sha256, size_bytes: adopted.size_bytes })

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::rows::Row;
+use super::to_file::lowering_of;
 use super::{QuantizeError, Trial};
 use crate::mixed_precision::similarity::{NOT_FINITE, least_row_cosine};
 use crate::onnx::lower::emulate;
 use crate::onnx::quantize::{
     Channels, Method, ObservedChannels, ObservedTokens, QuantizationOptions, SampleTokens, Statistics,
-    observe_channels, quantize,
+    observe_channels, quantize_for_cpu,
 };
 use crate::onnx::{LoweringOptions, OnnxFile, Precision};
 use crate::ops::runners::Way;
@@ -136,12 +137,13 @@ impl<'a> Measure<'a> {
     ) -> Result<Trial, QuantizeError> {
         let folder = self.work_folder()?;
         let quantized = folder.path().join("quantized.onnx");
-        quantize(self.file, options, method, statistics, &quantized)?;
+        let written = quantize_for_cpu(self.file, options, method, statistics, &quantized)?;
         let model = if options.base == Precision::Fp32 {
             quantized
         } else {
             let emulated = folder.path().join("emulated.onnx");
-            emulate(&OnnxFile::open(&quantized)?, self.lowering, &emulated)?;
+            let lowering = lowering_of(self.lowering, &written);
+            emulate(&OnnxFile::open(&quantized)?, &lowering, &emulated)?;
             emulated
         };
         let (mut least, mut sum) = (1f64, 0f64);

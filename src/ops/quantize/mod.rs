@@ -127,8 +127,8 @@ pub(in crate::ops) fn find(
     if let Some(node) = options.keep_nodes.iter().find(|name| !is_there(name)) {
         return Err(QuantizeError::NoSuchNode { node: node.clone() });
     }
-    if options.attention == Treatment::Quantize && !options.precision.has_activations() {
-        return Err(QuantizeError::AttentionOfWeights { precision: options.precision.as_str() });
+    if options.attention == Treatment::Quantize && !options.precision.has_fixed_scales() {
+        return Err(QuantizeError::NoAttention { precision: options.precision.as_str() });
     }
     let nodes = quantizable_nodes(file, options);
     if nodes.is_empty() {

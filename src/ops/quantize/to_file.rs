@@ -7,10 +7,12 @@ use super::{
     Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find,
     split_all,
 };
-use crate::backend::facts_of;
+use crate::backend::{facts_of, takes_quantized};
 use crate::machine::memory;
 use crate::onnx::lower::{emulate, lower};
-use crate::onnx::quantize::{QuantizationOptions, QuantizationReport, Statistics, quantize};
+use crate::onnx::quantize::{
+    QuantizationOptions, QuantizationReport, Quantized, Statistics, quantize, quantize_for_cpu,
+};
 use crate::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, WrittenFile};
 use crate::ops::lower::check_destination;
 use crate::ops::resolve::Backends;
@@ -73,6 +75,7 @@ pub fn quantize_to(
     #[expect(clippy::disallowed_methods, reason = "the search is timed")]
     let start = Instant::now();
     let QuantizeOptions { quantization, wanted, gate, samples, judged, target, emulate: emulates } = options;
+    takes_quantized(target, quantization.precision, None)?;
     let file = OnnxFile::open(source)?;
     let real = check_destination(&file, destination)?;
     let lowering = LoweringOptions::new(quantization.base, facts_of(target).fp32_inside);
@@ -128,6 +131,7 @@ pub(in crate::ops) fn write(
 ) -> Result<(Vec<WrittenFile>, QuantizationReport), OnnxError> {
     let mut options = options.clone();
     options.keep_nodes.extend(choice.kept.iter().cloned());
+    let quantize = if emulates { quantize_for_cpu } else { quantize };
     if options.base == Precision::Fp32 {
         let quantized = quantize(file, &options, choice.method, statistics, destination)?;
         return Ok((quantized.files, quantized.report));
@@ -136,8 +140,15 @@ pub(in crate::ops) fn write(
     let quantized = quantize(file, &options, choice.method, statistics, &between)?;
     let between = OnnxFile::open(&between)?;
     let write = if emulates { emulate } else { lower };
-    let lowered = write(&between, lowering, destination)?;
+    let lowered = write(&between, &lowering_of(lowering, &quantized), destination)?;
     Ok((lowered.files, quantized.report))
+}
+
+/// Returns how a quantized graph is lowered: with what stands for exact computations kept.
+pub(super) fn lowering_of(lowering: &LoweringOptions, quantized: &Quantized) -> LoweringOptions {
+    let mut lowering = lowering.clone();
+    lowering.keep_nodes.extend(quantized.exact_nodes.iter().cloned());
+    lowering
 }
 
 fn read_all(files: &[(String, PathBuf)]) -> Result<Samples, QuantizeError> {

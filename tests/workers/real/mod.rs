@@ -26,6 +26,7 @@ mod quantize;
 mod quantized_attention;
 mod quantized_convolutions;
 mod quantized_forms;
+mod quantized_nvfp4;
 mod quantized_profiles;
 mod release;
 mod same_bytes;

@@ -134,5 +134,5 @@ fn attention_is_fused_in_the_type_that_was_asked_for() {
         assert!((a - b).abs() < 1e-4, "{precision}: {a} as it is, {b} emulated");
     }
     let weights_alone = [&arguments[..], &["int4", "--attention", "quantize"]].concat();
-    home.run(&weights_alone).exits(1).has(&["int4 leaves activations as they are", "in int8 or fp8"]);
+    home.run(&weights_alone).exits(1).has(&["attention can't be quantized in int4", "use int8 or fp8"]);
 }

@@ -37,7 +37,7 @@ pub(crate) struct Quantize {
     #[arg(short = 'o', long = "output-file", value_name = "OUT.onnx")]
     pub(crate) destination: PathBuf,
     /// The format of weights, and of the activations that they are multiplied with.
-    #[arg(long, value_parser = parse_precision, value_name = "int8|int8-weights|fp8|int4")]
+    #[arg(long, value_parser = parse_precision, value_name = "int8|int8-weights|fp8|int4|nvfp4")]
     pub(crate) precision: QuantizedPrecision,
     /// A NumPy file with samples of an input, one a row; once for each input.
     #[arg(long, value_name = "INPUT=FILE.npy", value_parser = sample, required = true)]
@@ -69,7 +69,7 @@ pub(crate) struct Quantize {
     /// Keep this node in the base precision; a node without a name is called after its first output.
     #[arg(long = "keep-node", value_name = "NAME")]
     pub(crate) keep_nodes: Vec<String>,
-    /// The least cosine between a row of an output in FP32 and the same row quantized [default: 0.995; 0.98 for int4].
+    /// The least cosine between a row of an output in FP32 and the same row quantized [default: 0.995; 0.98 for int4 and nvfp4].
     #[arg(long, value_name = "COSINE", value_parser = cosine)]
     pub(crate) min_row_cosine: Option<f64>,
     /// Most graphs to try.

@@ -199,7 +199,9 @@ fn reason(why: WhyKept) -> &'static str {
         WhyKept::NoConstantWeight => "both factors are computed (see --attention)",
         WhyKept::OtherWeight => "the weight is not FP32, or is an input too",
         WhyKept::Small => "a side of the weight is shorter than 64",
-        WhyKept::Length => "the summed side is no multiple of 16 or of the block",
+        WhyKept::Length => {
+            "the summed side is no multiple of 16 or of the block (nvfp4: or the other is odd)"
+        }
         WhyKept::Form => "the weight has other dimensions, or the node other attributes or inputs",
         WhyKept::Convolution => "convolutions are not quantized in this format, or kept by --convolutions",
         WhyKept::FewChannels => "a convolution over fewer than 16 channels, of all or of a group",

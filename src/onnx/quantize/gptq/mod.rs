@@ -62,7 +62,9 @@ impl Ingredients<'_> {
         let count = self.statistics.tokens_of(&group.input);
         let summed = group.factors.len();
         let is_convolution = group.products.iter().any(|one| one.product.convolution.is_some());
-        if is_convolution || obstacle(summed, count).is_some() {
+        // NVFP4 has scales of scales, which it doesn't know.
+        let is_nvfp4 = self.options.precision == QuantizedPrecision::Nvfp4;
+        if is_convolution || is_nvfp4 || obstacle(summed, count).is_some() {
             return Ok(());
         }
         let paths: Vec<PathBuf> =
@@ -144,7 +146,7 @@ impl Ingredients<'_> {
                     round_columns(factor, &weights, scale, |value| rounded(value.clamp(-8.0, 7.0)))
                 }
                 QuantizedPrecision::Fp8 => round_columns(factor, &weights, scale, e4m3_nearest),
-                QuantizedPrecision::Int8 | QuantizedPrecision::Int8Weights => {
+                QuantizedPrecision::Int8 | QuantizedPrecision::Int8Weights | QuantizedPrecision::Nvfp4 => {
                     round_columns(factor, &weights, scale, |value| rounded(value.clamp(-127.0, 127.0)))
                 }
             };
