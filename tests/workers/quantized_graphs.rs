@@ -10,12 +10,17 @@ use nimctl::onnx::proto::{
 pub(crate) const FLOAT: i32 = 1;
 pub(crate) const UINT8: i32 = 2;
 pub(crate) const INT8: i32 = 3;
+pub(crate) const INT16: i32 = 5;
+pub(crate) const INT32: i32 = 6;
 pub(crate) const INT64: i32 = 7;
 pub(crate) const FLOAT16: i32 = 10;
 pub(crate) const BFLOAT16: i32 = 16;
 pub(crate) const FLOAT8: i32 = 17;
+pub(crate) const FLOAT8E5M2: i32 = 19;
+pub(crate) const UINT4: i32 = 21;
 pub(crate) const INT4: i32 = 22;
 pub(crate) const FLOAT4: i32 = 23;
+pub(crate) const FLOAT8E8M0: i32 = 24;
 
 /// The sizes of the two products.
 const WIDTH: i64 = 768;
@@ -389,8 +394,8 @@ pub(crate) fn nvfp4(quantizes_data: bool) -> ModelProto {
     graph.model(&[WIDTH])
 }
 
-/// Two products with weights in MXFP8, and data quantized while it runs.
-pub(crate) fn mxfp8() -> ModelProto {
+/// Two products with weights in MXFP8, and data quantized while it runs, if asked for.
+pub(crate) fn mxfp8(quantizes_data: bool) -> ModelProto {
     const BLOCK: i64 = 32;
     let mut graph = Builder::new(Form::BASE);
     graph.input("x", FLOAT16, &[WIDTH]);
@@ -399,12 +404,14 @@ pub(crate) fn mxfp8() -> ModelProto {
     };
     let mut data = "x".to_owned();
     for (name, [from, to]) in [("up", [WIDTH, INNER]), ("down", [INNER, WIDTH])] {
-        let (quantized, scales) = (format!("{name}_data_q"), format!("{name}_data_scales"));
-        let attributes = vec![integer("axis", -1), integer("block_size", BLOCK)];
-        graph.node_with("TRT_MXFP8DynamicQuantize", &[&data], &[&quantized, &scales], attributes);
-        let output = format!("{name}_data_dq");
         let operator = "TRT_MXFP8DequantizeLinear";
-        data = graph.node_with(operator, &[&quantized, &scales], &[&output], blocks(-1));
+        if quantizes_data {
+            let (quantized, scales) = (format!("{name}_data_q"), format!("{name}_data_scales"));
+            let attributes = vec![integer("axis", -1), integer("block_size", BLOCK)];
+            graph.node_with("TRT_MXFP8DynamicQuantize", &[&data], &[&quantized, &scales], attributes);
+            let output = format!("{name}_data_dq");
+            data = graph.node_with(operator, &[&quantized, &scales], &[&output], blocks(-1));
+        }
         let stored = graph.constant(&format!("{name}_w_q"), FLOAT8, &[from, to]);
         let count = (from / BLOCK * to) as usize;
         let scales = graph.raw(&format!("{name}_w_scales"), UINT8, &[from / BLOCK, to], vec![118; count]);
@@ -415,6 +422,80 @@ pub(crate) fn mxfp8() -> ModelProto {
         }
     }
     graph.model(&[WIDTH])
+}
+
+/// One product of data and weights, node `up`, whose parts a test puts together as no form does.
+pub(crate) struct OddProduct {
+    /// The types of quantized data and of its zero point, and that.
+    pub(crate) data: Option<(i32, f32)>,
+    /// The type of the weights.
+    pub(crate) weights: i32,
+    /// The type of their scales.
+    pub(crate) scales: i32,
+    /// How many weights share a scale; all, if it is 0.
+    pub(crate) block: i64,
+    /// Whether a bias of 32-bit integers is dequantized.
+    pub(crate) has_integer_bias: bool,
+}
+
+impl OddProduct {
+    /// One that is as usual.
+    pub(crate) const USUAL: Self =
+        Self { data: Some((INT8, 0.0)), weights: INT8, scales: FLOAT16, block: 0, has_integer_bias: false };
+
+    pub(crate) fn graph(&self) -> ModelProto {
+        let mut graph = Builder::new(Form::BASE);
+        graph.input("x", FLOAT16, &[WIDTH]);
+        let mut data = "x".to_owned();
+        if let Some((element_type, zero)) = self.data {
+            let scale = graph.number("x_scale", FLOAT16, DATA_SCALE);
+            let zero = graph.number("x_zero", element_type, zero);
+            graph.node("QuantizeLinear", &["x", &scale, &zero], "x_q");
+            data = graph.node("DequantizeLinear", &["x_q", &scale, &zero], "x_dq");
+        }
+        let stored = graph.constant("w_q", self.weights, &[WIDTH, INNER]);
+        let attributes = if self.block > 0 {
+            let blocks = WIDTH / self.block;
+            let one = if self.scales == FLOAT8E8M0 { 118.0 } else { WEIGHT_SCALE };
+            let scales = element(self.scales, one).repeat((blocks * INNER) as usize);
+            graph.raw("w_scale", self.scales, &[blocks, INNER], scales);
+            vec![integer("axis", 0), integer("block_size", self.block)]
+        } else {
+            graph.number("w_scale", self.scales, WEIGHT_SCALE);
+            vec![]
+        };
+        let weights = graph.node_with("DequantizeLinear", &[&stored, "w_scale"], &["w_dq"], attributes);
+        let product = graph.node("MatMul", &[&data, &weights], "up");
+        if self.has_integer_bias {
+            graph.raw("b_q", INT32, &[INNER], element(INT32, 7.0).repeat(INNER as usize));
+            let scale = graph.number("b_scale", FLOAT16, WEIGHT_SCALE);
+            let bias = graph.node("DequantizeLinear", &["b_q", &scale], "b_dq");
+            graph.node("Add", &[&product, &bias], "y");
+        }
+        graph.model(&[INNER])
+    }
+}
+
+/// What ONNX's own dynamic quantization writes: scales that are found while the graph runs, and a product of integers.
+pub(crate) fn dynamic_integers() -> ModelProto {
+    let mut graph = Builder::new(Form::base(FLOAT));
+    graph.input("x", FLOAT, &[WIDTH]);
+    graph.node_with("DynamicQuantizeLinear", &["x"], &["x_q", "x_scale", "x_zero"], vec![]);
+    graph.raw("w_q", INT8, &[WIDTH, INNER], pattern(INT8, (WIDTH * INNER) as usize));
+    graph.node("MatMulInteger", &["x_q", "w_q", "x_zero"], "up");
+    graph.node_with("Cast", &["up"], &["y"], vec![integer("to", FLOAT.into())]);
+    graph.model(&[INNER])
+}
+
+/// Rows of a table of 8-bit integers that is dequantized behind the Gather.
+pub(crate) fn gathered_integers() -> ModelProto {
+    let mut graph = Builder::new(Form::BASE);
+    graph.input("ids", INT64, &[16]);
+    graph.raw("table_q", INT8, &[4096, MODEL], pattern(INT8, (4096 * MODEL) as usize));
+    let rows = graph.node("Gather", &["table_q", "ids"], "gather");
+    let scale = graph.number("scale", FLOAT16, WEIGHT_SCALE);
+    graph.node("DequantizeLinear", &[&rows, &scale], "y");
+    graph.model(&[16, MODEL])
 }
 
 /// An input or output of shape [N, …].
@@ -447,7 +528,9 @@ fn element(element_type: i32, value: f32) -> Vec<u8> {
         FLOAT => value.to_le_bytes().into(),
         FLOAT16 => half::f16::from_f32(value).to_le_bytes().into(),
         BFLOAT16 => half::bf16::from_f32(value).to_le_bytes().into(),
-        INT8 | UINT8 | FLOAT8 => vec![value as u8],
+        INT8 | UINT8 | FLOAT8 | FLOAT8E5M2 | FLOAT8E8M0 | INT4 | UINT4 => vec![value as u8],
+        INT16 => (value as i16).to_le_bytes().into(),
+        INT32 => (value as i32).to_le_bytes().into(),
         other => unreachable!("no numbers of type {other} are needed"),
     }
 }
@@ -460,11 +543,11 @@ fn pattern(element_type: i32, count: usize) -> Vec<u8> {
         INT8 => (0..PERIOD).map(|index| index.wrapping_sub(125) as u8).collect(),
         // Signs alternate; exponents stay below those of NaN.
         FLOAT8 => (0..PERIOD).map(|index| (index % 0x70) as u8 | ((index % 2) as u8) << 7).collect(),
-        INT4 | FLOAT4 => (0..PERIOD).map(|index| index as u8).collect(),
+        INT4 | UINT4 | FLOAT4 => (0..PERIOD).map(|index| index as u8).collect(),
         other => (0..PERIOD).flat_map(|index| element(other, small(index))).collect(),
     };
     let size = match element_type {
-        INT4 | FLOAT4 => count.div_ceil(2),
+        INT4 | UINT4 | FLOAT4 => count.div_ceil(2),
         _ => count * one.len() / PERIOD,
     };
     let mut bytes = one.repeat(size.div_ceil(one.len()));

@@ -18,8 +18,9 @@ use nimctl::worker::protocol::BuildRequest;
 use prost::Message as _;
 
 use crate::quantized_graphs::{
-    BFLOAT16, ConvSizes, DATA_SCALE, FLOAT, FLOAT8, FLOAT16, Form, INT4, INT8, Scales, WEIGHT_SCALE,
-    attention, convolution, mxfp8, nvfp4, products, table,
+    BFLOAT16, ConvSizes, DATA_SCALE, FLOAT, FLOAT4, FLOAT8, FLOAT8E5M2, FLOAT8E8M0, FLOAT16, Form, INT4,
+    INT8, INT16, OddProduct, Scales, UINT4, UINT8, WEIGHT_SCALE, attention, convolution, dynamic_integers,
+    gathered_integers, mxfp8, nvfp4, products, table,
 };
 use crate::support::{real, start};
 
@@ -225,7 +226,8 @@ fn products_in_fp8() {
         fp8("FP8, split scales", products(Form::both(FLOAT8, Scales::Split)), "- - - N N N"),
         fp8("FP8 weights, one scale", products(Form::weights(FLOAT8, Scales::Tensor)), "- - - F F F"),
         fp8("FP8 weights in blocks", products(Form::weights(FLOAT8, Scales::Blocks(32))), "- - - D D D"),
-        fp8("MXFP8", mxfp8(), "- - - D D D"),
+        fp8("MXFP8", mxfp8(true), "- - - D D D"),
+        fp8("MXFP8 weights", mxfp8(false), "- - - D D D"),
     ]);
 }
 
@@ -235,6 +237,9 @@ fn products_in_4_bits() {
         row(form, products(Form::weights(INT4, scales)), Judged::Products(TensorType::Int4), expected)
     };
     let fp4 = |form, graph, expected| row(form, graph, Judged::Products(TensorType::Fp4), expected);
+    let int4_data = |form, expected| {
+        row(form, products(Form::both(INT4, COLUMNS)), Judged::Products(TensorType::Int4), expected)
+    };
     let with_data = Form { data: Some(INT8), ..Form::weights(INT4, COLUMNS) };
     check(&[
         int4("INT4 weights in blocks of 32", Scales::Blocks(32), "- F F F F F"),
@@ -242,11 +247,24 @@ fn products_in_4_bits() {
         int4("INT4 weights, a scale for each column", COLUMNS, "- D D D D D"),
         int4("INT4 weights, one scale", Scales::Tensor, "- D D D D D"),
         row(
+            "INT8 data, INT4 weights in blocks",
+            products(Form { data: Some(INT8), ..Form::weights(INT4, Scales::Blocks(32)) }),
+            Judged::Products(TensorType::Int4),
+            "- D D D D D",
+        ),
+        row(
+            "INT8 data, one product of INT4 weights in blocks",
+            OddProduct { weights: INT4, block: 32, ..OddProduct::USUAL }.graph(),
+            Judged::Products(TensorType::Int4),
+            "- D D D D D",
+        ),
+        row(
             "INT8 data, INT4 weights",
             products(with_data),
             Judged::Products(TensorType::Int4),
             "- D D D D D",
         ),
+        int4_data("INT4 data and weights, a scale for each column", "- N N N N N"),
         fp4("NVFP4", nvfp4(true), "- - - - N N"),
         fp4("NVFP4 weights", nvfp4(false), "- - - - D D"),
     ]);
@@ -315,6 +333,50 @@ fn tables() {
         row("INT8 table, a scale for each column", table(INT8, COLUMNS), int8, "F F F F F F"),
         row("INT4 table in blocks of 32", table(INT4, Scales::Blocks(32)), int4, "- F F F F F"),
     ]);
+}
+
+/// Forms that ONNX allows and the compiler refuses, and what it says: `nimctl quantize` writes none of them.
+#[test]
+fn what_is_refused_on_every_gpu() {
+    const USUAL: OddProduct = OddProduct::USUAL;
+    let mut worker = start(&real("tensorrt-rtx"));
+    let capability = ComputeCapability::new(12, 0);
+    let zero_point = "Non-zero zero point is not supported";
+    let initializer = "Failed to import initializer";
+    assert!(build(&mut worker, &USUAL.graph(), capability).is_ok());
+    let mut differences = String::new();
+    for (form, graph, expected) in [
+        ("INT8 with a zero point", OddProduct { data: Some((INT8, 3.0)), ..USUAL }.graph(), zero_point),
+        ("UINT8 around 128", OddProduct { data: Some((UINT8, 128.0)), ..USUAL }.graph(), zero_point),
+        ("UINT4 weights", OddProduct { data: None, weights: UINT4, ..USUAL }.graph(), initializer),
+        ("INT16 weights", OddProduct { data: None, weights: INT16, ..USUAL }.graph(), initializer),
+        ("E5M2 weights", OddProduct { data: None, weights: FLOAT8E5M2, ..USUAL }.graph(), initializer),
+        (
+            "MXFP4: E2M1 weights with E8M0 scales",
+            OddProduct { data: None, weights: FLOAT4, scales: FLOAT8E8M0, block: 32, ..USUAL }.graph(),
+            initializer,
+        ),
+        (
+            "a bias of 32-bit integers",
+            OddProduct { has_integer_bias: true, ..USUAL }.graph(),
+            "has type Int32 but must have type",
+        ),
+        (
+            "FP32 scales of FP16 data",
+            OddProduct { data: None, scales: FLOAT, ..USUAL }.graph(),
+            "must have same input types",
+        ),
+        ("INT8 data, FP8 weights", OddProduct { weights: FLOAT8, ..USUAL }.graph(), "same type"),
+        ("DynamicQuantizeLinear", dynamic_integers(), "DynamicQuantizeLinear"),
+        ("a table that is dequantized behind the Gather", gathered_integers(), "Quantized constant"),
+    ] {
+        match build(&mut worker, &graph, capability) {
+            Err(message) if message.contains(expected) => {}
+            Err(message) => _ = writeln!(differences, "{form}: expected `{expected}`, said `{message}`"),
+            Ok(_) => _ = writeln!(differences, "{form}: expected `{expected}`, and it is built"),
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
 }
 
 /// What the products of a plan for 8.9 write, and what they are multiplied by before.
