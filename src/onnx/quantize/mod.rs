@@ -16,6 +16,7 @@ mod gptq;
 mod groups;
 mod number_formats;
 mod nvfp4;
+mod nvfp4_twin;
 mod observe;
 mod options;
 mod parts;
@@ -30,6 +31,7 @@ use std::path::Path;
 pub use candidates::WhyKept;
 pub use gptq::gptq_obstacle;
 pub use gptq::tokens::SampleTokens;
+pub use nvfp4_twin::write_twin;
 pub use observe::{ObservedChannels, ObservedTokens, observe_channels};
 pub use options::{
     BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, Treatment, UnknownMethod,
@@ -159,7 +161,7 @@ fn write(
     }
     for table in std::mem::take(&mut candidates.tables) {
         report.add_table(&source.graph, &table);
-        rewrite.table(&source.graph, table)?;
+        rewrite.table(table)?;
     }
     for one in ingredients.attention(&mut candidates) {
         report.add_attention(&source.graph, &one);

@@ -12,12 +12,13 @@ use bytes::Bytes;
 
 use super::candidates::Product;
 use super::number_formats::{e2m1_bits, e2m1_value, e4m3_bits, e4m3_value};
-use super::rewrite::Rewrite;
+use super::nvfp4_twin::{Constant, Twin, twin_nodes};
+use super::rewrite::{Rewrite, header};
 use super::weights::{Matrix, Nibbles, larger};
 use crate::onnx::ElementType;
 use crate::onnx::new_nodes::{int_attribute, plain_node};
-use crate::onnx::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
-use crate::onnx::write::Produce;
+use crate::onnx::proto::{NodeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::write::{Initializer, Produce};
 
 /// How many numbers share a scale.
 pub(super) const BLOCK: usize = 16;
@@ -28,7 +29,7 @@ pub(super) const LARGEST_SCALE: f32 = 448.0;
 /// The domain of TensorRT's operators.
 pub(super) const DOMAIN: &str = "trt";
 /// The operator that quantizes an activation while the graph runs.
-const DYNAMIC_QUANTIZE: &str = "TRT_FP4DynamicQuantize";
+pub(super) const DYNAMIC_QUANTIZE: &str = "TRT_FP4DynamicQuantize";
 /// The version of it.
 pub(super) const DOMAIN_VERSION: i64 = 1;
 
@@ -44,7 +45,7 @@ pub(super) struct BlockScales {
 
 impl BlockScales {
     /// Returns a block's scale.
-    fn of(&self, block: usize) -> f32 {
+    pub(super) fn of(&self, block: usize) -> f32 {
         e4m3_value(self.codes[block]) * self.global
     }
 }
@@ -133,11 +134,10 @@ impl<'a> Rewrite<'a> {
         name: &str,
         value: &str,
         global: f32,
-        channels: usize,
     ) -> (Vec<NodeProto>, String) {
         let global = self.floats(&format!("{name}.scale_of_scales"), &[], &[global]);
         if self.is_twin {
-            return self.twin(name, value, &global, channels);
+            return self.twin(name, value, &global);
         }
         let [quantized, scales, back] = ["quantized", "block_scales", "dequantized"]
             .map(|what| self.free.take(&format!("{name}.{what}")));
@@ -206,64 +206,18 @@ impl<'a> Rewrite<'a> {
         (vec![wide, dequantize], back)
     }
 
-    /// Returns the nodes of the twin that round an activation as a GPU does. All but the last must stay in FP32.
-    fn twin(&mut self, name: &str, value: &str, global: &str, channels: usize) -> (Vec<NodeProto>, String) {
-        let (blocks, block) = ((channels / BLOCK) as i64, BLOCK as i64);
-        let in_blocks = self.integers(&format!("{name}.in_blocks"), &[-1, blocks, block]);
-        let last = self.integers(&format!("{name}.last_axis"), &[-1]);
-        let mut number = |what: &str, value: f32| self.floats(&format!("{name}.{what}"), &[], &[value]);
-        let largest = number("largest", LARGEST);
-        let [zero, half, one, two, four] =
-            [("zero", 0.0), ("half", 0.5), ("one", 1.0), ("two", 2.0), ("four", 4.0)]
-                .map(|(what, value)| number(what, value));
-        // Where a block's scale is 0, anything: it is multiplied by 0.
-        let least = number("least", f32::MIN_POSITIVE);
-        let scale_zero = self.bytes(
-            &format!("{name}.zero_point"),
-            &[],
-            ElementType::Float8e4m3fn,
-            Bytes::from_static(&[0]),
-        );
-        let mut nodes = Vec::new();
-        let mut add =
-            |rewrite: &mut Self, operator: &str, inputs: &[&str], attributes: Vec<AttributeProto>| {
-                let output = rewrite.free.take(&format!("{name}.fp4"));
-                let inputs = inputs.iter().map(|input| (*input).to_owned()).collect();
-                let node = plain_node(&mut rewrite.free, operator, inputs, &output);
-                nodes.push(NodeProto { attribute: attributes, ..node });
-                output
-            };
-        let shape = add(self, "Shape", &[value], vec![]);
-        let x = add(self, "Reshape", &[value, &in_blocks], vec![]);
-        let magnitude = add(self, "Abs", &[&x], vec![]);
-        // The scale of each block, in E4M3.
-        let most = add(self, "ReduceMax", &[&magnitude, &last], vec![int_attribute("keepdims", 1)]);
-        let wanted = add(self, "Div", &[&most, &largest], vec![]);
-        let scales = add(self, "QuantizeLinear", &[&wanted, global, &scale_zero], vec![]);
-        let scales = add(self, "DequantizeLinear", &[&scales, global, &scale_zero], vec![]);
-        // The grid has steps of 0.5 below 2, of 1 below 4, and of 2 up to 6; ties go to what is even in steps, as in E2M1.
-        let divisor = add(self, "Max", &[&scales, &least], vec![]);
-        let over = add(self, "Div", &[&magnitude, &divisor], vec![]);
-        let clipped = add(self, "Clip", &[&over, &zero, &largest], vec![]);
-        let from_two = add(self, "GreaterOrEqual", &[&clipped, &two], vec![]);
-        let from_four = add(self, "GreaterOrEqual", &[&clipped, &four], vec![]);
-        let step = add(self, "Where", &[&from_two, &one, &half], vec![]);
-        let step = add(self, "Where", &[&from_four, &two, &step], vec![]);
-        let steps = add(self, "Div", &[&clipped, &step], vec![]);
-        let steps = add(self, "Round", &[&steps], vec![]);
-        let rounded = add(self, "Mul", &[&steps, &step], vec![]);
-        let sign = add(self, "Sign", &[&x], vec![]);
-        let signed = add(self, "Mul", &[&rounded, &sign], vec![]);
-        let scaled = add(self, "Mul", &[&signed, &scales], vec![]);
-        self.exact_nodes.extend(nodes.iter().map(|node| node.name().to_owned()));
+    /// Adds the nodes of the twin; see [`twin_nodes`].
+    fn twin(&mut self, name: &str, value: &str, global: &str) -> (Vec<NodeProto>, String) {
         let back = self.free.take(&format!("{name}.dequantized"));
-        nodes.push(plain_node(&mut self.free, "Reshape", vec![scaled, shape], &back));
+        let Twin { nodes, constants, exact_nodes } = twin_nodes(&mut self.free, name, value, global, &back);
+        for Constant { name, shape, element_type, bytes } in constants {
+            self.initializers.push(Initializer {
+                header: header(&name, &shape, element_type),
+                size_bytes: bytes.len() as u64,
+                produce: Box::new(move |out| out.write_all(&bytes)),
+            });
+        }
+        self.exact_nodes.extend(exact_nodes);
         (nodes, back)
-    }
-
-    /// Adds a list of integers, and returns its name.
-    fn integers(&mut self, wish: &str, values: &[i64]) -> String {
-        let bytes: Bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.bytes(wish, &[values.len()], ElementType::Int64, bytes)
     }
 }

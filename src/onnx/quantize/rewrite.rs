@@ -113,8 +113,7 @@ impl<'a> Rewrite<'a> {
         let Group { input, inverse_factors: _, factors, activation_scale, shared_scale, products } = group;
         if let Some(scale) = activation_scale {
             if self.ingredients.options.precision == QuantizedPrecision::Nvfp4 {
-                let channels = products.first().map_or(0, |one| one.product.summed);
-                let (quantize, back) = self.nvfp4_activation(&input, &x, scale, channels);
+                let (quantize, back) = self.nvfp4_activation(&input, &x, scale);
                 nodes.extend(quantize);
                 x = back;
             } else {
@@ -276,7 +275,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Quantizes a table.
-    pub(super) fn table(&mut self, graph: &GraphProto, table: Table) -> Result<(), OnnxError> {
+    pub(super) fn table(&mut self, table: Table) -> Result<(), OnnxError> {
         let QuantizationOptions { base, block, embeddings, .. } = *self.ingredients.options;
         let Table { index, weight: name, rows, columns } = table;
         let ingredients = self.ingredients;
@@ -316,7 +315,7 @@ impl<'a> Rewrite<'a> {
             ..plain_node(&mut self.free, "DequantizeLinear", vec![weight, scale], &back)
         };
         self.before.entry(index).or_default().push(dequantize);
-        debug_assert_eq!(graph.node[index].op_type(), "Gather");
+        // Tables are of Gather nodes alone, whose first input they are.
         self.inputs.insert((index, 0), back);
         Ok(())
     }
@@ -426,7 +425,7 @@ impl<'a> Rewrite<'a> {
     }
 }
 
-fn header(name: &str, shape: &[usize], element_type: ElementType) -> TensorProto {
+pub(super) fn header(name: &str, shape: &[usize], element_type: ElementType) -> TensorProto {
     TensorProto {
         name: Some(name.into()),
         dims: shape.iter().map(|&length| length as i64).collect(),

@@ -16,7 +16,8 @@ use crate::canonical;
 use crate::digest::Sha256;
 use crate::files::work_folder::WorkFolder;
 use crate::onnx::lower::emulate;
-use crate::onnx::{GraphDigest, LoweringOptions};
+use crate::onnx::quantize::write_twin;
+use crate::onnx::{GraphDigest, LoweringOptions, OnnxFile};
 use crate::ops::error::PipelineError;
 use crate::ops::not_run_here::NotRunHere;
 use crate::ops::resolve::Resolved;
@@ -279,7 +280,16 @@ impl<'a> Numbers<'a> {
         let folder = self.store.work_folder()?;
         let path = folder.path().join("model.onnx");
         let to_lower = ToLower::of(&self.resolved.graphs[graph].file, lowering, &self.store)?;
-        emulate(to_lower.file(), lowering, &path)?;
+        // What ONNX Runtime's CPU has no operators for has a twin that it can run.
+        let twin = folder.path().join("twin.onnx");
+        match write_twin(to_lower.file(), &twin)? {
+            None => emulate(to_lower.file(), lowering, &path)?,
+            Some(exact_nodes) => {
+                let mut lowering = lowering.clone();
+                lowering.keep_nodes.extend(exact_nodes);
+                emulate(&OnnxFile::open(&twin)?, &lowering, &path)?
+            }
+        };
         Ok(Model { path, _folder: folder })
     }
 

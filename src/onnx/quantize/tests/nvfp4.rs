@@ -105,3 +105,30 @@ fn scales_of_scales_stay_in_fp32() {
     let cast = file.graph().node.iter().find(|node| node.output[0] == maker.input[1]).unwrap();
     assert_eq!(cast.op_type(), "Cast");
 }
+
+/// A graph that was written is turned into the twin that is written without it: the same operators, and the same weights.
+#[test]
+fn the_twin_of_a_written_graph_is_the_twin() {
+    let gemm = NodeProto { attribute: vec![integer("transB", 1)], ..node("Gemm", &["x", "w"], "y") };
+    let transposed = graph(vec![gemm], vec![tensor("w", &[SIDE + 16, SIDE], noise)]);
+    let statistics = even(&[("x", SIDE, 2.0)]);
+    for graph in [one_product(), transposed] {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, path) = (folder.path().join("real.onnx"), folder.path().join("twin.onnx"));
+        quantize(&open(graph.clone()), &nvfp4(), Method::MAX, &statistics, &real).unwrap();
+        let exact = write_twin(&OnnxFile::open(&real).unwrap(), &path).unwrap().unwrap();
+        let bytes = fs_err::read(&path).unwrap();
+        let report = made(one_product(), &nvfp4(), Method::MAX, &statistics).report;
+        let found = Made { file: OnnxFile::from_bytes(&path, bytes.into()).unwrap(), report };
+        let (expected, other_exact) = twin(graph, &nvfp4(), &statistics);
+        assert_eq!(found.operators(), expected.operators());
+        assert_eq!(exact.len(), other_exact.len());
+        assert_eq!(found.floats("w.dequantized"), expected.floats("w.quantized"));
+        assert!(found.file.model().opset_import.iter().all(|opset| opset.domain() != "trt"));
+    }
+    // Any other graph has none.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("twin.onnx");
+    assert_eq!(write_twin(&open(one_product()), &path).unwrap(), None);
+    assert!(!path.exists());
+}
