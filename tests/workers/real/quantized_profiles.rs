@@ -114,3 +114,31 @@ fn a_gate_that_nothing_reaches_fails_its_profiles_alone() {
         .exits(3)
         .has(&["no way was found to reach a min row cosine of 0.9999999999 in int8: the best is 0.99"]);
 }
+
+/// Its graph has operators that ONNX Runtime lacks: validation runs its twin.
+#[test]
+fn nvfp4_is_built_and_validated_by_its_twin() {
+    let home = home();
+    let profiles = |backend: &str, target: &str| {
+        let head = RECIPE.split("profiles:").next().unwrap();
+        let profile = format!(
+            "profiles:\n  - backend: {backend}\n    precisions: [nvfp4]\n    targets: {target}\n    \
+             quantize: {{ gate: {{ min_row_cosine: 0.9 }} }}\n"
+        );
+        home.write("recipe.yaml", format!("{head}{profile}"));
+    };
+    profiles("tensorrt-rtx", "{ gpus: [rtx-5090] }");
+    let built = build(&home);
+    let report = built.exits(0).json();
+    let passport = report["profiles"][0]["passport"].as_str().unwrap();
+    let passport = fs_err::read(home.path(passport.trim_start_matches("~/"))).unwrap();
+    let passport: serde_json::Value = serde_json::from_slice(&passport).unwrap();
+    let gemms = passport["graphs"]["net"]["compilation"]["plan_layers"]["gemms"].as_array().unwrap().clone();
+    let operands: Vec<&str> = gemms.iter().map(|gemm| gemm["operands"][0].as_str().unwrap()).collect();
+    assert_eq!(operands, ["fp4", "fp4"]);
+    home.run(&["validate", "recipe.yaml"]).exits(0).has(&["nvfp4: passed"]);
+    profiles("tensorrt-rtx", "{ gpus: [l4] }");
+    build(&home).exits(1).has(&["compute capability 8.9 has no nvfp4", "needs 12.0 or later"]);
+    profiles("onnxruntime", "generic");
+    build(&home).exits(1).has(&["nvfp4 graphs have operators that only tensorrt-rtx and tensorrt have"]);
+}

@@ -35,7 +35,7 @@ pub(crate) struct Check {
     /// Only for these compute capabilities, or GPUs by name, separated by commas [default: all that the backend builds for, or those of the recipe].
     #[arg(long = "for", value_name = "LIST", value_delimiter = ',', value_parser = capability)]
     pub(crate) capabilities: Vec<ComputeCapability>,
-    /// Only in these precisions, separated by commas: fp32, fp16, bf16, and for a recipe int8, int8-weights, fp8, int4 [default: fp32 and fp16, or those of the recipe].
+    /// Only in these precisions, separated by commas: fp32, fp16, bf16, and for a recipe int8, int8-weights, fp8, int4, nvfp4 [default: fp32 and fp16, or those of the recipe].
     #[arg(long = "precision", value_name = "LIST", value_delimiter = ',')]
     pub(crate) precisions: Vec<ProfilePrecision>,
     /// The maximum time for one compilation, in seconds.
