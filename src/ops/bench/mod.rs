@@ -181,9 +181,8 @@ pub fn bench(
                 },
             },
             AssembledState::NotBuiltHere(needs) => BenchStatus::Skipped(needs),
-            AssembledState::NotInStore | AssembledState::Failed(_) => {
-                BenchStatus::Skipped(NOT_IN_STORE.into())
-            }
+            AssembledState::Failed(error) => BenchStatus::Skipped(error.message),
+            AssembledState::NotInStore => BenchStatus::Skipped(NOT_IN_STORE.into()),
         };
         document.profiles.push(BenchedProfile { profile_id: None, name, bench: status });
     }

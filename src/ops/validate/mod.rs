@@ -147,7 +147,11 @@ pub fn validate(
                 continue;
             }
             AssembledState::NotSelected => continue,
-            AssembledState::NotInStore | AssembledState::Failed(_) => {
+            AssembledState::Failed(error) => {
+                report.not_built.push((name, error.message));
+                continue;
+            }
+            AssembledState::NotInStore => {
                 report.not_built.push((name, NOT_IN_STORE.into()));
                 continue;
             }

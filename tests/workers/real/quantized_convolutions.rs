@@ -93,11 +93,11 @@ fn write_network(home: &Home) {
     home.write("network.onnx", network.encode_to_vec());
 }
 
-fn pictures(seed: &str) -> Tensor {
+pub(super) fn pictures(seed: &str) -> Tensor {
     Tensor::new(&[ROWS, 3, SIDE, SIDE], &numbers(seed, ROWS * 3 * SIDE * SIDE, 1.0)).unwrap()
 }
 
-fn home() -> Home {
+pub(super) fn home() -> Home {
     let home = super::home();
     write_network(&home);
     pictures("calibration").write(&home.path("x.npy")).unwrap();

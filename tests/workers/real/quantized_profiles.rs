@@ -1,6 +1,9 @@
 //! Quantized profiles of a recipe, built by TensorRT for RTX and validated on ONNX Runtime.
 
+use nimctl::onnx::quantize::QUANTIZATION_VERSION;
+
 use super::quantize::{Samples, write_network};
+use super::quantized_convolutions;
 use crate::home::{Home, Printed};
 
 const RECIPE: &str = "\
@@ -61,7 +64,10 @@ fn from_a_recipe_to_what_validation_found() {
         .map(|gemm| gemm["operands"][0].as_str().unwrap())
         .collect();
     assert_eq!(types, ["int8", "int8"]);
-    assert_eq!(passport["contents"]["toolchain"]["nimctl-quantization"]["version"], "2");
+    assert_eq!(
+        passport["contents"]["toolchain"]["nimctl-quantization"]["version"],
+        QUANTIZATION_VERSION.to_string()
+    );
 
     // Nothing is left to do, and nothing is searched again.
     let again = build(&home);
@@ -141,4 +147,45 @@ fn nvfp4_is_built_and_validated_by_its_twin() {
     build(&home).exits(1).has(&["compute capability 8.9 has no nvfp4", "needs 12.0 or later"]);
     profiles("onnxruntime", "generic");
     build(&home).exits(1).has(&["nvfp4 graphs have operators that only tensorrt-rtx and tensorrt have"]);
+}
+
+/// Convolutions for a GPU that computes them in FP16.
+#[test]
+fn a_plan_that_falls_back_fails_its_profile_unless_that_is_accepted() {
+    let home = quantized_convolutions::home();
+    quantized_convolutions::pictures("judged").write(&home.path("judged.npy")).unwrap();
+    let recipe = |quantize: &str| {
+        format!(
+            "schema: nimctl.recipe/1
+model: {{ name: small, release: \"1\" }}
+graphs:
+  net:
+    source: {{ path: network.onnx }}
+    shapes: {{ x: {{ min: [1, 3, 16, 16], opt: [8, 3, 16, 16], max: [8, 3, 16, 16] }} }}
+    samples: {{ x: {{ npy: judged.npy }} }}
+    calibration: {{ x: {{ npy: x.npy }} }}
+profiles:
+  - backend: tensorrt-rtx
+    precisions: [int8]
+    targets: {{ gpus: [t4] }}
+    quantize: {{ gate: {{ min_row_cosine: 0.9 }}, {quantize} }}
+"
+        )
+    };
+    let why = "`plain` computes in fp16 (convolutions are not quantized on compute capability 7.5)";
+    home.write("recipe.yaml", recipe("convolutions: quantize"));
+    build(&home).exits(3).has(&[why, "or accept them with `require: nothing`"]);
+    // Neither is it taken for built later.
+    build(&home).exits(3).has(&[why]);
+    home.run(&["validate", "recipe.yaml"]).exits(3).has(&["nothing was validated", why]);
+
+    home.write("recipe.yaml", recipe("convolutions: quantize, require: nothing"));
+    let accepted = build(&home);
+    accepted.exits(0);
+    let passport = accepted.json()["profiles"][0]["passport"].as_str().unwrap().to_owned();
+    assert!(home.read(passport.trim_start_matches("~/")).contains("computes in fp16"), "the passport warns");
+
+    // Nobody asked for convolutions, so there are none; nothing else of this network can be quantized.
+    home.write("recipe.yaml", recipe("require: all"));
+    build(&home).exits(1).has(&["graph", "has no product"]);
 }
