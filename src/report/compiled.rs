@@ -24,7 +24,7 @@ pub struct CompiledGraph {
 }
 
 /// Returns what the plans of a profile say, by the order of its graphs.
-pub(super) fn of(passport: &Passport) -> Vec<CompiledGraph> {
+pub(crate) fn of(passport: &Passport) -> Vec<CompiledGraph> {
     let graphs = passport.graphs.iter().filter_map(|(graph, built)| {
         let record = built.compilation.as_ref()?;
         Some(compiled(graph, record.plan.as_ref()?, record.plan_layers.as_ref()?))

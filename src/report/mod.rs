@@ -12,7 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use compiled::CompiledGraph;
+pub(crate) use compiled::of as compiled_graphs;
 pub use quantized::QuantizedGraphFacts;
+pub(crate) use quantized::of as quantized_graphs;
 
 use crate::backend::tags_in_names;
 use crate::benchmark::{BenchStatus, Benchmark, Case, Comparison};

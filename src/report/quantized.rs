@@ -32,7 +32,7 @@ pub struct QuantizedGraphFacts {
 }
 
 /// Returns how a profile was quantized, by the order of its graphs.
-pub(super) fn of(passport: &Passport) -> Vec<QuantizedGraphFacts> {
+pub(crate) fn of(passport: &Passport) -> Vec<QuantizedGraphFacts> {
     let graphs = passport.graphs.iter().filter_map(|(graph, built)| {
         let QuantizationRecord { choice, report } = built.lowering.quantization.as_ref()?;
         let options = &built.lowering.document.lowering.quantization.as_ref()?.options;

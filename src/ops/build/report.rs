@@ -1,5 +1,6 @@
 //! What came of a build, or would come of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::manifest::ManifestProfile;
@@ -9,6 +10,7 @@ use crate::ops::event::{BuildEvent, OnEvent};
 use crate::ops::precision_check::CheckedGraph;
 use crate::ops::resolve::{PendingSearch, Resolved};
 use crate::profile::{ProfileId, ProfileSpec, Tags};
+use crate::report::{CompiledGraph, QuantizedGraphFacts, compiled_graphs, quantized_graphs};
 use crate::store::Store;
 use crate::worklist::BuildRecord;
 use crate::worklist::{Job, JobReason, JobState};
@@ -68,6 +70,10 @@ pub enum Outcome {
         ran_now: bool,
         /// Its passport.
         passport: PathBuf,
+        /// How its graphs were quantized, if they were.
+        quantized: Vec<QuantizedGraphFacts>,
+        /// What the compiler made of its graphs, for plans that say so.
+        compiled: Vec<CompiledGraph>,
     },
     /// It would be built (dry run), or is not there as the recipe is now.
     Planned,
@@ -103,6 +109,7 @@ pub struct BuildReport {
 
 /// Returns what a build of a resolved recipe would do, and warns of what only a build can find out.
 pub fn plan(resolved: &Resolved, on_event: OnEvent<'_>) -> BuildReport {
+    let mut unknown: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     for PendingSearch { spec, graph, key: _ } in &resolved.searches {
         let what = match spec.quantization {
             Some(_) => {
@@ -112,7 +119,10 @@ pub fn plan(resolved: &Resolved, on_event: OnEvent<'_>) -> BuildReport {
                 "the nodes that stay in FP32 are determined during the build; the jobs below do not include them"
             }
         };
-        let message = format!("{}, graph `{graph}`: {what}", spec.name());
+        unknown.entry((graph, what)).or_default().push(spec.name());
+    }
+    for ((graph, what), profiles) in unknown {
+        let message = format!("{}, graph `{graph}`: {what}", profiles.join(", "));
         on_event(BuildEvent::Warning { message });
     }
     let jobs: Vec<JobLine> = resolved.jobs.iter().map(JobLine::new).collect();
@@ -200,5 +210,7 @@ fn built(profile: &AssembledProfile, jobs: &[JobLine], store: &Store) -> Outcome
         total_ms: profile.records().map(BuildRecord::total_ms).sum(),
         ran_now: profile.records().any(|record| ran(record.key.to_string())),
         passport: store.passport_path(&id),
+        quantized: quantized_graphs(&profile.passport),
+        compiled: compiled_graphs(&profile.passport),
     }
 }

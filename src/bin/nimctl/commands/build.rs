@@ -12,6 +12,7 @@ use nimctl::ops::quantize::QuantizeError;
 use nimctl::ops::resolve::{RecipeFile, Resolved, resolve};
 use nimctl::ops::workspace::Workspace;
 use nimctl::recipe::Only;
+use nimctl::report::{CompiledGraph, QuantizedGraphFacts};
 use nimctl::worker::host::Cancel;
 use nimctl::worklist::JobReason;
 use serde::Serialize;
@@ -167,6 +168,12 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
         Outcome::Failed(error) => Some(error.message.clone()),
         _ => None,
     });
+    let rows: Vec<Vec<String>> = profiles.iter().flat_map(quantized_rows).collect();
+    if !rows.is_empty() {
+        let heading =
+            ["QUANTIZED", "GRAPH", "METHOD", "KEPT", "MIN COSINE", "IN THE PLAN", "PRODUCTS", "ATTENTION"];
+        text.push_str(&format!("\n{}", table(&heading, &rows)));
+    }
     text.push_str(&precision::text(checks));
     if let Some(manifest) = manifest {
         let ran = jobs.iter().filter(|job| job.reason.is_some()).count();
@@ -179,7 +186,16 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
 
 fn row(profile: &ProfileLine) -> Option<Vec<String>> {
     match &profile.outcome {
-        Outcome::Built { id, tags: _, size_bytes, total_ms, ran_now, passport: _ } => {
+        Outcome::Built {
+            id,
+            tags: _,
+            size_bytes,
+            total_ms,
+            ran_now,
+            passport: _,
+            quantized: _,
+            compiled: _,
+        } => {
             let cached = if *ran_now { "" } else { " (earlier)" };
             Some(vec![
                 profile.name.clone(),
@@ -190,6 +206,30 @@ fn row(profile: &ProfileLine) -> Option<Vec<String>> {
         }
         _ => None,
     }
+}
+
+/// Returns a row for each quantized graph of a profile: how it was quantized, what it came to on calibration rows, how many of
+/// its nodes are so in the plan, and what the compiler made of all.
+fn quantized_rows(profile: &ProfileLine) -> Vec<Vec<String>> {
+    let Outcome::Built { quantized, compiled, .. } = &profile.outcome else { return Vec::new() };
+    let row = |facts: &QuantizedGraphFacts| {
+        let of_graph = compiled.iter().find(|one| one.graph == facts.graph);
+        let kept = match facts.kept.len() {
+            0 => "none".into(),
+            count => format!("{count} ({:.1} %)", facts.kept_share * 100.0),
+        };
+        vec![
+            profile.name.clone(),
+            facts.graph.clone(),
+            facts.method.clone(),
+            kept,
+            format!("{:.5}", facts.on_calibration.0),
+            facts.in_plan.map_or("-".into(), |(found, of)| format!("{found} of {of} nodes")),
+            of_graph.map_or("-".into(), |graph| graph.products.clone()),
+            of_graph.map_or("-".into(), |graph| graph.attention.clone()),
+        ]
+    };
+    quantized.iter().map(row).collect()
 }
 
 /// `nimctl.build-report/1`.
@@ -230,6 +270,10 @@ struct ProfileView<'a> {
     built_now: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     passport: Option<&'a Path>,
+    #[serde(skip_serializing_if = "<[QuantizedGraphFacts]>::is_empty")]
+    quantized: &'a [QuantizedGraphFacts],
+    #[serde(skip_serializing_if = "<[CompiledGraph]>::is_empty")]
+    compiled: &'a [CompiledGraph],
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -274,18 +318,24 @@ impl<'a> ProfileView<'a> {
             build_ms: None,
             built_now: None,
             passport: None,
+            quantized: &[],
+            compiled: &[],
             reason,
         };
         match &line.outcome {
-            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport } => Self {
-                id: Some(id.to_string()),
-                tags: Some(tags),
-                size_bytes: Some(*size_bytes),
-                build_ms: Some(*total_ms),
-                built_now: Some(*ran_now),
-                passport: Some(passport),
-                ..empty("built", None)
-            },
+            Outcome::Built { id, tags, size_bytes, total_ms, ran_now, passport, quantized, compiled } => {
+                Self {
+                    id: Some(id.to_string()),
+                    tags: Some(tags),
+                    size_bytes: Some(*size_bytes),
+                    build_ms: Some(*total_ms),
+                    built_now: Some(*ran_now),
+                    passport: Some(passport),
+                    quantized,
+                    compiled,
+                    ..empty("built", None)
+                }
+            }
             Outcome::Planned => empty("planned", None),
             Outcome::UpToDate => empty("up_to_date", None),
             Outcome::NotBuiltHere(needs) => empty("not_built_here", Some(needs.as_str())),
