@@ -1,5 +1,5 @@
-//! Any bytes as a model: opened, counted, every tensor's payload asked for, and lowered to FP16 if they are few. What
-//! has been lowered must be a model again.
+//! Any bytes as a model: opened, counted, every tensor's payload asked for, and lowered to FP16 and quantized to INT8, in a
+//! newer operator set, if they are few. What has been written must be a model again.
 //!
 //! Errors are fine, and of the input's kind. Panics, overflows of the stack, and memory out of proportion are not.
 
@@ -15,6 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use nimctl::backend::facts_of;
 use nimctl::error_kind::ErrorKind;
 use nimctl::onnx::lower::lower;
+use nimctl::onnx::quantize::{Method, QuantizationOptions, QuantizedPrecision, Statistics, quantize};
 use nimctl::onnx::proto::{AttributeProto, GraphProto, NodeProto};
 use nimctl::onnx::{LoweringOptions, OnnxError, OnnxFile, Precision, Summary, graph_digest};
 
@@ -78,6 +79,11 @@ fn read(data: &[u8]) -> Result<(), OnnxError> {
     if summary.is_ok() {
         Summary::of(&lowered).expect("a whole model is whole when it has been lowered");
     }
+    let options = QuantizationOptions::new(QuantizedPrecision::Int8, Precision::Fp32);
+    let destination = FOLDER.join("quantized.onnx");
+    quantize(&file, &options, Method::MAX, &Statistics::default(), &destination)?;
+    let quantized = OnnxFile::open(&destination).expect("what was quantized opens");
+    assert_eq!(quantized.outputs().len(), file.outputs().len());
     Ok(())
 }
 
