@@ -153,7 +153,7 @@ pub(super) fn check_calibration(
     for (graph, RecipeGraph { source_line, samples, calibration, .. }) in graphs {
         let problem = if calibration.is_empty() {
             RecipeProblem::NoCalibration { graph: graph.clone(), precision }
-        } else if calibration == samples {
+        } else if calibration == samples && calibration.values().any(|sample| !sample.is_seeded()) {
             RecipeProblem::JudgedCalibration { graph: graph.clone() }
         } else {
             continue;

@@ -34,6 +34,11 @@ pub enum Sample {
 }
 
 impl Sample {
+    /// Returns whether the values are made up. Those that calibrate are others than those that are judged.
+    pub fn is_seeded(&self) -> bool {
+        matches!(self, Self::Normal(_) | Self::Integers(_))
+    }
+
     /// Returns whether the shape is that of a file, whatever shape is requested.
     pub fn has_its_own_shape(&self) -> bool {
         matches!(self, Self::Npy(_) | Self::Npz(_))

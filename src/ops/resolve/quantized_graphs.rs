@@ -13,9 +13,10 @@ use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions};
 use crate::ops::error::PipelineError;
 use crate::ops::quantize::CALIBRATION_VERSION;
 use crate::ops::runtime_identity::RuntimeIdentity;
-use crate::ops::samples::{SampleIdentity, identify};
+use crate::ops::samples::{SampleIdentity, identify, named_files};
 use crate::profile::ProfileSpec;
 use crate::quantization::{Gate, QuantizationDemands, Wanted};
+use crate::recipe::GraphMismatch;
 use crate::store::Store;
 
 /// The schema of the key.
@@ -52,6 +53,8 @@ pub(super) fn look_up(
     if quantized.is_empty() {
         return Ok(pending);
     }
+    named_files::check_calibration(resolved.recipe(), resolved.file().folder())
+        .map_err(|error| Box::new(GraphMismatch::from(error)))?;
     let (_, runtime) = resolved.backends.reference()?;
     let here = resolved.here();
     let mut identities: BTreeMap<&String, BTreeMap<String, SampleIdentity>> = BTreeMap::new();

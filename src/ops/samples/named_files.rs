@@ -1,9 +1,10 @@
 //! The files and folders of samples that a recipe names must exist.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::nearest::{nearest, what_there_is};
-use crate::recipe::{Recipe, UnknownName};
+use crate::recipe::{Recipe, RecipeGraph, UnknownName};
 use crate::samples::Sample;
 use crate::validation::ZeroShot;
 use crate::worker::npy::archive;
@@ -14,13 +15,31 @@ use crate::worker::npy::archive;
 /// # Errors
 /// The first that isn't, with its line and the nearest name beside it.
 pub(in crate::ops) fn check(recipe: &Recipe, folder: &Path) -> Result<(), UnknownName> {
-    let at = |path: Vec<&str>, name: &str, problem: String| UnknownName {
-        recipe: recipe.path.clone(),
-        position: recipe.position(&path, name),
-        problem,
-    };
+    check_graphs(recipe, folder, "samples", |graph| &graph.samples)?;
+    check_calibration(recipe, folder)?;
+    check_labelled_set(recipe, folder)
+}
+
+/// Checks what calibration names alone.
+///
+/// # Errors
+/// As [`check`].
+pub(in crate::ops) fn check_calibration(recipe: &Recipe, folder: &Path) -> Result<(), UnknownName> {
+    check_graphs(recipe, folder, "calibration", |graph| &graph.calibration)
+}
+
+fn at(recipe: &Recipe, path: &[&str], name: &str, problem: String) -> UnknownName {
+    UnknownName { recipe: recipe.path.clone(), position: recipe.position(path, name), problem }
+}
+
+fn check_graphs(
+    recipe: &Recipe,
+    folder: &Path,
+    key: &str,
+    samples: impl Fn(&RecipeGraph) -> &BTreeMap<String, Sample>,
+) -> Result<(), UnknownName> {
     for (graph, of_graph) in &recipe.graphs {
-        for (input, sample) in &of_graph.samples {
+        for (input, sample) in samples(of_graph) {
             let files: Vec<(&[&str], &Path)> = match sample {
                 Sample::Npy(path) => vec![(&["npy"], path)],
                 Sample::Npz(npz) => vec![(&["npz", "file"], &npz.file)],
@@ -30,12 +49,12 @@ pub(in crate::ops) fn check(recipe: &Recipe, folder: &Path) -> Result<(), Unknow
                 }
                 Sample::Normal(_) | Sample::Integers(_) => Vec::new(),
             };
-            let of_input = ["graphs", graph, "samples", input];
+            let of_input = ["graphs", graph, key, input];
             for (keys, path) in files {
                 if let Some(problem) = absent(folder, path) {
-                    let keys = of_input.iter().chain(keys).copied().collect();
-                    let problem = format!("samples of `{graph}/{input}`: {problem}");
-                    return Err(at(keys, &path.to_string_lossy(), problem));
+                    let keys: Vec<&str> = of_input.iter().chain(keys).copied().collect();
+                    let problem = format!("{key} of `{graph}/{input}`: {problem}");
+                    return Err(at(recipe, &keys, &path.to_string_lossy(), problem));
                 }
             }
             let Sample::Npz(npz) = sample else { continue };
@@ -44,27 +63,36 @@ pub(in crate::ops) fn check(recipe: &Recipe, folder: &Path) -> Result<(), Unknow
             if !known.contains(array) {
                 let nearest = what_there_is(array, "its arrays are", known.iter().map(String::as_str));
                 let problem = format!(
-                    "samples of `{graph}/{input}`: `{}` has no array `{array}`{nearest}",
+                    "{key} of `{graph}/{input}`: `{}` has no array `{array}`{nearest}",
                     npz.file.display()
                 );
-                let keys = of_input.iter().chain(&["npz", "array"]).copied().collect();
-                return Err(at(keys, array, problem));
+                let keys: Vec<&str> = of_input.iter().chain(&["npz", "array"]).copied().collect();
+                return Err(at(recipe, &keys, array, problem));
             }
         }
     }
+    Ok(())
+}
+
+fn check_labelled_set(recipe: &Recipe, folder: &Path) -> Result<(), UnknownName> {
     let Some(ZeroShot { images, tokenizer, classes, .. }) = &recipe.validation.zero_shot else {
         return Ok(());
     };
     for (key, path) in [("images", images), ("tokenizer", tokenizer)] {
         if let Some(problem) = absent(folder, path) {
-            let keys = vec!["validation", "zero_shot", key];
-            return Err(at(keys, &path.to_string_lossy(), format!("`zero_shot`: {problem}")));
+            let keys = ["validation", "zero_shot", key];
+            return Err(at(recipe, &keys, &path.to_string_lossy(), format!("`zero_shot`: {problem}")));
         }
     }
     for class in classes.keys() {
         if let Some(problem) = absent(folder, &images.join(class)) {
-            let keys = vec!["validation", "zero_shot", "classes"];
-            return Err(at(keys, class, format!("`zero_shot`: the folder of class `{class}`: {problem}")));
+            let keys = ["validation", "zero_shot", "classes"];
+            return Err(at(
+                recipe,
+                &keys,
+                class,
+                format!("`zero_shot`: the folder of class `{class}`: {problem}"),
+            ));
         }
     }
     Ok(())
