@@ -89,6 +89,7 @@
 //! | `<store>/nimctl/pulls/<id>.json` | `nimctl.pull/1` | [`store`] | both |
 //! | `<store>/nimctl/pins/<id>.json` | `nimctl.pin/1` | [`store`] | both |
 //! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
+//! | `<store>/nimctl/quantized-graphs/<key>.json` | `nimctl.quantized-graph/1`; the key is `nimctl.quantized-graph-key/1` | [`store`] | both |
 //! | `<store>/nimctl/precision-checks/<key>.json` | `nimctl.precision-check/1`; the key is `nimctl.precision-check-key/1` | [`store`] | both |
 //! | samples: `.npy`, `.npz`, `.jpg`, `.png`, text, `tokenizer.json` | – | [`ops::samples`] | read |
 //! | a profile's `contents.json` | `nimctl.contents/2`; `/1` is read too | [`profile::Contents`] | both |

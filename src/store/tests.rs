@@ -10,6 +10,7 @@ const FIRST_ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin-
 const PRECISION_CHECK: &[u8] = include_bytes!("../../tests/fixtures/formats/precision-check.json");
 const PIN: &[u8] = include_bytes!("../../tests/fixtures/formats/pin.json");
 const PULL: &[u8] = include_bytes!("../../tests/fixtures/formats/pull.json");
+const QUANTIZED_GRAPH: &[u8] = include_bytes!("../../tests/fixtures/formats/quantized-graph.json");
 const MIXED_PRECISION: &[u8] = include_bytes!("../../tests/fixtures/formats/mixed-precision.json");
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -131,6 +132,14 @@ fn golden_files_are_read() {
     assert_eq!(report.min_row_cosine, Some(0.999));
     store.put_mixed_precision(&key, &report).unwrap();
     assert_eq!(store.mixed_precision(&key).unwrap(), Some(report));
+    atomic_file::write(&store.quantized_graph_path(&key), QUANTIZED_GRAPH).unwrap();
+    // Without its blobs, it is none.
+    assert_eq!(store.quantized_graph(&key).unwrap(), None);
+    store.put(b"test").unwrap();
+    let found = store.quantized_graph(&key).unwrap().unwrap();
+    assert_eq!(found.record.choice.kept, ["/layer.0/output/dense"]);
+    store.put_quantized_graph(&key, &found).unwrap();
+    assert_eq!(store.quantized_graph(&key).unwrap(), Some(found));
     atomic_file::write(&store.precision_check_path(&key), PRECISION_CHECK).unwrap();
     let check = store.precision_check(&key).unwrap().unwrap();
     assert_eq!(check.failed().count(), 1);
@@ -184,6 +193,13 @@ fn what_a_newer_nimctl_wrote_is_refused_and_stays() {
         "nimctl.mixed-precision",
         &|| store.mixed_precision(&key).map(drop),
         &|| store.put_mixed_precision(&key, &report),
+    );
+    let quantized: QuantizedGraph = serde_json::from_slice(QUANTIZED_GRAPH).unwrap();
+    check(
+        &store.quantized_graph_path(&key),
+        "nimctl.quantized-graph",
+        &|| store.quantized_graph(&key).map(drop),
+        &|| store.put_quantized_graph(&key, &quantized),
     );
     let found = serde_json::from_slice::<FoundByCheck>(PRECISION_CHECK).unwrap().check;
     check(

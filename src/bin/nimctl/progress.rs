@@ -109,8 +109,19 @@ impl BuildProgress {
 
 /// Describes the result of a search: the nodes, and the effect of each.
 fn quantized_text(title: &str, choice: &QuantizationChoice) -> String {
-    let QuantizationChoice { method, kept, kept_share, result, judged_rows, evaluations, complete, .. } =
-        choice;
+    let QuantizationChoice {
+        method,
+        kept,
+        kept_share,
+        result,
+        tried: _,
+        no_gptq,
+        calibration_rows: _,
+        judged_rows,
+        evaluations,
+        complete,
+    } = choice;
+    let no_gptq = no_gptq.as_ref().map(|why| format!("; no GPTQ: {why}")).unwrap_or_default();
     let kept = match kept.len() {
         0 => "nothing kept".into(),
         count => format!("{count} nodes kept ({:.1} % of the weights)", kept_share * 100.0),
@@ -118,7 +129,7 @@ fn quantized_text(title: &str, choice: &QuantizationChoice) -> String {
     let ended = if *complete { "" } else { "; fewer may do, but the search used all its evaluations" };
     format!(
         "{title}: {method}, {kept}; min row cosine {:.5}, mean {:.5} over {judged_rows} calibration rows, after {evaluations} \
-         evaluations{ended}",
+         evaluations{ended}{no_gptq}",
         result.min_row_cosine, result.mean_row_cosine
     )
 }
