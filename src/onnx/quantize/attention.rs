@@ -69,9 +69,23 @@ pub(super) fn find(graph: &GraphProto, options: &QuantizationOptions, candidates
             }
         }
         if !is_named {
+            candidates.unsmoothed.extend(results(graph, attention.mixed));
             candidates.attention.push(attention);
         }
     }
+}
+
+/// Returns what the second product gives, also turned and reshaped. A factor behind it, before it is quantized, keeps TensorRT for
+/// RTX from fusing 8-bit attention.
+fn results(graph: &GraphProto, mixed: usize) -> BTreeSet<String> {
+    let mut values: BTreeSet<String> = graph.node[mixed].output.iter().cloned().collect();
+    for node in &graph.node[mixed..] {
+        let is_moved = matches!(node.op_type(), "Transpose" | "Reshape" | "Flatten" | "Identity");
+        if is_moved && node.input.first().is_some_and(|input| values.contains(input)) {
+            values.extend(node.output.iter().cloned());
+        }
+    }
+    values
 }
 
 /// Returns the nearest node that `is_wanted` before a value, with nothing but [`BETWEEN`] in between.

@@ -105,6 +105,8 @@ pub(super) struct Candidates {
     pub(super) products: Vec<Product>,
     pub(super) tables: Vec<Table>,
     pub(super) attention: Vec<Attention>,
+    /// Activations that no factor may stand before.
+    pub(super) unsmoothed: BTreeSet<String>,
     /// Products and tables that stay, by their node's place.
     pub(super) kept: BTreeMap<usize, WhyKept>,
 }

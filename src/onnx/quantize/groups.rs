@@ -82,8 +82,11 @@ impl Ingredients<'_> {
             }
         }
         let work: Vec<_> = by_input.into_iter().map(|one| (one, OnceLock::new())).collect();
+        let unsmoothed = std::mem::take(&mut candidates.unsmoothed);
         parallel::for_each(&work, |((input, products), made)| {
-            let group = self.group(input, products).map_err(OnnxError::io("read", self.file.path()))?;
+            let group = self
+                .group(input, products, !unsmoothed.contains(input))
+                .map_err(OnnxError::io("read", self.file.path()))?;
             let _ = made.set(group);
             Ok(())
         })?;
@@ -101,7 +104,12 @@ impl Ingredients<'_> {
         Ok(groups)
     }
 
-    fn group(&self, input: &str, products: &[Product]) -> io::Result<(Option<Group>, Kept)> {
+    fn group(
+        &self,
+        input: &str,
+        products: &[Product],
+        is_smoothable: bool,
+    ) -> io::Result<(Option<Group>, Kept)> {
         let mut kept = Vec::new();
         let all = |why: WhyKept| products.iter().map(|product| (product.index, why)).collect();
         let precision = self.options.precision;
@@ -130,8 +138,11 @@ impl Ingredients<'_> {
                 false => kept.push((product.index, WhyKept::NotFinite)),
             }
         }
-        let inverse_factors =
-            if is_convolution { ones } else { self.inverse_factors(channels, &alone, summed) };
+        let inverse_factors = if is_convolution || !is_smoothable {
+            ones
+        } else {
+            self.inverse_factors(channels, &alone, summed)
+        };
         let factors: Vec<f32> = inverse_factors.iter().map(|inverse| 1.0 / inverse).collect();
         let activation_scale = precision.has_activations().then(|| {
             let smoothed = channels.largest.iter().zip(&inverse_factors).map(|(most, factor)| most * factor);

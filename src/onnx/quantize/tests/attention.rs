@@ -71,6 +71,30 @@ fn attention_stays_unless_it_is_asked_for() {
     }
 }
 
+/// TensorRT for RTX fuses 8-bit attention only if nothing stands between its result and the quantization of that.
+#[test]
+fn what_comes_of_attention_is_not_smoothed() {
+    let mut all = one_head();
+    all.node.truncate(7);
+    all.node.extend([node("Transpose", &["mixed"], "turned"), node("MatMul", &["turned", "out"], "y")]);
+    all.initializer.push(tensor("out", &[SIDE, SIDE], noise));
+    let mut statistics = statistics();
+    let uneven = Channels { largest: (1..=SIDE).map(|n| n as f32).collect(), squares: vec![1.0; SIDE] };
+    statistics.values.insert("turned".into(), uneven.clone());
+    statistics.values.insert("x".into(), uneven);
+    let method = Method { smoothing_percent: 50, ..Method::MAX };
+    let smoothed = |attention| {
+        let options = QuantizationOptions { attention, ..options(QuantizedPrecision::Int8) };
+        let made = made(all.clone(), &options, method, &statistics);
+        made.operators()
+            .iter()
+            .zip(made.nodes())
+            .filter(|(_, node)| node.output[0].ends_with(".smoothed"))
+            .count()
+    };
+    assert_eq!((smoothed(Treatment::Keep), smoothed(Treatment::Quantize)), (2, 1));
+}
+
 /// The search keeps attention as one thing, and what was never reached stays.
 #[test]
 fn attention_is_one_candidate_and_needs_samples() {
