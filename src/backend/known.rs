@@ -36,9 +36,6 @@ pub struct Facts {
     pub fp32_inside: &'static [Fp32Inside],
     /// The compute capabilities for which it multiplies matrices neither in FP32 nor in BF16 (measured; docs/quantization.md).
     pub without_wide_products: &'static [ComputeCapability],
-    /// The compute capabilities for which it turns the weights of 8-bit convolutions into another type at every inference (measured;
-    /// docs/quantization.md).
-    pub without_low_bit_convolutions: &'static [ComputeCapability],
     /// Whether its plans have a header that says what they are for and which version built them ([`crate::plan`]), so that
     /// each plan is checked against what was asked for.
     pub has_plan_header: bool,
@@ -123,7 +120,6 @@ const KNOWN: &[Facts] = &[
         build_revision: 0,
         fp32_inside: &[Fp32Inside::Normalization],
         without_wide_products: &[],
-        without_low_bit_convolutions: &[],
         has_plan_header: false,
         compiles_when_loaded: false,
         runs_on_later_from: None,
@@ -145,7 +141,6 @@ const KNOWN: &[Facts] = &[
         build_revision: 3,
         fp32_inside: &[Fp32Inside::Normalization],
         without_wide_products: &[ComputeCapability::new(7, 5)],
-        without_low_bit_convolutions: &[ComputeCapability::new(7, 5)],
         has_plan_header: true,
         compiles_when_loaded: true,
         runs_on_later_from: Some(ComputeCapability::new(12, 0)),
@@ -164,7 +159,6 @@ const KNOWN: &[Facts] = &[
         build_revision: 0,
         fp32_inside: &[Fp32Inside::Normalization, Fp32Inside::RmsNormalization, Fp32Inside::Softmax],
         without_wide_products: &[],
-        without_low_bit_convolutions: &[],
         has_plan_header: false,
         compiles_when_loaded: false,
         runs_on_later_from: None,
@@ -186,7 +180,6 @@ static STRANGER: Facts = Facts {
     build_revision: 0,
     fp32_inside: &[],
     without_wide_products: &[],
-    without_low_bit_convolutions: &[],
     has_plan_header: false,
     compiles_when_loaded: false,
     runs_on_later_from: None,

@@ -3,7 +3,8 @@
 use serde_saphyr::{Location, Spanned};
 
 use super::{RecipeError, RecipeGraph, RecipeProblem, schema};
-use crate::backend::{Backend, takes_quantized};
+use crate::backend::{Backend, computes_quantized_convolutions, takes_quantized};
+use crate::compute_capability::ComputeCapability;
 use crate::onnx::quantize::{BLOCKS, Embeddings, Method, QuantizationOptions, QuantizedPrecision, Treatment};
 use crate::onnx::{Precision, Quantization};
 use crate::profile::{ProfilePrecision, ProfileSpec, Target};
@@ -74,8 +75,9 @@ pub(super) fn of_precision(
 ) -> Result<(Quantization, QuantizationDemands), RecipeProblem> {
     let said = quantize.map(|quantize| &quantize.value);
     let mut options = QuantizationOptions::new(precision, said.map_or(Precision::Fp16, |said| said.base));
-    let without = backend.facts().without_low_bit_convolutions;
-    if target.compute_capabilities().iter().any(|capability| without.contains(capability)) {
+    let computes =
+        |capability: &ComputeCapability| computes_quantized_convolutions(backend.name(), Some(*capability));
+    if !target.compute_capabilities().iter().all(computes) {
         options.convolutions = Treatment::Keep;
     }
     let mut demands = QuantizationDemands {

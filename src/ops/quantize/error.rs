@@ -91,6 +91,12 @@ pub enum QuantizeError {
         "no way was found to reach a min row cosine of {gate} in {precision}: the best is {best:.5} ({how}); ask for less (`min_row_cosine`), keep more (`keep_nodes`), give more samples, or use a higher precision"
     )]
     BelowGate { gate: f64, precision: &'static str, best: f64, how: String },
+    /// A search that was too short.
+    #[error(
+        "the search ran its {evaluations} graphs before it found what to keep for a min row cosine of {gate}: the best so far is \
+         {best:.5}; allow more `evaluations`, name one `method`, or ask for less (`min_row_cosine`)"
+    )]
+    OutOfEvaluations { gate: f64, best: f64, evaluations: u32 },
     /// A profile that isn't quantized.
     #[error("the profile asks for no quantization: this is a bug of nimctl")]
     NothingAsked,
@@ -134,7 +140,7 @@ impl QuantizeError {
             Self::Run(source) => source.kind(),
             Self::Destination(source) => source.kind(),
             Self::Pipeline(source) => source.kind(),
-            Self::BelowGate { .. } => ErrorKind::Refused,
+            Self::BelowGate { .. } | Self::OutOfEvaluations { .. } => ErrorKind::Refused,
             Self::NothingAsked => ErrorKind::Bug,
             Self::NoOutput { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Input,

@@ -37,7 +37,7 @@ use crate::ops::workspace::Workspace;
 use crate::worker::npy::Tensor;
 
 /// Raised whenever equal samples start to lead to another choice.
-pub const CALIBRATION_VERSION: u32 = 2;
+pub const CALIBRATION_VERSION: u32 = 3;
 
 /// Samples in memory, by input; the first dimension counts rows.
 pub type Samples = BTreeMap<String, Tensor>;
@@ -204,14 +204,21 @@ pub(in crate::ops) fn find(
     let mut best = best_of(&tried);
     let (mut kept, mut complete) = (BTreeSet::new(), true);
     if best.result.min_row_cosine < gate.min_row_cosine {
-        (kept, complete) = hunt.what_to_keep(&best, gate.min_row_cosine)?;
+        let mut aim = with_margin(gate.min_row_cosine);
+        (kept, complete) = match hunt.what_to_keep(&best, aim) {
+            Err(QuantizeError::BelowGate { .. }) => {
+                // Even with nothing quantized but tables there is no room for the margin.
+                aim = gate.min_row_cosine;
+                hunt.what_to_keep(&best, aim)?
+            }
+            found => found?,
+        };
         // Without what lost most, another method can be better, and keep less.
         let methods: Vec<Method> = tried.iter().map(|tried| tried.method).collect();
         let other = hunt.best_with(&methods, best.method, &kept)?;
         if other != best.method {
-            let fewer = smallest_passing(kept.iter().copied().collect(), &mut |kept| {
-                hunt.verdict(other, kept, gate.min_row_cosine)
-            })?;
+            let fewer =
+                smallest_passing(kept.iter().copied().collect(), &mut |kept| hunt.verdict(other, kept, aim))?;
             best.method = other;
             (kept, complete) = (fewer.items, complete && fewer.complete);
         }
@@ -255,6 +262,15 @@ fn folds_of(rows: &[Row], by_row: &[Statistics], count: usize) -> Vec<Fold> {
         Fold { statistics: Statistics::of_all(before.iter().chain(after)), judging: rows[part].to_vec() }
     };
     (0..count).map(fold).collect()
+}
+
+/// The part of the loss that a gate allows which a search for nodes to keep leaves to unseen rows. It looks at many sets of nodes on
+/// the same rows, and the smallest set that passes there passes in part by chance.
+const MARGIN: f64 = 0.2;
+
+/// Returns the min row cosine that a search aims at so that a gate holds on unseen rows.
+fn with_margin(min_row_cosine: f64) -> f64 {
+    1.0 - (1.0 - min_row_cosine) * (1.0 - MARGIN)
 }
 
 /// Differences of less than this factor between the losses of methods are noise of the rows that judge.
@@ -342,8 +358,13 @@ impl Hunt<'_> {
             how: format!("method {method}, with nothing kept"),
         };
         // With nothing quantized but tables.
-        if self.verdict(method, &prefix(passes), gate)? != Verdict::Passes {
-            return Err(refused(self, best.result.min_row_cosine));
+        match self.verdict(method, &prefix(passes), gate)? {
+            Verdict::Passes => {}
+            Verdict::Fails => return Err(refused(self, best.result.min_row_cosine)),
+            Verdict::OutOfBudget => {
+                let (best, evaluations) = (best.result.min_row_cosine, self.most);
+                return Err(QuantizeError::OutOfEvaluations { gate, best, evaluations });
+            }
         }
         while passes - fails > 1 {
             let middle = if fails == 0 { (passes / 4).max(1) } else { fails.midpoint(passes) };
