@@ -337,7 +337,7 @@ fn tables() {
 
 /// Forms that ONNX allows and the compiler refuses, and what it says: `nimctl quantize` writes none of them.
 #[test]
-fn what_is_refused_on_every_gpu() {
+fn what_is_refused_even_for_the_newest_gpu() {
     const USUAL: OddProduct = OddProduct::USUAL;
     let mut worker = start(&real("tensorrt-rtx"));
     let capability = ComputeCapability::new(12, 0);
