@@ -81,7 +81,8 @@ fn write_split(folder: &Path, precision: QuantizedPrecision) {
     write_product(&folder.join("fp32.onnx"));
     let mut channels = Channels::default();
     channels.add(&[1.0; SUMMED], &[1.0; SUMMED]);
-    let statistics = Statistics { values: BTreeMap::from([("x".to_owned(), channels)]) };
+    let values = BTreeMap::from([("x".to_owned(), channels)]);
+    let statistics = Statistics { values, ..Statistics::default() };
     let options = QuantizationOptions::new(precision, Precision::Fp16);
     let file = OnnxFile::open(&folder.join("fp32.onnx")).unwrap();
     quantize(&file, &options, Method::MAX, &statistics, &folder.join("quantized.onnx")).unwrap();
