@@ -337,6 +337,8 @@ fn find_losses(
         let losses = if element_type == Some(ElementType::Float) {
             convert::losses(&bytes, precision, &|part| file.release(part))
         } else {
+            // Whole numbers are read to their end: quantized weights are as large as the model.
+            file.release(&bytes);
             Losses::default()
         };
         let _ = found.set((losses, facts));
