@@ -109,37 +109,33 @@ fn arguments<'a>(precision: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// Runs a graph on rows without padding.
-fn run(home: &Home, model: &str) -> Vec<f32> {
-    let samples = Samples::new("judged");
+/// Runs a graph in ONNX Runtime, and returns its outputs of FP32 numbers by name.
+pub(super) fn outputs_of(home: &Home, model: &str, inputs: &[(&str, Tensor)]) -> BTreeMap<String, Vec<f32>> {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, tensor: Tensor| {
-        let path = folder.path().join(name);
+    let written = |(name, tensor): &(&str, Tensor)| {
+        let path = folder.path().join(format!("{name}.npy"));
         tensor.write(&path).unwrap();
-        path
+        ((*name).to_owned(), path)
     };
-    // Rows 0, 3 and 6 have no padding.
-    let first = |values: &[f32], length: usize| values[..length].to_vec();
-    let inputs = BTreeMap::from([
-        (
-            "x".to_owned(),
-            file("x.npy", Tensor::new(&[1, TOKENS, WIDTH], &first(&samples.x, TOKENS * WIDTH)).unwrap()),
-        ),
-        (
-            "attention_mask".to_owned(),
-            file("m.npy", Tensor::new(&[1, TOKENS], &first(&samples.mask, TOKENS)).unwrap()),
-        ),
-    ]);
     let mut worker = Worker::spawn(&real("onnxruntime"), Limits::default()).unwrap();
     let request = RunRequest {
         path: home.path(model),
         digests: Digests::new(),
-        inputs,
+        inputs: inputs.iter().map(written).collect(),
         output_folder: folder.path().into(),
         execution: Execution::default(),
     };
     let outputs = worker.run(request, &Cancel::default(), &mut |_| {}).unwrap().result.outputs;
-    Tensor::read(&outputs["y"]).unwrap().elements::<f32>().unwrap()
+    let floats = |path| Tensor::read(path).unwrap().elements::<f32>().unwrap();
+    outputs.iter().map(|(name, path)| (name.clone(), floats(path))).collect()
+}
+
+/// Runs a graph on a row without padding: row 0 has none.
+fn run(home: &Home, model: &str) -> Vec<f32> {
+    let samples = Samples::new("judged");
+    let x = Tensor::new(&[1, TOKENS, WIDTH], &samples.x[..TOKENS * WIDTH]).unwrap();
+    let mask = Tensor::new(&[1, TOKENS], &samples.mask[..TOKENS]).unwrap();
+    outputs_of(home, model, &[("x", x), ("attention_mask", mask)]).remove("y").unwrap()
 }
 
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {

@@ -1,17 +1,15 @@
 //! Attention that `nimctl quantize` quantizes, run by ONNX Runtime and built by TensorRT for RTX.
 
-use std::collections::BTreeMap;
-
 use nimctl::compute_capability::ComputeCapability;
 use nimctl::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use nimctl::plan::{TensorType, read_layers};
 use nimctl::shape_range::ShapeRange;
-use nimctl::worker::host::{Cancel, Limits, Worker};
+use nimctl::worker::host::Cancel;
 use nimctl::worker::npy::Tensor;
-use nimctl::worker::protocol::{BuildRequest, Digests, Execution, RunRequest};
+use nimctl::worker::protocol::BuildRequest;
 use prost::Message as _;
 
-use super::quantize::{cosine, numbers, weight};
+use super::quantize::{cosine, numbers, outputs_of, weight};
 use crate::home::Home;
 use crate::small_models::{floats, graph, model, node, tensor, value};
 use crate::support::{real, start};
@@ -77,19 +75,7 @@ fn tokens(seed: &str) -> Tensor {
 }
 
 fn run(home: &Home, model: &str) -> Vec<f32> {
-    let folder = tempfile::tempdir().unwrap();
-    let x = folder.path().join("x.npy");
-    tokens("judged").write(&x).unwrap();
-    let mut worker = Worker::spawn(&real("onnxruntime"), Limits::default()).unwrap();
-    let request = RunRequest {
-        path: home.path(model),
-        digests: Digests::new(),
-        inputs: BTreeMap::from([("x".to_owned(), x)]),
-        output_folder: folder.path().into(),
-        execution: Execution::default(),
-    };
-    let outputs = worker.run(request, &Cancel::default(), &mut |_| {}).unwrap().result.outputs;
-    Tensor::read(&outputs["y"]).unwrap().elements::<f32>().unwrap()
+    outputs_of(home, model, &[("x", tokens("judged"))]).remove("y").unwrap()
 }
 
 /// The types that the fused attention of a plan for 8.9 multiplies.

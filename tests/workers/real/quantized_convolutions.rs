@@ -1,7 +1,5 @@
 //! Convolutions that `nimctl quantize` writes, run by ONNX Runtime and built by TensorRT for RTX.
 
-use std::collections::BTreeMap;
-
 use nimctl::compute_capability::ComputeCapability;
 use nimctl::onnx::OnnxFile;
 use nimctl::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
@@ -9,12 +7,12 @@ use nimctl::plan::{
     Expected, Fallback, NodeVerdict, PlanHeader, QuantizedNode, TensorType, check_nodes, read_layers,
 };
 use nimctl::shape_range::ShapeRange;
-use nimctl::worker::host::{Cancel, Limits, Worker};
+use nimctl::worker::host::Cancel;
 use nimctl::worker::npy::Tensor;
-use nimctl::worker::protocol::{BuildRequest, Digests, Execution, RunRequest};
+use nimctl::worker::protocol::BuildRequest;
 use prost::Message as _;
 
-use super::quantize::{cosine, numbers, weight};
+use super::quantize::{cosine, numbers, outputs_of, weight};
 use crate::home::Home;
 use crate::small_models::{graph, model, node, value};
 use crate::support::{real, start};
@@ -107,19 +105,7 @@ pub(super) fn home() -> Home {
 const QUANTIZE: [&str; 6] = ["quantize", "network.onnx", "-o", "out.onnx", "--samples", "x=x.npy"];
 
 fn run(home: &Home, model: &str) -> Vec<f32> {
-    let folder = tempfile::tempdir().unwrap();
-    let x = folder.path().join("x.npy");
-    pictures("judged").write(&x).unwrap();
-    let mut worker = Worker::spawn(&real("onnxruntime"), Limits::default()).unwrap();
-    let request = RunRequest {
-        path: home.path(model),
-        digests: Digests::new(),
-        inputs: BTreeMap::from([("x".to_owned(), x)]),
-        output_folder: folder.path().into(),
-        execution: Execution::default(),
-    };
-    let outputs = worker.run(request, &Cancel::default(), &mut |_| {}).unwrap().result.outputs;
-    Tensor::read(&outputs["y"]).unwrap().elements::<f32>().unwrap()
+    outputs_of(home, model, &[("x", pictures("judged"))]).remove("y").unwrap()
 }
 
 /// What plans for some capabilities make of the convolutions that were quantized.

@@ -7,12 +7,12 @@ use nimctl::onnx::OnnxFile;
 use nimctl::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use nimctl::plan::{TensorType, read_layers};
 use nimctl::shape_range::ShapeRange;
-use nimctl::worker::host::{Cancel, Limits, Worker};
+use nimctl::worker::host::Cancel;
 use nimctl::worker::npy::Tensor;
-use nimctl::worker::protocol::{BuildRequest, Digests, Execution, RunRequest};
+use nimctl::worker::protocol::BuildRequest;
 use prost::Message as _;
 
-use super::quantize::{numbers, weight};
+use super::quantize::{numbers, outputs_of, weight};
 use crate::home::Home;
 use crate::small_models::{graph, model, node, value};
 use crate::support::{real, start};
@@ -58,20 +58,7 @@ fn judged() -> Vec<f32> {
 }
 
 fn run(home: &Home, model: &str) -> BTreeMap<String, Vec<f32>> {
-    let folder = tempfile::tempdir().unwrap();
-    let x = folder.path().join("x.npy");
-    Tensor::new(&[ROWS, WIDTH], &judged()).unwrap().write(&x).unwrap();
-    let mut worker = Worker::spawn(&real("onnxruntime"), Limits::default()).unwrap();
-    let request = RunRequest {
-        path: home.path(model),
-        digests: Digests::new(),
-        inputs: BTreeMap::from([("x".to_owned(), x)]),
-        output_folder: folder.path().into(),
-        execution: Execution::default(),
-    };
-    let outputs = worker.run(request, &Cancel::default(), &mut |_| {}).unwrap().result.outputs;
-    let floats = |path| Tensor::read(path).unwrap().elements::<f32>().unwrap();
-    outputs.iter().map(|(name, path)| (name.clone(), floats(path))).collect()
+    outputs_of(home, model, &[("x", Tensor::new(&[ROWS, WIDTH], &judged()).unwrap())])
 }
 
 /// The number format as its tables say it: every number that there is, and the nearest is searched; of two, the even one.
