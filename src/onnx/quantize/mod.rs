@@ -12,6 +12,7 @@
 mod attention;
 mod block_scales;
 mod candidates;
+mod dequantized;
 mod gptq;
 mod groups;
 mod number_formats;
@@ -123,8 +124,8 @@ pub fn quantize(
     write(file, options, method, statistics, false, destination)
 }
 
-/// Writes a graph that gives what that of [`quantize`] gives, and that ONNX Runtime's CPU can run. For all formats but NVFP4, it is the
-/// same graph.
+/// Writes a graph that gives what that of [`quantize`] gives, and that ONNX Runtime's CPU can run: its weights are those in FP32 that
+/// the quantized ones stand for, so that they are in memory once, and NVFP4's activations are rounded by standard operators.
 ///
 /// # Errors
 /// As of [`quantize`].

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::candidates::{Product, Readers, Table};
+use super::dequantized::{Dequantized, Scales};
 use super::gptq::tokens::copy_rounded;
 use super::groups::{Group, Ingredients, Scaled};
 use super::number_formats::scale_of;
@@ -26,9 +27,20 @@ use crate::onnx::analysis::is_own_domain;
 use crate::onnx::analysis::label;
 use crate::onnx::free_names::FreeNames;
 use crate::onnx::new_nodes::{int_attribute, plain_node};
-use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::write::{Initializer, Produce};
 use crate::onnx::{ElementType, OnnxError};
+
+/// How a weight is stored.
+struct Stored<'a> {
+    precision: QuantizedPrecision,
+    shape: Vec<usize>,
+    stands_for: Scales,
+    scale_shape: Vec<usize>,
+    /// Of the node that dequantizes it.
+    attributes: Vec<AttributeProto>,
+    matrix: Matrix<'a>,
+}
 
 /// A graph being rewritten.
 pub(super) struct Rewrite<'a> {
@@ -41,7 +53,7 @@ pub(super) struct Rewrite<'a> {
     instead: BTreeMap<usize, Vec<NodeProto>>,
     /// Inputs of nodes that are replaced: by place of the node and of the input.
     pub(super) inputs: BTreeMap<(usize, usize), String>,
-    /// Write the twin that ONNX Runtime's CPU can run, where it can't run the graph itself.
+    /// Write the twin that ONNX Runtime's CPU runs in its place.
     pub(super) is_twin: bool,
     /// Nodes that compute in FP32 what the hardware computes exactly.
     pub(super) exact_nodes: Vec<String>,
@@ -154,52 +166,69 @@ impl<'a> Rewrite<'a> {
         rounded: Option<PathBuf>,
     ) -> (Vec<NodeProto>, String) {
         let QuantizationOptions { precision, block, .. } = *self.ingredients.options;
-        let name = product.weight.clone();
-        let mut nodes = Vec::new();
         let shape = match (&product.convolution, product.is_transposed) {
             (Some(convolution), _) => convolution.shape.clone(),
             (None, false) => vec![product.summed, product.columns],
             (None, true) => vec![product.columns, product.summed],
         };
         let column_axis = if product.is_transposed { 0 } else { 1 };
-        let (scale, attributes) = match precision {
+        let (stands_for, scale_shape, attributes) = match precision {
             QuantizedPrecision::Int8 | QuantizedPrecision::Fp8 | QuantizedPrecision::Nvfp4 => {
-                (self.floats(&format!("{name}.scale"), &[], &[shared_scale]), Vec::new())
+                (Scales::Shared(shared_scale), Vec::new(), Vec::new())
             }
             QuantizedPrecision::Int8Weights => {
-                let scale = self.floats(&format!("{name}.scale"), &[scales.len()], &scales);
-                (scale, vec![int_attribute("axis", column_axis)])
+                let attributes = vec![int_attribute("axis", column_axis)];
+                (Scales::Columns(scales.clone()), vec![scales.len()], attributes)
             }
             QuantizedPrecision::Int4 => {
                 let mut shape = shape.clone();
                 shape[1 - column_axis as usize] /= block as usize;
-                let scale = self.floats(&format!("{name}.scale"), &shape, &scales);
-                (
-                    scale,
-                    vec![
-                        int_attribute("axis", 1 - column_axis),
-                        int_attribute("block_size", i64::from(block)),
-                    ],
-                )
+                let attributes = vec![
+                    int_attribute("axis", 1 - column_axis),
+                    int_attribute("block_size", i64::from(block)),
+                ];
+                (Scales::Blocks(block as usize, scales.clone()), shape, attributes)
             }
         };
-        let weight = self.weight(&name, &shape, precision.element_type(), {
-            let matrix = self.ingredients.matrix(product);
-            let (matrix, factors) = (matrix, Arc::clone(factors));
+        let matrix = self.ingredients.matrix(product);
+        let stored = Stored { precision, shape, stands_for, scale_shape, attributes, matrix };
+        let factors = Arc::clone(factors);
+        self.stored(
+            &product.weight,
+            stored,
             Box::new(move |out| match (&rounded, precision) {
                 (Some(path), _) => copy_rounded(path, out),
                 (None, QuantizedPrecision::Int4) => {
                     matrix.write_4_bits(block as usize, &factors, &scales, out)
                 }
                 (None, _) => matrix.write_8_bits(precision, &factors, &scales, out),
-            })
-        });
-        let w = self.free.take(&format!("{name}.dequantized"));
-        nodes.push(NodeProto {
+            }),
+        )
+    }
+
+    /// Adds a weight whose codes `produce` writes, and returns the nodes that dequantize it and what they make of it; of the twin, what
+    /// the weight stands for.
+    fn stored(&mut self, name: &str, stored: Stored<'a>, produce: Produce<'a>) -> (Vec<NodeProto>, String) {
+        let Stored { precision, shape, stands_for, scale_shape, attributes, matrix } = stored;
+        if self.is_twin {
+            let produce: Produce<'a> = Box::new(move |out| {
+                let (is_transposed, width) = (matrix.is_transposed, matrix.stored_width());
+                produce(&mut Dequantized::new(out, precision, &stands_for, is_transposed, width))
+            });
+            return (Vec::new(), self.weight(name, &shape, ElementType::Float, produce));
+        }
+        let scales = match &stands_for {
+            Scales::Shared(scale) => std::slice::from_ref(scale),
+            Scales::Columns(scales) | Scales::Blocks(_, scales) => scales,
+        };
+        let scale = self.floats(&format!("{name}.scale"), &scale_shape, scales);
+        let weight = self.weight(name, &shape, precision.element_type(), produce);
+        let back = self.free.take(&format!("{name}.dequantized"));
+        let dequantize = NodeProto {
             attribute: attributes,
-            ..plain_node(&mut self.free, "DequantizeLinear", vec![weight, scale], &w)
-        });
-        (nodes, w)
+            ..plain_node(&mut self.free, "DequantizeLinear", vec![weight, scale], &back)
+        };
+        (vec![dequantize], back)
     }
 
     fn product(
@@ -289,32 +318,32 @@ impl<'a> Rewrite<'a> {
         let read = OnnxError::io("read", ingredients.file.path());
         let ones = vec![1.0; columns];
         let round = |scale: f32| scale_of(base, scale);
-        let (scales, scale_shape, precision, attributes) = if embeddings == Embeddings::Int4 {
+        let (scales, precision) = if embeddings == Embeddings::Int4 {
             let scales = matrix.block_scales(block as usize, &ones, None, &round).map_err(read)?;
-            let attributes = vec![int_attribute("axis", 1), int_attribute("block_size", i64::from(block))];
-            (scales, vec![rows, columns / block as usize], QuantizedPrecision::Int4, attributes)
+            (scales, QuantizedPrecision::Int4)
         } else {
             let precision = QuantizedPrecision::Int8Weights;
             let maxima = matrix.maxima(&ones).map_err(read)?;
             let scales = maxima.columns.iter().map(|most| round(most / precision.largest())).collect();
-            (scales, vec![rows], precision, vec![int_attribute("axis", 0)])
+            (scales, precision)
         };
-        let scale = self.floats(&format!("{name}.scale"), &scale_shape, &scales);
-        let weight = self.weight(
+        let (stands_for, scale_shape, attributes) = if precision == QuantizedPrecision::Int4 {
+            let attributes = vec![int_attribute("axis", 1), int_attribute("block_size", i64::from(block))];
+            (Scales::Blocks(block as usize, scales.clone()), vec![rows, columns / block as usize], attributes)
+        } else {
+            (Scales::Columns(scales.clone()), vec![rows], vec![int_attribute("axis", 0)])
+        };
+        let shape = vec![rows, columns];
+        let stored = Stored { precision, shape, stands_for, scale_shape, attributes, matrix };
+        let (dequantize, back) = self.stored(
             &name,
-            &[rows, columns],
-            precision.element_type(),
+            stored,
             Box::new(move |out| match precision {
                 QuantizedPrecision::Int4 => matrix.write_4_bits(block as usize, &ones, &scales, out),
                 _ => matrix.write_8_bits(precision, &ones, &scales, out),
             }),
         );
-        let back = self.free.take(&format!("{name}.dequantized"));
-        let dequantize = NodeProto {
-            attribute: attributes,
-            ..plain_node(&mut self.free, "DequantizeLinear", vec![weight, scale], &back)
-        };
-        self.before.entry(index).or_default().push(dequantize);
+        self.before.entry(index).or_default().extend(dequantize);
         // Tables are of Gather nodes alone, whose first input they are.
         self.inputs.insert((index, 0), back);
         Ok(())

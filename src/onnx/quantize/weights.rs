@@ -48,7 +48,8 @@ impl Matrix<'_> {
         self.file.tensor_bytes(self.tensor)
     }
 
-    fn stored_width(&self) -> usize {
+    /// Returns the length of a stored row.
+    pub(super) fn stored_width(&self) -> usize {
         if self.is_transposed { self.summed } else { self.columns }
     }
 
