@@ -63,12 +63,15 @@ impl Statistics {
     /// Puts those of several samples together, in their order.
     pub fn of_all<'s>(samples: impl IntoIterator<Item = &'s Self>) -> Self {
         let mut all = Self::default();
-        for sample in samples {
-            for (value, Channels { largest, squares }) in &sample.values {
-                all.values.entry(value.clone()).or_default().merge(largest, squares.iter().copied());
-            }
-            all.tokens.extend(sample.tokens.iter().cloned());
-        }
+        samples.into_iter().for_each(|sample| all.add(sample));
         all
+    }
+
+    /// Takes in those of other samples.
+    pub fn add(&mut self, other: &Self) {
+        for (value, Channels { largest, squares }) in &other.values {
+            self.values.entry(value.clone()).or_default().merge(largest, squares.iter().copied());
+        }
+        self.tokens.extend(other.tokens.iter().cloned());
     }
 }

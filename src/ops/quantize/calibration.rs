@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::rows::rows_at_once;
 use super::{QuantizeError, Samples};
 use crate::onnx::{Dimension, TensorInfo};
 use crate::ops::samples::{self, SamplesError, SeededNumbers, Shapes, Subject};
 use crate::samples::{Npz, Part, Sample};
-use crate::worker::npy::{Tensor, archive};
+use crate::worker::npy::{NpyFile, Tensor, archive};
 
-/// Rows that are in memory at once, if they are made of files.
-const CHUNK_ROWS: usize = 64;
 /// Rows of seeded numbers, where no other input says how many there are.
 const SEEDED_ROWS: usize = 32;
 
@@ -24,8 +23,10 @@ pub(in crate::ops) struct Calibration<'a> {
 }
 
 enum Source {
-    /// An array, with all of its rows.
+    /// An array of an archive, with all of its rows.
     Whole(Tensor),
+    /// A file of rows.
+    Rows(NpyFile),
     /// A file a row.
     Images(Vec<PathBuf>),
     /// A line a row.
@@ -52,8 +53,10 @@ impl<'a> Calibration<'a> {
             Some(Dimension::Fixed(length)) if *length > 1 => usize::try_from(*length).ok(),
             _ => None,
         });
-        let mut calibration =
-            Self { subject, inputs, rows: SEEDED_ROWS, chunk_rows: fixed.unwrap_or(CHUNK_ROWS) };
+        let mut calibration = Self { subject, inputs, rows: SEEDED_ROWS, chunk_rows: fixed.unwrap_or(1) };
+        if fixed.is_none() {
+            calibration.chunk_rows = calibration.rows_at_once()?;
+        }
         let mut counts = calibration.inputs.iter().filter_map(|(info, source)| Some((info, source.rows()?)));
         if let Some((_, rows)) = counts.next() {
             if let Some((info, found)) = counts.find(|(_, found)| *found != rows) {
@@ -66,6 +69,21 @@ impl<'a> Calibration<'a> {
             calibration.rows -= calibration.rows % calibration.chunk_rows;
         }
         Ok(calibration)
+    }
+
+    /// Returns how many rows that are made of files are in memory at once.
+    fn rows_at_once(&self) -> Result<usize, QuantizeError> {
+        let row_bytes = |(info, source): &(TensorInfo, Source)| match source {
+            Source::Rows(file) => Ok(file.row_bytes()),
+            Source::Images(_) => {
+                let shape = samples::shape(self.subject, Shapes::Batch(1), info)?;
+                Ok(shape.iter().product::<usize>() * size_of::<f32>())
+            }
+            // Lines are short, and the others are in memory as a whole.
+            Source::Texts { .. } | Source::Whole(_) | Source::Seeded(_) => Ok(0),
+        };
+        let row_bytes: Result<Vec<usize>, SamplesError> = self.inputs.iter().map(row_bytes).collect();
+        Ok(rows_at_once(row_bytes?.into_iter()))
     }
 
     /// Returns the chunks, one after the other.
@@ -83,6 +101,10 @@ impl<'a> Calibration<'a> {
             };
             let tensor = match source {
                 Source::Whole(tensor) => Ok(tensor.rows(first, count)),
+                Source::Rows(file) => {
+                    let npy = |source| QuantizeError::Npy { input: info.name.clone(), source };
+                    Ok(file.rows(first, count).map_err(npy)?)
+                }
                 Source::Images(paths) => shape(count)
                     .and_then(|shape| samples::images_of(&paths[first..first + count], info, &shape)),
                 Source::Texts { lines, tokenizer, part, pad } => shape(count).and_then(|shape| {
@@ -103,6 +125,7 @@ impl Source {
     fn rows(&self) -> Option<usize> {
         match self {
             Self::Whole(tensor) => Some(tensor.shape().first().copied().unwrap_or(1)),
+            Self::Rows(file) => Some(file.shape().first().copied().unwrap_or(1)),
             Self::Images(paths) => Some(paths.len()),
             Self::Texts { lines, .. } => Some(lines.len()),
             Self::Seeded(_) => None,
@@ -112,15 +135,17 @@ impl Source {
 
 fn open(info: &TensorInfo, sample: &Sample, folder: &Path) -> Result<Source, QuantizeError> {
     let npy = |source| QuantizeError::Npy { input: info.name.clone(), source };
-    let whole = |tensor: Tensor| {
-        samples::check_type(info, &tensor)?;
-        Ok(Source::Whole(tensor))
-    };
     match sample {
-        Sample::Npy(path) => whole(Tensor::read(&folder.join(path)).map_err(npy)?),
+        Sample::Npy(path) => {
+            let file = NpyFile::open(&folder.join(path)).map_err(npy)?;
+            samples::check_type(info, file.element_type())?;
+            Ok(Source::Rows(file))
+        }
         Sample::Npz(Npz { file, array }) => {
             let name = array.as_ref().unwrap_or(&info.name);
-            whole(archive::read_array(&folder.join(file), name).map_err(npy)?)
+            let tensor = archive::read_array(&folder.join(file), name).map_err(npy)?;
+            samples::check_type(info, tensor.element_type())?;
+            Ok(Source::Whole(tensor))
         }
         Sample::Images(images) => Ok(Source::Images(samples::image_files(&folder.join(&images.folder))?)),
         Sample::Texts(texts) => Ok(Source::Texts {

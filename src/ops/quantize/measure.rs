@@ -1,6 +1,7 @@
 //! Runs a graph on rows of samples: to see its activations, and to compare a quantized graph with it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::rows::Row;
@@ -52,11 +53,13 @@ impl<'a> Measure<'a> {
         Self { file, lowering, folder, runtime, reference: BTreeMap::new(), peak_bytes: None }
     }
 
-    /// Measures the activations of every row, remembers the outputs, and leaves some tokens of each in files if `keeps_tokens`.
+    /// Measures the activations of all rows, part by part, remembers the outputs, and leaves some tokens of each row in files if
+    /// `keeps_tokens`.
     pub(super) fn statistics(
         &mut self,
         options: &QuantizationOptions,
         rows: &[Row],
+        parts: &[Range<usize>],
         keeps_tokens: bool,
         on_row: &dyn Fn(usize),
     ) -> Result<Vec<Statistics>, QuantizeError> {
@@ -64,8 +67,8 @@ impl<'a> Measure<'a> {
         let model = folder.path().join("model.onnx");
         let tokens = keeps_tokens.then(|| MOST_TOKENS.div_ceil(rows.len().max(1)));
         let observed = observe_channels(self.file, options, tokens, &model)?;
-        let mut all = Vec::with_capacity(rows.len());
-        for row in rows {
+        let mut all = vec![Statistics::default(); parts.len()];
+        for (index, row) in rows.iter().enumerate() {
             let mut outputs = self.run(row, &model)?;
             let mut take = |name: &String, count: Option<usize>| {
                 let is_right = |floats: &Floats| count.is_none_or(|count| floats.values.len() == count);
@@ -81,8 +84,11 @@ impl<'a> Measure<'a> {
                 statistics.tokens.push(self.keep_tokens(activations, &counts.values, &tokens.values, row)?);
             }
             self.remember(row, outputs)?;
-            all.push(statistics);
-            on_row(all.len());
+            // What each row gave is too much to keep.
+            if let Some(part) = parts.iter().position(|part| part.contains(&index)) {
+                all[part].add(&statistics);
+            }
+            on_row(index + 1);
         }
         Ok(all)
     }

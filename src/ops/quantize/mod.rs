@@ -13,6 +13,7 @@ mod rows;
 mod to_file;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use calibration::Calibration;
 pub use error::QuantizeError;
 pub(in crate::ops) use for_profile::for_profile;
 use measure::Measure;
-use rows::{Row, check_apart, split_all};
+use rows::{Row, check_apart, split_all, split_files};
 pub use to_file::{QuantizeOptions, QuantizeOutcome, quantize_to};
 
 pub use crate::quantization::{Gate, QuantizationChoice, Trial, TriedMethod, Wanted};
@@ -159,13 +160,14 @@ pub(in crate::ops) fn find(
     let mut measure = Measure::new(file, lowering, place.way, place.workspace, place.folder);
     let (of, keeps_tokens) = (calibration.len(), methods.iter().any(|method| method.gptq));
     let on_row = |rows| on_progress(QuantizeProgress::Measured { rows, of });
-    let by_row = measure.statistics(options, calibration, keeps_tokens, &on_row)?;
-    let statistics = Statistics::of_all(&by_row);
+    let parts = parts_of(of, if judged.is_some() { 1 } else { fold_count(options.precision) });
+    let by_part = measure.statistics(options, calibration, &parts, keeps_tokens, &on_row)?;
+    let statistics = Statistics::of_all(&by_part);
     let folds = match judged {
         Some(judging) => vec![Fold { statistics: statistics.clone(), judging: judging.to_vec() }],
-        None => folds_of(calibration, &by_row, fold_count(options.precision)),
+        None => folds_of(calibration, &parts, &by_part),
     };
-    drop(by_row);
+    drop(by_part);
     let statistics_time = started.elapsed();
     if judged.is_some() {
         folds.iter().try_for_each(|fold| measure.run_reference(&fold.judging))?;
@@ -252,16 +254,21 @@ fn fold_count(precision: QuantizedPrecision) -> usize {
     if precision.has_activations() { 4 } else { 2 }
 }
 
-/// Divides rows into parts, each of which judges what the others calibrate. A part has neighbours: those often come from one source, a
-/// page or a picture, and a row that calibrates would know too much of the next.
-fn folds_of(rows: &[Row], by_row: &[Statistics], count: usize) -> Vec<Fold> {
-    let count = count.min(rows.len());
-    let fold = |index: usize| {
-        let part = index * rows.len() / count..(index + 1) * rows.len() / count;
-        let (before, after) = (&by_row[..part.start], &by_row[part.end..]);
-        Fold { statistics: Statistics::of_all(before.iter().chain(after)), judging: rows[part].to_vec() }
+/// Divides rows into parts of neighbours: those often come from one source, a page or a picture, and a row that calibrates would know
+/// too much of the next.
+fn parts_of(rows: usize, count: usize) -> Vec<Range<usize>> {
+    let count = count.min(rows);
+    (0..count).map(|index| index * rows / count..(index + 1) * rows / count).collect()
+}
+
+/// Lets each part judge what the others calibrate.
+fn folds_of(rows: &[Row], parts: &[Range<usize>], statistics: &[Statistics]) -> Vec<Fold> {
+    let fold = |(index, part): (usize, &Range<usize>)| {
+        let (before, after) = (&statistics[..index], &statistics[index + 1..]);
+        let statistics = Statistics::of_all(before.iter().chain(after));
+        Fold { statistics, judging: rows[part.clone()].to_vec() }
     };
-    (0..count).map(fold).collect()
+    parts.iter().enumerate().map(fold).collect()
 }
 
 /// The part of the loss that a gate allows which a search for nodes to keep leaves to unseen rows. It looks at many sets of nodes on

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use super::{QuantizeError, Samples};
 use crate::digest::Sha256;
 use crate::onnx::{Dimension, TensorInfo};
-use crate::worker::npy::{ElementType, Tensor};
+use crate::worker::npy::{ElementType, NpyFile, Tensor};
 
+/// Rows that are in memory at once at most, and about how many bytes of them.
+const CHUNK_ROWS: usize = 64;
+const CHUNK_BYTES: usize = 4 << 20;
 /// Inputs whose name ends so say which tokens are padding: with zeros.
 const MASK: &str = "mask";
 
@@ -44,6 +47,58 @@ pub(in crate::ops) fn split_all(
     Ok(rows)
 }
 
+/// Writes every row of files of samples into a new folder, whose name is told; a few rows are in memory at once.
+///
+/// # Errors
+/// As [`split`]; a file that can't be read, a folder that can't be made.
+pub(in crate::ops) fn split_files(
+    inputs: &[TensorInfo],
+    files: &BTreeMap<String, NpyFile>,
+    folder: &Path,
+) -> Result<Vec<Row>, QuantizeError> {
+    let named = of_inputs(inputs, files)?;
+    let shapes: Vec<_> = named.iter().map(|(info, file)| (*info, file.shape())).collect();
+    let count = count_rows(&shapes)?;
+    let read = |rows: Option<(usize, usize)>| -> Result<Samples, QuantizeError> {
+        let of_input = |(info, file): &(&TensorInfo, &NpyFile)| {
+            let tensor = match rows {
+                Some((first, count)) => file.rows(first, count),
+                None => file.whole(),
+            };
+            let npy = |source| QuantizeError::Npy { input: info.name.clone(), source };
+            Ok((info.name.clone(), tensor.map_err(npy)?))
+        };
+        named.iter().map(of_input).collect()
+    };
+    if count == 1 {
+        return split_all(inputs, std::iter::once(read(None)), folder);
+    }
+    let at_once = rows_at_once(named.iter().map(|(_, file)| file.row_bytes()));
+    let chunks = (0..count).step_by(at_once).map(|first| read(Some((first, at_once))));
+    split_all(inputs, chunks, folder)
+}
+
+/// Returns how many rows of so many bytes are in memory at once.
+pub(super) fn rows_at_once(row_bytes: impl Iterator<Item = usize>) -> usize {
+    (CHUNK_BYTES / row_bytes.sum::<usize>().max(1)).clamp(1, CHUNK_ROWS)
+}
+
+/// Returns every input with what there is of it.
+fn of_inputs<'s, T>(
+    inputs: &'s [TensorInfo],
+    samples: &'s BTreeMap<String, T>,
+) -> Result<Vec<(&'s TensorInfo, &'s T)>, QuantizeError> {
+    let names = || inputs.iter().map(|info| info.name.clone()).collect::<Vec<_>>();
+    if let Some(unknown) = samples.keys().find(|name| inputs.iter().all(|info| info.name != **name)) {
+        return Err(QuantizeError::NoSuchInput { input: unknown.clone(), inputs: names() });
+    }
+    let of_input = |info: &'s TensorInfo| {
+        let missing = || QuantizeError::NoSamples { input: info.name.clone(), inputs: names() };
+        Ok((info, samples.get(&info.name).ok_or_else(missing)?))
+    };
+    inputs.iter().map(of_input).collect()
+}
+
 /// Writes every row of samples into `folder`; the first has the number `first`.
 ///
 /// # Errors
@@ -54,16 +109,9 @@ fn split(
     folder: &Path,
     first: usize,
 ) -> Result<Vec<Row>, QuantizeError> {
-    let names = || inputs.iter().map(|info| info.name.clone()).collect::<Vec<_>>();
-    if let Some(unknown) = samples.keys().find(|name| inputs.iter().all(|info| info.name != **name)) {
-        return Err(QuantizeError::NoSuchInput { input: unknown.clone(), inputs: names() });
-    }
-    let mut tensors = Vec::new();
-    for info in inputs {
-        let missing = || QuantizeError::NoSamples { input: info.name.clone(), inputs: names() };
-        tensors.push((info, samples.get(&info.name).ok_or_else(missing)?));
-    }
-    let count = count_rows(&tensors)?;
+    let tensors = of_inputs(inputs, samples)?;
+    let shapes: Vec<_> = tensors.iter().map(|(info, tensor)| (*info, tensor.shape())).collect();
+    let count = count_rows(&shapes)?;
     for (info, tensor) in &tensors {
         check_finite(info, tensor, count, first)?;
     }
@@ -107,29 +155,25 @@ fn split(
 }
 
 /// Returns the number of rows that all inputs have; 1 if the graph's first dimensions are fixed, or differ.
-fn count_rows(tensors: &[(&TensorInfo, &Tensor)]) -> Result<usize, QuantizeError> {
-    let rows = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(1);
-    if let Some((info, _)) = tensors.iter().find(|(_, tensor)| tensor.shape().contains(&0)) {
+fn count_rows(shapes: &[(&TensorInfo, &[usize])]) -> Result<usize, QuantizeError> {
+    let rows = |shape: &[usize]| shape.first().copied().unwrap_or(1);
+    if let Some((info, _)) = shapes.iter().find(|(_, shape)| shape.contains(&0)) {
         return Err(QuantizeError::NoRows { input: info.name.clone() });
     }
     let is_any = |info: &TensorInfo| !matches!(info.shape.first(), None | Some(Dimension::Fixed(_)));
-    let batched: Vec<usize> =
-        tensors.iter().filter(|(info, _)| is_any(info)).map(|(_, tensor)| rows(tensor)).collect();
     let is_one = |info: &TensorInfo| matches!(info.shape.first(), Some(Dimension::Fixed(1)));
-    let (Some(&first), true) = (
-        batched.first().or(tensors
-            .iter()
-            .find(|(info, _)| is_one(info))
-            .map(|(_, tensor)| rows(tensor))
-            .as_ref()),
-        tensors.iter().all(|(info, _)| is_any(info) || is_one(info)),
+    let of_any = shapes.iter().find(|(info, _)| is_any(info));
+    let (Some((_, first)), true) = (
+        of_any.or(shapes.iter().find(|(info, _)| is_one(info))),
+        shapes.iter().all(|(info, _)| is_any(info) || is_one(info)),
     ) else {
         return Ok(1);
     };
-    match tensors.iter().find(|(_, tensor)| rows(tensor) != first) {
+    let first = rows(first);
+    match shapes.iter().find(|(_, shape)| rows(shape) != first) {
         None => Ok(first),
-        Some((info, tensor)) => {
-            Err(QuantizeError::OtherRows { input: info.name.clone(), found: rows(tensor), others: first })
+        Some((info, shape)) => {
+            Err(QuantizeError::OtherRows { input: info.name.clone(), found: rows(shape), others: first })
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `quantize`: one graph to 8 or 4 bits, without recipe or store.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{
-    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Samples, Wanted, find,
-    split_all,
+    Found, Gate, Place, QuantizationChoice, QuantizeError, QuantizeProgress, Request, Wanted, find,
+    split_files,
 };
 use crate::backend::{facts_of, takes_quantized};
 use crate::machine::memory;
@@ -18,7 +19,7 @@ use crate::ops::lower::check_destination;
 use crate::ops::resolve::Backends;
 use crate::ops::runners::Runners;
 use crate::ops::workspace::Workspace;
-use crate::worker::npy::Tensor;
+use crate::worker::npy::NpyFile;
 use crate::worker::protocol::Execution;
 
 /// What to quantize, as a user says it.
@@ -83,8 +84,7 @@ pub fn quantize_to(
     let work = work.map_err(|source| QuantizeError::Folder { path: std::env::temp_dir(), source })?;
     let backends = Backends::new(workspace);
     let way = Runners::new(&backends, &Execution::default()).for_graphs().map_err(Box::new)?;
-    let rows =
-        |files, name| split_all(&file.inputs(), std::iter::once(read_all(files)), &work.path().join(name));
+    let rows = |files, name| split_files(&file.inputs(), &open_all(files)?, &work.path().join(name));
     let calibration = rows(samples, "calibration")?;
     let judged = if judged.is_empty() { None } else { Some(rows(judged, "judged")?) };
     let request = Request {
@@ -151,13 +151,13 @@ pub(super) fn lowering_of(lowering: &LoweringOptions, quantized: &Quantized) -> 
     lowering
 }
 
-fn read_all(files: &[(String, PathBuf)]) -> Result<Samples, QuantizeError> {
-    let mut all = Samples::new();
+fn open_all(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, NpyFile>, QuantizeError> {
+    let mut all = BTreeMap::new();
     for (input, path) in files {
         let input = input.clone();
-        match Tensor::read(path) {
+        match NpyFile::open(path) {
             Ok(_) if all.contains_key(&input) => return Err(QuantizeError::NamedTwice { input }),
-            Ok(tensor) => _ = all.insert(input, tensor),
+            Ok(file) => _ = all.insert(input, file),
             Err(source) => return Err(QuantizeError::Npy { input, source }),
         }
     }

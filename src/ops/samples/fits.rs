@@ -3,7 +3,7 @@
 use super::SamplesError;
 use crate::onnx::{Dimension, ElementType, TensorInfo};
 use crate::shape_range::ShapeRange;
-use crate::worker::npy::Tensor;
+use crate::worker::npy::{self, Tensor};
 
 /// Checks type and shape: a graph that is run on something else fails, and that would be no fault of its.
 pub(super) fn check(
@@ -12,7 +12,7 @@ pub(super) fn check(
     tensor: &Tensor,
 ) -> Result<(), SamplesError> {
     let input = || info.name.clone();
-    check_type(info, tensor)?;
+    check_type(info, tensor.element_type())?;
     let shape: Vec<i64> =
         tensor.shape().iter().map(|&length| i64::try_from(length).unwrap_or(i64::MAX)).collect();
     let is_of_graph = !info.rank_known
@@ -40,8 +40,8 @@ pub(super) fn check(
 }
 
 /// Checks the type alone.
-pub(in crate::ops) fn check_type(info: &TensorInfo, tensor: &Tensor) -> Result<(), SamplesError> {
-    let found = tensor.element_type().name();
+pub(in crate::ops) fn check_type(info: &TensorInfo, found: npy::ElementType) -> Result<(), SamplesError> {
+    let found = found.name();
     let needed = name_of(info.element_type);
     if found == needed {
         return Ok(());

@@ -2,7 +2,7 @@
 
 pub mod archive;
 
-pub use nimctl_backend_kit::npy::{Element, ElementType, NpyError, Tensor};
+pub use nimctl_backend_kit::npy::{Element, ElementType, NpyError, NpyFile, Tensor};
 
 use crate::error_kind::ErrorKind;
 

@@ -4,9 +4,12 @@
 //! that type is read as `bfloat16`. Big-endian and Fortran-ordered arrays are refused; `numpy.ascontiguousarray` and
 //! `astype` make them readable.
 
-use std::io::{self, Read as _, Write as _};
+mod file;
+
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+pub use self::file::NpyFile;
 use crate::atomic_file;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -241,15 +244,7 @@ impl Tensor {
     /// # Errors
     /// I/O errors; a file that is not in the format, or has another number of elements than its header says.
     pub fn read(path: &Path) -> Result<Self, NpyError> {
-        let mut file = fs_err::File::open(path).map_err(NpyError::Io)?;
-        let data = file.metadata().map_err(NpyError::Io)?;
-        let bad = |reason: String| NpyError::Format { path: path.into(), reason };
-        if !data.is_file() {
-            return Err(bad("it is not a regular file".into()));
-        }
-        let mut bytes = Vec::new();
-        io::Read::take(&mut file, data.len()).read_to_end(&mut bytes).map_err(NpyError::Io)?;
-        Self::from_npy(bytes).map_err(bad)
+        NpyFile::open(path)?.whole()
     }
 
     /// Reads the bytes of a file.
@@ -257,12 +252,9 @@ impl Tensor {
     /// # Errors
     /// In words: what is wrong with them.
     pub fn from_npy(mut bytes: Vec<u8>) -> Result<Self, String> {
-        let Header { element_type, shape, size_bytes } = Header::parse(&bytes)?;
-        let expected = element_count(&shape).and_then(|count| count.checked_mul(element_type.size_bytes()));
-        let found = bytes.len() - size_bytes;
-        if expected != Some(found) {
-            return Err(format!("{found} bytes of data for {} of shape {shape:?}", element_type.name()));
-        }
+        let header = Header::parse(&bytes)?;
+        header.check_size(bytes.len() - header.size_bytes)?;
+        let Header { element_type, shape, size_bytes } = header;
         bytes.drain(..size_bytes);
         Ok(Self { element_type, shape, bytes })
     }
@@ -326,6 +318,7 @@ fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |count, &dimension| count.checked_mul(dimension))
 }
 
+#[derive(Debug)]
 struct Header {
     element_type: ElementType,
     shape: Vec<usize>,
@@ -334,15 +327,33 @@ struct Header {
 }
 
 impl Header {
+    /// Returns where the text of the header begins, and how long it is, if the bytes say so.
+    fn start_and_length(bytes: &[u8]) -> Option<(usize, usize)> {
+        match bytes.strip_prefix(MAGIC)? {
+            [1, 0, a, b, ..] => Some((10, usize::from(u16::from_le_bytes([*a, *b])))),
+            [2, 0, a, b, c, d, ..] => Some((12, u32::from_le_bytes([*a, *b, *c, *d]) as usize)),
+            _ => None,
+        }
+    }
+
+    /// Checks the number of bytes behind the header.
+    fn check_size(&self, found: usize) -> Result<(), String> {
+        let Self { element_type, shape, size_bytes: _ } = self;
+        let expected = element_count(shape).and_then(|count| count.checked_mul(element_type.size_bytes()));
+        if expected == Some(found) {
+            return Ok(());
+        }
+        Err(format!("{found} bytes of data for {} of shape {shape:?}", element_type.name()))
+    }
+
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let rest = bytes.strip_prefix(MAGIC).ok_or("it does not begin with the magic bytes of NPY")?;
-        let (start, length) = match rest {
-            [1, 0, a, b, ..] => (10, usize::from(u16::from_le_bytes([*a, *b]))),
-            [2, 0, a, b, c, d, ..] => (12, u32::from_le_bytes([*a, *b, *c, *d]) as usize),
-            [major, minor, ..] => {
+        let (start, length) = match (Self::start_and_length(bytes), rest) {
+            (Some(known), _) => known,
+            (None, [1 | 2, 0, ..] | [] | [_]) => return Err("it ends inside its header".into()),
+            (None, [major, minor, ..]) => {
                 return Err(format!("format version {major}.{minor} instead of 1.0 or 2.0"));
             }
-            _ => return Err("it ends inside its header".into()),
         };
         let size_bytes = start + length;
         let text = bytes.get(start..size_bytes).ok_or("it ends inside its header")?;

@@ -87,3 +87,20 @@ fn folders_and_devices_are_refused() {
     assert!(matches!(Tensor::read(Path::new("/dev/zero")), Err(NpyError::Format { .. })));
     assert!(Tensor::read(Path::new("/dev/null/x")).is_err());
 }
+
+#[test]
+fn rows_are_read_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.npy");
+    let whole = Tensor::new(&[3, 2], &[1i16, 2, 3, 4, 5, 6]).unwrap();
+    whole.write(&path).unwrap();
+    let file = NpyFile::open(&path).unwrap();
+    assert_eq!((file.shape(), file.element_type(), file.row_bytes()), (&[3, 2][..], ElementType::Int16, 4));
+    for (first, count) in [(0, 1), (1, 2), (2, 5), (7, 1)] {
+        assert_eq!(file.rows(first, count).unwrap(), whole.rows(first, count));
+    }
+    assert_eq!(file.whole().unwrap(), whole);
+    fs_err::OpenOptions::new().write(true).open(&path).unwrap().set_len(132).unwrap();
+    assert_eq!(file.rows(0, 1).unwrap(), whole.rows(0, 1));
+    assert!(file.rows(0, 3).unwrap_err().to_string().ends_with("it became shorter"));
+}
