@@ -80,6 +80,8 @@ impl OnnxFile {
             return Err(OnnxError::ExternalNamedAsModel { path: path.into() });
         }
         let external_paths = external.iter().map(|(path, _)| path.clone()).collect();
+        // Decoding looked at what stands between the weights, and the system brought their neighbours along.
+        mapped.release(mapped.bytes());
         Ok(Self { path: path.into(), mapped, model, external, external_paths })
     }
 
