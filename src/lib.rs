@@ -40,8 +40,8 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | effects | [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`slurm`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | the kit | [`nimctl_backend_kit`], in `backends/kit` | what a worker is written with; knows nothing of this library, which re-exports what both need ([`compute_capability`], [`execution`], [`shape_range`], some of [`files`] and [`worker`]) |
@@ -80,6 +80,7 @@
 //! | `toolchain.lock.yaml`, built in, or the one of `--toolchain-lock` | `nimctl.toolchain-lock/1` | [`toolchain::Lock`] | read |
 //! | `src/gpu/known_gpus.yaml`, built in | `nimctl.known-gpus/1` | [`gpu`] | read |
 //! | `model_manifest.yaml` | NIM's `2.0`, and the map of 2024 that it had before | [`manifest`], [`yaml`] | both |
+//! | a fleet file | `nimctl.fleet/1` | [`fleet`] | read |
 //! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
@@ -143,7 +144,9 @@ pub mod digest;
 pub mod error_kind;
 #[cfg(test)]
 mod every_field;
+pub mod exchange;
 pub mod files;
+pub mod fleet;
 pub mod glob;
 pub mod gpu;
 pub mod machine;
@@ -170,6 +173,7 @@ pub mod release;
 pub mod report;
 pub mod samples;
 pub mod selection;
+pub mod slurm;
 pub mod source;
 pub mod stats;
 pub mod store;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::error::{JobError, PipelineError};
 use super::resolve::Resolved;
 use super::schedule::Records;
-use crate::backend::Backend;
 use crate::benchmark::BenchStatus;
 use crate::digest::{Blake3, Sha256};
 use crate::error_kind::ErrorKind;
@@ -155,6 +154,9 @@ fn assembled(
     if let Some(needs) = resolved.elsewhere.get(&spec.name()) {
         return Ok(AssembledState::NotBuiltHere(needs.clone()));
     }
+    if let Some(failure) = resolved.failure_of(&spec.name()) {
+        return Ok(AssembledState::Failed(failure.clone().into()));
+    }
     Ok(match records_of(spec, resolved, records, store)? {
         Found::Complete(graphs) => match not_as_required(spec, &graphs) {
             Some(error) => AssembledState::Failed(JobError::new(ErrorKind::Refused, error)),
@@ -195,7 +197,7 @@ fn records_of(
     given: &Records,
     store: &Store,
 ) -> Result<Found, PipelineError> {
-    if !spec.backend.ships_onnx() && !resolved.toolchains.contains_key(&spec.backend) {
+    if !spec.backend.ships_onnx() && !resolved.toolchains.contains_key(&spec.name()) {
         return Ok(Found::Absent);
     }
     let mut lowerings = BTreeMap::new();
@@ -302,9 +304,9 @@ fn manifest_files(files: &[OutputFile], contents_json: &str) -> BTreeMap<String,
 /// Returns what built a profile: the backend's libraries, and our own lowering where it took part.
 fn toolchain_of(
     spec: &ProfileSpec,
-    toolchains: &BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+    toolchains: &BTreeMap<String, BTreeMap<String, ToolIdentity>>,
 ) -> BTreeMap<String, ToolIdentity> {
-    let mut tools = toolchains.get(&spec.backend).cloned().unwrap_or_default();
+    let mut tools = toolchains.get(&spec.name()).cloned().unwrap_or_default();
     if spec.precision() != ProfilePrecision::FP32 {
         let lowering = ToolIdentity { version: LOWERING_VERSION.to_string(), libraries: BTreeMap::new() };
         tools.insert("nimctl-lowering".into(), lowering);

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use crate::canonical::NotCanonical;
 use crate::error_kind::ErrorKind;
 use crate::files::destination::BadDestination;
+use crate::fleet::FleetError;
 use crate::manifest::ManifestError;
 use crate::nearest::did_you_mean;
 use crate::onnx::OnnxError;
+use crate::ops::fleet::FleetFailure;
 use crate::ops::mixed_precision::MixedPrecisionError;
 use crate::ops::read_manifest::ReadManifestError;
 use crate::ops::samples::SamplesError;
@@ -153,6 +155,9 @@ pub enum PipelineError {
         /// Which file.
         source: SourceChanged,
     },
+    /// The fleet file.
+    #[error(transparent)]
+    Fleet(Box<FleetError>),
     /// The user or a signal said stop.
     #[error("interrupted; finished jobs are kept, and the next build resumes from there")]
     Cancelled,
@@ -178,7 +183,7 @@ impl PipelineError {
             Self::MixedPrecision { source, .. } => source.kind(),
             Self::Calibration { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
-            Self::Manifest(_) => ErrorKind::Input,
+            Self::Manifest(_) | Self::Fleet(_) => ErrorKind::Input,
             Self::ReadManifest(source) => source.kind(),
             Self::NotCanonical(_) => ErrorKind::Bug,
             Self::Cancelled => ErrorKind::Interrupted,
@@ -250,6 +255,12 @@ impl From<OnnxError> for JobError {
 impl From<ToLowerError> for JobError {
     fn from(error: ToLowerError) -> Self {
         Self::new(error.kind(), error)
+    }
+}
+
+impl From<FleetFailure> for JobError {
+    fn from(failure: FleetFailure) -> Self {
+        Self::new(failure.kind, failure)
     }
 }
 

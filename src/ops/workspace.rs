@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ops::fleet::UsedFleet;
 use crate::toolchain::{Pip, Places};
 use crate::worker::discover::SearchPath;
 use crate::worker::host::Cancel;
@@ -22,6 +23,8 @@ pub struct Workspace {
     pub parallel_jobs: usize,
     /// A job of a worker may take at most this long.
     pub job_timeout: Duration,
+    /// The machines that jobs may run on beside this one.
+    pub fleet: Option<UsedFleet>,
     /// Set to stop.
     pub cancel: Cancel,
 }

@@ -14,4 +14,4 @@ mod run;
 pub use cancel::Cancel;
 pub(crate) use child_group::ChildGroup;
 pub(crate) use log_tail::LogTail;
-pub(crate) use run::{Ended, run};
+pub(crate) use run::{Ended, run, run_on};

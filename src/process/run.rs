@@ -1,6 +1,6 @@
 //! Runs a program to its end, with a time limit.
 
-use std::io;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,8 @@ use super::{ChildGroup, LogTail};
 
 /// How much of the end of stderr is kept.
 const TAIL_BYTES: usize = 32 * 1024;
+/// How much of what a program prints is read.
+const MAX_PRINTED_BYTES: u64 = 64 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// How long to wait for stderr's end once the program has ended: something it left behind may hold it open.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -27,12 +29,38 @@ pub(crate) enum Ended {
 ///
 /// # Errors
 /// The program can't be started or waited for.
-pub(crate) fn run(
+pub(crate) fn run(command: Command, limit: Duration, keep_going: impl FnMut() -> bool) -> io::Result<Ended> {
+    run_with((Stdio::null(), Stdio::null()), command, limit, keep_going)
+}
+
+/// Runs a program on a text, and returns what it printed, too.
+///
+/// # Errors
+/// As [`run`]; a file for what it reads or prints can't be made.
+pub(crate) fn run_on(
+    input: &str,
+    command: Command,
+    limit: Duration,
+    keep_going: impl FnMut() -> bool,
+) -> io::Result<(Ended, String)> {
+    // Files, unlike pipes, need nobody at the other end while it runs.
+    let (mut given, mut printed) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    given.write_all(input.as_bytes())?;
+    given.rewind()?;
+    let ended = run_with((given.into(), printed.try_clone()?.into()), command, limit, keep_going)?;
+    printed.rewind()?;
+    let mut bytes = Vec::new();
+    printed.take(MAX_PRINTED_BYTES).read_to_end(&mut bytes)?;
+    Ok((ended, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn run_with(
+    (stdin, stdout): (Stdio, Stdio),
     mut command: Command,
     limit: Duration,
     mut keep_going: impl FnMut() -> bool,
 ) -> io::Result<Ended> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
     let mut group = ChildGroup::spawn(command)?;
     let tail = LogTail::of(group.take_stderr()?, TAIL_BYTES)?;
     #[expect(clippy::disallowed_methods, reason = "a run has a time limit")]

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 pub use build_key::{Action, BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument, FieldChange, changes};
 pub use rebuild_reason::JobReason;
-pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, Measurements, OutputFile, Timings};
+pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, BuiltOn, Measurements, OutputFile, Timings};
 
-use crate::backend::{Backend, Builds};
+use crate::backend::Builds;
 use crate::canonical::NotCanonical;
 use crate::digest::Sha256;
 use crate::onnx::{GraphDigest, LOWERING_VERSION, LoweringOptions, lower};
@@ -66,8 +66,8 @@ pub struct Inputs<'a> {
     pub shape_ranges: &'a BTreeMap<String, BTreeMap<String, ShapeRange>>,
     /// How a profile's graph is lowered, by profile and graph, where that is not what the recipe alone says.
     pub lowerings: &'a BTreeMap<(String, String), LoweringOptions>,
-    /// Versions and digests of each backend's libraries.
-    pub toolchains: &'a BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+    /// Versions and digests of the libraries that compile a profile, by the profile's name.
+    pub toolchains: &'a BTreeMap<String, BTreeMap<String, ToolIdentity>>,
 }
 
 impl Job {
@@ -209,7 +209,7 @@ fn compile_document(
         options.clone(),
         LOWERING_VERSION,
     );
-    document.toolchain = inputs.toolchains.get(backend).cloned().unwrap_or_default();
+    document.toolchain = inputs.toolchains.get(&spec.name()).cloned().unwrap_or_default();
     let revision = backend.facts().build_revision;
     if revision > 0 {
         // Not in the contents: there, the bytes of the plan say all.

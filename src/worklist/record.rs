@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build_key::{BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument};
 use crate::digest::{Blake3, Sha256};
+use crate::fleet::exchange::Node;
 use crate::mixed_precision::MixedPrecisionReport;
 use crate::onnx::LoweringReport;
 use crate::plan::{PlanHeader, PlanLayers};
@@ -103,6 +104,19 @@ pub struct Measurements {
     pub timings: Timings,
     /// Peak resident memory of the worker process during the job, in bytes, where the system reports it.
     pub peak_memory_bytes: Option<u64>,
+    /// The node of a fleet that did it; absent if it was the machine that has the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<BuiltOn>,
+}
+
+/// Where a job of a fleet ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuiltOn {
+    /// The executor of the fleet file.
+    pub executor: String,
+    /// The node.
+    pub node: Node,
 }
 
 /// How long a job took, by the wall clock.

@@ -1,6 +1,7 @@
 //! What goes into a key, and what a changed field says.
 
 use super::*;
+use crate::backend::Backend;
 use crate::backend::facts_of;
 use crate::compute_capability::ComputeCapability;
 use crate::mixed_precision::MixedPrecision;
@@ -36,9 +37,11 @@ fn gpu(name: &str, capability: ComputeCapability) -> Target {
 fn resolve(specs: &[ProfileSpec], version: &str) -> Vec<Job> {
     let graphs = BTreeMap::from([("vision".to_owned(), digest(b"v")), ("text".to_owned(), digest(b"t"))]);
     let tool = |version: &str| ToolIdentity { version: version.into(), libraries: BTreeMap::new() };
-    let toolchains = ["tensorrt", "tensorrt-rtx"]
-        .map(|name| (Backend::new(name).unwrap(), BTreeMap::from([(name.to_owned(), tool(version))])))
-        .into();
+    let of_profile = |spec: &ProfileSpec| {
+        let name = spec.backend.name();
+        (spec.name(), BTreeMap::from([(name.to_owned(), tool(version))]))
+    };
+    let toolchains = specs.iter().map(of_profile).collect();
     let ranges = BTreeMap::new();
     let lowerings = BTreeMap::new();
     let inputs = Inputs {

@@ -8,13 +8,14 @@ use xshell::cmd;
 use crate::project::{Project, output, run as execute, say};
 
 /// What `nimctl schema` has schemas of.
-const SCHEMAS: [&str; 10] = [
+const SCHEMAS: [&str; 11] = [
     "recipe",
     "manifest",
     "contents",
     "passport",
     "bench",
     "release-policy",
+    "fleet",
     "devices",
     "plan",
     "worker-request",

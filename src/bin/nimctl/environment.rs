@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use nimctl::device::VisibleDevices;
 use nimctl::error_kind::ErrorKind;
+use nimctl::exchange::Claim;
 use nimctl::manifest::MANIFEST_FILE;
+use nimctl::ops::fleet::UsedFleet;
 use nimctl::ops::read_manifest::ReadManifestError;
 use nimctl::ops::workspace::Workspace;
 use nimctl::registry::CredentialSource;
@@ -17,7 +19,7 @@ use nimctl::uri::Sources;
 use nimctl::worker::discover::SearchPath;
 use nimctl::worker::host::Cancel;
 
-use crate::cli::Global;
+use crate::cli::{FleetArguments, Global};
 use crate::exit::Failure;
 
 /// Returns the user's data folder: `--data-dir`, `NIMCTL_DATA_DIR`, else the XDG data folder.
@@ -87,8 +89,30 @@ pub(crate) fn workspace(global: &Global, job_timeout_s: u64, cancel: &Cancel) ->
         search_path: search_path(),
         parallel_jobs: std::thread::available_parallelism().map_or(1, usize::from),
         job_timeout: Duration::from_secs(job_timeout_s),
+        fleet: None,
         cancel: cancel.clone(),
     })
+}
+
+/// Returns the fleet that the arguments name.
+pub(crate) fn fleet(arguments: &FleetArguments) -> Result<Option<UsedFleet>, Failure> {
+    let FleetArguments { fleet, refresh_fleet } = arguments;
+    let Some(path) = fleet else { return Ok(None) };
+    let program = std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Unavailable, error))?;
+    Ok(Some(UsedFleet::read(path, *refresh_fleet, program)?))
+}
+
+/// Returns what Slurm calls this task and this node; outside of a job, the process and the machine.
+pub(crate) fn claim() -> Claim {
+    let of = |names: &[&str]| names.iter().find_map(|name| text_of(name));
+    let job = of(&["SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID"]);
+    let task = match (job, text_of("SLURM_ARRAY_TASK_ID")) {
+        (Some(job), Some(task)) => format!("{job}_{task}"),
+        (Some(job), None) => job,
+        (None, _) => format!("process {}", std::process::id()),
+    };
+    let host_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Claim { task, node: text_of("SLURMD_NODENAME").unwrap_or_else(host_name) }
 }
 
 /// Returns the search path for workers.

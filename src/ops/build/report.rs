@@ -26,16 +26,19 @@ pub struct JobLine {
     pub profiles: Vec<String>,
     /// Why it must run; absent if it need not.
     pub reason: Option<JobReason>,
+    /// The executor that runs it; absent if that is this machine.
+    pub executor: Option<String>,
 }
 
 impl JobLine {
-    fn new((job, state): &(Job, JobState)) -> Self {
+    fn new((job, state): &(Job, JobState), resolved: &Resolved) -> Self {
         let reason = match state {
             JobState::UpToDate(_) => None,
             JobState::MustRun(reason) => Some(reason.clone()),
         };
         let profiles = job.users.iter().map(|user| user.profile.clone()).collect();
-        Self { title: job.title(), key: job.key.to_string(), profiles, reason }
+        let executor = resolved.executor_of(job).map(str::to_owned);
+        Self { title: job.title(), key: job.key.to_string(), profiles, reason, executor }
     }
 
     /// Returns the reason in words, a line for each change; empty if the job need not run.
@@ -125,10 +128,13 @@ pub fn plan(resolved: &Resolved, on_event: OnEvent<'_>) -> BuildReport {
         let message = format!("{}, graph `{graph}`: {what}", profiles.join(", "));
         on_event(BuildEvent::Warning { message });
     }
-    let jobs: Vec<JobLine> = resolved.jobs.iter().map(JobLine::new).collect();
+    let jobs: Vec<JobLine> = resolved.jobs.iter().map(|job| JobLine::new(job, resolved)).collect();
     let outcome = |name: &str| {
         if let Some(needs) = resolved.elsewhere.get(name) {
             return Outcome::NotBuiltHere(needs.clone());
+        }
+        if let Some(failure) = resolved.failure_of(name) {
+            return Outcome::Failed(failure.clone().into());
         }
         let mine: Vec<&JobLine> =
             jobs.iter().filter(|job| job.profiles.iter().any(|user| user == name)).collect();
@@ -158,7 +164,7 @@ pub(super) fn entries(assembled: Vec<Assembled>) -> Vec<ManifestProfile> {
 impl BuildReport {
     /// Says what came of a build.
     pub(super) fn new(resolved: &Resolved, assembled: &[Assembled], store: &Store) -> Self {
-        let jobs: Vec<JobLine> = resolved.jobs.iter().map(JobLine::new).collect();
+        let jobs: Vec<JobLine> = resolved.jobs.iter().map(|job| JobLine::new(job, resolved)).collect();
         let line = |Assembled { name, state }: &Assembled| {
             let outcome = match state {
                 AssembledState::Complete(profile) => built(profile, &jobs, store),

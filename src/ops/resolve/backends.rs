@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::backend::{Backend, Builds, Tool};
-use crate::compute_capability::ComputeCapability;
+use crate::backend::{Abilities, Backend, Builds, Tool};
 use crate::files::digest_cache::digest_of_file;
-use crate::gpu;
+use crate::fleet::exchange::RemoteBackend;
 use crate::nearest::did_you_mean;
 use crate::ops::error::PipelineError;
+use crate::ops::fleet::Place;
 use crate::ops::runtime_identity::RuntimeIdentity;
 use crate::ops::workspace::Workspace;
-use crate::profile::{ProfileSpec, Target, ToolIdentity, capability_tag};
+use crate::profile::{ProfileSpec, ToolIdentity, capability_tag};
 use crate::recipe::{Recipe, UnknownName};
 use crate::toolchain::{Located, Places, ToolchainError, locate};
 use crate::worker::discover::{self, SearchPath};
 use crate::worker::error::WorkerError;
 use crate::worker::host::{BackendCommand, Limits, Worker};
-use crate::worker::protocol::{Description, Support, WorkerDevice};
+use crate::worker::protocol::{Description, Support};
 
 /// A backend's executable, told where its library is, and what it says of itself.
 #[derive(Debug)]
@@ -87,42 +87,8 @@ pub enum BackendHere {
 pub struct Builder {
     /// How it is started.
     pub command: BackendCommand,
-    /// What goes into build keys.
-    pub identity: BTreeMap<String, ToolIdentity>,
-    /// The GPUs that it builds on, if it needs one: then one job at a time, and only for these GPUs.
-    pub gpus: Option<Vec<WorkerDevice>>,
-    /// What it can build for, if it says so.
-    pub capabilities: Option<Vec<ComputeCapability>>,
-    /// Whether one plan can be for several compute capabilities.
-    pub portable_plans: bool,
-}
-
-impl Builder {
-    /// Returns why a profile can't be built with it here; `None` if it can.
-    fn refusal(&self, spec: &ProfileSpec) -> Option<String> {
-        let wanted = spec.target.compute_capabilities();
-        if let Some(can) = &self.capabilities
-            && !wanted.iter().all(|capability| can.contains(capability))
-        {
-            return Some(format!("it builds for {}", capability_tag(can).replace('+', ", ")));
-        }
-        if wanted.len() > 1 && !self.portable_plans {
-            return Some("it builds one plan for each compute capability".into());
-        }
-        let gpus = self.gpus.as_ref()?;
-        let is_target = |device: &WorkerDevice| match &spec.target {
-            Target::Gpu { name, compute_capability: _ } => {
-                gpu::find(&device.name).is_ok_and(|gpu| gpu.name == *name)
-            }
-            Target::ComputeCapabilities(_) | Target::Generic => wanted.contains(&device.compute_capability),
-        };
-        if gpus.iter().any(is_target) {
-            return None;
-        }
-        let names: Vec<String> =
-            gpus.iter().map(|gpu| format!("{} ({})", gpu.name, gpu.compute_capability)).collect();
-        Some(if names.is_empty() { "no GPU".into() } else { names.join(", ") })
-    }
+    /// What it can build.
+    pub abilities: Abilities,
 }
 
 impl Backends {
@@ -174,7 +140,7 @@ impl Backends {
         let needed: BTreeSet<&Backend> = selected.iter().map(|spec| &spec.backend).collect();
         let mut builders = BTreeMap::new();
         for backend in recipe.profiles.iter().map(|spec| &spec.backend).collect::<BTreeSet<_>>() {
-            match self.builder(backend) {
+            match self.here(backend) {
                 Ok(here) => {
                     builders.insert(backend.clone(), here);
                 }
@@ -209,7 +175,8 @@ impl Backends {
         UnknownName { recipe: recipe.path.clone(), position, problem }
     }
 
-    fn builder(&self, backend: &Backend) -> Result<BackendHere, PipelineError> {
+    /// Returns whether a backend can build here.
+    pub(in crate::ops) fn here(&self, backend: &Backend) -> Result<BackendHere, PipelineError> {
         match backend.facts().builds {
             Builds::Nothing => Ok(BackendHere::NothingToCompile),
             Builds::AheadOfTime(_) => self.ahead_of_time(backend),
@@ -227,11 +194,13 @@ impl Backends {
         };
         Ok(BackendHere::Ready(Box::new(Builder {
             command: found.command.clone(),
-            identity: BTreeMap::from([(backend.name().into(), identity_of(library, version))]),
-            gpus: None,
-            // The recipe's reader has checked the targets.
-            capabilities: None,
-            portable_plans: true,
+            abilities: Abilities {
+                identity: BTreeMap::from([(backend.name().into(), identity_of(library, version))]),
+                gpus: None,
+                // The recipe's reader has checked the targets.
+                capabilities: None,
+                portable_plans: true,
+            },
         })))
     }
 
@@ -255,10 +224,12 @@ impl Backends {
                 let identity = identity_of(library, library_version(description));
                 Ok(BackendHere::Ready(Box::new(Builder {
                     command: found.command.clone(),
-                    identity: BTreeMap::from([(backend.name().into(), identity)]),
-                    gpus: Some(description.devices.clone()),
-                    capabilities: None,
-                    portable_plans: false,
+                    abilities: Abilities {
+                        identity: BTreeMap::from([(backend.name().into(), identity)]),
+                        gpus: Some(description.devices.clone()),
+                        capabilities: None,
+                        portable_plans: false,
+                    },
                 })))
             }
         }
@@ -289,10 +260,12 @@ impl Backends {
         let capabilities = description.compute_capabilities.clone();
         Ok(BackendHere::Ready(Box::new(Builder {
             command: found.command.clone(),
-            identity,
-            gpus: description.needs_gpu_to_build.then(|| description.devices.clone()),
-            capabilities: Some(capabilities).filter(|some| !some.is_empty()),
-            portable_plans: description.portable_plans,
+            abilities: Abilities {
+                identity,
+                gpus: description.needs_gpu_to_build.then(|| description.devices.clone()),
+                capabilities: Some(capabilities).filter(|some| !some.is_empty()),
+                portable_plans: description.portable_plans,
+            },
         })))
     }
 
@@ -322,38 +295,54 @@ fn worker_error(backend: &Backend) -> impl Fn(WorkerError) -> PipelineError {
     move |source| PipelineError::Worker { backend: backend.to_string(), source }
 }
 
-/// Returns the identities that go into build keys.
+/// Returns the identities that go into build keys, by the profiles' names.
 pub(super) fn identities(
+    profiles: &[ProfileSpec],
     builders: &BTreeMap<Backend, BackendHere>,
-) -> BTreeMap<Backend, BTreeMap<String, ToolIdentity>> {
-    builders
-        .iter()
-        .filter_map(|(backend, here)| match here {
-            BackendHere::Ready(builder) => Some((backend.clone(), builder.identity.clone())),
-            BackendHere::NothingToCompile | BackendHere::NotHere(_) => None,
-        })
-        .collect()
+    places: &BTreeMap<String, Place>,
+) -> BTreeMap<String, BTreeMap<String, ToolIdentity>> {
+    let identity = |spec: &ProfileSpec| {
+        let abilities = match places.get(&spec.name()) {
+            Some(place) => place.abilities()?,
+            None => match builders.get(&spec.backend)? {
+                BackendHere::Ready(builder) => &builder.abilities,
+                BackendHere::NothingToCompile | BackendHere::NotHere(_) => return None,
+            },
+        };
+        Some((spec.name(), abilities.identity.clone()))
+    };
+    profiles.iter().filter_map(identity).collect()
 }
 
 /// Returns the profiles that can't be built here, by name, with what each needs.
 pub(super) fn elsewhere(
     selected: &[&ProfileSpec],
     builders: &BTreeMap<Backend, BackendHere>,
+    places: &BTreeMap<String, Place>,
 ) -> BTreeMap<String, String> {
-    let needs = |spec: &ProfileSpec, reason: &str| {
+    let needs = |spec: &ProfileSpec, place: &str, reason: &str| {
         let on = match spec.target.compute_capabilities().as_slice() {
             [] => String::new(),
             some => format!(" on a host with a GPU of compute capability {}", capability_tag(some)),
         };
-        format!("needs the {} backend{on} (here: {reason})", spec.backend)
+        format!("needs the {} backend{on} ({place}: {reason})", spec.backend)
     };
     let missing = |spec: &&ProfileSpec| {
+        if let Some(Place { executor, backend }) = places.get(&spec.name()) {
+            let reason = match backend {
+                Ok(RemoteBackend::NotThere(reason)) => reason.clone(),
+                Ok(RemoteBackend::Ready(abilities)) => abilities.refusal(&spec.target)?,
+                // That is no lack, but a failure.
+                Err(_) => return None,
+            };
+            return Some((spec.name(), needs(spec, &format!("executor {executor}"), &reason)));
+        }
         let reason = match &builders[&spec.backend] {
             BackendHere::NotHere(reason) => reason.clone(),
-            BackendHere::Ready(builder) => builder.refusal(spec)?,
+            BackendHere::Ready(builder) => builder.abilities.refusal(&spec.target)?,
             BackendHere::NothingToCompile => return None,
         };
-        Some((spec.name(), needs(spec, &reason)))
+        Some((spec.name(), needs(spec, "here", &reason)))
     };
     selected.iter().filter_map(missing).collect()
 }

@@ -25,6 +25,7 @@ pub(super) use sources::SourceGraph;
 
 use super::error::PipelineError;
 use super::event::OnEvent;
+use super::fleet::{self, FleetFailure, Place};
 use super::samples::{Completed, SeededInput, Subject, complete, image_files, sample_files};
 use super::workspace::Workspace;
 use crate::backend::Backend;
@@ -49,8 +50,10 @@ pub struct Resolved {
     pub(super) backends: Backends,
     /// What can be built here, by backend. A backend whose profiles were not selected may be missing.
     pub(super) builders: BTreeMap<Backend, BackendHere>,
-    /// What goes into build keys, for each backend that builds here.
-    pub(super) toolchains: BTreeMap<Backend, BTreeMap<String, ToolIdentity>>,
+    /// What goes into build keys, for each profile whose backend builds here or on its executor.
+    pub(super) toolchains: BTreeMap<String, BTreeMap<String, ToolIdentity>>,
+    /// Which profiles an executor of a fleet takes.
+    pub(super) places: BTreeMap<String, Place>,
     /// What the selected profiles that can't be built here need, by name.
     pub(super) elsewhere: BTreeMap<String, String>,
     pub(super) lowerings: FoundLowerings,
@@ -74,12 +77,16 @@ pub fn resolve(
     let selected: Vec<&ProfileSpec> = selected(recipe, only)?;
     let graphs = sources::resolve(&file, workspace, on_event)?;
     let backends = Backends::new(workspace);
-    let builders = backends.builders(recipe, &selected)?;
-    let elsewhere = backends::elsewhere(&selected, &builders);
+    let names: BTreeSet<String> = selected.iter().map(|spec| spec.name()).collect();
+    let places = fleet::places(workspace, &recipe.profiles, &names, on_event)?;
+    let built_here = selected.iter().copied().filter(|spec| !places.contains_key(&spec.name()));
+    let builders = backends.builders(recipe, &built_here.collect::<Vec<_>>())?;
+    let elsewhere = backends::elsewhere(&selected, &builders, &places);
     let mut resolved = Resolved {
-        selected: selected.iter().map(|spec| spec.name()).collect(),
+        selected: names,
         digests: graphs.iter().map(|(name, graph)| (name.clone(), graph.digest.clone())).collect(),
-        toolchains: backends::identities(&builders),
+        toolchains: backends::identities(&recipe.profiles, &builders, &places),
+        places,
         graphs,
         samples: OnceLock::new(),
         backends,
@@ -115,6 +122,7 @@ impl Resolved {
             backends: Backends::new(workspace),
             builders: BTreeMap::new(),
             toolchains: BTreeMap::new(),
+            places: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             lowerings: FoundLowerings::default(),
             searches: Vec::new(),
@@ -173,9 +181,23 @@ impl Resolved {
     /// Returns the selected profiles that can be built here, in the recipe's order.
     pub fn here(&self) -> Vec<&ProfileSpec> {
         let is_here = |spec: &&ProfileSpec| {
-            self.is_selected(&spec.name()) && !self.elsewhere.contains_key(&spec.name())
+            let name = spec.name();
+            self.is_selected(&name) && !self.elsewhere.contains_key(&name) && self.failure_of(&name).is_none()
         };
         self.recipe().profiles.iter().filter(is_here).collect()
+    }
+
+    /// Returns why nobody knows whether a profile can be built on its executor.
+    pub(super) fn failure_of(&self, profile: &str) -> Option<&FleetFailure> {
+        self.places.get(profile)?.backend.as_ref().err()
+    }
+
+    /// Returns the executor that takes a job; `None` if it is run here.
+    pub(super) fn executor_of(&self, job: &Job) -> Option<&str> {
+        // Lowering is this machine's.
+        job.input?;
+        let place = job.users.iter().find_map(|user| self.places.get(&user.profile))?;
+        Some(&place.executor)
     }
 
     /// Returns the selected profiles that can't be built here with what each needs, in the recipe's order.

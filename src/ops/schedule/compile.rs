@@ -1,8 +1,7 @@
 //! Compiles one lowered graph into a plan, in a worker.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::compile_failed::compile_failed;
@@ -10,18 +9,22 @@ use super::{Context, backend_of};
 use crate::backend::facts_of;
 use crate::error_kind::ErrorKind;
 use crate::onnx::GraphDigest;
-use crate::ops::error::{JobError, WrongPlan, WrongWorker};
+use crate::ops::error::{JobError, WrongPlan};
 use crate::ops::event::BuildEvent;
 use crate::ops::resolve::BackendHere;
+use crate::ops::worker_build::{BuildFailure, WorkerBuild};
+use crate::ops::workspace::Workspace;
 use crate::plan::{PlanHeader, read_layers};
 use crate::profile::capability_tag;
 use crate::quantization::InPlan;
-use crate::worker::host::{Limits, Worker};
-use crate::worker::protocol::{BuildRequest, Event};
-use crate::worklist::{BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, Job, Measurements, Timings};
+use crate::worker::host::{Answer, Worker};
+use crate::worker::protocol::{BuildRequest, BuildResult, Event};
+use crate::worklist::{
+    BUILD_RECORD_SCHEMA, BuildKeyDocument, BuildRecord, BuiltOn, Job, Measurements, Timings,
+};
 
 /// The name of a plan inside its graph's folder of a profile.
-const PLAN_FILE: &str = "model.plan";
+pub(super) const PLAN_FILE: &str = "model.plan";
 
 /// Compiles a lowered graph with a worker of this thread, starting one where none is healthy.
 pub(super) fn run(
@@ -44,6 +47,36 @@ pub(super) fn run(
     let graph_folder = work.path().join("graph");
     context.store.lay_out(&lowered.outputs, &graph_folder)?;
     let plan = work.path().join(PLAN_FILE);
+    let graph = graph_folder.join(GraphDigest::MODEL_PATH);
+    let request = request(job, graph.clone(), plan.clone());
+    let title = job.title();
+    let mut warnings = Vec::new();
+    let Workspace { job_timeout, cancel, .. } = context.workspace;
+    let mut build = WorkerBuild { command: &builder.command, timeout: *job_timeout, workers, cancel };
+    let answer = build.run(request, &mut |event| match event {
+        Event::Progress(progress) => {
+            (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage: progress.stage });
+        }
+        Event::Warning(warning) => warnings.push(tell(&title, warning.message, context)),
+        Event::Result(_) | Event::Error(_) => {}
+    });
+    let answer = answer.map_err(|error| match error {
+        BuildFailure::Worker(error) => compile_failed(job, context, &graph, error),
+        BuildFailure::Plan(error) => error,
+    })?;
+    let Answer { result, peak_memory_bytes } = answer;
+    let built = Built { result, peak_memory_bytes, warnings, start, node: None };
+    record(job, backend, lowered, &plan, built, context)
+}
+
+/// Warns of what a compiler says of a job; returns it.
+pub(super) fn tell(title: &str, message: String, context: &Context<'_>) -> String {
+    (context.on_event)(BuildEvent::Warning { message: format!("{title}: {message}") });
+    message
+}
+
+/// Returns what a compiler is asked for.
+pub(super) fn request(job: &Job, graph: PathBuf, plan: PathBuf) -> BuildRequest {
     // What a compiler is told: a field of the key that it must know is passed on here. The others are what it works on (the
     // lowered graph), what it is (backend, toolchain) and where it runs.
     let BuildKeyDocument {
@@ -58,49 +91,47 @@ pub(super) fn run(
         shape_ranges,
         workspace_mib,
     } = job.document.clone();
-    let graph = graph_folder.join(GraphDigest::MODEL_PATH);
-    let request = BuildRequest {
-        graph: graph.clone(),
-        plan: plan.clone(),
-        compute_capabilities,
-        shape_ranges,
-        workspace_mib,
-    };
-    workers.retain(|_, worker| worker.is_healthy());
-    if !workers.contains_key(backend) {
-        let limits = Limits { request_timeout: context.workspace.job_timeout, ..Limits::default() };
-        let worker = Worker::spawn(&builder.command, limits)?;
-        check_worker(backend, &worker)?;
-        workers.insert(backend.to_owned(), worker);
-    }
-    let worker = workers.get_mut(backend).expect("a worker was just put there");
-    let title = job.title();
-    let mut warnings = Vec::new();
-    let mut warn = |message: String| {
-        (context.on_event)(BuildEvent::Warning { message: format!("{title}: {message}") });
-        warnings.push(message);
-    };
-    let answer = worker.build(request, &context.workspace.cancel, &mut |event| match event {
-        Event::Progress(progress) => {
-            (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage: progress.stage });
-        }
-        Event::Warning(warning) => warn(warning.message),
-        Event::Result(_) | Event::Error(_) => {}
-    });
-    let answer = answer.map_err(|error| compile_failed(job, context, &graph, error))?;
-    check_file(&plan, answer.result.plan_size_bytes, backend)?;
-    let header = check_plan(job, backend, &plan)?;
-    let layers = read_layers(&plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
+    BuildRequest { graph, plan, compute_capabilities, shape_ranges, workspace_mib }
+}
+
+/// A plan that a worker wrote, here or elsewhere.
+pub(super) struct Built {
+    /// What the worker says.
+    pub(super) result: BuildResult,
+    /// Its peak memory.
+    pub(super) peak_memory_bytes: Option<u64>,
+    /// What was warned of already.
+    pub(super) warnings: Vec<String>,
+    /// When the job began.
+    pub(super) start: Instant,
+    /// Where, if not here.
+    pub(super) node: Option<BuiltOn>,
+}
+
+/// Checks a plan, adds it to the store, and returns what is remembered of the job.
+pub(super) fn record(
+    job: &Job,
+    backend: &str,
+    lowered: &BuildRecord,
+    plan: &Path,
+    built: Built,
+    context: &Context<'_>,
+) -> Result<BuildRecord, JobError> {
+    let Built { result, peak_memory_bytes, mut warnings, start, node } = built;
+    let header = check_plan(job, backend, plan)?;
+    let layers = read_layers(plan).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
     if let (Some(quantized), Some(quantization)) =
         (&lowered.quantization, &job.document.lowering.quantization)
     {
         let plan = header.as_ref().zip(layers.as_ref());
         let in_plan = InPlan::of(&quantization.options, &quantized.report, plan);
-        in_plan.fallbacks().into_iter().chain(in_plan.unknowns()).for_each(&mut warn);
+        let title = job.title();
+        let told = in_plan.fallbacks().into_iter().chain(in_plan.unknowns());
+        warnings.extend(told.map(|message| tell(&title, message, context)));
     }
     // What it told on the way need not be told again.
-    warnings.extend(answer.result.warnings);
-    let output = context.store.adopt(&plan, PLAN_FILE)?;
+    warnings.extend(result.warnings);
+    let output = context.store.adopt(plan, PLAN_FILE)?;
     Ok(BuildRecord {
         schema: BUILD_RECORD_SCHEMA.into(),
         key: job.key,
@@ -109,10 +140,11 @@ pub(super) fn run(
         measurements: Some(Measurements {
             timings: Timings {
                 total_ms: start.elapsed().as_millis() as u64,
-                parse_ms: Some(answer.result.parse_ms),
-                build_ms: Some(answer.result.build_ms),
+                parse_ms: Some(result.parse_ms),
+                build_ms: Some(result.build_ms),
             },
-            peak_memory_bytes: answer.peak_memory_bytes,
+            peak_memory_bytes,
+            node,
         }),
         plan: header,
         plan_layers: layers,
@@ -121,36 +153,6 @@ pub(super) fn run(
         quantization: None,
         warnings,
     })
-}
-
-/// Checks that a worker makes plans as this nimctl takes for granted in build keys.
-fn check_worker(backend: &str, worker: &Worker) -> Result<(), JobError> {
-    let (expected, found) = (facts_of(backend).build_revision, worker.description().build_revision);
-    if expected == 0 || found == expected {
-        return Ok(());
-    }
-    Err(JobError::new(ErrorKind::Refused, WrongWorker { backend: backend.to_owned(), found, expected }))
-}
-
-/// Checks that a worker wrote the plan that it says it wrote: a file of its own, of this size in bytes.
-fn check_file(plan: &Path, said_bytes: u64, backend: &str) -> Result<(), JobError> {
-    let wrong = |what: String| {
-        JobError::new(ErrorKind::Unavailable, WrongPlan::NotWritten { backend: backend.to_owned(), what })
-    };
-    let metadata = match fs_err::symlink_metadata(plan) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(wrong("is missing".into())),
-        Err(error) => return Err(JobError::new(ErrorKind::Unavailable, error)),
-    };
-    match metadata.len() {
-        _ if metadata.is_symlink() => Err(wrong("is a link".into())),
-        _ if !metadata.is_file() => Err(wrong("is not a regular file".into())),
-        0 => Err(wrong("is empty".into())),
-        found if found != said_bytes => {
-            Err(wrong(format!("has {found} bytes, but the backend reported {said_bytes}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Reads a plan's header, and checks that it is what was asked for where the backend's plans have one.

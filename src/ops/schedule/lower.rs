@@ -60,6 +60,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<BuildRecord, JobEr
         measurements: Some(Measurements {
             timings: Timings { total_ms: start.elapsed().as_millis() as u64, parse_ms: None, build_ms: None },
             peak_memory_bytes: None,
+            node: None,
         }),
         plan: None,
         plan_layers: None,

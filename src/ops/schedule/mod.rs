@@ -8,6 +8,7 @@ mod compile;
 mod compile_failed;
 mod lower;
 mod memory;
+mod remote;
 mod search;
 mod space;
 
@@ -61,9 +62,10 @@ pub fn schedule(
             store.remember_places(job)?;
         }
         on_event(BuildEvent::Starting { jobs: must_run.len() });
-        let (lowerings, compilations) = must_run.into_iter().partition(|job| job.input.is_none());
+        let (lowerings, compilations): (Vec<&Job>, Vec<&Job>) =
+            must_run.into_iter().partition(|job| job.input.is_none());
         run_side_by_side(lowerings, &context, &mut records);
-        run_side_by_side(compilations, &context, &mut records);
+        run_everywhere(compilations, &context, &mut records);
     }
     if workspace.cancel.is_cancelled() { Err(PipelineError::Cancelled) } else { Ok(records) }
 }
@@ -75,6 +77,41 @@ fn up_to_date(jobs: &[(Job, JobState)]) -> Records {
         JobState::MustRun(_) => None,
     };
     jobs.iter().filter_map(record).collect()
+}
+
+/// Runs compilations: those of each executor on its nodes, the others here, all at the same time.
+fn run_everywhere(jobs: Vec<&Job>, context: &Context<'_>, finished: &mut Records) {
+    let mut here = Vec::new();
+    let mut remote: BTreeMap<&str, Vec<&Job>> = BTreeMap::new();
+    for job in jobs {
+        match context.resolved.executor_of(job) {
+            Some(executor) => remote.entry(executor).or_default().push(job),
+            None => here.push(job),
+        }
+    }
+    let lowered = &finished.clone();
+    std::thread::scope(|scope| {
+        let run = |(executor, jobs)| scope.spawn(move || remote::run(executor, jobs, lowered, context));
+        let threads: Vec<_> = remote.into_iter().map(run).collect();
+        run_side_by_side(here, context, finished);
+        for records in threads.into_iter().filter_map(|thread| thread.join().ok()) {
+            finished.extend(records);
+        }
+    });
+}
+
+/// Tells how a job ended.
+fn tell_end(job: &Job, result: &Result<BuildRecord, JobError>, context: &Context<'_>) {
+    match result {
+        Ok(record) => (context.on_event)(BuildEvent::JobFinished {
+            title: job.title(),
+            total_ms: record.total_ms(),
+            size_bytes: record.outputs.iter().map(|output| output.size_bytes).sum(),
+        }),
+        Err(error) => {
+            (context.on_event)(BuildEvent::JobFailed { title: job.title(), message: error.message.clone() })
+        }
+    }
 }
 
 /// What the threads share.
@@ -117,17 +154,7 @@ fn run_thread(shared: &Mutex<Shared<'_>>, changed: &Condvar, budget_bytes: u64, 
         });
         (context.on_event)(BuildEvent::JobStarted { title: job.title() });
         let result = run_job(job, input.flatten(), &mut workers, context);
-        match &result {
-            Ok(record) => (context.on_event)(BuildEvent::JobFinished {
-                title: job.title(),
-                total_ms: record.total_ms(),
-                size_bytes: record.outputs.iter().map(|output| output.size_bytes).sum(),
-            }),
-            Err(error) => (context.on_event)(BuildEvent::JobFailed {
-                title: job.title(),
-                message: error.message.clone(),
-            }),
-        }
+        tell_end(job, &result, context);
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.running -= 1;
         shared.memory_bytes -= need_bytes;
@@ -168,7 +195,7 @@ fn take_job<'a>(
 
 fn uses_gpu(job: &Job, context: &Context<'_>) -> bool {
     backend_of(job, context)
-        .is_some_and(|here| matches!(here, BackendHere::Ready(builder) if builder.gpus.is_some()))
+        .is_some_and(|here| matches!(here, BackendHere::Ready(builder) if builder.abilities.gpus.is_some()))
 }
 
 fn backend_of<'a>(job: &Job, context: &Context<'a>) -> Option<&'a BackendHere> {

@@ -14,6 +14,7 @@ const CORE: &[&str] = &[
     "digest",
     "error_kind",
     "execution",
+    "fleet",
     "glob",
     "gpu",
     "manifest",
@@ -45,12 +46,14 @@ const CORE: &[&str] = &[
 ];
 /// What touches the world.
 const EFFECTS: &[&str] = &[
+    "exchange",
     "files",
     "machine",
     "nvml",
     "oci",
     "process",
     "registry",
+    "slurm",
     "source",
     "store",
     "toolchain",

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod distribution;
 mod execution;
+mod fleet;
 mod init;
 pub(crate) mod limits;
 mod manifest;
@@ -29,6 +30,7 @@ pub(crate) use check::Check;
 pub(crate) use distribution::{
     Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull, RegistryArguments,
 };
+pub(crate) use fleet::{Fleet, FleetArguments, Work};
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
@@ -124,6 +126,11 @@ pub(crate) enum Command {
     /// Check recipes, or print their JSON Schema.
     #[command(subcommand, arg_required_else_help = true)]
     Recipe(Recipe),
+    /// Check the files that name other machines to build on.
+    #[command(subcommand, arg_required_else_help = true)]
+    Fleet(Fleet),
+    /// Answer the requests of a batch, on a node of a fleet.
+    Work(Work),
     /// Check the numbers of built profiles against the FP32 graphs.
     Validate(Validate),
     /// Measure the speed of built profiles, and compare it.
@@ -224,6 +231,8 @@ pub(crate) enum SchemaOf {
     Passport,
     /// The requirements for a release, `nimctl.release-policy/1`.
     ReleasePolicy,
+    /// The machines to build on, `nimctl.fleet/1`.
+    Fleet,
     /// The results of `nimctl bench`, `nimctl.bench/1`.
     Bench,
     /// The GPUs of a host, `nimctl.devices/1`.
@@ -243,7 +252,8 @@ Examples:
   nimctl build recipes/nvclip-demo.yaml
   nimctl build recipes/nvclip-demo.yaml --dry-run
   nimctl build recipes/nvclip-demo.yaml --only gpu=l4
-  nimctl build recipes/nvclip-demo.yaml --only 'tensorrt-rtx-*' --output json")]
+  nimctl build recipes/nvclip-demo.yaml --only 'tensorrt-rtx-*' --output json
+  nimctl build recipes/nvclip-demo.yaml --fleet fleet.yaml")]
 pub(crate) struct Build {
     /// The recipe.
     pub(crate) recipe: PathBuf,
@@ -253,6 +263,8 @@ pub(crate) struct Build {
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) only: Option<Only>,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArguments,
     /// Print the jobs and why each must run; build nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

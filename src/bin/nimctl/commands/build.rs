@@ -31,8 +31,10 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Build { recipe, manifest, only, dry_run, require_all, no_check, jobs, job_timeout } = arguments;
+    let cli::Build { recipe, manifest, only, fleet, dry_run, require_all, no_check, jobs, job_timeout } =
+        arguments;
     let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
+    workspace.fleet = environment::fleet(fleet)?;
     if let Some(jobs) = jobs {
         workspace.parallel_jobs = usize::from(*jobs);
     }
@@ -130,17 +132,18 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
     } = report;
     let mut text = format!("{model} {release}\n\n");
     if dry_run {
-        let rows: Vec<Vec<String>> = jobs
-            .iter()
-            .map(|job| {
-                vec![
-                    job.title.clone(),
-                    if job.reason.is_some() { "run" } else { "up to date" }.into(),
-                    job.reason_lines().join("; "),
-                ]
-            })
-            .collect();
-        text.push_str(&table(&["JOB", "STATE", "WHY"], &rows));
+        let row = |job: &JobLine| {
+            let place = job.executor.clone().unwrap_or_else(|| "here".into());
+            let state = if job.reason.is_some() { "run" } else { "up to date" };
+            vec![job.title.clone(), place, state.into(), job.reason_lines().join("; ")]
+        };
+        let mut rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
+        let mut heading = vec!["JOB", "WHERE", "STATE", "WHY"];
+        if jobs.iter().all(|job| job.executor.is_none()) {
+            heading.remove(1);
+            rows.iter_mut().for_each(|row| _ = row.remove(1));
+        }
+        text.push_str(&table(&heading, &rows));
     }
     let rows: Vec<Vec<String>> = profiles.iter().filter_map(row).collect();
     if !rows.is_empty() {
@@ -252,6 +255,9 @@ struct JobView<'a> {
     key: &'a str,
     profiles: &'a [String],
     reason: Option<&'a JobReason>,
+    /// The executor of the fleet that runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executor: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -290,8 +296,8 @@ impl<'a> View<'a> {
             dropped,
         } = report;
         let job = |line: &'a JobLine| {
-            let JobLine { title, key, profiles, reason } = line;
-            JobView { title, key, profiles, reason: reason.as_ref() }
+            let JobLine { title, key, profiles, reason, executor } = line;
+            JobView { title, key, profiles, reason: reason.as_ref(), executor: executor.as_deref() }
         };
         Self {
             schema: "nimctl.build-report/1",

@@ -9,6 +9,7 @@ mod check;
 mod create_model_store;
 mod doctor;
 mod download_to_cache;
+mod fleet;
 mod hash_profile;
 mod init;
 mod inspect;
@@ -34,6 +35,7 @@ mod store;
 mod toolchain;
 mod validate;
 mod verify;
+mod work;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Check(arguments) => check::run(&arguments, &global, output, cancel),
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
+        Command::Fleet(arguments) => fleet::run(&arguments, output),
+        Command::Work(arguments) => work::run(&arguments, &global, output, cancel),
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
         Command::Release(arguments) => release::run(&arguments, &global, output, cancel),
         Command::Report(arguments) => report::run(&arguments, &global, output, cancel),

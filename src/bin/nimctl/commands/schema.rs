@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use nimctl::benchmark::BenchDocument;
 use nimctl::device::Host;
 use nimctl::error_kind::ErrorKind;
+use nimctl::fleet::Fleet;
 use nimctl::manifest::Manifest;
 use nimctl::passport::Passport;
 use nimctl::profile::Contents;
@@ -25,6 +26,7 @@ pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> 
         SchemaOf::Contents => schema_for!(Contents),
         SchemaOf::Passport => schema_for!(Passport),
         SchemaOf::ReleasePolicy => schema_for!(Policy),
+        SchemaOf::Fleet => schema_for!(Fleet),
         SchemaOf::Bench => schema_for!(BenchDocument),
         SchemaOf::Devices => schema_for!(Host),
         SchemaOf::Plan => schema_for!(PlanView<'_>),

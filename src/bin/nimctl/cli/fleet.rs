@@ -1,0 +1,43 @@
+//! Arguments around fleets.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// The options of commands that can run jobs on other machines.
+#[derive(Debug, Args)]
+pub(crate) struct FleetArguments {
+    /// Build on the machines of this fleet file, too: each profile on the first executor that offers its backend and GPU.
+    #[arg(long, value_name = "FILE", env = "NIMCTL_FLEET")]
+    pub(crate) fleet: Option<PathBuf>,
+    /// Ask every executor again what its nodes are; nimctl otherwise asks once a day.
+    #[arg(long, requires = "fleet")]
+    pub(crate) refresh_fleet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fleet {
+    /// Check fleet files: executors, GPUs, backends, folders.
+    #[command(after_help = "Example:\n  nimctl fleet check fleet.yaml")]
+    Check {
+        /// The fleet files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Arguments of `work`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+nimctl starts this command itself, in the jobs that it hands to Slurm.
+
+Example:
+  nimctl work --shared /scratch/nimctl --batch k3xW9aQz0bTy")]
+pub(crate) struct Work {
+    /// The folder that this node shares with the machine that asks.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) shared: PathBuf,
+    /// The batch of requests.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) batch: String,
+}

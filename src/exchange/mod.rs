@@ -1,0 +1,423 @@
+//! A folder that this machine and the nodes of a fleet see: requests go in, results come out.
+//!
+//! ```text
+//! <shared>/exchange-1/
+//!   requests/<id>/      request.json  graph/…  claim.json  events.jsonl  model.plan  result.json
+//!   batches/<name>.json which requests a job of the engine works on
+//!   logs/               what jobs print
+//!   new/                requests in the making
+//! ```
+//!
+//! A request appears whole, by a rename. Who works on it made its `claim.json`; once `result.json` is there, it is done. So a result
+//! outlives whoever asked for it, and a request that two would work on is worked on by one.
+
+use std::io::{self, BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use nimctl_backend_kit::atomic_file;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error_kind::ErrorKind;
+use crate::files::work_folder::{WorkFolder, sweep};
+use crate::fleet::exchange::{REQUEST_SCHEMA, RESULT_SCHEMA, RemoteRequest, RemoteResult};
+use crate::stored_format::{self, Unreadable};
+use crate::worker::protocol::Event;
+
+/// The folder of this version of the layout.
+const FOLDER: &str = "exchange-1";
+const REQUEST: &str = "request.json";
+const RESULT: &str = "result.json";
+const CLAIM: &str = "claim.json";
+const EVENTS: &str = "events.jsonl";
+const NEW_PREFIX: &str = "request-";
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    root: PathBuf,
+}
+
+/// Who works on a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The engine's number of the job, with that of its task.
+    pub task: String,
+    /// The node.
+    pub node: String,
+}
+
+/// Requests that one job of the engine works on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The executor.
+    pub executor: String,
+    /// The store that asked for it, and its machine.
+    pub owner: String,
+    /// The requests, in the order in which they are begun.
+    pub requests: Vec<String>,
+    /// The engine's number of the job, once it is known.
+    pub job: Option<String>,
+}
+
+/// How a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// There is none.
+    Absent,
+    /// Nobody works on it.
+    Waiting,
+    /// Somebody does, or did when it died.
+    Claimed(Claim),
+    /// It is done.
+    Done(Box<RemoteResult>),
+}
+
+/// A shared folder that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// It can't be read or written.
+    #[error("the shared folder {} cannot be used: {doing}", folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file in it can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+impl ExchangeError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Unavailable
+    }
+}
+
+impl Exchange {
+    /// Opens the exchange in a shared folder, and makes what is missing of it.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn open(shared: &Path) -> Result<Self, ExchangeError> {
+        let exchange = Self::at(shared);
+        for folder in ["requests", "batches", "logs", "new"] {
+            fs_err::create_dir_all(exchange.root.join(folder))
+                .map_err(exchange.failed("making its folders"))?;
+        }
+        sweep(&exchange.root.join("new"), NEW_PREFIX);
+        Ok(exchange)
+    }
+
+    /// Takes the exchange that somebody else made in a shared folder.
+    pub fn at(shared: &Path) -> Self {
+        Self { root: shared.join(FOLDER) }
+    }
+
+    /// Returns the folder of a request.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.root.join("requests").join(id)
+    }
+
+    /// Returns the folder of the jobs' logs.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Returns a folder for the files of a new request.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn stage(&self) -> Result<WorkFolder, ExchangeError> {
+        WorkFolder::new_in(&self.root.join("new"), NEW_PREFIX).map_err(self.failed("making a request"))
+    }
+
+    /// Puts a request with its staged files in; one that is there already stays.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn put(&self, id: &str, staged: &WorkFolder, request: &RemoteRequest) -> Result<(), ExchangeError> {
+        let failed = self.failed("putting a request in");
+        let write = || {
+            let content = staged.path().join("content");
+            fs_err::create_dir_all(&content)?;
+            write_json(&content.join(REQUEST), request)?;
+            atomic_file::sync_folder(&content)?;
+            match fs_err::rename(&content, self.folder(id)) {
+                Err(_) if self.folder(id).join(REQUEST).is_file() => Ok(()),
+                result => result,
+            }
+        };
+        write().map_err(failed)
+    }
+
+    /// Returns the request.
+    ///
+    /// # Errors
+    /// It is not there, damaged, or of a newer nimctl.
+    pub fn request(&self, id: &str) -> Result<RemoteRequest, ExchangeError> {
+        let path = self.folder(id).join(REQUEST);
+        let bytes = fs_err::read(&path).map_err(self.failed("reading a request"))?;
+        Ok(stored_format::from_json(&bytes, REQUEST_SCHEMA, path.display())?)
+    }
+
+    /// Returns how a request is.
+    ///
+    /// # Errors
+    /// A folder that can't be read, a damaged result.
+    pub fn look(&self, id: &str) -> Result<Look, ExchangeError> {
+        let failed = || self.failed("reading a request");
+        let folder = self.folder(id);
+        let result = folder.join(RESULT);
+        if let Some(bytes) = read_if_there(&result).map_err(failed())? {
+            let result = stored_format::from_json(&bytes, RESULT_SCHEMA, result.display())?;
+            return Ok(Look::Done(Box::new(result)));
+        }
+        if let Some(bytes) = read_if_there(&folder.join(CLAIM)).map_err(failed())? {
+            // A claim in the making is empty.
+            let claim =
+                serde_json::from_slice(&bytes).unwrap_or(Claim { task: String::new(), node: String::new() });
+            return Ok(Look::Claimed(claim));
+        }
+        Ok(if folder.join(REQUEST).is_file() { Look::Waiting } else { Look::Absent })
+    }
+
+    /// Claims a request; whether nobody else had. Who was started again has it still.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn claim(&self, id: &str, claim: &Claim) -> Result<bool, ExchangeError> {
+        let failed = || self.failed("claiming a request");
+        let path = self.folder(id).join(CLAIM);
+        match fs_err::OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(mut file) => {
+                let bytes = serde_json::to_vec(claim).map_err(io::Error::from).map_err(failed())?;
+                file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed())?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let is_own = matches!(self.look(id)?, Look::Claimed(other) if other.task == claim.task);
+                Ok(is_own)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed()(error)),
+        }
+    }
+
+    /// Gives a request back that somebody claimed who is gone.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn unclaim(&self, id: &str) -> Result<(), ExchangeError> {
+        remove_if_there(&self.folder(id).join(CLAIM)).map_err(self.failed("giving a request back"))
+    }
+
+    /// Adds what happened to a request.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn tell(&self, id: &str, event: &Event) -> Result<(), ExchangeError> {
+        let write = || {
+            let mut line = serde_json::to_vec(event)?;
+            line.push(b'\n');
+            let path = self.folder(id).join(EVENTS);
+            fs_err::OpenOptions::new().append(true).create(true).open(path)?.write_all(&line)
+        };
+        write().map_err(self.failed("telling what happens to a request"))
+    }
+
+    /// Returns what happened to a request since `offset`, which is moved on. What can't be read is left out.
+    pub fn told(&self, id: &str, offset: &mut u64) -> Vec<Event> {
+        let read = || -> io::Result<(Vec<Event>, u64)> {
+            let mut file = fs_err::File::open(self.folder(id).join(EVENTS))?;
+            file.seek(SeekFrom::Start(*offset))?;
+            let (mut events, mut end) = (Vec::new(), *offset);
+            let mut reader = io::BufReader::new(file);
+            let mut line = String::new();
+            while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
+                end += line.len() as u64;
+                events.extend(serde_json::from_str(&line));
+                line.clear();
+            }
+            Ok((events, end))
+        };
+        let Ok((events, end)) = read() else { return Vec::new() };
+        *offset = end;
+        events
+    }
+
+    /// Says what came of a request.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn finish(&self, id: &str, result: &RemoteResult) -> Result<(), ExchangeError> {
+        write_json(&self.folder(id).join(RESULT), result).map_err(self.failed("writing a result"))
+    }
+
+    /// Removes a request with everything of it.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn remove(&self, id: &str) -> Result<(), ExchangeError> {
+        match fs_err::remove_dir_all(self.folder(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("removing a request")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes which requests a job works on.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn put_batch(&self, name: &str, batch: &Batch) -> Result<(), ExchangeError> {
+        write_json(&self.batch_path(name), batch).map_err(self.failed("writing a batch"))
+    }
+
+    /// Returns a batch.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    pub fn batch(&self, name: &str) -> Result<Batch, ExchangeError> {
+        read_json(&self.batch_path(name)).map_err(self.failed("reading a batch"))
+    }
+
+    /// Returns all batches by name; damaged ones are left out.
+    ///
+    /// # Errors
+    /// A folder that can't be read.
+    pub fn batches(&self) -> Result<Vec<(String, Batch)>, ExchangeError> {
+        let failed = || self.failed("listing batches");
+        let mut batches = Vec::new();
+        for entry in fs_err::read_dir(self.root.join("batches")).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            let name =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            if let (Some(name), Ok(batch)) = (name, read_json(&path)) {
+                batches.push((name.to_owned(), batch));
+            }
+        }
+        batches.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(batches)
+    }
+
+    /// Removes a batch.
+    ///
+    /// # Errors
+    /// A folder that can't be written.
+    pub fn remove_batch(&self, name: &str) -> Result<(), ExchangeError> {
+        remove_if_there(&self.batch_path(name)).map_err(self.failed("removing a batch"))
+    }
+
+    /// Returns the end of what a task of a job printed.
+    pub fn log_tail(&self, task: &str) -> String {
+        const BYTES: u64 = 2000;
+        let read = || -> io::Result<String> {
+            let mut file = fs_err::File::open(self.logs().join(format!("{task}.log")))?;
+            let size = file.metadata()?.len();
+            file.seek(SeekFrom::Start(size.saturating_sub(BYTES)))?;
+            let mut bytes = Vec::new();
+            file.take(BYTES).read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        };
+        read().unwrap_or_default()
+    }
+
+    fn batch_path(&self, name: &str) -> PathBuf {
+        self.root.join("batches").join(format!("{name}.json"))
+    }
+
+    fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> ExchangeError + use<> {
+        let folder = self.root.clone();
+        move |source| ExchangeError::Io { folder: folder.clone(), doing, source }
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    atomic_file::write(path, &serde_json::to_vec_pretty(value)?)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&fs_err::read(path)?)?)
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs_err::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::exchange::{FailureKind, Node, Outcome, What};
+
+    fn request() -> RemoteRequest {
+        RemoteRequest {
+            schema: REQUEST_SCHEMA.into(),
+            what: What::Describe { backends: vec!["fake".into()] },
+        }
+    }
+
+    fn claim(task: &str) -> Claim {
+        Claim { task: task.into(), node: "n1".into() }
+    }
+
+    #[test]
+    fn a_request_is_claimed_once_and_its_result_stays() {
+        let shared = tempfile::tempdir().unwrap();
+        let exchange = Exchange::open(shared.path()).unwrap();
+        assert_eq!(exchange.look("a").unwrap(), Look::Absent);
+        assert!(!exchange.claim("a", &claim("1_1")).unwrap());
+        let staged = exchange.stage().unwrap();
+        exchange.put("a", &staged, &request()).unwrap();
+        drop(staged);
+        assert_eq!(exchange.look("a").unwrap(), Look::Waiting);
+        assert_eq!(exchange.request("a").unwrap(), request());
+        assert!(exchange.claim("a", &claim("1_1")).unwrap());
+        assert!(!exchange.claim("a", &claim("1_2")).unwrap(), "another task");
+        assert!(exchange.claim("a", &claim("1_1")).unwrap(), "the same task, requeued");
+        assert_eq!(exchange.look("a").unwrap(), Look::Claimed(claim("1_1")));
+        exchange.unclaim("a").unwrap();
+        assert!(exchange.claim("a", &claim("1_2")).unwrap());
+        let outcome = Outcome::Failed { kind: FailureKind::Input, message: "no".into() };
+        let node = Node { name: "n1".into(), gpus: Vec::new() };
+        let result = RemoteResult { schema: RESULT_SCHEMA.into(), node, outcome };
+        exchange.finish("a", &result).unwrap();
+        // Asked again, it is answered already.
+        exchange.put("a", &exchange.stage().unwrap(), &request()).unwrap();
+        assert_eq!(exchange.look("a").unwrap(), Look::Done(Box::new(result)));
+        exchange.remove("a").unwrap();
+        assert_eq!(exchange.look("a").unwrap(), Look::Absent);
+    }
+
+    #[test]
+    fn events_are_told_once_and_whole() {
+        let shared = tempfile::tempdir().unwrap();
+        let exchange = Exchange::open(shared.path()).unwrap();
+        exchange.put("a", &exchange.stage().unwrap(), &request()).unwrap();
+        let warning = |text: &str| Event::Warning(crate::worker::protocol::Warning { message: text.into() });
+        let mut offset = 0;
+        assert!(exchange.told("a", &mut offset).is_empty());
+        exchange.tell("a", &warning("one")).unwrap();
+        exchange.tell("a", &warning("two")).unwrap();
+        assert_eq!(exchange.told("a", &mut offset), [warning("one"), warning("two")]);
+        let path = exchange.folder("a").join(EVENTS);
+        fs_err::OpenOptions::new().append(true).open(path).unwrap().write_all(b"{\"warn").unwrap();
+        assert!(exchange.told("a", &mut offset).is_empty());
+    }
+}

@@ -1,0 +1,102 @@
+//! What the nodes of an executor are: build keys need it, so it must be known without a node at hand.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nimctl_backend_kit::atomic_file;
+use serde::{Deserialize, Serialize};
+
+use super::batches::{Asked, Batches, Happening};
+use super::error::FleetFailure;
+use crate::canonical;
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+use crate::fleet::Executor;
+use crate::fleet::exchange::{NodeFacts, Outcome, REQUEST_SCHEMA, RemoteRequest, RemoteResult, What};
+use crate::ops::error::JobError;
+use crate::stored_format;
+
+/// The schema of what is remembered.
+const SCHEMA: &str = "nimctl.executor/1";
+/// How long it is believed. A node with something else refuses to build.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is remembered of an executor.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    schema: String,
+    facts: NodeFacts,
+}
+
+/// Returns what is remembered of an executor's nodes, unless it is too old.
+pub(super) fn remembered(data_folder: &Path, executor: &Executor) -> Option<NodeFacts> {
+    let path = path(data_folder, executor)?;
+    let metadata = fs_err::metadata(&path).ok()?;
+    #[expect(clippy::disallowed_methods, reason = "what is remembered has a lifetime")]
+    let age = SystemTime::now().duration_since(metadata.modified().ok()?).unwrap_or_default();
+    if age > LIFETIME {
+        return None;
+    }
+    let bytes = fs_err::read(&path).ok()?;
+    let Remembered { schema: _, facts } = stored_format::from_json(&bytes, SCHEMA, path.display()).ok()?;
+    Some(facts)
+}
+
+/// Asks a node of an executor what it is, and remembers it; `on_stage` is told how far that is.
+pub(super) fn ask(
+    batches: &Batches<'_>,
+    data_folder: &Path,
+    on_stage: &dyn Fn(String),
+) -> Result<NodeFacts, FleetFailure> {
+    let Batches { name, executor, exchange, .. } = batches;
+    let backends = executor.offers.backends.clone();
+    let request = RemoteRequest { schema: REQUEST_SCHEMA.into(), what: What::Describe { backends } };
+    // Each question is a new one: an old answer is what is being replaced.
+    let staged = exchange.stage().map_err(FleetFailure::of_exchange(name))?;
+    let random = staged.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let id = format!("describe-{random}");
+    let put = || exchange.put(&id, &staged, &request).map_err(FleetFailure::of_exchange(name));
+    let mut result = None;
+    batches.run(vec![Asked { id: id.clone(), put: Box::new(put) }], &mut |_, happening| match happening {
+        Happening::Waits(reason) => on_stage(format!("waiting for a node: {reason}")),
+        Happening::On(node) => on_stage(format!("on {node}")),
+        Happening::Again(why) => on_stage(why),
+        Happening::Told(_) => {}
+        Happening::Done(done) => result = Some(done),
+    });
+    let _ = exchange.remove(&id);
+    let failed = |message: &str| FleetFailure::new(name, ErrorKind::Unavailable, message);
+    let RemoteResult { schema: _, node: _, outcome } =
+        result.unwrap_or_else(|| Err(failed("it gave no answer")))?;
+    match outcome {
+        Outcome::Described(facts) => {
+            let remember = Remembered { schema: SCHEMA.into(), facts: facts.clone() };
+            let write = |path: PathBuf| {
+                fs_err::create_dir_all(path.parent().unwrap_or(data_folder))?;
+                atomic_file::write(&path, &serde_json::to_vec_pretty(&remember)?)
+            };
+            if let Some(path) = path(data_folder, executor) {
+                write(path).map_err(|error| {
+                    let error = JobError::new(ErrorKind::Input, error);
+                    FleetFailure::new(
+                        name,
+                        error.kind,
+                        format!("what its nodes are can't be remembered: {}", error.message),
+                    )
+                })?;
+            }
+            Ok(facts)
+        }
+        Outcome::Failed { kind, message } => Err(FleetFailure::new(name, kind.into(), message)),
+        Outcome::Reported(problem) => Err(failed(&problem.message)),
+        Outcome::Built { .. } => Err(failed("it answered another question")),
+    }
+}
+
+/// Returns where it is remembered: a changed executor, or another nimctl, is asked anew.
+fn path(data_folder: &Path, executor: &Executor) -> Option<PathBuf> {
+    let document = canonical::to_string(&(executor, env!("CARGO_PKG_VERSION"))).ok()?;
+    let digest = Sha256::of(document.as_bytes()).to_hex();
+    Some(data_folder.join("fleet").join(format!("{digest}.json")))
+}

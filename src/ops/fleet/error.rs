@@ -1,0 +1,32 @@
+//! Why a request of a fleet has no result.
+
+use crate::error_kind::ErrorKind;
+use crate::exchange::ExchangeError;
+use crate::ops::error::JobError;
+use crate::slurm::SlurmError;
+
+/// Why a request has no result: the engine, the shared folder, or the node.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("executor {executor}: {message}")]
+pub struct FleetFailure {
+    /// The executor.
+    pub executor: String,
+    /// What it means for the exit code.
+    pub kind: ErrorKind,
+    /// What went wrong, and what to do.
+    pub message: String,
+}
+
+impl FleetFailure {
+    pub(in crate::ops) fn new(executor: &str, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { executor: executor.into(), kind, message: message.into() }
+    }
+
+    pub(in crate::ops) fn of_exchange(executor: &str) -> impl Fn(ExchangeError) -> Self {
+        move |error| Self::new(executor, error.kind(), JobError::new(error.kind(), error).message)
+    }
+
+    pub(in crate::ops) fn of_slurm(executor: &str) -> impl Fn(SlurmError) -> Self {
+        move |error| Self::new(executor, error.kind(), JobError::new(error.kind(), error).message)
+    }
+}

@@ -1,0 +1,80 @@
+//! Jobs on other machines: an engine (Slurm) runs `nimctl work` on nodes, and both sides meet in a shared folder
+//! ([`crate::exchange`]).
+//!
+//! * [`work()`](work::work): the node's side.
+//! * `batches`: hands requests to the engine, watches them, and notices what died; one loop for everything that is asked of nodes.
+//! * `describe`: what the nodes of an executor are; asked once, and remembered for a while.
+//! * `places`: which executor takes which profile of a recipe.
+//!
+//! What a build asks of nodes is in [`crate::ops::schedule`].
+
+mod batches;
+mod describe;
+mod error;
+mod places;
+pub mod work;
+
+use std::path::{Path, PathBuf};
+
+pub(super) use batches::{Asked, Batches, Happening};
+pub use error::FleetFailure;
+pub use places::Place;
+pub(super) use places::places;
+
+use crate::exchange::Exchange;
+use crate::files;
+use crate::fleet::{Executor, Fleet, FleetError};
+use crate::ops::error::PipelineError;
+use crate::ops::workspace::Workspace;
+
+/// A fleet that a command uses.
+#[derive(Clone, Debug)]
+pub struct UsedFleet {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub fleet: Fleet,
+    /// Ask every executor again what its nodes are.
+    pub refresh: bool,
+    /// This program.
+    pub nimctl: PathBuf,
+}
+
+impl UsedFleet {
+    /// Reads a fleet file.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is no fleet file.
+    pub fn read(path: &Path, refresh: bool, nimctl: PathBuf) -> Result<Self, PipelineError> {
+        let doing = || "cannot read the fleet file".to_owned();
+        let text = files::text::read(path).map_err(|source| PipelineError::Io { doing: doing(), source })?;
+        let fleet = Fleet::parse(&text, &path.display().to_string()).map_err(Box::new)?;
+        Ok(Self { path: path.into(), fleet, refresh, nimctl })
+    }
+
+    /// Calls `work` with an executor, ready for requests.
+    pub(super) fn with<T>(
+        &self,
+        name: &str,
+        executor: &Executor,
+        workspace: &Workspace,
+        work: impl FnOnce(&Batches<'_>) -> T,
+    ) -> Result<T, FleetFailure> {
+        let exchange = Exchange::open(&executor.slurm.shared).map_err(FleetFailure::of_exchange(name))?;
+        let batches = Batches {
+            name,
+            executor,
+            exchange: &exchange,
+            owner: workspace.store.display().to_string(),
+            nimctl: &self.nimctl,
+            cancel: &workspace.cancel,
+        };
+        Ok(work(&batches))
+    }
+}
+
+impl From<Box<FleetError>> for PipelineError {
+    fn from(error: Box<FleetError>) -> Self {
+        Self::Fleet(error)
+    }
+}

@@ -1,0 +1,254 @@
+//! `work`: answers the requests of a batch on the node that it runs on, one after the other.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::device::{Device, Host};
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+use crate::exchange::{Claim, Exchange, ExchangeError};
+use crate::fleet::exchange::{
+    FailureKind, Node, NodeFacts, Outcome, RESULT_SCHEMA, RemoteBackend, RemoteBuild, RemoteRequest,
+    RemoteResult, What,
+};
+use crate::ops::error::JobError;
+use crate::ops::resolve::{BackendHere, Backends};
+use crate::ops::worker_build::{BuildFailure, WorkerBuild};
+use crate::ops::workspace::Workspace;
+use crate::profile::{Target, capability_tag};
+use crate::worker::host::{Answer, Worker};
+use crate::worker::protocol::{BuildRequest, Event};
+
+/// Where a node takes its requests from, and who it is.
+#[derive(Clone, Debug)]
+pub struct WorkOptions {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// The batch.
+    pub batch: String,
+    /// The engine's names for this job and node.
+    pub claim: Claim,
+    /// The node's GPUs.
+    pub host: Host,
+}
+
+/// Answers every request of a batch that nobody else has claimed; returns how many it answered.
+///
+/// # Errors
+/// The exchange can't be used. What goes wrong with a request is its result.
+pub fn work(
+    workspace: &Workspace,
+    options: &WorkOptions,
+    on_request: &dyn Fn(&str),
+) -> Result<usize, ExchangeError> {
+    let WorkOptions { exchange, batch, claim, host } = options;
+    let backends = Backends::new(workspace);
+    let mut site =
+        Site { workspace, exchange, host, node: &claim.node, backends: &backends, workers: BTreeMap::new() };
+    let mut answered = 0;
+    for id in exchange.batch(batch)?.requests {
+        if workspace.cancel.is_cancelled() {
+            break;
+        }
+        if !exchange.claim(&id, claim)? {
+            continue;
+        }
+        on_request(&id);
+        let outcome = match exchange.request(&id) {
+            Ok(RemoteRequest { schema: _, what: What::Describe { backends } }) => site.describe(&backends),
+            Ok(RemoteRequest { schema: _, what: What::Build(build) }) => site.build(&id, *build),
+            Err(error) => failed(error.kind(), error.to_string()),
+        };
+        // Who ended it starts it again, or says why not.
+        if workspace.cancel.is_cancelled() {
+            break;
+        }
+        let node = Node { name: claim.node.clone(), gpus: site.gpu_names() };
+        exchange.finish(&id, &RemoteResult { schema: RESULT_SCHEMA.into(), node, outcome })?;
+        answered += 1;
+    }
+    Ok(answered)
+}
+
+/// The node, while it works.
+struct Site<'a> {
+    workspace: &'a Workspace,
+    exchange: &'a Exchange,
+    host: &'a Host,
+    node: &'a str,
+    backends: &'a Backends,
+    workers: BTreeMap<String, Worker>,
+}
+
+fn failed(kind: ErrorKind, message: String) -> Outcome {
+    Outcome::Failed { kind: kind.into(), message }
+}
+
+fn of_job(error: &JobError) -> Outcome {
+    failed(error.kind, error.message.clone())
+}
+
+impl Site<'_> {
+    fn gpu_names(&self) -> Vec<String> {
+        self.gpus().map(|gpu| gpu.product_name.clone()).collect()
+    }
+
+    /// Returns the GPUs that programs may use here.
+    fn gpus(&self) -> impl Iterator<Item = &Device> {
+        self.host.devices.iter().filter(|device| device.hidden_by.is_none() && !device.is_lost())
+    }
+
+    fn describe(&self, names: &[String]) -> Outcome {
+        let of_backend = |name: &String| {
+            let described = match Backend::new(name) {
+                Err(error) => RemoteBackend::NotThere(error.to_string()),
+                Ok(backend) => match self.backends.here(&backend) {
+                    Ok(BackendHere::Ready(builder)) => RemoteBackend::Ready(builder.abilities),
+                    Ok(BackendHere::NotHere(why)) => RemoteBackend::NotThere(why),
+                    Ok(BackendHere::NothingToCompile) => RemoteBackend::NotThere("it builds nothing".into()),
+                    Err(error) => RemoteBackend::NotThere(JobError::new(error.kind(), error).message),
+                },
+            };
+            (name.clone(), described)
+        };
+        let backends = names.iter().map(of_backend).collect();
+        Outcome::Described(NodeFacts { nimctl_version: env!("CARGO_PKG_VERSION").into(), backends })
+    }
+
+    fn build(&mut self, id: &str, build: RemoteBuild) -> Outcome {
+        self.try_build(id, build).unwrap_or_else(|outcome| outcome)
+    }
+
+    fn try_build(&mut self, id: &str, build: RemoteBuild) -> Result<Outcome, Outcome> {
+        let RemoteBuild { backend, toolchain, target, files, request, timeout_ms } = build;
+        let folder = self.exchange.folder(id);
+        let node = self.node;
+        self.check_gpu(&target)?;
+        for (path, sha256) in &files {
+            check_file(&folder, path, sha256)?;
+        }
+        let name = Backend::new(&backend).map_err(|error| failed(ErrorKind::Input, error.to_string()))?;
+        let builder = match self.backends.here(&name) {
+            Ok(BackendHere::Ready(builder)) => builder,
+            Ok(BackendHere::NotHere(why)) => {
+                return Err(failed(
+                    ErrorKind::Unavailable,
+                    format!("backend {backend} cannot build on node {node}: {why}"),
+                ));
+            }
+            Ok(BackendHere::NothingToCompile) => {
+                return Err(failed(ErrorKind::Input, format!("backend {backend} builds nothing")));
+            }
+            Err(error) => {
+                let error = JobError::new(error.kind(), error);
+                return Err(failed(error.kind, format!("node {node}: {}", error.message)));
+            }
+        };
+        if builder.abilities.identity != toolchain {
+            let versions = |tools: &BTreeMap<String, _>| tools.keys().cloned().collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "node {node} has other libraries of backend {backend} ({}) than those that the executor was described with: all nodes of an \
+                 executor must have the same ones; if they were upgraded, run the command again with --refresh-fleet",
+                versions(&builder.abilities.identity)
+            );
+            return Err(failed(ErrorKind::Refused, message));
+        }
+        if let Some(why) = builder.abilities.refusal(&target) {
+            let message = format!("backend {backend} cannot build this profile on node {node}: {why}");
+            return Err(failed(ErrorKind::Unavailable, message));
+        }
+        let BuildRequest { graph, plan, compute_capabilities, shape_ranges, workspace_mib } = request;
+        let plan = folder.join(plan);
+        let request = BuildRequest {
+            graph: folder.join(graph),
+            plan: plan.clone(),
+            compute_capabilities,
+            shape_ranges,
+            workspace_mib,
+        };
+        let mut warnings = Vec::new();
+        let exchange = self.exchange;
+        let mut on_event = |event: Event| {
+            // What can't be told is no reason to stop.
+            let _ = exchange.tell(id, &event);
+            if let Event::Warning(warning) = event {
+                warnings.push(warning.message);
+            }
+        };
+        let mut worker = WorkerBuild {
+            command: &builder.command,
+            timeout: Duration::from_millis(timeout_ms),
+            workers: &mut self.workers,
+            cancel: &self.workspace.cancel,
+        };
+        let answer = worker.run(request, &mut on_event).map_err(|failure| match failure {
+            BuildFailure::Plan(error) => of_job(&error),
+            BuildFailure::Worker(error) => match error.problem() {
+                Some(problem) => Outcome::Reported(problem),
+                None => of_job(&JobError::from(error)),
+            },
+        })?;
+        let Answer { result, peak_memory_bytes } = answer;
+        let digest = fs_err::File::open(&plan).and_then(|mut file| {
+            file.sync_all()?;
+            Sha256::of_reader(&mut file)
+        });
+        let (digest, _) = digest.map_err(|error| failed(ErrorKind::Unavailable, error.to_string()))?;
+        Ok(Outcome::Built { answer: result, peak_memory_bytes, warnings, plan: digest })
+    }
+
+    /// Refuses a node with GPUs of which none is what the plan is for: it has the wrong label.
+    fn check_gpu(&self, target: &Target) -> Result<(), Outcome> {
+        let is_right = |device: &Device| match (target, device.compute_capability) {
+            (Target::Gpu { name, compute_capability: _ }, _) => {
+                device.known().is_some_and(|gpu| gpu.name == *name)
+            }
+            (Target::ComputeCapabilities(wanted), Some(capability)) => wanted.contains(&capability),
+            (Target::ComputeCapabilities(_), None) => false,
+            (Target::Generic, _) => true,
+        };
+        let mut gpus = self.gpus().peekable();
+        if gpus.peek().is_none() || gpus.any(is_right) {
+            return Ok(());
+        }
+        let wanted = match target {
+            Target::Gpu { name, compute_capability } => format!("{name} ({compute_capability})"),
+            other => format!(
+                "compute capability {}",
+                capability_tag(&other.compute_capabilities()).replace('+', " or ")
+            ),
+        };
+        let words = |device: &Device| match device.compute_capability {
+            Some(capability) => format!("{} ({capability})", device.product_name),
+            None => device.product_name.clone(),
+        };
+        let message = format!(
+            "node {} has {}, and this profile is for {wanted}: correct the node's label, or the executor's `offers`",
+            self.node,
+            self.gpus().map(words).collect::<Vec<_>>().join(", ")
+        );
+        Err(Outcome::Failed { kind: FailureKind::Refused, message })
+    }
+}
+
+/// Checks a file of a request.
+fn check_file(folder: &Path, path: &str, sha256: &Sha256) -> Result<(), Outcome> {
+    let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if !is_inside {
+        return Err(failed(
+            ErrorKind::Input,
+            format!("the request has a file outside of its folder: {path}"),
+        ));
+    }
+    let read = || Sha256::of_reader(&mut fs_err::File::open(folder.join(path))?);
+    match read() {
+        Ok((found, _)) if found == *sha256 => Ok(()),
+        Ok(_) => Err(failed(
+            ErrorKind::Unavailable,
+            format!("the shared folder gives other bytes of {path} than were written"),
+        )),
+        Err(error) => Err(failed(ErrorKind::Unavailable, error.to_string())),
+    }
+}

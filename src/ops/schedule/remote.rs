@@ -1,0 +1,210 @@
+//! Compiles lowered graphs on the nodes of an executor.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::compile::{self, Built, PLAN_FILE};
+use super::compile_failed::compile_failed;
+use super::{Context, Records};
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+use crate::exchange::Exchange;
+use crate::fleet::exchange::{Node, Outcome, REQUEST_SCHEMA, RemoteBuild, RemoteRequest, RemoteResult, What};
+use crate::onnx::GraphDigest;
+use crate::ops::error::JobError;
+use crate::ops::event::BuildEvent;
+use crate::ops::fleet::{Asked, Batches, FleetFailure, Happening};
+use crate::profile::Target;
+use crate::worker::error::WorkerError;
+use crate::worker::protocol::{Event, Problem};
+use crate::worklist::{Action, BuildRecord, BuiltOn, Job};
+
+/// The folder of a request with the graph.
+const GRAPH: &str = "graph";
+
+/// A job on its way.
+struct Remote<'a> {
+    job: &'a Job,
+    backend: &'a str,
+    lowered: &'a BuildRecord,
+    /// When a node began with it; before that, when it was handed in.
+    start: Instant,
+    warnings: Vec<String>,
+}
+
+/// Runs jobs on an executor; `lowered` has the records of what they compile.
+pub(super) fn run(executor: &str, jobs: Vec<&Job>, lowered: &Records, context: &Context<'_>) -> Records {
+    let mut finished = Records::new();
+    let mut remotes: BTreeMap<String, Remote<'_>> = BTreeMap::new();
+    for job in jobs {
+        match begin(job, lowered) {
+            Ok(remote) => {
+                (context.on_event)(BuildEvent::JobStarted { title: job.title() });
+                remotes.insert(job.key.to_hex(), remote);
+            }
+            Err(error) => finish(job, Err(error), context, &mut finished),
+        }
+    }
+    let used = context.workspace.fleet.as_ref();
+    let found = used.and_then(|used| Some((used, used.fleet.executors.get(executor)?)));
+    let Some((used, described)) = found else { return finished };
+    let ran = used.with(executor, described, context.workspace, |batches| {
+        watch(batches, &mut remotes, context, &mut finished);
+    });
+    if let Err(failure) = ran {
+        for remote in remotes.into_values() {
+            finish(remote.job, Err(failure.clone().into()), context, &mut finished);
+        }
+    }
+    finished
+}
+
+fn begin<'a>(job: &'a Job, lowered: &'a Records) -> Result<Remote<'a>, JobError> {
+    let missing = |what: &str| JobError::new(ErrorKind::Bug, std::io::Error::other(what.to_owned()));
+    let Action::Compile(backend) = &job.document.action else { return Err(missing("it is no compilation")) };
+    let lowered = match job.input.and_then(|key| lowered.get(&key)) {
+        Some(Ok(record)) => record,
+        Some(Err(error)) => return Err(error.clone()),
+        None => return Err(missing("the lowered graph is missing")),
+    };
+    Ok(Remote { job, backend, lowered, start: now(), warnings: Vec::new() })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a job is timed")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn watch(
+    batches: &Batches<'_>,
+    remotes: &mut BTreeMap<String, Remote<'_>>,
+    context: &Context<'_>,
+    finished: &mut Records,
+) {
+    let exchange = batches.exchange;
+    let mut asked = Vec::new();
+    for (id, &Remote { job, backend, lowered, .. }) in remotes.iter() {
+        let name = id.clone();
+        let put = move || put(&name, job, backend, lowered, batches, context);
+        asked.push(Asked { id: id.clone(), put: Box::new(put) });
+    }
+    batches.run(asked, &mut |id, happening| {
+        let Some(remote) = remotes.get_mut(id) else { return };
+        let title = remote.job.title();
+        let stage = |stage: String| (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage });
+        match happening {
+            Happening::Waits(reason) => stage(format!("{}: waiting for a node, {reason}", batches.name)),
+            Happening::On(node) => {
+                remote.start = now();
+                stage(format!("on {node}"));
+            }
+            Happening::Told(Event::Progress(progress)) => {
+                stage(format!("{}: {}", batches.name, progress.stage))
+            }
+            Happening::Told(Event::Warning(warning)) => {
+                remote.warnings.push(compile::tell(&title, warning.message, context));
+            }
+            Happening::Told(Event::Result(_) | Event::Error(_)) => {}
+            Happening::Again(why) => {
+                let message = format!("{title}: executor {}: {why}", batches.name);
+                (context.on_event)(BuildEvent::Warning { message });
+            }
+            Happening::Done(result) => {
+                let result = result.map_err(JobError::from).and_then(|result| {
+                    let record = take(id, remote, result, batches, context);
+                    // Whatever it is, it was taken: asked again, it is done again.
+                    let _ = exchange.remove(id);
+                    record
+                });
+                finish(remote.job, result, context, finished);
+            }
+        }
+    });
+}
+
+fn finish(job: &Job, result: Result<BuildRecord, JobError>, context: &Context<'_>, finished: &mut Records) {
+    super::tell_end(job, &result, context);
+    finished.insert(job.key, result);
+}
+
+/// Puts a job into the exchange.
+fn put(
+    id: &str,
+    job: &Job,
+    backend: &str,
+    lowered: &BuildRecord,
+    batches: &Batches<'_>,
+    context: &Context<'_>,
+) -> Result<(), FleetFailure> {
+    let Batches { name, exchange, .. } = batches;
+    let of_exchange = FleetFailure::of_exchange(name);
+    let staged = exchange.stage().map_err(&of_exchange)?;
+    let graph = staged.path().join("content").join(GRAPH);
+    let laid_out = context.store.lay_out(&lowered.outputs, &graph);
+    laid_out.map_err(|error| FleetFailure::new(name, error.kind(), JobError::from(error).message))?;
+    let files: BTreeMap<String, Sha256> =
+        lowered.outputs.iter().map(|output| (format!("{GRAPH}/{}", output.path), output.sha256)).collect();
+    let target = context
+        .resolved
+        .recipe()
+        .profiles
+        .iter()
+        .find(|spec| job.users.iter().any(|user| user.profile == spec.name()));
+    let build = RemoteBuild {
+        backend: backend.into(),
+        toolchain: job.document.toolchain.clone(),
+        target: target.map_or(Target::Generic, |spec| spec.target.clone()),
+        files,
+        request: compile::request(job, [GRAPH, GraphDigest::MODEL_PATH].iter().collect(), PLAN_FILE.into()),
+        timeout_ms: u64::try_from(context.workspace.job_timeout.as_millis()).unwrap_or(u64::MAX),
+    };
+    let request = RemoteRequest { schema: REQUEST_SCHEMA.into(), what: What::Build(Box::new(build)) };
+    exchange.put(id, &staged, &request).map_err(of_exchange)
+}
+
+/// Takes the plan of a result into the store.
+fn take(
+    id: &str,
+    remote: &mut Remote<'_>,
+    result: RemoteResult,
+    batches: &Batches<'_>,
+    context: &Context<'_>,
+) -> Result<BuildRecord, JobError> {
+    let Remote { job, backend, lowered, start, warnings } = remote;
+    let RemoteResult { schema: _, node, outcome } = result;
+    let failed = |kind, message: String| JobError::from(FleetFailure::new(batches.name, kind, message));
+    let (answer, peak_memory_bytes, plan_sha256) = match outcome {
+        // Its warnings were told, or are in the answer.
+        Outcome::Built { answer, peak_memory_bytes, warnings: _, plan } => (answer, peak_memory_bytes, plan),
+        Outcome::Reported(Problem { code, message, needs }) => {
+            let graph = batches.exchange.folder(id).join(GRAPH).join(GraphDigest::MODEL_PATH);
+            let error =
+                WorkerError::Reported { backend: (*backend).into(), request: "build", code, message, needs };
+            return Err(compile_failed(job, context, &graph, error));
+        }
+        Outcome::Failed { kind, message } => return Err(failed(kind.into(), message)),
+        Outcome::Described(_) => return Err(failed(ErrorKind::Bug, "it answered another question".into())),
+    };
+    let work = context.store.work_folder()?;
+    let plan = work.path().join(PLAN_FILE);
+    let fetch = |exchange: &Exchange| -> std::io::Result<Sha256> {
+        let mut from = fs_err::File::open(exchange.folder(id).join(PLAN_FILE))?;
+        std::io::copy(&mut from, &mut fs_err::File::create_new(&plan)?)?;
+        Ok(Sha256::of_reader(&mut fs_err::File::open(&plan)?)?.0)
+    };
+    let found = fetch(batches.exchange).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
+    if found != plan_sha256 {
+        let message = format!(
+            "the plan in the shared folder has {found}, but node {} wrote {plan_sha256}: does every node see the same folder?",
+            node.name
+        );
+        return Err(failed(ErrorKind::Refused, message));
+    }
+    let Node { name, gpus } = node;
+    let node = Some(BuiltOn { executor: batches.name.into(), node: Node { name, gpus } });
+    let built =
+        Built { result: answer, peak_memory_bytes, warnings: std::mem::take(warnings), start: *start, node };
+    let record = compile::record(job, backend, lowered, &plan, built, context)?;
+    context.store.remember(job, &record)?;
+    Ok(record)
+}

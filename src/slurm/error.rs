@@ -1,0 +1,59 @@
+//! What can go wrong with Slurm.
+
+use std::io;
+use std::time::Duration;
+
+use crate::error_kind::ErrorKind;
+
+/// What went wrong with a command of Slurm.
+#[derive(Debug, thiserror::Error)]
+pub enum SlurmError {
+    /// It can't be started.
+    #[error("cannot run `{program}`: are the Slurm commands installed on this machine?")]
+    CannotRun {
+        /// The command.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("`{program}` failed: {message}")]
+    Failed {
+        /// The command.
+        program: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// It didn't end.
+    #[error("`{program}` did not answer within {} s: is the controller up?", limit.as_secs())]
+    TimedOut {
+        /// The command.
+        program: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// It printed something else.
+    #[error("`{program}` printed `{printed}`, which nimctl cannot read")]
+    Unreadable {
+        /// The command.
+        program: &'static str,
+        /// What it printed.
+        printed: String,
+    },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl SlurmError {
+    /// Returns what the error means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::CannotRun { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Unreadable { .. } => ErrorKind::Unavailable,
+            Self::Cancelled => ErrorKind::Interrupted,
+        }
+    }
+}

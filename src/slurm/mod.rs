@@ -1,0 +1,103 @@
+//! Slurm, as its own commands know it: submits array jobs, asks how they are, cancels them.
+//!
+//! A script holds paths and no secrets, and a job gets none of this process's environment: both can be read by others. Every command
+//! has a time limit, since a controller that is gone is waited for.
+
+mod error;
+mod script;
+mod states;
+
+use std::process::Command;
+use std::time::Duration;
+
+pub use error::SlurmError;
+pub use script::Submission;
+pub use states::{Task, TaskState};
+
+use crate::fleet::Slurm;
+use crate::process::{Cancel, Ended, run_on};
+
+/// How long a command may take. A controller that restarts is waited for by the commands themselves.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Submits an array job of some tasks; returns its number.
+///
+/// # Errors
+/// Slurm's commands are not here, or refuse.
+pub fn submit(slurm: &Slurm, submission: &Submission<'_>, cancel: &Cancel) -> Result<String, SlurmError> {
+    let mut command = slurm_command("sbatch");
+    command.args(submission.arguments(slurm));
+    let printed = call("sbatch", command, &submission.text(slurm), cancel)?;
+    // The cluster's name may follow.
+    let job = printed.trim().split(';').next().unwrap_or_default();
+    if job.is_empty() || !job.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(SlurmError::Unreadable { program: "sbatch", printed: printed.trim().into() });
+    }
+    Ok(job.into())
+}
+
+/// Returns the tasks of some jobs, as far as the controller still knows them: those that ended, for some minutes.
+///
+/// # Errors
+/// As [`submit`].
+pub fn tasks(jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, SlurmError> {
+    let mut command = slurm_command("squeue");
+    command.args([
+        "--noheader",
+        "--array",
+        "--states=all",
+        "--format",
+        states::FORMAT,
+        "--jobs",
+        &jobs.join(","),
+    ]);
+    match call("squeue", command, "", cancel) {
+        Ok(printed) => Ok(printed.lines().filter_map(Task::read).collect()),
+        // Of a job that it has forgotten, the command knows no more than of one that never was.
+        Err(SlurmError::Failed { message, .. }) if message.contains("Invalid job id") => match jobs {
+            [_] => Ok(Vec::new()),
+            several => {
+                let one_by_one: Result<Vec<Vec<Task>>, _> =
+                    several.iter().map(|job| tasks(&[job], cancel)).collect();
+                Ok(one_by_one?.concat())
+            }
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Cancels a job with all of its tasks; one that is over stays as it is.
+///
+/// # Errors
+/// As [`submit`].
+pub fn cancel(job: &str) -> Result<(), SlurmError> {
+    let mut command = slurm_command("scancel");
+    command.args(["--quiet", job]);
+    // What cancels everything else doesn't cancel this.
+    call("scancel", command, "", &Cancel::new()).map(drop)
+}
+
+#[expect(clippy::disallowed_methods, reason = "process::run_on runs it")]
+fn slurm_command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    // Formats that a user prefers are not those that are read here.
+    for variable in ["SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_STATES", "SQUEUE_SORT", "SLURM_TIME_FORMAT"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn call(program: &'static str, command: Command, input: &str, cancel: &Cancel) -> Result<String, SlurmError> {
+    match run_on(input, command, LIMIT, || !cancel.is_cancelled()) {
+        Err(source) => Err(SlurmError::CannotRun { program, source }),
+        Ok((Ended::TimedOut, _)) => Err(SlurmError::TimedOut { program, limit: LIMIT }),
+        Ok((Ended::Stopped, _)) => Err(SlurmError::Cancelled),
+        Ok((Ended::Exited { status, .. }, printed)) if status.success() => Ok(printed),
+        Ok((Ended::Exited { stderr_tail, .. }, _)) => {
+            let prefix = format!("{program}: error: ");
+            let lines: Vec<&str> =
+                stderr_tail.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line)).collect();
+            Err(SlurmError::Failed { program, message: lines.join("; ") })
+        }
+    }
+}
