@@ -98,6 +98,8 @@ pub enum Outcome {
         peak_memory_bytes: Option<u64>,
         /// What it warned of.
         warnings: Vec<String>,
+        /// The file of the plan: each process that works on a request has its own.
+        file: String,
         /// The digest of the plan.
         plan: Sha256,
     },

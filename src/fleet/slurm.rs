@@ -46,8 +46,8 @@ pub struct Slurm {
     /// Where `nimctl` is on the nodes, with its workers beside it; if absent, where it is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nimctl: Option<PathBuf>,
-    /// What is set in the environment of the jobs, as people of the cluster can read: paths of libraries, no secrets. Nothing else
-    /// of this machine's environment goes there.
+    /// What is set in the environment of the jobs, where administrators of the cluster can read it: paths of libraries, no secrets. Of this
+    /// machine's environment `PATH`, `HOME`, `USER`, `LANG`, `LD_LIBRARY_PATH`, `SLURM_CONF` and `SBATCH_…` go along, and nothing else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
 }

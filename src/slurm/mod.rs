@@ -1,6 +1,6 @@
 //! Slurm, as its own commands know it: submits array jobs, asks how they are, cancels them.
 //!
-//! A script holds paths and no secrets, and a job gets none of this process's environment: both can be read by others. Every command
+//! A script holds paths and no secrets, and a job gets what [`Submission::environment`] has and no more: both can be read by others. Every command
 //! has a time limit, since a controller that is gone is waited for.
 
 mod error;
@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Slurm's commands are not here, or refuse.
 pub fn submit(slurm: &Slurm, submission: &Submission<'_>, cancel: &Cancel) -> Result<String, SlurmError> {
     let mut command = slurm_command("sbatch");
-    command.args(submission.arguments(slurm));
+    command.args(submission.arguments(slurm)).env_clear().envs(submission.environment);
     let printed = call("sbatch", command, &submission.text(slurm), cancel)?;
     // The cluster's name may follow.
     let job = printed.trim().split(';').next().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The script of a job, and what `sbatch` is told beside it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use crate::fleet::Slurm;
@@ -15,6 +17,8 @@ pub struct Submission<'a> {
     pub logs: &'a Path,
     /// The command and its arguments.
     pub command: &'a [String],
+    /// The whole environment of `sbatch`, which that of the job is made of.
+    pub environment: &'a BTreeMap<String, OsString>,
 }
 
 impl Submission<'_> {
@@ -35,7 +39,7 @@ impl Submission<'_> {
             nimctl: _,
             environment: _,
         } = slurm;
-        let Self { name, tasks, logs, command: _ } = self;
+        let Self { name, tasks, logs, command: _, environment: _ } = self;
         let log = logs.join("%A_%a.log");
         let mut arguments = vec![
             "--parsable".to_owned(),
@@ -43,8 +47,11 @@ impl Submission<'_> {
             format!("--array=1-{tasks}"),
             "--ntasks=1".into(),
             "--nodes=1".into(),
-            "--export=NIL".into(),
+            // All of what little `sbatch` itself is given. With less, Slurm makes an environment as a login does, which takes a second.
+            "--export=ALL".into(),
             "--chdir=/".into(),
+            // A job that was preempted begins anew.
+            "--open-mode=append".into(),
             format!("--output={}", log.display()),
         ];
         let given = [
@@ -63,13 +70,7 @@ impl Submission<'_> {
 
     /// Returns the script.
     pub(super) fn text(&self, slurm: &Slurm) -> String {
-        let mut lines = vec![
-            "#!/bin/sh".to_owned(),
-            // The job has no environment but Slurm's own variables.
-            "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
-            "HOME=$(getent passwd \"$(id -u)\" | cut -d: -f6)".into(),
-            "export HOME".into(),
-        ];
+        let mut lines = vec!["#!/bin/sh".to_owned()];
         lines
             .extend(slurm.environment.iter().map(|(name, value)| format!("export {name}={}", quoted(value))));
         let command: Vec<String> = self.command.iter().map(|word| quoted(word)).collect();
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_and_nothing_of_this_environment_goes_along() {
+    fn words_are_quoted() {
         let mut slurm: Slurm = serde_json::from_value(serde_json::json!({
             "shared": "/scratch", "partition": "h100", "gres": "gpu:h100:1", "time": "00:30:00", "memory_mib": 8000,
         }))
@@ -101,11 +102,12 @@ mod tests {
             tasks: 2,
             logs: Path::new("/scratch/logs"),
             command: &command,
+            environment: &BTreeMap::new(),
         };
         let arguments = submission.arguments(&slurm).join(" ");
         assert_eq!(
             arguments,
-            "--parsable --job-name=nimctl-hopper --array=1-2 --ntasks=1 --nodes=1 --export=NIL --chdir=/ \
+            "--parsable --job-name=nimctl-hopper --array=1-2 --ntasks=1 --nodes=1 --export=ALL --chdir=/ --open-mode=append \
              --output=/scratch/logs/%A_%a.log --partition=h100 --gres=gpu:h100:1 --time=00:30:00 --mem=8000M"
         );
         let text = submission.text(&slurm);

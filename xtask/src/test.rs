@@ -38,15 +38,20 @@ const NEEDED: &[Needed] = &[
     // It copies between two registries.
     Needed { by: "_with_skopeo", programs: &["docker-registry"], package: "docker-registry" },
     Needed { by: "_with_skopeo", programs: &["skopeo"], package: "skopeo" },
+    Needed { by: "_with_slurm", programs: &["slurmctld", "/usr/sbin/slurmctld"], package: "slurm-wlm" },
+    Needed { by: "_with_slurm", programs: &["munged", "/usr/sbin/munged"], package: "munge" },
     Needed { by: "_with_nginx", programs: &["nginx", "/usr/sbin/nginx"], package: "nginx" },
 ];
 
 /// What some tests may do on some machines only: the command that must succeed, and what it means that it doesn't.
-const PERMITTED: &[(&str, &str, &str)] = &[(
-    "_on_a_small_disk",
-    "unshare --mount mount -t tmpfs none /tmp",
-    "this user may not mount a tmpfs here; root may",
-)];
+const PERMITTED: &[(&str, &str, &str)] = &[
+    (
+        "_on_a_small_disk",
+        "unshare --mount mount -t tmpfs none /tmp",
+        "this user may not mount a tmpfs here; root may",
+    ),
+    ("_with_slurm", "test -w /root", "a cluster of Slurm is started by root"),
+];
 
 struct Needed {
     /// What the names of the tests end with.

@@ -99,8 +99,16 @@ pub(crate) fn fleet(arguments: &FleetArguments) -> Result<Option<UsedFleet>, Fai
     let FleetArguments { fleet, refresh_fleet } = arguments;
     let Some(path) = fleet else { return Ok(None) };
     let program = std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Unavailable, error))?;
-    Ok(Some(UsedFleet::read(path, *refresh_fleet, program)?))
+    let is_for_jobs = |name: &str| FOR_JOBS.contains(&name) || name.starts_with("SBATCH_");
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| is_for_jobs(name))
+        .collect();
+    Ok(Some(UsedFleet::read(path, *refresh_fleet, program, environment)?))
 }
+
+/// What Slurm's commands need of the environment. Jobs get it, too, and others may read it there.
+const FOR_JOBS: [&str; 7] = ["HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SLURM_CONF", "USER"];
 
 /// Returns what Slurm calls this task and this node; outside of a job, the process and the machine.
 pub(crate) fn claim() -> Claim {

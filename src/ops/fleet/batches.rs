@@ -5,6 +5,7 @@
 //! loses nothing, and the next one finds results, goes on waiting for what still runs, and hands in the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub(in crate::ops) struct Batches<'a> {
     pub(in crate::ops) owner: String,
     /// This program: nodes have it at the same place, where the fleet file names no other.
     pub(in crate::ops) nimctl: &'a Path,
+    /// What jobs may have of this process's environment.
+    pub(in crate::ops) environment: &'a BTreeMap<String, OsString>,
     /// Ends everything.
     pub(in crate::ops) cancel: &'a Cancel,
 }
@@ -421,7 +424,14 @@ impl<'b> Watch<'_, 'b> {
             batch_name.clone(),
         ];
         let job_name = format!("nimctl-{name}");
-        let submission = Submission { name: &job_name, tasks, logs: &exchange.logs(), command: &command };
+        let logs = exchange.logs();
+        let submission = Submission {
+            name: &job_name,
+            tasks,
+            logs: &logs,
+            command: &command,
+            environment: self.of.environment,
+        };
         let number = match slurm::submit(slurm, &submission, cancel) {
             Ok(number) => number,
             Err(error) => {

@@ -14,6 +14,8 @@ mod error;
 mod places;
 pub mod work;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub(super) use batches::{Asked, Batches, Happening};
@@ -38,6 +40,8 @@ pub struct UsedFleet {
     pub refresh: bool,
     /// This program.
     pub nimctl: PathBuf,
+    /// What jobs may have of this process's environment.
+    pub environment: BTreeMap<String, OsString>,
 }
 
 impl UsedFleet {
@@ -45,11 +49,16 @@ impl UsedFleet {
     ///
     /// # Errors
     /// A file that can't be read, or is no fleet file.
-    pub fn read(path: &Path, refresh: bool, nimctl: PathBuf) -> Result<Self, PipelineError> {
+    pub fn read(
+        path: &Path,
+        refresh: bool,
+        nimctl: PathBuf,
+        environment: BTreeMap<String, OsString>,
+    ) -> Result<Self, PipelineError> {
         let doing = || "cannot read the fleet file".to_owned();
         let text = files::text::read(path).map_err(|source| PipelineError::Io { doing: doing(), source })?;
         let fleet = Fleet::parse(&text, &path.display().to_string()).map_err(Box::new)?;
-        Ok(Self { path: path.into(), fleet, refresh, nimctl })
+        Ok(Self { path: path.into(), fleet, refresh, nimctl, environment })
     }
 
     /// Calls `work` with an executor, ready for requests.
@@ -67,6 +76,7 @@ impl UsedFleet {
             exchange: &exchange,
             owner: workspace.store.display().to_string(),
             nimctl: &self.nimctl,
+            environment: &self.environment,
             cancel: &workspace.cancel,
         };
         Ok(work(&batches))

@@ -160,7 +160,9 @@ impl Site<'_> {
             return Err(failed(ErrorKind::Unavailable, message));
         }
         let BuildRequest { graph, plan, compute_capabilities, shape_ranges, workspace_mib } = request;
-        let plan = folder.join(plan);
+        // Slurm may have started this job again elsewhere, and think that this process is dead.
+        let file = format!("{}-{}-{}", node, std::process::id(), plan.display());
+        let plan = folder.join(&file);
         let request = BuildRequest {
             graph: folder.join(graph),
             plan: plan.clone(),
@@ -196,7 +198,7 @@ impl Site<'_> {
             Sha256::of_reader(&mut file)
         });
         let (digest, _) = digest.map_err(|error| failed(ErrorKind::Unavailable, error.to_string()))?;
-        Ok(Outcome::Built { answer: result, peak_memory_bytes, warnings, plan: digest })
+        Ok(Outcome::Built { answer: result, peak_memory_bytes, warnings, file, plan: digest })
     }
 
     /// Refuses a node with GPUs of which none is what the plan is for: it has the wrong label.

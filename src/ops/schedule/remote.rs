@@ -173,9 +173,11 @@ fn take(
     let Remote { job, backend, lowered, start, warnings } = remote;
     let RemoteResult { schema: _, node, outcome } = result;
     let failed = |kind, message: String| JobError::from(FleetFailure::new(batches.name, kind, message));
-    let (answer, peak_memory_bytes, plan_sha256) = match outcome {
+    let (answer, peak_memory_bytes, file, plan_sha256) = match outcome {
         // Its warnings were told, or are in the answer.
-        Outcome::Built { answer, peak_memory_bytes, warnings: _, plan } => (answer, peak_memory_bytes, plan),
+        Outcome::Built { answer, peak_memory_bytes, warnings: _, file, plan } => {
+            (answer, peak_memory_bytes, file, plan)
+        }
         Outcome::Reported(Problem { code, message, needs }) => {
             let graph = batches.exchange.folder(id).join(GRAPH).join(GraphDigest::MODEL_PATH);
             let error =
@@ -188,7 +190,7 @@ fn take(
     let work = context.store.work_folder()?;
     let plan = work.path().join(PLAN_FILE);
     let fetch = |exchange: &Exchange| -> std::io::Result<Sha256> {
-        let mut from = fs_err::File::open(exchange.folder(id).join(PLAN_FILE))?;
+        let mut from = fs_err::File::open(exchange.folder(id).join(&file))?;
         std::io::copy(&mut from, &mut fs_err::File::create_new(&plan)?)?;
         Ok(Sha256::of_reader(&mut fs_err::File::open(&plan)?)?.0)
     };

@@ -1,0 +1,25 @@
+//! Builds on the nodes of a fleet: a real Slurm cluster of several nodes on this machine, started by each test. Compilers are played
+//! by the scripted worker of `tests/workers`.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, wait for them and are told where things are"
+)]
+
+mod builds;
+#[expect(dead_code, reason = "what the tests of other failures need")]
+mod cluster;
+mod deaths;
+mod failures;
+#[path = "../workers/graph.rs"]
+#[expect(dead_code, reason = "the tests of workers use more of it")]
+mod graph;
+#[path = "../home/mod.rs"]
+#[expect(dead_code, reason = "the tests of the command line use more of it")]
+mod home;
+#[path = "../nvml/stand_in.rs"]
+mod nvml_stand_in;
+#[path = "../cli/recipes.rs"]
+#[expect(dead_code, reason = "the tests of the command line use more of it")]
+mod recipes;
+mod support;
