@@ -4,7 +4,6 @@
 //! libraries that they load, stands in one table ([`known`](Facts)), with a default for strangers. Whatever else there is to
 //! know, a backend's worker says itself (`describe`).
 
-mod abilities;
 mod known;
 mod quantized;
 mod tool;
@@ -14,7 +13,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use abilities::Abilities;
 pub use known::{Builds, CudaMajor, Facts, facts_of, facts_of_tag, is_known_tag, tags_in_names};
 pub use quantized::{QuantizedRefusal, computes_quantized_convolutions, takes_quantized};
 pub use tool::{Tool, UnknownTool};

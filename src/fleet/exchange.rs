@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Abilities;
+use super::Abilities;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::profile::{Target, ToolIdentity};
-use crate::worker::protocol::{BuildRequest, BuildResult, Problem};
+use nimctl_backend_kit::protocol::{BuildRequest, BuildResult, Problem};
 
 /// The schema of requests.
 pub const REQUEST_SCHEMA: &str = "nimctl.fleet-request/1";

@@ -3,6 +3,7 @@
 //!
 //! Pure: [`crate::ops::fleet`] hands jobs out. What is written between this machine and the others is in [`exchange`].
 
+mod abilities;
 pub mod exchange;
 mod executors;
 mod slurm;
@@ -10,6 +11,7 @@ mod slurm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use abilities::Abilities;
 pub use executors::Executors;
 pub use slurm::{Slurm, SlurmTime};
 

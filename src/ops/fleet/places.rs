@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::FleetFailure;
 use super::{UsedFleet, describe};
-use crate::backend::Abilities;
 use crate::error_kind::ErrorKind;
+use crate::fleet::Abilities;
 use crate::fleet::exchange::{NodeFacts, RemoteBackend};
 use crate::ops::error::PipelineError;
 use crate::ops::event::{BuildEvent, OnEvent};

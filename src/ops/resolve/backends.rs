@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::backend::{Abilities, Backend, Builds, Tool};
+use crate::backend::{Backend, Builds, Tool};
 use crate::files::digest_cache::digest_of_file;
+use crate::fleet::Abilities;
 use crate::fleet::exchange::RemoteBackend;
 use crate::nearest::did_you_mean;
 use crate::ops::error::PipelineError;

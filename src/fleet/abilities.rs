@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
 use crate::profile::{Target, ToolIdentity, capability_tag};
-use crate::worker::protocol::WorkerDevice;
+use nimctl_backend_kit::protocol::WorkerDevice;
 
 /// What a backend can build on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
