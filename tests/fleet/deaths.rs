@@ -23,7 +23,7 @@ fn an_interrupted_build_cancels_what_it_started_with_slurm() {
     fleet.write(|_| String::new(), "FAKE_SECONDS: '100'");
     let mut coordinator = fleet.start();
     wait("every node builds", || fleet.built().len() == 3);
-    let stranger = fleet.cluster.run("sbatch", &["--parsable", "--wrap=sleep 100"]);
+    let stranger = fleet.cluster.run("sbatch", &["--parsable", "--output=/dev/null", "--wrap=sleep 100"]);
     let id = rustix::process::Pid::from_child(&coordinator);
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
     assert_eq!(coordinator.wait().unwrap().code(), Some(130));
