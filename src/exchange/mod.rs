@@ -328,6 +328,17 @@ impl Exchange {
         read().unwrap_or_default()
     }
 
+    /// Removes what the tasks of a job printed, as far as that goes.
+    pub fn remove_logs(&self, job: &str) {
+        let Ok(entries) = fs_err::read_dir(self.logs()) else { return };
+        let of_job = format!("{job}_");
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&of_job)) {
+                let _ = fs_err::remove_file(path);
+            }
+        }
+    }
+
     fn batch_path(&self, name: &str) -> PathBuf {
         self.root.join("batches").join(format!("{name}.json"))
     }

@@ -46,6 +46,15 @@ pub enum SlurmError {
 }
 
 impl SlurmError {
+    /// Returns whether the controller could not be reached: it may be being restarted.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Failed { message, .. } => message.contains("Unable to contact slurm controller"),
+            Self::CannotRun { .. } | Self::Unreadable { .. } | Self::Cancelled => false,
+        }
+    }
+
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {

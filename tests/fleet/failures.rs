@@ -100,7 +100,9 @@ fn a_job_that_waits_too_long_with_slurm() {
     fleet.report();
     fleet.home.write("r.yaml", fleet.home.read("r.yaml").replace("max: [8", "max: [16"));
     // Somebody else has the GPU.
-    let other = fleet.cluster.run("sbatch", &["--parsable", "--gres=gpu:l4:1", "--output=/dev/null", "--wrap=sleep 100"]);
+    let other = fleet
+        .cluster
+        .run("sbatch", &["--parsable", "--gres=gpu:l4:1", "--output=/dev/null", "--wrap=sleep 100"]);
     wait("it runs", || {
         fleet.cluster.jobs().iter().any(|(id, state)| id == other.trim() && state == "RUNNING")
     });

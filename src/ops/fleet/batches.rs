@@ -11,24 +11,20 @@ use std::time::{Duration, Instant};
 
 use super::error::FleetFailure;
 use crate::error_kind::ErrorKind;
-use crate::exchange::{Batch, Claim, Exchange, Look};
+use crate::exchange::{Claim, Exchange, Look};
 use crate::fleet::exchange::RemoteResult;
 use crate::fleet::{Executor, Slurm};
 use crate::process::Cancel;
-use crate::slurm::{self, Submission, Task, TaskState};
+use crate::slurm::{self, Task, TaskState};
 use crate::worker::protocol::Event;
 
 /// How often results are looked for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often the engine is asked, at first and once it has been quiet for a while.
-const FIRST_ASK: Duration = Duration::from_millis(500);
+pub(super) const FIRST_ASK: Duration = Duration::from_millis(500);
 const LAST_ASK: Duration = Duration::from_secs(10);
 /// How long the engine may be out of reach.
-const OUTAGE: Duration = Duration::from_secs(15 * 60);
-/// How often a request is handed in that a node lost.
-const ATTEMPTS: u32 = 3;
-/// A claim that is being written is whole after so many looks, or never.
-const CLAIM_LOOKS: u32 = 50;
+pub(super) const OUTAGE: Duration = Duration::from_secs(15 * 60);
 
 /// One executor, as a command uses it.
 pub(in crate::ops) struct Batches<'a> {
@@ -71,21 +67,21 @@ pub(in crate::ops) enum Happening<'a> {
 }
 
 /// A request without a result yet.
-struct Pending<'a> {
-    asked: Asked<'a>,
-    attempts: u32,
-    told_bytes: u64,
-    claim: Option<Claim>,
-    empty_claims: u32,
+pub(super) struct Pending<'a> {
+    pub(super) asked: Asked<'a>,
+    pub(super) attempts: u32,
+    pub(super) told_bytes: u64,
+    pub(super) claim: Option<Claim>,
+    pub(super) empty_claims: u32,
 }
 
 /// A job of the engine that works on requests of ours.
-struct Job {
-    batch: String,
-    requests: BTreeSet<String>,
-    is_ours: bool,
-    has_started: bool,
-    submitted: Instant,
+pub(super) struct Job {
+    pub(super) batch: String,
+    pub(super) requests: BTreeSet<String>,
+    pub(super) is_ours: bool,
+    pub(super) has_started: bool,
+    pub(super) submitted: Instant,
 }
 
 impl Batches<'_> {
@@ -106,6 +102,7 @@ impl Batches<'_> {
             asked_at: None,
             ask_every: FIRST_ASK,
             answered_at: now(),
+            has_failures: false,
         };
         if let Err(failure) = watch.run(on) {
             for Pending { asked, .. } in std::mem::take(&mut watch.pending) {
@@ -115,34 +112,36 @@ impl Batches<'_> {
         watch.leave();
     }
 
-    fn slurm(&self) -> &Slurm {
+    pub(super) fn slurm(&self) -> &Slurm {
         &self.executor.slurm
     }
 
-    fn failure(&self, kind: ErrorKind, message: impl Into<String>) -> FleetFailure {
+    pub(super) fn failure(&self, kind: ErrorKind, message: impl Into<String>) -> FleetFailure {
         FleetFailure::new(self.name, kind, message)
     }
 }
 
-struct Watch<'a, 'b> {
-    of: &'b Batches<'a>,
-    pending: Vec<Pending<'b>>,
+pub(super) struct Watch<'a, 'b> {
+    pub(super) of: &'b Batches<'a>,
+    pub(super) pending: Vec<Pending<'b>>,
     /// By the engine's number.
-    jobs: BTreeMap<String, Job>,
+    pub(super) jobs: BTreeMap<String, Job>,
     /// What the engine said last.
-    tasks: Vec<Task>,
-    asked_at: Option<Instant>,
-    ask_every: Duration,
-    answered_at: Instant,
+    pub(super) tasks: Vec<Task>,
+    pub(super) asked_at: Option<Instant>,
+    pub(super) ask_every: Duration,
+    pub(super) answered_at: Instant,
+    /// Then logs are worth keeping.
+    pub(super) has_failures: bool,
 }
 
 #[expect(clippy::disallowed_methods, reason = "waiting has limits")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
 /// Returns the engine's number of the job that a task is of.
-fn job_of(task: &str) -> &str {
+pub(super) fn job_of(task: &str) -> &str {
     task.split('_').next().unwrap_or(task)
 }
 
@@ -153,13 +152,13 @@ impl<'b> Watch<'_, 'b> {
             if self.of.cancel.is_cancelled() {
                 return Err(self.of.failure(ErrorKind::Interrupted, "interrupted"));
             }
-            self.take_results(on)?;
+            self.take_results(on);
             if self.pending.is_empty() {
                 return Ok(());
             }
             if self.asked_at.is_none_or(|at| at.elapsed() >= self.ask_every) && self.ask()? {
-                self.check_waiting(on)?;
-                self.hand_in_lost(on)?;
+                self.check_waiting(on);
+                self.hand_in_lost(on);
             }
             std::thread::sleep(LOOK);
         }
@@ -180,7 +179,7 @@ impl<'b> Watch<'_, 'b> {
         Ok(())
     }
 
-    fn take_results(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) -> Result<(), FleetFailure> {
+    fn take_results(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
         let mut left = Vec::new();
         for mut pending in std::mem::take(&mut self.pending) {
             let id = pending.asked.id.clone();
@@ -189,7 +188,11 @@ impl<'b> Watch<'_, 'b> {
             }
             match self.of.exchange.look(&id) {
                 Ok(Look::Done(result)) => on(&id, Happening::Done(Ok(*result))),
-                Err(error) => on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error)))),
+                Err(error) => {
+                    // What can't be read is no answer the next time, either.
+                    let _ = self.of.exchange.remove(&id);
+                    on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
+                }
                 Ok(Look::Claimed(claim)) => {
                     if claim.task.is_empty() {
                         pending.empty_claims += 1;
@@ -206,7 +209,6 @@ impl<'b> Watch<'_, 'b> {
             }
         }
         self.pending = left;
-        Ok(())
     }
 
     /// Asks the engine how its jobs are; whether it answered.
@@ -241,16 +243,16 @@ impl<'b> Watch<'_, 'b> {
         }
     }
 
-    fn is_live(&self, job: &str) -> bool {
+    pub(super) fn is_live(&self, job: &str) -> bool {
         self.tasks.iter().any(|task| job_of(&task.id) == job && !matches!(task.state, TaskState::Over(_)))
     }
 
-    fn task(&self, id: &str) -> Option<&Task> {
+    pub(super) fn task(&self, id: &str) -> Option<&Task> {
         self.tasks.iter().find(|task| task.id == id)
     }
 
     /// Tells what waits for a node, and gives up what has waited too long.
-    fn check_waiting(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) -> Result<(), FleetFailure> {
+    fn check_waiting(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
         let limit = self.of.slurm().max_wait;
         let mut given_up = Vec::new();
         for (number, job) in &self.jobs {
@@ -282,170 +284,6 @@ impl<'b> Watch<'_, 'b> {
                 on(&asked.id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
             }
         }
-        Ok(())
-    }
-
-    /// Hands in what no job works on: what is new, and what a job that died had.
-    fn hand_in_lost(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) -> Result<(), FleetFailure> {
-        let (mut left, mut to_hand_in) = (Vec::new(), Vec::new());
-        for mut pending in std::mem::take(&mut self.pending) {
-            let id = pending.asked.id.clone();
-            let cause = match &pending.claim {
-                Some(claim) if claim.task.is_empty() && pending.empty_claims < CLAIM_LOOKS => None,
-                Some(claim) => match self.task(&claim.task).map(|task| &task.state) {
-                    Some(TaskState::Waiting | TaskState::Running) => None,
-                    Some(TaskState::Over(state)) => Some(Some((claim.task.clone(), state.clone()))),
-                    // The engine doesn't know it any more.
-                    None => Some(Some((claim.task.clone(), String::new()))),
-                },
-                None => match self.jobs.iter().rev().find(|(_, job)| job.requests.contains(&id)) {
-                    Some((number, _)) if self.is_live(number) => None,
-                    Some((number, _)) => {
-                        let of_job = self.tasks.iter().rev().find(|task| job_of(&task.id) == number);
-                        let unknown = || (format!("{number}_1"), String::new());
-                        Some(Some(of_job.map_or_else(unknown, |task| (task.id.clone(), state_word(task)))))
-                    }
-                    None => Some(None),
-                },
-            };
-            let Some(cause) = cause else {
-                left.push(pending);
-                continue;
-            };
-            // Between this look and the one before, it may have been done.
-            if matches!(self.of.exchange.look(&id), Ok(Look::Done(_))) {
-                left.push(pending);
-                continue;
-            }
-            if let Some((task, state)) = cause {
-                pending.attempts += 1;
-                let is_ours = self.jobs.get(job_of(&task)).is_some_and(|job| job.is_ours);
-                if let Some(message) = self.verdict(&task, &state, pending.attempts).filter(|_| is_ours) {
-                    let _ = self.of.exchange.remove(&id);
-                    on(&id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
-                    continue;
-                }
-                let word = if state.is_empty() { "is gone" } else { state.as_str() };
-                on(
-                    &id,
-                    Happening::Again(format!(
-                        "job {task} ended without a result ({word}); it is handed in again"
-                    )),
-                );
-                self.of.exchange.unclaim(&id).map_err(FleetFailure::of_exchange(self.of.name))?;
-            }
-            pending.claim = None;
-            pending.empty_claims = 0;
-            to_hand_in.push(pending);
-        }
-        let numbers: Vec<String> = to_hand_in.iter().map(|pending| pending.asked.id.clone()).collect();
-        let mut put = Vec::new();
-        for pending in to_hand_in {
-            match (pending.asked.put)() {
-                Ok(()) => put.push(pending),
-                Err(failure) => on(&pending.asked.id, Happening::Done(Err(failure))),
-            }
-        }
-        // A job that is dead covers nothing any more.
-        for job in self.jobs.values_mut() {
-            job.requests.retain(|id| !numbers.contains(id));
-        }
-        if !put.is_empty() {
-            match self.submit(put.iter().map(|pending| pending.asked.id.clone()).collect()) {
-                Ok(()) => left.extend(put),
-                Err(failure) => {
-                    for Pending { asked, .. } in put {
-                        let _ = self.of.exchange.remove(&asked.id);
-                        on(&asked.id, Happening::Done(Err(failure.clone())));
-                    }
-                }
-            }
-        }
-        self.pending = left;
-        Ok(())
-    }
-
-    /// Returns why a request is not handed in again after the task that had it ended so.
-    fn verdict(&self, task: &str, state: &str, attempts: u32) -> Option<String> {
-        let tail = || match self.of.exchange.log_tail(task) {
-            tail if tail.is_empty() => String::new(),
-            tail => format!("; its log ends with: {tail}"),
-        };
-        match state {
-            "CANCELLED" => Some(format!(
-                "job {task} was cancelled, and not by this command: ask the cluster's administrator"
-            )),
-            "TIMEOUT" | "DEADLINE" => {
-                Some(format!("job {task} reached its time limit; allow more with the executor's `time`"))
-            }
-            "OUT_OF_MEMORY" => {
-                Some(format!("job {task} ran out of memory; ask for more with the executor's `memory_mib`"))
-            }
-            _ if attempts >= ATTEMPTS => {
-                let word = if state.is_empty() { "is gone" } else { state };
-                Some(format!(
-                    "job {task} ended without a result ({word}), as {} before it{}",
-                    attempts - 1,
-                    tail()
-                ))
-            }
-            "FAILED" if attempts >= 2 => Some(format!("job {task} failed{}", tail())),
-            _ => None,
-        }
-    }
-
-    fn submit(&mut self, requests: Vec<String>) -> Result<(), FleetFailure> {
-        let Batches { name, exchange, owner, cancel, .. } = self.of;
-        let slurm = self.of.slurm();
-        let random = tempfile::Builder::new().prefix("").rand_bytes(12).tempfile_in(exchange.logs());
-        let random = random.ok().and_then(|file| Some(file.path().file_name()?.to_str()?.to_owned()));
-        let batch_name = random.ok_or_else(|| {
-            self.of.failure(
-                ErrorKind::Unavailable,
-                format!("the shared folder {} cannot be written", slurm.shared.display()),
-            )
-        })?;
-        let tasks = slurm.nodes.min(u32::try_from(requests.len()).unwrap_or(u32::MAX)).max(1);
-        let mut batch = Batch {
-            executor: (*name).to_owned(),
-            owner: owner.clone(),
-            requests: requests.clone(),
-            job: None,
-        };
-        let of_exchange = FleetFailure::of_exchange(name);
-        exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
-        let nimctl = slurm.nimctl.as_deref().unwrap_or(self.of.nimctl);
-        let command = [
-            nimctl.display().to_string(),
-            "work".into(),
-            "--shared".into(),
-            slurm.shared.display().to_string(),
-            "--batch".into(),
-            batch_name.clone(),
-        ];
-        let job_name = format!("nimctl-{name}");
-        let logs = exchange.logs();
-        let submission = Submission {
-            name: &job_name,
-            tasks,
-            logs: &logs,
-            command: &command,
-            environment: self.of.environment,
-        };
-        let number = match slurm::submit(slurm, &submission, cancel) {
-            Ok(number) => number,
-            Err(error) => {
-                let _ = exchange.remove_batch(&batch_name);
-                return Err(FleetFailure::of_slurm(name)(error));
-            }
-        };
-        batch.job = Some(number.clone());
-        let requests = requests.into_iter().collect();
-        let job =
-            Job { batch: batch_name.clone(), requests, is_ours: true, has_started: false, submitted: now() };
-        self.jobs.insert(number, job);
-        (self.ask_every, self.asked_at) = (FIRST_ASK, Some(now()));
-        exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)
     }
 
     /// Cancels what this command started and is no longer needed, and removes the batches that are over.
@@ -465,13 +303,9 @@ impl<'b> Watch<'_, 'b> {
                 unfinished.into_iter().for_each(|id| _ = self.of.exchange.remove(id));
             }
             let _ = self.of.exchange.remove_batch(&job.batch);
+            if !self.has_failures {
+                self.of.exchange.remove_logs(number);
+            }
         }
-    }
-}
-
-fn state_word(task: &Task) -> String {
-    match &task.state {
-        TaskState::Over(state) => state.clone(),
-        TaskState::Waiting | TaskState::Running => String::new(),
     }
 }

@@ -2,7 +2,8 @@
 //! ([`crate::exchange`]).
 //!
 //! * [`work()`](work::work): the node's side.
-//! * `batches`: hands requests to the engine, watches them, and notices what died; one loop for everything that is asked of nodes.
+//! * `batches`: watches requests until each has a result; one loop for everything that is asked of nodes. `lost`: hands in what is new,
+//!   and what a job had that died.
 //! * `describe`: what the nodes of an executor are; asked once, and remembered for a while.
 //! * `places`: which executor takes which profile of a recipe.
 //!
@@ -11,6 +12,7 @@
 mod batches;
 mod describe;
 mod error;
+mod lost;
 mod places;
 pub mod work;
 

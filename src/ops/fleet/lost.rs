@@ -1,0 +1,208 @@
+//! What no job of the engine works on: handed in, or given up.
+
+use super::batches::{Batches, FIRST_ASK, Happening, Job, OUTAGE, Pending, Watch, job_of, now};
+use super::error::FleetFailure;
+use crate::error_kind::ErrorKind;
+use crate::exchange::{Batch, Look};
+use crate::slurm::{self, Submission, Task, TaskState};
+
+/// A claim that is being written is whole after so many looks, or never.
+const CLAIM_LOOKS: u32 = 50;
+/// How often a request is handed in that a node lost.
+const ATTEMPTS: u32 = 3;
+
+/// What came of handing requests in.
+enum Submitted {
+    Yes,
+    /// The controller can't be reached just now.
+    NotYet,
+    No(FleetFailure),
+}
+
+impl Watch<'_, '_> {
+    /// Hands in what no job works on: what is new, and what a job that died had.
+    pub(super) fn hand_in_lost(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
+        let (mut left, mut to_hand_in) = (Vec::new(), Vec::new());
+        for mut pending in std::mem::take(&mut self.pending) {
+            let id = pending.asked.id.clone();
+            let cause = match &pending.claim {
+                Some(claim) if claim.task.is_empty() && pending.empty_claims < CLAIM_LOOKS => None,
+                Some(claim) => match self.task(&claim.task).map(|task| &task.state) {
+                    Some(TaskState::Waiting | TaskState::Running) => None,
+                    Some(TaskState::Over(state)) => Some(Some((claim.task.clone(), state.clone()))),
+                    // The engine doesn't know it any more.
+                    None => Some(Some((claim.task.clone(), String::new()))),
+                },
+                None => match self.jobs.iter().rev().find(|(_, job)| job.requests.contains(&id)) {
+                    Some((number, _)) if self.is_live(number) => None,
+                    Some((number, _)) => {
+                        let of_job = self.tasks.iter().rev().find(|task| job_of(&task.id) == number);
+                        let unknown = || (format!("{number}_1"), String::new());
+                        Some(Some(of_job.map_or_else(unknown, |task| (task.id.clone(), state_word(task)))))
+                    }
+                    None => Some(None),
+                },
+            };
+            let Some(cause) = cause else {
+                left.push(pending);
+                continue;
+            };
+            // Between this look and the one before, it may have been done.
+            if matches!(self.of.exchange.look(&id), Ok(Look::Done(_))) {
+                left.push(pending);
+                continue;
+            }
+            if let Some((task, state)) = cause {
+                pending.attempts += 1;
+                let is_ours = self.jobs.get(job_of(&task)).is_some_and(|job| job.is_ours);
+                if let Some(message) = self.verdict(&task, &state, pending.attempts).filter(|_| is_ours) {
+                    self.has_failures = true;
+                    let _ = self.of.exchange.remove(&id);
+                    on(&id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
+                    continue;
+                }
+                let word = if state.is_empty() { "is gone" } else { state.as_str() };
+                on(
+                    &id,
+                    Happening::Again(format!(
+                        "job {task} ended without a result ({word}); it is handed in again"
+                    )),
+                );
+                if let Err(error) = self.of.exchange.unclaim(&id) {
+                    on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
+                    continue;
+                }
+            }
+            pending.claim = None;
+            pending.empty_claims = 0;
+            to_hand_in.push(pending);
+        }
+        let numbers: Vec<String> = to_hand_in.iter().map(|pending| pending.asked.id.clone()).collect();
+        let mut put = Vec::new();
+        for pending in to_hand_in {
+            match (pending.asked.put)() {
+                Ok(()) => put.push(pending),
+                Err(failure) => on(&pending.asked.id, Happening::Done(Err(failure))),
+            }
+        }
+        // A job that is dead covers nothing any more.
+        for job in self.jobs.values_mut() {
+            job.requests.retain(|id| !numbers.contains(id));
+        }
+        if !put.is_empty() {
+            match self.submit(put.iter().map(|pending| pending.asked.id.clone()).collect()) {
+                Submitted::Yes | Submitted::NotYet => left.extend(put),
+                Submitted::No(failure) => {
+                    self.has_failures = true;
+                    for Pending { asked, .. } in put {
+                        let _ = self.of.exchange.remove(&asked.id);
+                        on(&asked.id, Happening::Done(Err(failure.clone())));
+                    }
+                }
+            }
+        }
+        self.pending = left;
+    }
+
+    /// Returns why a request is not handed in again after the task that had it ended so.
+    fn verdict(&self, task: &str, state: &str, attempts: u32) -> Option<String> {
+        let tail = || match self.of.exchange.log_tail(task) {
+            tail if tail.is_empty() => String::new(),
+            tail => format!("; its log ends with: {tail}"),
+        };
+        match state {
+            "CANCELLED" => Some(format!(
+                "job {task} was cancelled, and not by this command: ask the cluster's administrator"
+            )),
+            "TIMEOUT" | "DEADLINE" => {
+                Some(format!("job {task} reached its time limit; allow more with the executor's `time`"))
+            }
+            "OUT_OF_MEMORY" => {
+                Some(format!("job {task} ran out of memory; ask for more with the executor's `memory_mib`"))
+            }
+            _ if attempts >= ATTEMPTS => {
+                let word = if state.is_empty() { "is gone" } else { state };
+                Some(format!(
+                    "job {task} ended without a result ({word}), as {} before it{}",
+                    attempts - 1,
+                    tail()
+                ))
+            }
+            "FAILED" if attempts >= 2 => Some(format!("job {task} failed{}", tail())),
+            _ => None,
+        }
+    }
+
+    fn submit(&mut self, requests: Vec<String>) -> Submitted {
+        self.try_submit(requests).unwrap_or_else(Submitted::No)
+    }
+
+    fn try_submit(&mut self, requests: Vec<String>) -> Result<Submitted, FleetFailure> {
+        let Batches { name, exchange, owner, cancel, .. } = self.of;
+        let slurm = self.of.slurm();
+        let random = tempfile::Builder::new().prefix("").rand_bytes(12).tempfile_in(exchange.logs());
+        let random = random.ok().and_then(|file| Some(file.path().file_name()?.to_str()?.to_owned()));
+        let batch_name = random.ok_or_else(|| {
+            self.of.failure(
+                ErrorKind::Unavailable,
+                format!("the shared folder {} cannot be written", slurm.shared.display()),
+            )
+        })?;
+        let tasks = slurm.nodes.min(u32::try_from(requests.len()).unwrap_or(u32::MAX)).max(1);
+        let mut batch = Batch {
+            executor: (*name).to_owned(),
+            owner: owner.clone(),
+            requests: requests.clone(),
+            job: None,
+        };
+        let of_exchange = FleetFailure::of_exchange(name);
+        exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
+        let nimctl = slurm.nimctl.as_deref().unwrap_or(self.of.nimctl);
+        let command = [
+            nimctl.display().to_string(),
+            "work".into(),
+            "--shared".into(),
+            slurm.shared.display().to_string(),
+            "--batch".into(),
+            batch_name.clone(),
+        ];
+        let job_name = format!("nimctl-{name}");
+        let logs = exchange.logs();
+        let submission = Submission {
+            name: &job_name,
+            tasks,
+            logs: &logs,
+            command: &command,
+            environment: self.of.environment,
+        };
+        let number = match slurm::submit(slurm, &submission, cancel) {
+            Ok(number) => number,
+            Err(error) => {
+                let _ = exchange.remove_batch(&batch_name);
+                let is_over = self.answered_at.elapsed() >= OUTAGE;
+                let may_come = error.is_outage() && !is_over;
+                return Ok(if may_come {
+                    Submitted::NotYet
+                } else {
+                    Submitted::No(FleetFailure::of_slurm(name)(error))
+                });
+            }
+        };
+        self.answered_at = now();
+        batch.job = Some(number.clone());
+        let requests = requests.into_iter().collect();
+        let job =
+            Job { batch: batch_name.clone(), requests, is_ours: true, has_started: false, submitted: now() };
+        self.jobs.insert(number, job);
+        (self.ask_every, self.asked_at) = (FIRST_ASK, Some(now()));
+        exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
+        Ok(Submitted::Yes)
+    }
+}
+
+fn state_word(task: &Task) -> String {
+    match &task.state {
+        TaskState::Over(state) => state.clone(),
+        TaskState::Waiting | TaskState::Running => String::new(),
+    }
+}
