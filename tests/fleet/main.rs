@@ -22,4 +22,5 @@ mod nvml_stand_in;
 #[path = "../cli/recipes.rs"]
 #[expect(dead_code, reason = "the tests of the command line use more of it")]
 mod recipes;
+mod scale;
 mod support;
