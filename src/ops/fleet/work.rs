@@ -17,7 +17,7 @@ use crate::ops::error::JobError;
 use crate::ops::resolve::{BackendHere, Backends};
 use crate::ops::worker_build::{BuildFailure, WorkerBuild};
 use crate::ops::workspace::Workspace;
-use crate::profile::{Target, capability_tag};
+use crate::profile::{Target, ToolIdentity, capability_tag};
 use crate::worker::host::{Answer, Worker};
 use crate::worker::protocol::{BuildRequest, Event};
 
@@ -147,11 +147,15 @@ impl Site<'_> {
             }
         };
         if builder.abilities.identity != toolchain {
-            let versions = |tools: &BTreeMap<String, _>| tools.keys().cloned().collect::<Vec<_>>().join(", ");
+            let versions = |tools: &BTreeMap<String, ToolIdentity>| {
+                let words = tools.iter().map(|(name, tool)| format!("{name} {}", tool.version));
+                words.collect::<Vec<_>>().join(", ")
+            };
             let message = format!(
-                "node {node} has other libraries of backend {backend} ({}) than those that the executor was described with: all nodes of an \
-                 executor must have the same ones; if they were upgraded, run the command again with --refresh-fleet",
-                versions(&builder.abilities.identity)
+                "node {node} has {}, but the executor was described with {}, or their files differ: all nodes of an executor must have the \
+                 same libraries; if they were upgraded, run the command again with --refresh-fleet",
+                versions(&builder.abilities.identity),
+                versions(&toolchain)
             );
             return Err(failed(ErrorKind::Refused, message));
         }

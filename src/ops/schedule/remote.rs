@@ -14,7 +14,7 @@ use crate::onnx::GraphDigest;
 use crate::ops::error::JobError;
 use crate::ops::event::BuildEvent;
 use crate::ops::fleet::{Asked, Batches, FleetFailure, Happening};
-use crate::profile::Target;
+use crate::profile::{ProfileSpec, Target};
 use crate::worker::error::WorkerError;
 use crate::worker::protocol::{Event, Problem};
 use crate::worklist::{Action, BuildRecord, BuiltOn, Job};
@@ -144,16 +144,15 @@ fn put(
     laid_out.map_err(|error| FleetFailure::new(name, error.kind(), JobError::from(error).message))?;
     let files: BTreeMap<String, Sha256> =
         lowered.outputs.iter().map(|output| (format!("{GRAPH}/{}", output.path), output.sha256)).collect();
-    let target = context
-        .resolved
-        .recipe()
-        .profiles
-        .iter()
-        .find(|spec| job.users.iter().any(|user| user.profile == spec.name()));
+    let profiles = &context.resolved.recipe().profiles;
+    let is_user = |spec: &&ProfileSpec| job.users.iter().any(|user| user.profile == spec.name());
+    let spec = profiles.iter().find(is_user);
+    // As the node described itself: the key's has more in it.
+    let toolchain = spec.and_then(|spec| context.resolved.toolchains.get(&spec.name()));
     let build = RemoteBuild {
         backend: backend.into(),
-        toolchain: job.document.toolchain.clone(),
-        target: target.map_or(Target::Generic, |spec| spec.target.clone()),
+        toolchain: toolchain.cloned().unwrap_or_default(),
+        target: spec.map_or(Target::Generic, |spec| spec.target.clone()),
         files,
         request: compile::request(job, [GRAPH, GraphDigest::MODEL_PATH].iter().collect(), PLAN_FILE.into()),
         timeout_ms: u64::try_from(context.workspace.job_timeout.as_millis()).unwrap_or(u64::MAX),
