@@ -1,4 +1,4 @@
-//! What a fleet costs and gains; prints figures. Only where it is asked for: `cargo xtask bench fleet`.
+//! Many jobs on many nodes. `cargo xtask bench fleet` runs more of them, and prints what they take.
 
 #![expect(clippy::print_stdout, reason = "figures are what is asked for")]
 
@@ -20,6 +20,8 @@ struct Run {
     cpu_seconds: f64,
     peak_kib: u64,
     calls: usize,
+    /// Who built each plan.
+    nodes: Vec<String>,
 }
 
 /// Builds `graphs` times twelve plans on a cluster of `cluster_nodes`, of which `nodes` may work at once.
@@ -48,10 +50,11 @@ fn run(graphs: usize, cluster_nodes: usize, nodes: usize, seconds_of_a_job: &str
     home.write("r.yaml", recipe + "profiles:\n" + PROFILES);
     let fleet = format!(
         "schema: nimctl.fleet/1\nexecutors:\n  all:\n    slurm:\n      shared: {}\n      gres: gpu:l4:1\n      nodes: {nodes}\n      environment: {{ \
-         NIMCTL_BACKENDS: {}, NIMCTL_DATA_DIR: {}, FAKE_SECONDS: '{seconds_of_a_job}' }}\n    offers: {{ backends: [fake] }}\n",
+         NIMCTL_BACKENDS: {}, NIMCTL_DATA_DIR: {}, FAKE_LOG: {}, FAKE_SECONDS: '{seconds_of_a_job}' }}\n    offers: {{ backends: [fake] }}\n",
         home.path("shared").display(),
         scripted_backends().display(),
         home.path("node").display(),
+        home.path("built").display(),
     );
     home.write("fleet.yaml", fleet);
     // Commands that count how often they are called.
@@ -89,33 +92,48 @@ fn run(graphs: usize, cluster_nodes: usize, nodes: usize, seconds_of_a_job: &str
     let seconds = begin.elapsed().as_secs_f64();
     assert!(status.success(), "{status}");
     let calls = home.read("calls").lines().count();
-    Run { seconds, cpu_seconds, peak_kib, calls }
+    let log = home.read("built");
+    let nodes = log.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+    Run { seconds, cpu_seconds, peak_kib, calls, nodes }
+}
+
+/// Whether `cargo xtask bench fleet` asks for figures.
+fn is_benchmark() -> bool {
+    std::env::var_os("NIMCTL_BENCH_FLEET").is_some()
 }
 
 #[test]
-#[ignore = "a benchmark"]
-fn more_nodes_take_less_time_with_slurm() {
-    let times: Vec<f64> = [1, 3].map(|nodes| run(1, 3, nodes, "3").seconds).into();
+fn several_nodes_share_the_jobs_with_slurm() {
+    if !is_benchmark() {
+        let Run { nodes, .. } = run(1, 3, 3, "1");
+        assert_eq!(nodes.len(), JOBS_OF_A_GRAPH);
+        let of_node = |name: &str| nodes.iter().filter(|node| *node == name).count();
+        assert!(["n0", "n1", "n2"].iter().all(|name| of_node(name) > 1), "{nodes:?}");
+        return;
+    }
+    let [one, three] = [1, 3].map(|nodes| run(1, 3, nodes, "3").seconds);
     println!(
-        "{JOBS_OF_A_GRAPH} jobs of 3 s: {:.1} s on one node, {:.1} s on three: {:.2} times as fast (at least 2.7)",
-        times[0],
-        times[1],
-        times[0] / times[1]
+        "{JOBS_OF_A_GRAPH} jobs of 3 s: {one:.1} s on one node, {three:.1} s on three: {:.2} times as fast (at least 2.7)",
+        one / three
     );
 }
 
 #[test]
-#[ignore = "a benchmark"]
-fn what_a_job_costs_with_slurm() {
-    println!("jobs  nodes  seconds  ms a job  CPU s of nimctl  peak MiB  calls of Slurm's commands a minute");
+fn many_jobs_take_few_calls_of_the_controller_with_slurm() {
+    if !is_benchmark() {
+        let Run { calls, nodes, .. } = run(4, 3, 3, "");
+        assert_eq!(nodes.len(), 4 * JOBS_OF_A_GRAPH);
+        assert!(calls < 4 * JOBS_OF_A_GRAPH, "{calls} calls");
+        return;
+    }
+    println!("jobs  nodes  seconds  ms a job  CPU s of nimctl  peak MiB  calls of Slurm's commands");
     for graphs in [2, 17, 84, 167] {
-        let Run { seconds, cpu_seconds, peak_kib, calls } = run(graphs, 20, 20, "");
+        let Run { seconds, cpu_seconds, peak_kib, calls, nodes: _ } = run(graphs, 20, 20, "");
         let jobs = graphs * JOBS_OF_A_GRAPH;
         println!(
-            "{jobs:4}     20  {seconds:7.1}  {:8.1}  {cpu_seconds:15.1}  {:8.1}  {:.0} ({calls})",
+            "{jobs:4}     20  {seconds:7.1}  {:8.1}  {cpu_seconds:15.1}  {:8.1}  {calls}",
             seconds * 1e3 / jobs as f64,
             peak_kib as f64 / 1024.0,
-            calls as f64 * 60.0 / seconds
         );
     }
 }

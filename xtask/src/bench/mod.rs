@@ -41,6 +41,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
     ensure!(options.model.is_none() || what == "quantize", "bench {what} takes no --model");
     match what {
         "build" => build::run(project, &options),
+        "fleet" => fleet(project),
         "lower" => lower::run(project, &options),
         "publish" => publish::run(project, &options),
         "quantize" => quantize::run(project, &options),
@@ -48,10 +49,19 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<()> {
         "select" => select::run(project, &options),
         "verified-read" => verified_read::run(project, &options),
         _ => bail!(
-            "bench takes `build`, `lower`, `publish`, `quantize`, `runtime`, `select` or `verified-read`, then \
+            "bench takes `build`, `fleet`, `lower`, `publish`, `quantize`, `runtime`, `select` or `verified-read`, then \
              [--size SIZE] [--model MODEL] [--repeat N]"
         ),
     }
+}
+
+/// Runs the benchmarks among the tests of fleets, which start clusters.
+fn fleet(project: &Project) -> Result<()> {
+    let shell = &project.shell;
+    execute(cmd!(
+        shell,
+        "cargo test --workspace --test fleet -- --ignored --nocapture --test-threads=1 scale"
+    ))
 }
 
 fn parse(arguments: &[String], repeat: usize) -> Result<Options> {
