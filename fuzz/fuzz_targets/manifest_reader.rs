@@ -12,8 +12,10 @@ use std::sync::LazyLock;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
 use nimctl::device::Host;
-use nimctl::manifest::{ManifestDocument, convert, diff, import, lint, merge};
-use nimctl::selection::{TagSelector, find_pinned, select};
+use nimctl::manifest::{ManifestDocument, convert, diff, import, merge};
+use nimctl::manifest_lint::lint;
+use nimctl::profile::TagSelector;
+use nimctl::selection::{Lora, find_pinned, select};
 
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
@@ -57,14 +59,14 @@ fn use_it(document: &ManifestDocument) {
     assert_eq!(again.tree(), document.tree(), "{text}");
     assert_eq!(again.to_yaml(), text);
     assert_eq!(again.manifest(), document.manifest());
-    lint(document);
+    lint(document, std::path::Path::new("/nowhere"));
     let manifest = document.manifest();
     assert!(diff(manifest, manifest).is_empty());
     let converted = convert(document, "m.yaml").expect("what is read can be converted");
     assert_eq!(converted.manifest().profiles, manifest.profiles);
     // Equal tags are the one thing that a manifest may have and a merged one may not.
     let _ = merge(&[("a".into(), document.clone()), ("b".into(), converted)]);
-    let answers = select(&manifest.profiles, &BTreeMap::new(), &TagSelector::default(), &HOST);
+    let answers = select(&manifest.profiles, &BTreeMap::new(), &TagSelector::default(), Lora::Excluded, &HOST);
     for answer in &answers {
         let count = answer.fitting.len() + answer.short_of_memory.len() + answer.rejected.len();
         assert_eq!(count, manifest.profiles.len());

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 
 use nimctl::chunks::Chunk;
 use nimctl::digest::{Blake3, Sha256};
@@ -15,6 +14,7 @@ use nimctl::oci::{
 use nimctl::packs::{IndexedFile, PACK_INDEX_SCHEMA, Pack, PackIndex, Placed};
 use nimctl::passport::Passport;
 use nimctl::profile::{ContentsFile, ProfileId};
+use nimctl::registry::ReadSeek;
 
 const PASSPORT: &[u8] = include_bytes!("../../tests/fixtures/formats/passport.json");
 const MODEL: &[u8] = b"These bytes stand for a model, and are cut into two chunks.";
@@ -181,7 +181,7 @@ impl Place for Hostile<'_> {
         Err(PlaceError::ReadOnly { place: self.name(), reason: "it only gives" })
     }
 
-    fn put_file(&self, _: &Sha256, _: &Path, _: u64) -> Result<(), PlaceError> {
+    fn put_large_blob(&self, _: &Blob, _: &mut dyn ReadSeek) -> Result<(), PlaceError> {
         Err(PlaceError::ReadOnly { place: self.name(), reason: "it only gives" })
     }
 }

@@ -38,6 +38,10 @@ fn steps(project: &Project, times: &Times) -> Result<()> {
     step(times, "test", || test::test(project, &set_up, &[]))?;
     step(times, "second build", || second_build(project, &set_up))?;
     step(times, "test-gpu", || test_gpu::check(project, &set_up))?;
+    step(times, "fuzz targets compile", || {
+        // A package of its own; only fuzzing itself needs a nightly compiler.
+        execute(cmd!(shell, "cargo check --manifest-path fuzz/Cargo.toml --all-targets"))
+    })?;
     step(times, "codegen --check", || codegen::run(project, &["--check".into()]))?;
     step(times, "tidy", || tidy::run(project))?;
     step(times, "deny", || deny(project))
