@@ -6,6 +6,7 @@
 mod abilities;
 pub mod exchange;
 mod executors;
+pub mod proposal;
 mod slurm;
 
 use schemars::JsonSchema;

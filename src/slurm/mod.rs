@@ -15,6 +15,7 @@ pub use script::Submission;
 pub use states::{Task, TaskState};
 
 use crate::fleet::Slurm;
+use crate::fleet::proposal::NodeLine;
 use crate::process::{Cancel, Ended, run_on};
 
 /// How long a command may take. A controller that restarts is waited for by the commands themselves.
@@ -66,6 +67,22 @@ pub fn tasks(jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, SlurmError> {
     }
 }
 
+/// Returns the nodes of the cluster, each once for every partition that it is in.
+///
+/// # Errors
+/// As [`submit`].
+pub fn nodes(cancel: &Cancel) -> Result<Vec<NodeLine>, SlurmError> {
+    let mut command = slurm_command("sinfo");
+    // `%R` is the partition's name without the mark of the default one.
+    command.args(["--noheader", "--Node", "--format=%R|%N|%G"]);
+    let printed = call("sinfo", command, "", cancel)?;
+    let line = |line: &str| {
+        let mut parts = line.splitn(3, '|').map(|part| part.trim().to_owned());
+        Some(NodeLine { partition: parts.next()?, node: parts.next()?, gres: parts.next()? })
+    };
+    Ok(printed.lines().filter_map(line).collect())
+}
+
 /// Cancels a job with all of its tasks; one that is over stays as it is.
 ///
 /// # Errors
@@ -81,7 +98,14 @@ pub fn cancel(job: &str) -> Result<(), SlurmError> {
 fn slurm_command(program: &str) -> Command {
     let mut command = Command::new(program);
     // Formats that a user prefers are not those that are read here.
-    for variable in ["SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_STATES", "SQUEUE_SORT", "SLURM_TIME_FORMAT"] {
+    for variable in [
+        "SQUEUE_FORMAT",
+        "SQUEUE_FORMAT2",
+        "SQUEUE_STATES",
+        "SQUEUE_SORT",
+        "SLURM_TIME_FORMAT",
+        "SINFO_FORMAT",
+    ] {
         command.env_remove(variable);
     }
     command

@@ -32,3 +32,14 @@ fn each_profile_is_built_on_a_node_with_its_gpu_with_slurm() {
     assert_eq!(executors, ["hopper", "ampere", "ada"]);
     assert_eq!(fleet.cluster.jobs().len(), jobs);
 }
+
+#[test]
+fn a_fleet_file_is_proposed_from_the_cluster_with_slurm() {
+    let fleet = Fleet::new("fp16");
+    let proposed = fleet.home.run(&["fleet", "discover", "slurm", "--shared", "/scratch"]);
+    proposed.exits(0).has(&["  h100:\n", "gres: 'gpu:l4:1'\n      nodes: 1 # ada\n", "gpus: [l4]\n"]);
+    let json =
+        fleet.home.set_up(&["fleet", "discover", "slurm", "--shared", "/scratch", "--output", "json"]).json();
+    fleet.home.write("proposed.yaml", json["fleet"].as_str().unwrap());
+    fleet.home.run(&["fleet", "check", "proposed.yaml"]).exits(0);
+}

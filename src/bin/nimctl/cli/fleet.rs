@@ -24,6 +24,20 @@ pub(crate) enum Fleet {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Propose a fleet file for this machine's cluster.
+    #[command(subcommand, arg_required_else_help = true)]
+    Discover(Discover),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Discover {
+    /// Propose a fleet file from what `sinfo` says: an executor for each type of GPU in each partition.
+    #[command(after_help = "Example:\n  nimctl fleet discover slurm --shared /scratch/nimctl > fleet.yaml")]
+    Slurm {
+        /// A folder that this machine and all nodes see.
+        #[arg(long, value_name = "FOLDER")]
+        shared: PathBuf,
+    },
 }
 
 /// Arguments of `work`.

@@ -30,7 +30,7 @@ pub(crate) use check::Check;
 pub(crate) use distribution::{
     Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull, RegistryArguments,
 };
-pub(crate) use fleet::{Fleet, FleetArguments, Work};
+pub(crate) use fleet::{Discover, Fleet, FleetArguments, Work};
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
@@ -126,7 +126,7 @@ pub(crate) enum Command {
     /// Check recipes, or print their JSON Schema.
     #[command(subcommand, arg_required_else_help = true)]
     Recipe(Recipe),
-    /// Check the files that name other machines to build on.
+    /// Check and propose the files that name other machines to build on.
     #[command(subcommand, arg_required_else_help = true)]
     Fleet(Fleet),
     /// Answer the requests of a batch, on a node of a fleet.

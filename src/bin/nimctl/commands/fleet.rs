@@ -1,10 +1,13 @@
 //! `nimctl fleet`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::fleet::Fleet;
+use nimctl::fleet::proposal::propose;
+use nimctl::slurm;
+use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
 use crate::cli;
@@ -37,8 +40,26 @@ struct Executor {
     nodes: u32,
 }
 
-pub(crate) fn run(arguments: &cli::Fleet, output: &Output) -> Result<ExitCode, Failure> {
-    let cli::Fleet::Check { files } = arguments;
+/// `nimctl.fleet-proposal/1`.
+#[derive(Serialize)]
+struct Proposal {
+    schema: &'static str,
+    fleet: String,
+}
+
+pub(crate) fn run(arguments: &cli::Fleet, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
+    match arguments {
+        cli::Fleet::Check { files } => Ok(check_all(files, output)),
+        cli::Fleet::Discover(cli::Discover::Slurm { shared }) => {
+            let nodes = slurm::nodes(cancel).map_err(|error| Failure::new(error.kind(), error))?;
+            let fleet = propose(&nodes, shared);
+            output.result(&fleet, &Proposal { schema: "nimctl.fleet-proposal/1", fleet: fleet.clone() });
+            Ok(done())
+        }
+    }
+}
+
+fn check_all(files: &[PathBuf], output: &Output) -> ExitCode {
     let fleets: Vec<Checked> = files.iter().map(|path| check(path)).collect();
     let mut text = String::new();
     for Checked { path, executors, error: _ } in &fleets {
@@ -55,7 +76,7 @@ pub(crate) fn run(arguments: &cli::Fleet, output: &Output) -> Result<ExitCode, F
     fleets.iter().filter_map(|checked| checked.error.as_deref()).for_each(|error| output.problem(error));
     let wrong = fleets.iter().any(|checked| checked.error.is_some());
     output.result(&text, &View { schema: "nimctl.fleet-check/1", fleets });
-    Ok(if wrong { ExitCode::from(code(ErrorKind::Input)) } else { done() })
+    if wrong { ExitCode::from(code(ErrorKind::Input)) } else { done() }
 }
 
 fn check(path: &Path) -> Checked {
