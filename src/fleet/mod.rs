@@ -19,7 +19,7 @@ pub use slurm::{Slurm, SlurmTime};
 use crate::backend::Backend;
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
-use crate::profile::{ProfileSpec, Target};
+use crate::profile::Target;
 use crate::stored_format::{self, Newer};
 use crate::yaml::{self, Limits, words};
 
@@ -114,12 +114,12 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Returns the first executor that offers what a profile needs. What ships the graph itself needs none.
-    pub fn offering(&self, spec: &ProfileSpec) -> Option<(&str, &Executor)> {
-        if spec.backend.ships_onnx() {
+    /// Returns the first executor that offers what a profile needs, by its backend and target. What ships the graph itself needs none.
+    pub fn offering(&self, backend: &Backend, target: &Target) -> Option<(&str, &Executor)> {
+        if backend.ships_onnx() {
             return None;
         }
-        self.executors.iter().find(|(_, executor)| executor.offers.fits(&spec.backend, &spec.target))
+        self.executors.iter().find(|(_, executor)| executor.offers.fits(backend, target))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a profile is not run on this machine.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::backend::Backend;
 use crate::compute_capability::ComputeCapability;
@@ -34,6 +35,15 @@ pub(super) enum NotRunHere {
         /// How many GPUs the worker sees.
         count: usize,
     },
+    /// The store is not in the folder that the nodes of an executor see.
+    StoreNotShared {
+        /// The backend.
+        backend: Backend,
+        /// The executor.
+        executor: String,
+        /// The folder.
+        shared: PathBuf,
+    },
     /// No GPU here, or not the one that was asked for, is of a compute capability that the profile has code for.
     NoGpuFits {
         /// The backend.
@@ -53,6 +63,7 @@ impl NotRunHere {
             Self::Unavailable { backend: _, problem: _ } => "unavailable",
             Self::NoSuchGpu { backend: _, number: _, count: _ } => "no-such-gpu",
             Self::NoGpuFits { backend: _, needs: _, devices: _ } => "no-gpu-fits",
+            Self::StoreNotShared { backend: _, executor: _, shared: _ } => "store-not-shared",
         }
     }
 }
@@ -68,6 +79,13 @@ impl fmt::Display for NotRunHere {
                 write!(
                     f,
                     "{backend} cannot run it here: GPU {number} does not exist (GPUs found by the worker: {count})"
+                )
+            }
+            Self::StoreNotShared { backend, executor, shared } => {
+                write!(
+                    f,
+                    "{backend} cannot run it on executor {executor}: the store must be inside {}, which its nodes see (--store)",
+                    shared.display()
                 )
             }
             Self::NoGpuFits { backend, needs, devices } => {

@@ -9,9 +9,10 @@ use super::resolve::{Backends, FoundBackend};
 use super::runtime_identity::RuntimeIdentity;
 use crate::backend::Backend;
 use crate::gpu;
+use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::Target;
-use crate::worker::host::BackendCommand;
+use crate::worker::host::{BackendCommand, Limits, Worker};
 use crate::worker::protocol::{Description, Execution, Library, Provider, RanOn, Support, WorkerDevice};
 
 /// How a profile is run here.
@@ -34,11 +35,20 @@ pub(super) struct Runners<'a> {
     /// What the user asked for; each backend gets the part that means something to it.
     wanted: &'a Execution,
     known: BTreeMap<Backend, Result<Arc<FoundBackend>, NotRunHere>>,
+    /// The machines of a fleet that may run profiles, too.
+    fleet: Option<&'a Workspace>,
+    /// What workers on nodes say of themselves, by executor and backend.
+    remote: BTreeMap<(String, Backend), Result<Arc<Description>, NotRunHere>>,
 }
 
 impl<'a> Runners<'a> {
     pub(super) fn new(backends: &'a Backends, wanted: &'a Execution) -> Self {
-        Self { backends, wanted, known: BTreeMap::new() }
+        Self { backends, wanted, known: BTreeMap::new(), fleet: None, remote: BTreeMap::new() }
+    }
+
+    /// Runs profiles on the nodes of a workspace's fleet, where it offers what they need.
+    pub(super) fn with_fleet(self, workspace: &'a Workspace) -> Self {
+        Self { fleet: Some(workspace), ..self }
     }
 
     /// Says in words why what the user asked for is not available on this machine at all: that is no failure of a profile.
@@ -72,6 +82,23 @@ impl<'a> Runners<'a> {
             return Ok(Way { device: description.devices.get(number).cloned(), ..way });
         }
         let wanted = self.wanted;
+        if let Some((executor, command)) = self.command_on_a_node(passport)? {
+            let description = self.description_on_a_node(backend, &executor, &command)?;
+            let device = device_for(backend, &description.devices, &passport.contents.target, None)?;
+            let number = device.and_then(|number| u32::try_from(number).ok());
+            // Nobody here can watch it.
+            let here = |device: &WorkerDevice| WorkerDevice { pci_address: None, ..device.clone() };
+            return Ok(Way {
+                command,
+                execution: Execution {
+                    device: number,
+                    cuda_graph: wanted.cuda_graph,
+                    ..Execution::default()
+                },
+                runtime: RuntimeIdentity::of_worker(&description),
+                device: device.map(|number| here(&description.devices[number])),
+            });
+        }
         let command = self.worker(backend)?.command.clone();
         let description = self.description(backend)?;
         let device = device_for(backend, &description.devices, &passport.contents.target, wanted.device)?;
@@ -91,6 +118,43 @@ impl<'a> Runners<'a> {
             runtime: RuntimeIdentity::of_worker(description),
             device: device.map(|number| description.devices[number].clone()),
         })
+    }
+
+    /// Returns the executor that offers what a profile needs, and how its worker is started there.
+    fn command_on_a_node(&self, passport: &Passport) -> Result<Option<(String, BackendCommand)>, NotRunHere> {
+        let (backend, target) = (&passport.contents.backend, &passport.contents.target);
+        let Some((workspace, used)) = self.fleet.and_then(|one| Some((one, one.fleet.as_ref()?))) else {
+            return Ok(None);
+        };
+        let Some((name, executor)) = used.fleet.offering(backend, target) else { return Ok(None) };
+        let is_shared = workspace.store.starts_with(&executor.slurm.shared);
+        if !is_shared {
+            return Err(NotRunHere::StoreNotShared {
+                backend: backend.clone(),
+                executor: name.into(),
+                shared: executor.slurm.shared.clone(),
+            });
+        }
+        Ok(Some((name.into(), used.worker_command(name, executor, backend))))
+    }
+
+    fn description_on_a_node(
+        &mut self,
+        backend: &Backend,
+        executor: &str,
+        command: &BackendCommand,
+    ) -> Result<Arc<Description>, NotRunHere> {
+        let known = self.remote.entry((executor.into(), backend.clone())).or_insert_with(|| {
+            let worker =
+                Worker::spawn(command, Limits::default()).map_err(|error| no_worker(backend, &error))?;
+            match &worker.description().run {
+                Support::Available => Ok(Arc::new(worker.description().clone())),
+                Support::Unavailable(problem) => {
+                    Err(NotRunHere::Unavailable { backend: backend.clone(), problem: problem.clone() })
+                }
+            }
+        });
+        known.clone()
     }
 
     /// Returns how ONNX graphs are run here.

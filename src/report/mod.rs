@@ -201,6 +201,9 @@ impl ReportedProfile {
         }
         let validation = passport.validation.validation();
         if let Some(validation) = validation {
+            if matches!(passport.validation, Status::Executed(_)) {
+                remarks.push(format!("run by {}", validation.ran_on));
+            }
             let because = validation.not_executed_because.as_ref();
             remarks.extend(
                 because.map(|why| format!("static: {why}; its lowered graph was run instead, emulated")),

@@ -7,6 +7,8 @@ mod error;
 mod script;
 mod states;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ pub use states::{Task, TaskState};
 use crate::fleet::Slurm;
 use crate::fleet::proposal::NodeLine;
 use crate::process::{Cancel, Ended, run_on};
+use crate::worker::host::Launch;
 
 /// How long a command may take. A controller that restarts is waited for by the commands themselves.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +38,24 @@ pub fn submit(slurm: &Slurm, submission: &Submission<'_>, cancel: &Cancel) -> Re
         return Err(SlurmError::Unreadable { program: "sbatch", printed: printed.trim().into() });
     }
     Ok(job.into())
+}
+
+/// Returns what starts a command on a node and passes on what it reads and writes: it ends when the command does, and the other way
+/// round.
+pub fn launch(
+    slurm: &Slurm,
+    name: &str,
+    command: &[String],
+    environment: &BTreeMap<String, OsString>,
+) -> Launch {
+    let mut program =
+        vec!["srun".to_owned(), "--quiet".into(), format!("--job-name={name}"), "--chdir=/".into()];
+    program.extend(script::resources(slurm));
+    program.extend(command.iter().cloned());
+    let mut environment = environment.clone();
+    environment.extend(slurm.environment.iter().map(|(name, value)| (name.clone(), value.into())));
+    let program = program.into_iter().map(OsString::from).collect();
+    Launch { program, environment, wait: slurm.max_wait.duration() }
 }
 
 /// Returns the tasks of some jobs, as far as the controller still knows them: those that ended, for some minutes.

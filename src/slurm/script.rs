@@ -24,47 +24,18 @@ pub struct Submission<'a> {
 impl Submission<'_> {
     /// Returns the arguments of `sbatch`.
     pub(super) fn arguments(&self, slurm: &Slurm) -> Vec<String> {
-        let Slurm {
-            shared: _,
-            partition,
-            gres,
-            constraint,
-            account,
-            qos,
-            time,
-            max_wait: _,
-            nodes: _,
-            cpus,
-            memory_mib,
-            nimctl: _,
-            environment: _,
-        } = slurm;
         let Self { name, tasks, logs, command: _, environment: _ } = self;
         let log = logs.join("%A_%a.log");
         let mut arguments = vec![
             "--parsable".to_owned(),
             format!("--job-name={name}"),
             format!("--array=1-{tasks}"),
-            "--ntasks=1".into(),
-            "--nodes=1".into(),
-            // All of what little `sbatch` itself is given. With less, Slurm makes an environment as a login does, which takes a second.
-            "--export=ALL".into(),
             "--chdir=/".into(),
             // A job that was preempted begins anew.
             "--open-mode=append".into(),
             format!("--output={}", log.display()),
         ];
-        let given = [
-            ("partition", partition.clone()),
-            ("gres", gres.clone()),
-            ("constraint", constraint.clone()),
-            ("account", account.clone()),
-            ("qos", qos.clone()),
-            ("time", time.map(|time| time.to_string())),
-            ("cpus-per-task", cpus.map(|count| count.to_string())),
-            ("mem", memory_mib.map(|size| format!("{size}M"))),
-        ];
-        arguments.extend(given.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))));
+        arguments.extend(resources(slurm));
         arguments
     }
 
@@ -78,6 +49,39 @@ impl Submission<'_> {
         lines.push(String::new());
         lines.join("\n")
     }
+}
+
+/// Returns what `sbatch` and `srun` are told of the machine that a job needs.
+pub(super) fn resources(slurm: &Slurm) -> Vec<String> {
+    let Slurm {
+        shared: _,
+        partition,
+        gres,
+        constraint,
+        account,
+        qos,
+        time,
+        max_wait: _,
+        nodes: _,
+        cpus,
+        memory_mib,
+        nimctl: _,
+        environment: _,
+    } = slurm;
+    let given = [
+        ("partition", partition.clone()),
+        ("gres", gres.clone()),
+        ("constraint", constraint.clone()),
+        ("account", account.clone()),
+        ("qos", qos.clone()),
+        ("time", time.map(|time| time.to_string())),
+        ("cpus-per-task", cpus.map(|count| count.to_string())),
+        ("mem", memory_mib.map(|size| format!("{size}M"))),
+    ];
+    // All of what little the command itself is given. With less, Slurm makes an environment as a login does, which takes a second.
+    let mut arguments = vec!["--ntasks=1".to_owned(), "--nodes=1".into(), "--export=ALL".into()];
+    arguments.extend(given.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))));
+    arguments
 }
 
 /// Returns a word as a shell reads it.
@@ -107,8 +111,8 @@ mod tests {
         let arguments = submission.arguments(&slurm).join(" ");
         assert_eq!(
             arguments,
-            "--parsable --job-name=nimctl-hopper --array=1-2 --ntasks=1 --nodes=1 --export=ALL --chdir=/ --open-mode=append \
-             --output=/scratch/logs/%A_%a.log --partition=h100 --gres=gpu:h100:1 --time=00:30:00 --mem=8000M"
+            "--parsable --job-name=nimctl-hopper --array=1-2 --chdir=/ --open-mode=append --output=/scratch/logs/%A_%a.log \
+             --ntasks=1 --nodes=1 --export=ALL --partition=h100 --gres=gpu:h100:1 --time=00:30:00 --mem=8000M"
         );
         let text = submission.text(&slurm);
         assert!(text.starts_with("#!/bin/sh\n"), "{text}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::discover;
 
@@ -13,12 +14,25 @@ pub struct BackendCommand {
     pub path: PathBuf,
     /// What is added to the environment that the worker inherits.
     pub environment: BTreeMap<String, OsString>,
+    /// What starts it on another machine, if it does not run on this one.
+    pub through: Option<Launch>,
+}
+
+/// A program that starts a worker on another machine, and passes on what it reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The program with its arguments; it is told what to start.
+    pub program: Vec<OsString>,
+    /// The whole environment of the program.
+    pub environment: BTreeMap<String, OsString>,
+    /// How long it may take until a machine is free.
+    pub wait: Duration,
 }
 
 impl BackendCommand {
     /// Returns a command that adds nothing to the environment.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), environment: BTreeMap::new() }
+        Self { path: path.into(), environment: BTreeMap::new(), through: None }
     }
 
     /// Returns the name of the backend, from the executable's.

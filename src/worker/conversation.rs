@@ -32,6 +32,8 @@ pub(crate) struct Conversation {
     pub(crate) process: WorkerProcess,
     pub(crate) backend: String,
     pub(crate) last_id: u64,
+    /// Whether the process is the worker, and not what passes on what the worker says.
+    pub(crate) is_here: bool,
     /// The worker is gone, or can't be trusted and was ended.
     pub(crate) ended: bool,
 }
@@ -80,7 +82,8 @@ impl Conversation {
             };
             match read_event(&line, id, name) {
                 Ok(Some(Event::Result(result))) => {
-                    let peak_memory_bytes = memory::peak_bytes(self.process.id());
+                    let peak = || memory::peak_bytes(self.process.id());
+                    let peak_memory_bytes = self.is_here.then(peak).flatten();
                     return Ok(Answer { result, peak_memory_bytes });
                 }
                 Ok(Some(Event::Error(Problem { code, message, needs }))) => {

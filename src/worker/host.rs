@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-pub use super::command::BackendCommand;
+pub use super::command::{BackendCommand, Launch};
 pub use super::conversation::Answer;
 use super::conversation::Conversation;
 use super::error::WorkerError;
@@ -17,6 +17,9 @@ use super::protocol::{
     RunResult,
 };
 pub use crate::process::Cancel;
+
+/// What stands before the name of the node in the log of a worker that runs on another machine.
+pub const NODE_PREFIX: &str = "nimctl: on node ";
 
 /// How long a worker may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +66,13 @@ impl Worker {
     pub fn spawn(command: &BackendCommand, limits: Limits) -> Result<Self, WorkerError> {
         let process = WorkerProcess::spawn(command)
             .map_err(|source| WorkerError::CannotStart { path: command.path.clone(), source })?;
-        let mut conversation = Conversation { process, backend: command.name(), last_id: 0, ended: false };
+        let is_here = command.through.is_none();
+        let mut conversation =
+            Conversation { process, backend: command.name(), last_id: 0, is_here, ended: false };
+        let wait = command.through.as_ref().map_or(Duration::ZERO, |launch| launch.wait);
+        let handshake_timeout = limits.handshake_timeout + wait;
         let request = Request::Describe(DescribeRequest { protocol_versions: vec![PROTOCOL_VERSION] });
-        let response =
-            conversation.request(request, limits.handshake_timeout, &Cancel::new(), &mut |_| {})?.result;
+        let response = conversation.request(request, handshake_timeout, &Cancel::new(), &mut |_| {})?.result;
         match response {
             Response::Describe(description) => Ok(Self {
                 conversation,
@@ -87,6 +93,12 @@ impl Worker {
     /// Returns the number of the worker's process, which is that of its group.
     pub fn process_id(&self) -> u32 {
         self.conversation.process.id()
+    }
+
+    /// Returns the node that the worker runs on, if it is not on this machine: what starts it there has written the name into its log.
+    pub fn node(&self) -> Option<String> {
+        let log = self.conversation.process.log_tail();
+        log.lines().find_map(|line| line.strip_prefix(NODE_PREFIX)).map(|node| node.trim().to_owned())
     }
 
     /// Whether the worker can take another request.

@@ -35,9 +35,7 @@ pub(crate) struct Ending {
 
 impl WorkerProcess {
     pub(crate) fn spawn(command: &BackendCommand) -> io::Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "a ChildGroup starts it")]
-        let mut program = Command::new(&command.path);
-        program.envs(&command.environment);
+        let mut program = command_of(command);
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut group = ChildGroup::spawn(program)?;
         let (stdin, stdout) = (group.take_stdin()?, group.take_stdout()?);
@@ -96,6 +94,22 @@ impl WorkerProcess {
         let text = self.log.text(if self.has_ended() { LOG_DRAIN } else { Duration::ZERO });
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a ChildGroup starts it")]
+fn command_of(command: &BackendCommand) -> Command {
+    match command.through.as_ref().and_then(|launch| Some((launch, launch.program.split_first()?))) {
+        None => {
+            let mut program = Command::new(&command.path);
+            program.envs(&command.environment);
+            program
+        }
+        Some((launch, (first, arguments))) => {
+            let mut program = Command::new(first);
+            program.args(arguments).env_clear().envs(&launch.environment);
+            program
+        }
     }
 }
 

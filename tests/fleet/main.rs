@@ -10,6 +10,7 @@ mod builds;
 #[expect(dead_code, reason = "what the tests of other failures need")]
 mod cluster;
 mod deaths;
+mod executed;
 mod failures;
 #[path = "../workers/graph.rs"]
 #[expect(dead_code, reason = "the tests of workers use more of it")]

@@ -94,17 +94,21 @@ pub(crate) fn workspace(global: &Global, job_timeout_s: u64, cancel: &Cancel) ->
     })
 }
 
-/// Returns the fleet that the arguments name.
-pub(crate) fn fleet(arguments: &FleetArguments) -> Result<Option<UsedFleet>, Failure> {
+/// Adds the fleet that the arguments name to a workspace.
+pub(crate) fn use_fleet(workspace: &mut Workspace, arguments: &FleetArguments) -> Result<(), Failure> {
     let FleetArguments { fleet, refresh_fleet } = arguments;
-    let Some(path) = fleet else { return Ok(None) };
-    let program = std::env::current_exe().map_err(|error| Failure::new(ErrorKind::Unavailable, error))?;
+    let Some(path) = fleet else { return Ok(()) };
+    let failed = |error| Failure::new(ErrorKind::Unavailable, error);
+    let program = std::env::current_exe().map_err(failed)?;
+    // On a node, nothing is relative to this folder.
+    workspace.store = std::path::absolute(&workspace.store).map_err(failed)?;
     let is_for_jobs = |name: &str| FOR_JOBS.contains(&name) || name.starts_with("SBATCH_");
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| is_for_jobs(name))
         .collect();
-    Ok(Some(UsedFleet::read(path, *refresh_fleet, program, environment)?))
+    workspace.fleet = Some(UsedFleet::read(path, *refresh_fleet, program, environment)?);
+    Ok(())
 }
 
 /// What Slurm's commands need of the environment. Jobs get it, too, and others may read it there.

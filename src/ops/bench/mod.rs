@@ -118,7 +118,7 @@ pub fn bench(
     samples::named_files::check(resolved.recipe(), resolved.file().folder())?;
     let (assembled, _in_use) = assemble::from_store_in_use(resolved, &Store::look_at(&workspace.store))?;
     let wanted = wanted(options);
-    let mut runners = Runners::new(&resolved.backends, &wanted);
+    let mut runners = Runners::new(&resolved.backends, &wanted).with_fleet(workspace);
     runners.check().map_err(|reason| BenchError::Provider { reason })?;
     // The work folder is in the store.
     let store = Store::open(&workspace.store)?;

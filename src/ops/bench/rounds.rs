@@ -213,8 +213,11 @@ fn one_round(
     let mut first_result = None;
     let mut watch = WatchedRound::start(options.nvml_library.as_deref(), device.as_ref());
     #[expect(clippy::disallowed_methods, reason = "the first result is timed")]
-    let started = Instant::now();
+    let now = Instant::now;
+    let before = now();
     let mut worker = Worker::spawn(command, limits)?;
+    // What it waited for until a node was free is no part of it.
+    let started = if command.through.is_some() { now() } else { before };
     let answer = worker.bench(request, &workspace.cancel, &mut |event| {
         let Event::Progress(progress) = event else { return };
         match (progress.stage.as_str(), &mut watch) {
@@ -275,7 +278,16 @@ fn one_round(
         discarded: spans.len() - latencies_ns.len(),
         ..round
     };
-    let ran_on = place(&description.backend, description.library.as_ref(), &ran_on);
+    let place = place(&description.backend, description.library.as_ref(), &ran_on);
+    let (ran_on, unwatched) = match worker.node() {
+        None => (place, unwatched),
+        Some(node) => {
+            let why = format!(
+                "it was measured on node {node}; what is said of the machine is of the one that asked"
+            );
+            (format!("{place}, node {node}"), Some(why))
+        }
+    };
     Ok((Measured { round, latencies_ns, ran_on, clock, boundary, unwatched }, tensor))
 }
 

@@ -25,11 +25,15 @@ pub use error::FleetFailure;
 pub use places::Place;
 pub(super) use places::places;
 
+use crate::backend::Backend;
 use crate::exchange::Exchange;
 use crate::files;
 use crate::fleet::{Executor, Fleet, FleetError};
 use crate::ops::error::PipelineError;
 use crate::ops::workspace::Workspace;
+use crate::slurm;
+use crate::worker::discover::PREFIX;
+use crate::worker::host::BackendCommand;
 
 /// A fleet that a command uses.
 #[derive(Clone, Debug)]
@@ -61,6 +65,21 @@ impl UsedFleet {
         let text = files::text::read(path).map_err(|source| PipelineError::Io { doing: doing(), source })?;
         let fleet = Fleet::parse(&text, &path.display().to_string()).map_err(Box::new)?;
         Ok(Self { path: path.into(), fleet, refresh, nimctl, environment })
+    }
+
+    /// Returns how a backend's worker is started on a node of an executor.
+    pub(super) fn worker_command(
+        &self,
+        name: &str,
+        executor: &Executor,
+        backend: &Backend,
+    ) -> BackendCommand {
+        let slurm = &executor.slurm;
+        let nimctl = slurm.nimctl.as_ref().unwrap_or(&self.nimctl).display().to_string();
+        let command = [nimctl, "work".into(), "--backend".into(), backend.name().into()];
+        let launch = slurm::launch(slurm, &format!("nimctl-{name}"), &command, &self.environment);
+        let path = format!("{PREFIX}{backend}");
+        BackendCommand { through: Some(launch), ..BackendCommand::new(path) }
     }
 
     /// Calls `work` with an executor, ready for requests.

@@ -40,7 +40,9 @@ pub(in crate::ops) fn places(
     on_event: OnEvent<'_>,
 ) -> Result<BTreeMap<String, Place>, PipelineError> {
     let Some(used) = &workspace.fleet else { return Ok(BTreeMap::new()) };
-    let offering = |spec: &ProfileSpec| Some((spec.name(), used.fleet.offering(spec)?.0.to_owned()));
+    let offering = |spec: &ProfileSpec| {
+        Some((spec.name(), used.fleet.offering(&spec.backend, &spec.target)?.0.to_owned()))
+    };
     let executors: BTreeMap<String, String> = profiles.iter().filter_map(offering).collect();
     let mut needed: BTreeMap<&str, bool> = BTreeMap::new();
     for (profile, executor) in &executors {

@@ -129,7 +129,7 @@ pub fn validate(
     let store = Store::look_at(&workspace.store);
     let (assembled, _in_use) = assemble::from_store_in_use(resolved, &store)?;
     let mut numbers = Numbers::start(workspace, resolved)?;
-    let mut runners = Runners::new(&resolved.backends, execution);
+    let mut runners = Runners::new(&resolved.backends, execution).with_fleet(workspace);
     runners.check().map_err(|reason| ValidateError::Provider { reason })?;
     let model = &resolved.recipe().model;
     let mut report = ValidateReport {

@@ -103,8 +103,13 @@ impl Runtime {
     /// Returns what runs here, and where the last run was.
     pub(super) fn place(&mut self) -> Result<String, WorkerError> {
         let ran_on = self.ran_on.clone();
-        let description = self.worker()?.description();
-        Ok(place(&description.backend, description.library.as_ref(), &ran_on))
+        let worker = self.worker()?;
+        let description = worker.description();
+        let place = place(&description.backend, description.library.as_ref(), &ran_on);
+        Ok(match worker.node() {
+            Some(node) => format!("{place}, node {node}"),
+            None => place,
+        })
     }
 
     /// Returns the peak resident size of the worker during the last run.

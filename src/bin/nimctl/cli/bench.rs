@@ -37,6 +37,8 @@ pub(crate) struct Bench {
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR", conflicts_with = "compare")]
     pub(crate) only: Option<Only>,
+    #[command(flatten)]
+    pub(crate) fleet: super::FleetArguments,
     /// Batch sizes: the first dimension of the inputs [default: those of the recipe's shapes `min` and `opt`].
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(limits::BATCH))]
     pub(crate) batch: Vec<u64>,

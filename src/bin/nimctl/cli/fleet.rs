@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 /// The options of commands that can run jobs on other machines.
 #[derive(Debug, Args)]
 pub(crate) struct FleetArguments {
-    /// Build on the machines of this fleet file, too: each profile on the first executor that offers its backend and GPU.
+    /// Use the machines of this fleet file, too: each profile on the first executor that offers its backend and GPU.
     #[arg(long, value_name = "FILE", env = "NIMCTL_FLEET")]
     pub(crate) fleet: Option<PathBuf>,
     /// Ask every executor again what its nodes are; nimctl otherwise asks once a day.
@@ -45,13 +45,17 @@ pub(crate) enum Discover {
 #[command(after_help = "\
 nimctl starts this command itself, in the jobs that it hands to Slurm.
 
-Example:
-  nimctl work --shared /scratch/nimctl --batch k3xW9aQz0bTy")]
+Examples:
+  nimctl work --shared /scratch/nimctl --batch k3xW9aQz0bTy
+  nimctl work --backend tensorrt")]
 pub(crate) struct Work {
     /// The folder that this node shares with the machine that asks.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) shared: PathBuf,
+    #[arg(long, value_name = "FOLDER", requires = "batch", required_unless_present = "backend")]
+    pub(crate) shared: Option<PathBuf>,
     /// The batch of requests.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) batch: String,
+    #[arg(long, value_name = "NAME", requires = "shared")]
+    pub(crate) batch: Option<String>,
+    /// Become the worker of this backend, which takes its requests from standard input.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["shared", "batch"])]
+    pub(crate) backend: Option<String>,
 }

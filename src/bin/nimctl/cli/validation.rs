@@ -27,6 +27,7 @@ Examples:
   nimctl validate recipes/nvclip-demo.yaml --only 'onnx-*'
   nimctl validate recipes/nvclip-demo.yaml --only onnx-fp16 --replay vision/opt/3
   nimctl pull registry.example.com/models/nvclip:2.0.0 -o nvclip && nimctl validate nvclip
+  nimctl validate recipes/nvclip-demo.yaml --fleet fleet.yaml --store /scratch/nimctl/store
   nimctl validate recipes/minilm.yaml --output json")]
 pub(crate) struct Validate {
     /// A recipe whose profiles were built, a manifest, the folder of a release, or profile ids.
@@ -37,6 +38,8 @@ pub(crate) struct Validate {
     pub(crate) only: Option<Only>,
     #[command(flatten)]
     pub(crate) execution: super::execution::Execution,
+    #[command(flatten)]
+    pub(crate) fleet: super::FleetArguments,
     /// Print the value and threshold of every gate, not only of failed ones.
     #[arg(long)]
     pub(crate) gates: bool,

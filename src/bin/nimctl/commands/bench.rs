@@ -28,6 +28,7 @@ pub(crate) fn run(
     let cli::Bench {
         recipe,
         only,
+        fleet,
         batch,
         streams,
         threads,
@@ -66,7 +67,8 @@ pub(crate) fn run(
     }
     let baseline_path = baseline;
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
-    let workspace = environment::workspace(global, *timeout, cancel)?;
+    let mut workspace = environment::workspace(global, *timeout, cancel)?;
+    environment::use_fleet(&mut workspace, fleet)?;
     let options = BenchOptions {
         batches: distinct(batch),
         streams: distinct(streams),

@@ -34,7 +34,7 @@ pub(crate) fn run(
     let cli::Build { recipe, manifest, only, fleet, dry_run, require_all, no_check, jobs, job_timeout } =
         arguments;
     let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
-    workspace.fleet = environment::fleet(fleet)?;
+    environment::use_fleet(&mut workspace, fleet)?;
     if let Some(jobs) = jobs {
         workspace.parallel_jobs = usize::from(*jobs);
     }

@@ -34,8 +34,10 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Validate { subjects, only, execution, gates, replay: place, replay_folder, timeout } = arguments;
-    let workspace = environment::workspace(global, *timeout, cancel)?;
+    let cli::Validate { subjects, only, execution, fleet, gates, replay: place, replay_folder, timeout } =
+        arguments;
+    let mut workspace = environment::workspace(global, *timeout, cancel)?;
+    environment::use_fleet(&mut workspace, fleet)?;
     let execution = execution.wanted();
     let (recipe, ids) = match find_subjects(subjects, &Store::look_at(&workspace.store))? {
         Subjects::OfRecipe { recipe, ids } => (*recipe, ids),

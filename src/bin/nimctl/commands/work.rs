@@ -1,12 +1,14 @@
 //! `nimctl work`.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::exchange::Exchange;
 use nimctl::nvml;
 use nimctl::ops::fleet::work::{WorkOptions, work};
-use nimctl::worker::host::Cancel;
+use nimctl::ops::resolve::FoundBackend;
+use nimctl::worker::host::{Cancel, NODE_PREFIX};
 use serde::Serialize;
 
 use crate::cli::{self, Global};
@@ -21,6 +23,25 @@ struct View {
     answered: usize,
 }
 
+/// Says which node this is, and becomes the worker; returns only if that fails.
+fn become_worker(backend: &str, global: &Global) -> Failure {
+    let found = environment::places(global).and_then(|places| {
+        FoundBackend::find(backend, &environment::search_path(), &places).map_err(Failure::from)
+    });
+    let command = match found {
+        Ok(found) => found.command.clone(),
+        Err(failure) => return failure,
+    };
+    // Whoever started this reads it in the worker's log.
+    #[expect(clippy::print_stderr, reason = "the line must be there with --quiet, too")]
+    {
+        eprintln!("{NODE_PREFIX}{}", environment::claim().node);
+    }
+    #[expect(clippy::disallowed_methods, reason = "this process becomes the other")]
+    let error = std::process::Command::new(&command.path).envs(&command.environment).exec();
+    Failure::new(ErrorKind::Unavailable, error)
+}
+
 /// Each request says itself how long it may take.
 const NO_LIMIT_S: u64 = 0;
 
@@ -30,7 +51,11 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Work { shared, batch } = arguments;
+    let cli::Work { shared, batch, backend } = arguments;
+    if let Some(backend) = backend {
+        return Err(become_worker(backend, global));
+    }
+    let (Some(shared), Some(batch)) = (shared, batch) else { return Ok(done()) };
     let workspace = environment::workspace(global, NO_LIMIT_S, cancel)?;
     let mut host = nvml::probe(environment::nvml_library().as_deref());
     environment::visible_devices().apply(&mut host);
