@@ -7,7 +7,6 @@
 )]
 
 mod builds;
-#[expect(dead_code, reason = "what the tests of other failures need")]
 mod cluster;
 mod deaths;
 mod executed;
@@ -18,6 +17,7 @@ mod graph;
 #[path = "../home/mod.rs"]
 #[expect(dead_code, reason = "the tests of the command line use more of it")]
 mod home;
+mod kills;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
 #[path = "../cli/recipes.rs"]
