@@ -46,3 +46,22 @@ fn what_a_dead_node_had_is_built_on_another_with_slurm() {
     assert_eq!(fleet.built(), ["ada", "ampere", "hopper", "hopper"]);
     fleet.wait_for_an_empty_queue();
 }
+
+#[test]
+fn a_job_that_is_preempted_goes_on_later_with_slurm() {
+    let conf = "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\nPartitionName=urgent Nodes=hopper PriorityTier=10";
+    let fleet = Fleet::with("fp16", conf);
+    fleet.report();
+    fleet.home.write("r.yaml", fleet.home.read("r.yaml").replace("max: [8", "max: [16"));
+    let keys = |name: &str| if name == "hopper" { "partition: gpu".to_owned() } else { String::new() };
+    fleet.write(keys, "FAKE_SECONDS: '3'");
+    let mut coordinator = fleet.start();
+    wait("every node builds", || fleet.built().len() == 6);
+    let urgent =
+        ["--parsable", "--partition=urgent", "--gres=gpu:h100:1", "--output=/dev/null", "--wrap=sleep 1"];
+    fleet.cluster.run("sbatch", &urgent);
+    assert!(coordinator.wait().unwrap().success());
+    assert_eq!(fleet.built().iter().filter(|node| *node == "hopper").count(), 3);
+    fleet.wait_for_an_empty_queue();
+    assert!(fleet.requests_left().is_empty(), "{:?}", fleet.requests_left());
+}

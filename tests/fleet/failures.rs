@@ -1,6 +1,6 @@
 //! What goes wrong is told with its executor, and the others go on.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -120,4 +120,39 @@ fn a_job_that_waits_too_long_with_slurm() {
     assert_eq!(fleet.built().len(), 5);
     wait("its job is gone", || fleet.jobs_in_queue() == 1);
     fleet.cluster.run("scancel", &[other.trim()]);
+}
+
+/// A file system of its own, unmounted when it is dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Self {
+        fs_err::create_dir_all(&path).unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=2m", "none"];
+        assert!(Command::new("mount").args(mount).arg(&path).status().unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_shared_folder_on_a_small_disk_with_slurm() {
+    let fleet = Fleet::new("fp16");
+    let disk = SmallDisk::mount(fleet.home.path("shared"));
+    // What the executors are was asked while there was room.
+    fleet.build(&["--dry-run"]).exits(0);
+    let filler = disk.0.join("filler");
+    let _ = fs_err::write(&filler, vec![0; 3 << 20]);
+    let found = failed(&fleet, 5);
+    let full = "the request cannot be put in: ";
+    check(&found, &[("fake-h100-sxm-fp16", full), ("fake-a100-sxm-fp16", full), ("fake-l4-fp16", full)]);
+    assert!(found[0].1.contains("No space left on device"), "{found:#?}");
+    fs_err::remove_file(filler).unwrap();
+    assert!(failed(&fleet, 0).is_empty());
+    assert!(fleet.requests_left().is_empty(), "{:?}", fleet.requests_left());
 }

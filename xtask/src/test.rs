@@ -50,6 +50,11 @@ const PERMITTED: &[(&str, &str, &str)] = &[
         "unshare --mount mount -t tmpfs none /tmp",
         "this user may not mount a tmpfs here; root may",
     ),
+    (
+        "_on_a_small_disk_with_slurm",
+        "unshare --mount mount -t tmpfs none /tmp",
+        "this user may not mount a tmpfs here; root may",
+    ),
     ("_with_slurm", "test -w /root", "a cluster of Slurm is started by root"),
 ];
 

@@ -15,6 +15,7 @@ use crate::ops::error::JobError;
 use crate::ops::event::BuildEvent;
 use crate::ops::fleet::{Asked, Batches, FleetFailure, Happening};
 use crate::profile::{ProfileSpec, Target};
+use crate::store::StoreError;
 use crate::worker::error::WorkerError;
 use crate::worker::protocol::{Event, Problem};
 use crate::worklist::{Action, BuildRecord, BuiltOn, Job};
@@ -141,7 +142,15 @@ fn put(
     let staged = exchange.stage().map_err(&of_exchange)?;
     let graph = staged.path().join("content").join(GRAPH);
     let laid_out = context.store.lay_out(&lowered.outputs, &graph);
-    laid_out.map_err(|error| FleetFailure::new(name, error.kind(), JobError::from(error).message))?;
+    laid_out.map_err(|error| {
+        // It is written into the shared folder, which has no room or is gone.
+        let kind = if let StoreError::Io { .. } = error { ErrorKind::Unavailable } else { error.kind() };
+        FleetFailure::new(
+            name,
+            kind,
+            format!("the request cannot be put in: {}", JobError::from(error).message),
+        )
+    })?;
     let files: BTreeMap<String, Sha256> =
         lowered.outputs.iter().map(|output| (format!("{GRAPH}/{}", output.path), output.sha256)).collect();
     let profiles = &context.resolved.recipe().profiles;
