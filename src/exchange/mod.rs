@@ -141,7 +141,7 @@ impl Exchange {
     /// # Errors
     /// A folder that can't be written.
     pub fn put(&self, id: &str, staged: &WorkFolder, request: &RemoteRequest) -> Result<(), ExchangeError> {
-        let failed = self.failed("putting a request in");
+        let failed = self.failed("writing a request");
         let write = || {
             let content = staged.path().join("content");
             fs_err::create_dir_all(&content)?;
@@ -149,7 +149,12 @@ impl Exchange {
             atomic_file::sync_folder(&content)?;
             match fs_err::rename(&content, self.folder(id)) {
                 Err(_) if self.folder(id).join(REQUEST).is_file() => Ok(()),
-                result => result,
+                Err(_) => {
+                    // What is left of one whose removal was interrupted.
+                    self.remove(id).map_err(io::Error::other)?;
+                    fs_err::rename(&content, self.folder(id))
+                }
+                Ok(()) => Ok(()),
             }
         };
         write().map_err(failed)
@@ -173,6 +178,9 @@ impl Exchange {
         let failed = || self.failed("reading a request");
         let folder = self.folder(id);
         let result = folder.join(RESULT);
+        if !folder.join(REQUEST).is_file() {
+            return Ok(Look::Absent);
+        }
         if let Some(bytes) = read_if_there(&result).map_err(failed())? {
             let result = stored_format::from_json(&bytes, RESULT_SCHEMA, result.display())?;
             return Ok(Look::Done(Box::new(result)));
@@ -183,7 +191,7 @@ impl Exchange {
                 serde_json::from_slice(&bytes).unwrap_or(Claim { task: String::new(), node: String::new() });
             return Ok(Look::Claimed(claim));
         }
-        Ok(if folder.join(REQUEST).is_file() { Look::Waiting } else { Look::Absent })
+        Ok(Look::Waiting)
     }
 
     /// Claims a request; whether nobody else had. Who was started again has it still.
@@ -192,6 +200,9 @@ impl Exchange {
     /// A folder that can't be written.
     pub fn claim(&self, id: &str, claim: &Claim) -> Result<bool, ExchangeError> {
         let failed = || self.failed("claiming a request");
+        if matches!(self.look(id)?, Look::Done(_) | Look::Absent) {
+            return Ok(false);
+        }
         let path = self.folder(id).join(CLAIM);
         match fs_err::OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(mut file) => {
@@ -208,12 +219,15 @@ impl Exchange {
         }
     }
 
-    /// Gives a request back that somebody claimed who is gone.
+    /// Releases a request that somebody claimed who is gone; a claim of somebody else's stays.
     ///
     /// # Errors
     /// A folder that can't be written.
-    pub fn unclaim(&self, id: &str) -> Result<(), ExchangeError> {
-        remove_if_there(&self.folder(id).join(CLAIM)).map_err(self.failed("giving a request back"))
+    pub fn unclaim(&self, id: &str, of: &Claim) -> Result<(), ExchangeError> {
+        if !matches!(self.look(id)?, Look::Claimed(claim) if claim == *of) {
+            return Ok(());
+        }
+        remove_if_there(&self.folder(id).join(CLAIM)).map_err(self.failed("releasing a request"))
     }
 
     /// Adds what happened to a request.
@@ -250,11 +264,14 @@ impl Exchange {
         events
     }
 
-    /// Says what came of a request.
+    /// Says what came of a request, unless it was answered and removed meanwhile.
     ///
     /// # Errors
     /// A folder that can't be written.
     pub fn finish(&self, id: &str, result: &RemoteResult) -> Result<(), ExchangeError> {
+        if self.look(id)? == Look::Absent {
+            return Ok(());
+        }
         write_json(&self.folder(id).join(RESULT), result).map_err(self.failed("writing a result"))
     }
 
@@ -263,12 +280,15 @@ impl Exchange {
     /// # Errors
     /// A folder that can't be written.
     pub fn remove(&self, id: &str) -> Result<(), ExchangeError> {
-        match fs_err::remove_dir_all(self.folder(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.failed("removing a request")(error))
+        let remove = || {
+            // Under another name first: it goes as a whole, whatever happens meanwhile.
+            let aside = WorkFolder::new_in(&self.root.join("new"), NEW_PREFIX)?;
+            match fs_err::rename(self.folder(id), aside.path().join("removed")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        }
+        };
+        remove().map_err(self.failed("removing a request"))
     }
 
     /// Writes which requests a job works on.
@@ -403,7 +423,9 @@ mod tests {
         assert!(!exchange.claim("a", &claim("1_2")).unwrap(), "another task");
         assert!(exchange.claim("a", &claim("1_1")).unwrap(), "the same task, requeued");
         assert_eq!(exchange.look("a").unwrap(), Look::Claimed(claim("1_1")));
-        exchange.unclaim("a").unwrap();
+        exchange.unclaim("a", &claim("2_1")).unwrap();
+        assert_eq!(exchange.look("a").unwrap(), Look::Claimed(claim("1_1")), "somebody else's");
+        exchange.unclaim("a", &claim("1_1")).unwrap();
         assert!(exchange.claim("a", &claim("1_2")).unwrap());
         let outcome = Outcome::Failed { kind: FailureKind::Input, message: "no".into() };
         let node = Node { name: "n1".into(), gpus: Vec::new() };

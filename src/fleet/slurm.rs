@@ -95,7 +95,7 @@ impl Slurm {
                 && !name.starts_with(|c: char| c.is_ascii_digit())
         };
         if let Some(name) = environment.keys().find(|name| !is_name(name)) {
-            return Err(("environment", format!("`{name}` is no name of a variable")));
+            return Err(("environment", format!("`{name}` is not a valid variable name")));
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ impl SlurmTime {
             let total = ((number(days)? * 24 + number(hours)?) * 60 + minutes) * 60 + seconds;
             (in_range && total > 0).then(|| Self(Duration::from_secs(total)))
         };
-        parse().ok_or_else(|| format!("`{text}` is no time: write HH:MM:SS or D-HH:MM:SS"))
+        parse().ok_or_else(|| format!("`{text}` is not a valid time: write HH:MM:SS or D-HH:MM:SS"))
     }
 }
 

@@ -85,7 +85,7 @@ fn what_is_wrong_is_told_with_its_place() {
     );
     check("[tensorrt]", "[]", "fleet.yaml:5:33: executor `hopper`: name the backends");
     check("'00:30:00'", "30", "fleet.yaml:4:");
-    check("2-01:00:00", "1:99:00", "fleet.yaml:9:17: `1:99:00` is no time: write HH:MM:SS");
+    check("2-01:00:00", "1:99:00", "fleet.yaml:9:17: `1:99:00` is not a valid time: write HH:MM:SS");
     check(
         "shared: /scratch/nimctl, nodes: 2",
         "shared: scratch",
@@ -95,7 +95,7 @@ fn what_is_wrong_is_told_with_its_place() {
     check(
         "NIMCTL_TENSORRT_RTX_LIB:",
         "'A=B':",
-        "fleet.yaml:10:7: executor `ada`: `A=B` is no name of a variable",
+        "fleet.yaml:10:7: executor `ada`: `A=B` is not a valid variable name",
     );
     check("  ada:", "  Ada:", "fleet.yaml:6:3: executor `Ada`: a name has lower-case letters");
     check("  ada:", "  hopper:", "fleet.yaml:6:3: ");

@@ -1,6 +1,7 @@
 //! Which worker can run which profile on this machine. Each backend is asked once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::PipelineError;
@@ -12,7 +13,7 @@ use crate::gpu;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::profile::Target;
-use crate::worker::host::{BackendCommand, Limits, Worker};
+use crate::worker::host::{BackendCommand, Cancel, Limits, Worker};
 use crate::worker::protocol::{Description, Execution, Library, Provider, RanOn, Support, WorkerDevice};
 
 /// How a profile is run here.
@@ -127,7 +128,8 @@ impl<'a> Runners<'a> {
             return Ok(None);
         };
         let Some((name, executor)) = used.fleet.offering(backend, target) else { return Ok(None) };
-        let is_shared = workspace.store.starts_with(&executor.slurm.shared);
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+        let is_shared = real(&workspace.store).starts_with(real(&executor.slurm.shared));
         if !is_shared {
             return Err(NotRunHere::StoreNotShared {
                 backend: backend.clone(),
@@ -144,9 +146,11 @@ impl<'a> Runners<'a> {
         executor: &str,
         command: &BackendCommand,
     ) -> Result<Arc<Description>, NotRunHere> {
+        let never = Cancel::new();
+        let cancel = self.fleet.map_or(&never, |workspace| &workspace.cancel);
         let known = self.remote.entry((executor.into(), backend.clone())).or_insert_with(|| {
-            let worker =
-                Worker::spawn(command, Limits::default()).map_err(|error| no_worker(backend, &error))?;
+            let worker = Worker::spawn_unless(command, Limits::default(), cancel)
+                .map_err(|error| no_worker(backend, &error))?;
             match &worker.description().run {
                 Support::Available => Ok(Arc::new(worker.description().clone())),
                 Support::Unavailable(problem) => {

@@ -64,12 +64,25 @@ impl ChildGroup {
         Ok(status)
     }
 
-    /// Gives the child `grace` to end by itself, then kills its whole group. Returns its status if it ended by itself.
-    pub(crate) fn end(&mut self, grace: Duration) -> Option<ExitStatus> {
+    /// Asks the whole group to end, and gives the child `grace` to do so.
+    pub(crate) fn terminate(&mut self, grace: Duration) {
+        if self.status.is_none() && !self.has_ended() {
+            let _ = kill_process_group(self.pid(), Signal::TERM);
+            self.wait_for(grace);
+        }
+    }
+
+    /// Waits at most so long for the child's end.
+    pub(crate) fn wait_for(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while !self.has_ended() && Instant::now() < deadline {
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Gives the child `grace` to end by itself, then kills its whole group. Returns its status if it ended by itself.
+    pub(crate) fn end(&mut self, grace: Duration) -> Option<ExitStatus> {
+        self.wait_for(grace);
         let ended_itself = self.has_ended();
         if self.status.is_none() {
             // The leader is not reaped yet, so the group's number can't have been given to another.

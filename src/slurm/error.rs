@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use crate::error_kind::ErrorKind;
 
+/// What Slurm's commands say when the controller is away, or has too much to do.
+const OUTAGES: [&str; 5] = [
+    "Unable to contact slurm controller",
+    "Socket timed out on send/recv operation",
+    "Zero Bytes were transmitted or received",
+    "Resource temporarily unavailable",
+    "Slurm backup controller in standby mode",
+];
+
 /// What went wrong with a command of Slurm.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
@@ -50,7 +59,7 @@ impl SlurmError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::TimedOut { .. } => true,
-            Self::Failed { message, .. } => message.contains("Unable to contact slurm controller"),
+            Self::Failed { message, .. } => OUTAGES.iter().any(|words| message.contains(words)),
             Self::CannotRun { .. } | Self::Unreadable { .. } | Self::Cancelled => false,
         }
     }

@@ -104,30 +104,41 @@ pub fn nodes(cancel: &Cancel) -> Result<Vec<NodeLine>, SlurmError> {
     Ok(printed.lines().filter_map(line).collect())
 }
 
-/// Cancels a job with all of its tasks; one that is over stays as it is.
+/// Cancels jobs with all of their tasks; what is over stays as it is.
 ///
 /// # Errors
 /// As [`submit`].
-pub fn cancel(job: &str) -> Result<(), SlurmError> {
+pub fn cancel(jobs: &[&str]) -> Result<(), SlurmError> {
+    scancel(jobs.iter().map(|&job| job.to_owned()).collect())
+}
+
+/// Cancels the jobs of a name, which nobody else has.
+///
+/// # Errors
+/// As [`submit`].
+pub fn cancel_named(name: &str) -> Result<(), SlurmError> {
+    scancel(vec![format!("--name={name}")])
+}
+
+fn scancel(what: Vec<String>) -> Result<(), SlurmError> {
     let mut command = slurm_command("scancel");
-    command.args(["--quiet", job]);
+    command.arg("--quiet").args(what);
     // What cancels everything else doesn't cancel this.
     call("scancel", command, "", &Cancel::new()).map(drop)
 }
 
-#[expect(clippy::disallowed_methods, reason = "process::run_on runs it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "process::run_on runs it; variables are taken away, and not read"
+)]
 fn slurm_command(program: &str) -> Command {
     let mut command = Command::new(program);
-    // Formats that a user prefers are not those that are read here.
-    for variable in [
-        "SQUEUE_FORMAT",
-        "SQUEUE_FORMAT2",
-        "SQUEUE_STATES",
-        "SQUEUE_SORT",
-        "SLURM_TIME_FORMAT",
-        "SINFO_FORMAT",
-    ] {
-        command.env_remove(variable);
+    // What a user prefers to see, or to cancel, is not what is asked here.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["SQUEUE_", "SCANCEL_", "SINFO_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
     }
     command
 }

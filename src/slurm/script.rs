@@ -25,7 +25,8 @@ impl Submission<'_> {
     /// Returns the arguments of `sbatch`.
     pub(super) fn arguments(&self, slurm: &Slurm) -> Vec<String> {
         let Self { name, tasks, logs, command: _, environment: _ } = self;
-        let log = logs.join("%A_%a.log");
+        // In a path, a `%` stands for itself only if it is there twice.
+        let log = format!("{}/%A_%a.log", logs.display().to_string().replace('%', "%%"));
         let mut arguments = vec![
             "--parsable".to_owned(),
             format!("--job-name={name}"),
@@ -33,7 +34,7 @@ impl Submission<'_> {
             "--chdir=/".into(),
             // A job that was preempted begins anew.
             "--open-mode=append".into(),
-            format!("--output={}", log.display()),
+            format!("--output={log}"),
         ];
         arguments.extend(resources(slurm));
         arguments

@@ -64,6 +64,18 @@ impl Worker {
     /// # Errors
     /// It can't be started, speaks another protocol version, or fails as in [`Worker::request`].
     pub fn spawn(command: &BackendCommand, limits: Limits) -> Result<Self, WorkerError> {
+        Self::spawn_unless(command, limits, &Cancel::new())
+    }
+
+    /// Does so, unless it is cancelled meanwhile: what runs on another machine may wait for it for hours.
+    ///
+    /// # Errors
+    /// As [`Worker::spawn`], and [`WorkerError::Cancelled`].
+    pub fn spawn_unless(
+        command: &BackendCommand,
+        limits: Limits,
+        cancel: &Cancel,
+    ) -> Result<Self, WorkerError> {
         let process = WorkerProcess::spawn(command)
             .map_err(|source| WorkerError::CannotStart { path: command.path.clone(), source })?;
         let is_here = command.through.is_none();
@@ -72,7 +84,7 @@ impl Worker {
         let wait = command.through.as_ref().map_or(Duration::ZERO, |launch| launch.wait);
         let handshake_timeout = limits.handshake_timeout + wait;
         let request = Request::Describe(DescribeRequest { protocol_versions: vec![PROTOCOL_VERSION] });
-        let response = conversation.request(request, handshake_timeout, &Cancel::new(), &mut |_| {})?.result;
+        let response = conversation.request(request, handshake_timeout, cancel, &mut |_| {})?.result;
         match response {
             Response::Describe(description) => Ok(Self {
                 conversation,

@@ -14,6 +14,8 @@ use crate::process::{ChildGroup, LogTail};
 /// How much of a worker's log is kept.
 const LOG_TAIL_BYTES: usize = 8 * 1024;
 const LOG_TAIL_LINES: usize = 40;
+/// How long what stands for a process on another machine may take to end after its input is closed, and after it was asked to.
+const REMOTE_GRACE: Duration = Duration::from_secs(3);
 /// How long the log may take to arrive once its writer is dead.
 const LOG_DRAIN: Duration = Duration::from_millis(300);
 
@@ -23,6 +25,8 @@ pub(crate) struct WorkerProcess {
     stdin: Option<mpsc::Sender<Vec<u8>>>,
     lines: mpsc::Receiver<io::Result<Line>>,
     log: LogTail,
+    /// Whether the process stands for one on another machine: killed, it would leave that one there.
+    stands_for_another: bool,
 }
 
 /// How a worker ended.
@@ -48,7 +52,8 @@ impl WorkerProcess {
         };
         spawn("stdin", Box::new(move || write_all(stdin, &stdin_receiver)))?;
         spawn("stdout", Box::new(move || read_lines(stdout, &line_sender)))?;
-        Ok(Self { group, stdin: Some(stdin_sender), lines, log })
+        let stands_for_another = command.through.is_some();
+        Ok(Self { group, stdin: Some(stdin_sender), lines, log, stands_for_another })
     }
 
     /// Returns the number of the process and of its group.
@@ -81,6 +86,13 @@ impl WorkerProcess {
     /// Closes standard input, gives the worker `grace` to end, then kills its whole group. Says how it ended.
     pub(crate) fn end(&mut self, grace: Duration) -> Ending {
         self.stdin = None;
+        if self.stands_for_another {
+            // Whoever ends it at once is in a hurry: a signal is passed on faster than the end of input.
+            if !grace.is_zero() {
+                self.group.wait_for(REMOTE_GRACE);
+            }
+            self.group.terminate(REMOTE_GRACE);
+        }
         match self.group.end(grace) {
             Some(status) => Ending { how: describe_status(status), from_outside: is_from_outside(status) },
             None => {

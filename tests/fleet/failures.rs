@@ -53,7 +53,8 @@ fn a_node_with_another_gpu_than_its_label_says_with_slurm() {
             "executor {node}: node {node} has NVIDIA L4 (8.9), and this profile is for {gpu}: correct the node's label"
         )
     };
-    let (hopper, ampere) = (wrong("hopper", "h100-sxm (9.0)"), wrong("ampere", "a100-sxm (8.0)"));
+    let (hopper, ampere) =
+        (wrong("hopper", "compute capability 9.0"), wrong("ampere", "compute capability 8.0"));
     check(&found, &[("fake-h100-sxm-fp16", &hopper), ("fake-a100-sxm-fp16", &ampere)]);
 }
 

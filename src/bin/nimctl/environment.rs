@@ -102,7 +102,10 @@ pub(crate) fn use_fleet(workspace: &mut Workspace, arguments: &FleetArguments) -
     let program = std::env::current_exe().map_err(failed)?;
     // On a node, nothing is relative to this folder.
     workspace.store = std::path::absolute(&workspace.store).map_err(failed)?;
-    let is_for_jobs = |name: &str| FOR_JOBS.contains(&name) || name.starts_with("SBATCH_");
+    // Of another cluster, or with an `sbatch` that waits for the job, nothing here would work.
+    let is_harmful = |name: &str| ["SBATCH_WAIT", "SBATCH_CLUSTERS"].contains(&name);
+    let is_for_jobs =
+        |name: &str| FOR_JOBS.contains(&name) || (name.starts_with("SBATCH_") && !is_harmful(name));
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| is_for_jobs(name))

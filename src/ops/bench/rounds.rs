@@ -215,7 +215,7 @@ fn one_round(
     #[expect(clippy::disallowed_methods, reason = "the first result is timed")]
     let now = Instant::now;
     let before = now();
-    let mut worker = Worker::spawn(command, limits)?;
+    let mut worker = Worker::spawn_unless(command, limits, &workspace.cancel)?;
     // What it waited for until a node was free is no part of it.
     let started = if command.through.is_some() { now() } else { before };
     let answer = worker.bench(request, &workspace.cancel, &mut |event| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::error::FleetFailure;
 use crate::error_kind::ErrorKind;
-use crate::exchange::{Claim, Exchange, Look};
+use crate::exchange::{Claim, Exchange, ExchangeError, Look};
 use crate::fleet::exchange::RemoteResult;
 use crate::fleet::{Executor, Slurm};
 use crate::process::Cancel;
@@ -80,8 +80,8 @@ pub(super) struct Job {
     pub(super) batch: String,
     pub(super) requests: BTreeSet<String>,
     pub(super) is_ours: bool,
-    pub(super) has_started: bool,
-    pub(super) submitted: Instant,
+    /// Since when none of its tasks has run.
+    pub(super) waits_since: Instant,
 }
 
 impl Batches<'_> {
@@ -102,14 +102,16 @@ impl Batches<'_> {
             asked_at: None,
             ask_every: FIRST_ASK,
             answered_at: now(),
+            unreadable_since: None,
             has_failures: false,
         };
-        if let Err(failure) = watch.run(on) {
+        let ended = watch.run(on);
+        watch.leave();
+        if let Err(failure) = ended {
             for Pending { asked, .. } in std::mem::take(&mut watch.pending) {
                 on(&asked.id, Happening::Done(Err(failure.clone())));
             }
         }
-        watch.leave();
     }
 
     pub(super) fn slurm(&self) -> &Slurm {
@@ -131,6 +133,8 @@ pub(super) struct Watch<'a, 'b> {
     pub(super) asked_at: Option<Instant>,
     pub(super) ask_every: Duration,
     pub(super) answered_at: Instant,
+    /// Since when the shared folder can't be read.
+    pub(super) unreadable_since: Option<Instant>,
     /// Then logs are worth keeping.
     pub(super) has_failures: bool,
 }
@@ -172,7 +176,7 @@ impl<'b> Watch<'_, 'b> {
             if let (true, Some(job)) = (is_asked, batch.job) {
                 let requests = batch.requests.into_iter().collect();
                 let job_facts =
-                    Job { batch: name, requests, is_ours: false, has_started: false, submitted: now() };
+                    Job { batch: name, requests, is_ours: batch.owner == self.of.owner, waits_since: now() };
                 self.jobs.insert(job, job_facts);
             }
         }
@@ -188,12 +192,18 @@ impl<'b> Watch<'_, 'b> {
             }
             match self.of.exchange.look(&id) {
                 Ok(Look::Done(result)) => on(&id, Happening::Done(Ok(*result))),
-                Err(error) => {
-                    // What can't be read is no answer the next time, either.
+                Err(error @ ExchangeError::Unreadable(_)) => {
+                    // It is no answer the next time, either.
                     let _ = self.of.exchange.remove(&id);
                     on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
                 }
+                // A file server that is being restarted answers later.
+                Err(error) => match self.unreadable_since.get_or_insert_with(now).elapsed() < OUTAGE {
+                    true => left.push(pending),
+                    false => on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error)))),
+                },
                 Ok(Look::Claimed(claim)) => {
+                    self.unreadable_since = None;
                     if claim.task.is_empty() {
                         pending.empty_claims += 1;
                     } else if pending.claim.as_ref() != Some(&claim) {
@@ -203,6 +213,7 @@ impl<'b> Watch<'_, 'b> {
                     left.push(pending);
                 }
                 Ok(Look::Waiting | Look::Absent) => {
+                    self.unreadable_since = None;
                     pending.claim = None;
                     left.push(pending);
                 }
@@ -224,11 +235,9 @@ impl<'b> Watch<'_, 'b> {
         let jobs: Vec<&str> = jobs.into_iter().collect();
         match slurm::tasks(&jobs, self.of.cancel) {
             Ok(tasks) => {
-                for task in &tasks {
-                    if let (Some(job), true) =
-                        (self.jobs.get_mut(job_of(&task.id)), task.state != TaskState::Waiting)
-                    {
-                        job.has_started = true;
+                for task in tasks.iter().filter(|task| task.state == TaskState::Running) {
+                    if let Some(job) = self.jobs.get_mut(job_of(&task.id)) {
+                        job.waits_since = now();
                     }
                 }
                 self.tasks = tasks;
@@ -239,7 +248,8 @@ impl<'b> Watch<'_, 'b> {
             Err(error) if self.answered_at.elapsed() >= OUTAGE || self.of.cancel.is_cancelled() => {
                 Err(FleetFailure::of_slurm(self.of.name)(error))
             }
-            Err(_) => Ok(false),
+            Err(error) if error.is_outage() => Ok(false),
+            Err(error) => Err(FleetFailure::of_slurm(self.of.name)(error)),
         }
     }
 
@@ -263,14 +273,16 @@ impl<'b> Watch<'_, 'b> {
             for pending in unclaimed.filter(|pending| job.requests.contains(&pending.asked.id)) {
                 on(&pending.asked.id, Happening::Waits(&task.reason));
             }
-            if !job.has_started && job.submitted.elapsed() >= limit.duration() {
+            if job.waits_since.elapsed() >= limit.duration() {
                 given_up.push((number.clone(), task.reason.clone()));
             }
         }
         for (number, reason) in given_up {
             let Some(job) = self.jobs.remove(&number) else { continue };
-            let _ = slurm::cancel(&number);
-            let _ = self.of.exchange.remove_batch(&job.batch);
+            if job.is_ours {
+                let _ = slurm::cancel(&[&number]);
+                let _ = self.of.exchange.remove_batch(&job.batch);
+            }
             let (lost, left) =
                 std::mem::take(&mut self.pending).into_iter().partition::<Vec<_>, _>(|pending| {
                     pending.claim.is_none() && job.requests.contains(&pending.asked.id)
@@ -280,7 +292,9 @@ impl<'b> Watch<'_, 'b> {
                 let message = format!(
                     "job {number} waited for a node for {limit} (Slurm's reason: {reason}), which is `max_wait`, and was cancelled"
                 );
-                let _ = self.of.exchange.remove(&asked.id);
+                if job.is_ours {
+                    let _ = self.of.exchange.remove(&asked.id);
+                }
                 on(&asked.id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
             }
         }
@@ -289,23 +303,31 @@ impl<'b> Watch<'_, 'b> {
     /// Cancels what this command started and is no longer needed, and removes the batches that are over.
     fn leave(&mut self) {
         let interrupted = self.of.cancel.is_cancelled();
-        for (number, job) in &self.jobs {
-            let is_unfinished =
-                |id: &&String| !matches!(self.of.exchange.look(id), Ok(Look::Done(_) | Look::Absent));
-            let unfinished: Vec<&String> = job.requests.iter().filter(is_unfinished).collect();
-            // What goes on without us has its result ready for the next command.
-            let goes_on = !(job.is_ours && interrupted);
-            if goes_on && !unfinished.is_empty() {
-                continue;
-            }
-            let _ = slurm::cancel(number);
+        let is_unfinished =
+            |id: &&String| !matches!(self.of.exchange.look(id), Ok(Look::Done(_) | Look::Absent));
+        // What goes on without us has its result ready for the next command.
+        let goes_on =
+            |job: &Job| !(job.is_ours && interrupted) && job.requests.iter().any(|id| is_unfinished(&id));
+        let over: Vec<(&String, &Job)> = self.jobs.iter().filter(|(_, job)| !goes_on(job)).collect();
+        let live: Vec<&str> = over.iter().map(|(number, _)| number.as_str()).collect();
+        // First of all, and all at once: there may be little time left.
+        if !live.is_empty() && slurm::cancel(&live).is_err() {
+            // Batches tell the next command of jobs that are still there.
+            return;
+        }
+        for (number, job) in over {
             if interrupted {
-                unfinished.into_iter().for_each(|id| _ = self.of.exchange.remove(id));
+                job.requests.iter().filter(is_unfinished).for_each(|id| _ = self.of.exchange.remove(id));
             }
             let _ = self.of.exchange.remove_batch(&job.batch);
             if !self.has_failures {
                 self.of.exchange.remove_logs(number);
             }
+        }
+        if interrupted {
+            // What was put in, and not submitted yet.
+            let waits = |pending: &&Pending<'_>| pending.claim.is_none();
+            self.pending.iter().filter(waits).for_each(|one| _ = self.of.exchange.remove(&one.asked.id));
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn ask(
                     FleetFailure::new(
                         name,
                         error.kind,
-                        format!("what its nodes are can't be remembered: {}", error.message),
+                        format!("cannot save the description of its nodes: {}", error.message),
                     )
                 })?;
             }
@@ -90,7 +90,7 @@ pub(super) fn ask(
         }
         Outcome::Failed { kind, message } => Err(FleetFailure::new(name, kind.into(), message)),
         Outcome::Reported(problem) => Err(failed(&problem.message)),
-        Outcome::Built { .. } => Err(failed("it answered another question")),
+        Outcome::Built { .. } => Err(failed("the node answered a different request")),
     }
 }
 

@@ -4,7 +4,7 @@ use super::batches::{Batches, FIRST_ASK, Happening, Job, OUTAGE, Pending, Watch,
 use super::error::FleetFailure;
 use crate::error_kind::ErrorKind;
 use crate::exchange::{Batch, Look};
-use crate::slurm::{self, Submission, Task, TaskState};
+use crate::slurm::{self, SlurmError, Submission, Task, TaskState};
 
 /// A claim that is being written is whole after so many looks, or never.
 const CLAIM_LOOKS: u32 = 50;
@@ -53,22 +53,27 @@ impl Watch<'_, '_> {
                 continue;
             }
             if let Some((task, state)) = cause {
-                pending.attempts += 1;
                 let is_ours = self.jobs.get(job_of(&task)).is_some_and(|job| job.is_ours);
-                if let Some(message) = self.verdict(&task, &state, pending.attempts).filter(|_| is_ours) {
+                // What nobody had begun has nothing to do with how the task ended, unless no task can even begin.
+                let counts = pending.claim.is_some() || ["FAILED", "COMPLETED", ""].contains(&state.as_str());
+                pending.attempts += u32::from(counts);
+                let begun = pending.claim.is_some();
+                if let Some(message) = self.verdict(&task, &state, pending.attempts, begun, is_ours) {
                     self.has_failures = true;
                     let _ = self.of.exchange.remove(&id);
                     on(&id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
                     continue;
                 }
-                let word = if state.is_empty() { "is gone" } else { state.as_str() };
+                let word = ended_how(&state);
                 on(
                     &id,
                     Happening::Again(format!(
-                        "job {task} ended without a result ({word}); it is handed in again"
+                        "job {task} ended without a result ({word}); it is resubmitted"
                     )),
                 );
-                if let Err(error) = self.of.exchange.unclaim(&id) {
+                let unclaimed =
+                    pending.claim.as_ref().map_or(Ok(()), |claim| self.of.exchange.unclaim(&id, claim));
+                if let Err(error) = unclaimed {
                     on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
                     continue;
                 }
@@ -104,31 +109,32 @@ impl Watch<'_, '_> {
         self.pending = left;
     }
 
-    /// Returns why a request is not handed in again after the task that had it ended so.
-    fn verdict(&self, task: &str, state: &str, attempts: u32) -> Option<String> {
+    /// Returns why a request is not resubmitted after a task ended so: the one that had begun it, or one of the job that it waited for.
+    fn verdict(&self, task: &str, state: &str, attempts: u32, begun: bool, is_ours: bool) -> Option<String> {
         let tail = || match self.of.exchange.log_tail(task) {
             tail if tail.is_empty() => String::new(),
             tail => format!("; its log ends with: {tail}"),
         };
         match state {
-            "CANCELLED" => Some(format!(
+            "CANCELLED" if is_ours => Some(format!(
                 "job {task} was cancelled, and not by this command: ask the cluster's administrator"
             )),
-            "TIMEOUT" | "DEADLINE" => {
+            // The first may have been begun when little of the time was left.
+            "TIMEOUT" | "DEADLINE" if begun && attempts >= 2 => {
                 Some(format!("job {task} reached its time limit; allow more with the executor's `time`"))
             }
-            "OUT_OF_MEMORY" => {
+            "OUT_OF_MEMORY" if begun && is_ours => {
                 Some(format!("job {task} ran out of memory; ask for more with the executor's `memory_mib`"))
             }
-            _ if attempts >= ATTEMPTS => {
-                let word = if state.is_empty() { "is gone" } else { state };
-                Some(format!(
-                    "job {task} ended without a result ({word}), as {} before it{}",
-                    attempts - 1,
-                    tail()
-                ))
+            _ if attempts >= ATTEMPTS => Some(format!(
+                "job {task} ended without a result ({}), and so did the {} attempts before it{}",
+                ended_how(state),
+                attempts - 1,
+                tail()
+            )),
+            "FAILED" if attempts >= 2 && is_ours => {
+                Some(format!("job {task} failed, as the one before it{}", tail()))
             }
-            "FAILED" if attempts >= 2 => Some(format!("job {task} failed{}", tail())),
             _ => None,
         }
     }
@@ -166,7 +172,8 @@ impl Watch<'_, '_> {
             "--batch".into(),
             batch_name.clone(),
         ];
-        let job_name = format!("nimctl-{name}");
+        // Of this batch alone: a job whose number was not told can be found by it.
+        let job_name = format!("nimctl-{name}-{batch_name}");
         let logs = exchange.logs();
         let submission = Submission {
             name: &job_name,
@@ -178,6 +185,10 @@ impl Watch<'_, '_> {
         let number = match slurm::submit(slurm, &submission, cancel) {
             Ok(number) => number,
             Err(error) => {
+                if matches!(error, SlurmError::TimedOut { .. } | SlurmError::Cancelled) || error.is_outage() {
+                    // It may have been submitted all the same.
+                    let _ = slurm::cancel_named(&job_name);
+                }
                 let _ = exchange.remove_batch(&batch_name);
                 let is_over = self.answered_at.elapsed() >= OUTAGE;
                 let may_come = error.is_outage() && !is_over;
@@ -191,13 +202,16 @@ impl Watch<'_, '_> {
         self.answered_at = now();
         batch.job = Some(number.clone());
         let requests = requests.into_iter().collect();
-        let job =
-            Job { batch: batch_name.clone(), requests, is_ours: true, has_started: false, submitted: now() };
+        let job = Job { batch: batch_name.clone(), requests, is_ours: true, waits_since: now() };
         self.jobs.insert(number, job);
         (self.ask_every, self.asked_at) = (FIRST_ASK, Some(now()));
         exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
         Ok(Submitted::Yes)
     }
+}
+
+fn ended_how(state: &str) -> &str {
+    if state.is_empty() { "Slurm no longer lists it" } else { state }
 }
 
 fn state_word(task: &Task) -> String {

@@ -95,7 +95,11 @@ impl UsedFleet {
             name,
             executor,
             exchange: &exchange,
-            owner: workspace.store.display().to_string(),
+            owner: format!(
+                "{}:{}",
+                rustix::system::uname().nodename().to_string_lossy(),
+                workspace.store.display()
+            ),
             nimctl: &self.nimctl,
             environment: &self.environment,
             cancel: &workspace.cancel,

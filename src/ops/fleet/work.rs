@@ -61,6 +61,10 @@ pub fn work(
             Ok(RemoteRequest { schema: _, what: What::Build(build) }) => site.build(&id, *build),
             Err(error) => failed(error.kind(), error.to_string()),
         };
+        if matches!(outcome, Outcome::Failed { .. }) {
+            // A worker that was ended with this process may be noticed before the signal to it is.
+            std::thread::sleep(Duration::from_millis(500));
+        }
         // Who ended it starts it again, or says why not.
         if workspace.cancel.is_cancelled() {
             break;
@@ -253,7 +257,7 @@ fn check_file(folder: &Path, path: &str, sha256: &Sha256) -> Result<(), Outcome>
         Ok((found, _)) if found == *sha256 => Ok(()),
         Ok(_) => Err(failed(
             ErrorKind::Unavailable,
-            format!("the shared folder gives other bytes of {path} than were written"),
+            format!("{path} changed after it was written (SHA-256 mismatch)"),
         )),
         Err(error) => Err(failed(ErrorKind::Unavailable, error.to_string())),
     }

@@ -1,6 +1,7 @@
 //! Compiles lowered graphs on the nodes of an executor.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 use std::time::Instant;
 
 use super::compile::{self, Built, PLAN_FILE};
@@ -30,7 +31,6 @@ struct Remote<'a> {
     lowered: &'a BuildRecord,
     /// When a node began with it; before that, when it was handed in.
     start: Instant,
-    warnings: Vec<String>,
 }
 
 /// Runs jobs on an executor; `lowered` has the records of what they compile.
@@ -68,7 +68,7 @@ fn begin<'a>(job: &'a Job, lowered: &'a Records) -> Result<Remote<'a>, JobError>
         Some(Err(error)) => return Err(error.clone()),
         None => return Err(missing("the lowered graph is missing")),
     };
-    Ok(Remote { job, backend, lowered, start: now(), warnings: Vec::new() })
+    Ok(Remote { job, backend, lowered, start: now() })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a job is timed")]
@@ -103,7 +103,7 @@ fn watch(
                 stage(format!("{}: {}", batches.name, progress.stage))
             }
             Happening::Told(Event::Warning(warning)) => {
-                remote.warnings.push(compile::tell(&title, warning.message, context));
+                compile::tell(&title, warning.message, context);
             }
             Happening::Told(Event::Result(_) | Event::Error(_)) => {}
             Happening::Again(why) => {
@@ -111,12 +111,21 @@ fn watch(
                 (context.on_event)(BuildEvent::Warning { message });
             }
             Happening::Done(result) => {
+                let mut is_taken = true;
                 let result = result.map_err(JobError::from).and_then(|result| {
-                    let record = take(id, remote, result, batches, context);
-                    // Whatever it is, it was taken: asked again, it is done again.
-                    let _ = exchange.remove(id);
-                    record
+                    let taken = take(id, remote, result, batches, context);
+                    taken.map_err(|failure| match failure {
+                        NotTaken::Answered(error) => error,
+                        // The plan is still there for the next command.
+                        NotTaken::Here(error) => {
+                            is_taken = false;
+                            super::space::told_if_full(error, remote.job, Some(remote.lowered), context)
+                        }
+                    })
                 });
+                if is_taken {
+                    let _ = exchange.remove(id);
+                }
                 finish(remote.job, result, context, finished);
             }
         }
@@ -154,20 +163,37 @@ fn put(
     let files: BTreeMap<String, Sha256> =
         lowered.outputs.iter().map(|output| (format!("{GRAPH}/{}", output.path), output.sha256)).collect();
     let profiles = &context.resolved.recipe().profiles;
-    let is_user = |spec: &&ProfileSpec| job.users.iter().any(|user| user.profile == spec.name());
+    let is_user = |spec: &&ProfileSpec| {
+        let place = context.resolved.places.get(&spec.name());
+        job.users.iter().any(|user| user.profile == spec.name())
+            && place.is_some_and(|place| place.executor == *name)
+    };
     let spec = profiles.iter().find(is_user);
-    // As the node described itself: the key's has more in it.
-    let toolchain = spec.and_then(|spec| context.resolved.toolchains.get(&spec.name()));
+    let abilities = spec.and_then(|spec| context.resolved.places.get(&spec.name())?.abilities());
+    // GPUs of one compute capability share a plan that is not tuned on one of them.
+    let target = match (spec, abilities) {
+        (Some(spec), Some(abilities)) if abilities.gpus.is_some() => spec.target.clone(),
+        _ => Target::ComputeCapabilities(job.document.compute_capabilities.clone()),
+    };
     let build = RemoteBuild {
         backend: backend.into(),
-        toolchain: toolchain.cloned().unwrap_or_default(),
-        target: spec.map_or(Target::Generic, |spec| spec.target.clone()),
+        // As the node described itself: the key's has more in it.
+        toolchain: abilities.map(|abilities| abilities.identity.clone()).unwrap_or_default(),
+        target,
         files,
         request: compile::request(job, [GRAPH, GraphDigest::MODEL_PATH].iter().collect(), PLAN_FILE.into()),
         timeout_ms: u64::try_from(context.workspace.job_timeout.as_millis()).unwrap_or(u64::MAX),
     };
     let request = RemoteRequest { schema: REQUEST_SCHEMA.into(), what: What::Build(Box::new(build)) };
     exchange.put(id, &staged, &request).map_err(of_exchange)
+}
+
+/// Why a result is not in the store.
+enum NotTaken {
+    /// It is no plan, or not the one that it says.
+    Answered(JobError),
+    /// The plan can't be copied or added to the store.
+    Here(JobError),
 }
 
 /// Takes the plan of a result into the store.
@@ -177,32 +203,43 @@ fn take(
     result: RemoteResult,
     batches: &Batches<'_>,
     context: &Context<'_>,
-) -> Result<BuildRecord, JobError> {
-    let Remote { job, backend, lowered, start, warnings } = remote;
+) -> Result<BuildRecord, NotTaken> {
+    let Remote { job, backend, lowered, start } = remote;
     let RemoteResult { schema: _, node, outcome } = result;
-    let failed = |kind, message: String| JobError::from(FleetFailure::new(batches.name, kind, message));
-    let (answer, peak_memory_bytes, file, plan_sha256) = match outcome {
-        // Its warnings were told, or are in the answer.
-        Outcome::Built { answer, peak_memory_bytes, warnings: _, file, plan } => {
-            (answer, peak_memory_bytes, file, plan)
+    let failed = |kind, message: String| {
+        NotTaken::Answered(JobError::from(FleetFailure::new(batches.name, kind, message)))
+    };
+    let (answer, peak_memory_bytes, warnings, file, plan_sha256) = match outcome {
+        Outcome::Built { answer, peak_memory_bytes, warnings, file, plan } => {
+            (answer, peak_memory_bytes, warnings, file, plan)
         }
         Outcome::Reported(Problem { code, message, needs }) => {
             let graph = batches.exchange.folder(id).join(GRAPH).join(GraphDigest::MODEL_PATH);
             let error =
                 WorkerError::Reported { backend: (*backend).into(), request: "build", code, message, needs };
-            return Err(compile_failed(job, context, &graph, error));
+            return Err(NotTaken::Answered(compile_failed(job, context, &graph, error)));
         }
         Outcome::Failed { kind, message } => return Err(failed(kind.into(), message)),
-        Outcome::Described(_) => return Err(failed(ErrorKind::Bug, "it answered another question".into())),
+        Outcome::Described(_) => {
+            return Err(failed(ErrorKind::Bug, "the node answered a different request".into()));
+        }
     };
-    let work = context.store.work_folder()?;
+    if Path::new(&file).components().any(|part| !matches!(part, Component::Normal(_))) {
+        return Err(failed(
+            ErrorKind::Refused,
+            format!("the node names a plan outside of its request: {file}"),
+        ));
+    }
+    let here = |error: JobError| NotTaken::Here(error);
+    let work = context.store.work_folder().map_err(|error| here(error.into()))?;
     let plan = work.path().join(PLAN_FILE);
     let fetch = |exchange: &Exchange| -> std::io::Result<Sha256> {
         let mut from = fs_err::File::open(exchange.folder(id).join(&file))?;
         std::io::copy(&mut from, &mut fs_err::File::create_new(&plan)?)?;
         Ok(Sha256::of_reader(&mut fs_err::File::open(&plan)?)?.0)
     };
-    let found = fetch(batches.exchange).map_err(|error| JobError::new(ErrorKind::Unavailable, error))?;
+    let found =
+        fetch(batches.exchange).map_err(|error| here(JobError::new(ErrorKind::Unavailable, error)))?;
     if found != plan_sha256 {
         let message = format!(
             "the plan in the shared folder has {found}, but node {} wrote {plan_sha256}: does every node see the same folder?",
@@ -212,9 +249,12 @@ fn take(
     }
     let Node { name, gpus } = node;
     let node = Some(BuiltOn { executor: batches.name.into(), node: Node { name, gpus } });
-    let built =
-        Built { result: answer, peak_memory_bytes, warnings: std::mem::take(warnings), start: *start, node };
-    let record = compile::record(job, backend, lowered, &plan, built, context)?;
-    context.store.remember(job, &record)?;
+    let built = Built { result: answer, peak_memory_bytes, warnings, start: *start, node };
+    let record =
+        compile::record(job, backend, lowered, &plan, built, context).map_err(|error| match error.kind {
+            ErrorKind::Refused => NotTaken::Answered(error),
+            _ => here(error),
+        })?;
+    context.store.remember(job, &record).map_err(|error| here(error.into()))?;
     Ok(record)
 }

@@ -124,7 +124,7 @@ impl Runtime {
         }
         match &mut self.worker {
             Some(worker) => Ok(worker),
-            none => Ok(none.insert(Worker::spawn(&self.way.command, self.limits)?)),
+            none => Ok(none.insert(Worker::spawn_unless(&self.way.command, self.limits, &self.cancel)?)),
         }
     }
 
