@@ -439,6 +439,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_late_process_or_an_interrupted_removal_leaves_is_no_answer() {
+        let shared = tempfile::tempdir().unwrap();
+        let exchange = Exchange::open(shared.path()).unwrap();
+        exchange.put("a", &exchange.stage().unwrap(), &request()).unwrap();
+        exchange.remove("a").unwrap();
+        let outcome = Outcome::Failed { kind: FailureKind::Unavailable, message: "too late".into() };
+        let node = Node { name: "n1".into(), gpus: Vec::new() };
+        let result = RemoteResult { schema: RESULT_SCHEMA.into(), node, outcome };
+        exchange.finish("a", &result).unwrap();
+        assert!(!exchange.folder("a").exists());
+        write_json(&exchange.folder("a").join(RESULT), &result).unwrap();
+        assert_eq!(exchange.look("a").unwrap(), Look::Absent);
+        exchange.put("a", &exchange.stage().unwrap(), &request()).unwrap();
+        assert_eq!(exchange.look("a").unwrap(), Look::Waiting);
+    }
+
+    #[test]
     fn events_are_told_once_and_whole() {
         let shared = tempfile::tempdir().unwrap();
         let exchange = Exchange::open(shared.path()).unwrap();

@@ -47,7 +47,7 @@ pub struct Slurm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nimctl: Option<PathBuf>,
     /// What is set in the environment of the jobs, where administrators of the cluster can read it: paths of libraries, no secrets. Of this
-    /// machine's environment `PATH`, `HOME`, `USER`, `LANG`, `LD_LIBRARY_PATH`, `SLURM_CONF` and `SBATCH_…` go along, and nothing else.
+    /// machine's environment `PATH`, `HOME`, `USER`, `LOGNAME`, `LANG`, `LD_LIBRARY_PATH`, `SLURM_CONF` and `SBATCH_…` go along, and nothing else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
 }

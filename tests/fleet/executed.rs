@@ -1,12 +1,15 @@
 //! Profiles are run on nodes: by a backend whose GPUs are made up, and whose numbers the real `onnxruntime` worker computes.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Node};
 use crate::home::{Home, scripted_backends};
 use crate::recipes::{GENERIC, home_with_graph};
+use crate::support::wait;
 
 const BORROWED: &str = "  - { backend: borrowed, precisions: [fp16], targets: { gpus: [l4] } }\n";
 
@@ -94,4 +97,33 @@ fn profiles_are_measured_on_a_node_with_slurm() {
     let measured: Value = home.set_up(&bench).exits(0).json()["profiles"][0]["bench"]["measured"].clone();
     let text = measured.to_string();
     assert!(text.contains("NVIDIA L4") && text.contains("node ada"), "{measured:#}");
+}
+
+#[test]
+fn an_interrupted_validation_leaves_no_job_with_slurm() {
+    let (home, cluster) = built();
+    let in_queue = || {
+        let is_there = |state: &str| ["PENDING", "RUNNING", "COMPLETING"].contains(&state);
+        cluster.jobs().iter().filter(|(_, state)| is_there(state)).count()
+    };
+    let interrupt = |what: &str, jobs: usize, left: usize| {
+        let mut command = home.command(&["validate", "r.yaml", "--fleet", "fleet.yaml", "--quiet"]);
+        let mut validation =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait(what, || in_queue() == jobs);
+        let id = Pid::from_child(&validation);
+        kill_process(id, Signal::INT).unwrap();
+        assert_eq!(validation.wait().unwrap().code(), Some(130), "{what}");
+        wait(&format!("{what}: its job is gone"), || in_queue() == left);
+    };
+    // It waits for a node that somebody else has.
+    let other = ["--parsable", "--gres=gpu:l4:1", "--output=/dev/null", "--wrap=sleep 100"];
+    let other = cluster.run("sbatch", &other);
+    wait("the other job runs", || {
+        cluster.jobs().iter().any(|(id, state)| id == other.trim() && state == "RUNNING")
+    });
+    interrupt("it waits for the node", 2, 1);
+    cluster.run("scancel", &[other.trim()]);
+    wait("the other job is gone", || in_queue() == 0);
+    interrupt("it runs on the node", 1, 0);
 }
