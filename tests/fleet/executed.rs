@@ -127,3 +127,14 @@ fn an_interrupted_validation_leaves_no_job_with_slurm() {
     wait("the other job is gone", || in_queue() == 0);
     interrupt("it runs on the node", 1, 0);
 }
+
+#[test]
+fn a_release_is_built_validated_and_measured_on_nodes_with_slurm() {
+    let (home, _cluster) = built();
+    let release =
+        ["release", "r.yaml", "--fleet", "fleet.yaml", "-o", "out", "--budget-ms", "100", "--rounds", "1"];
+    home.set_up(&release).exits(0);
+    let notes = home.read("out/release-notes.md");
+    assert!(notes.contains("borrowed-l4-fp16"), "{notes}");
+    assert!(home.read("out/report.html").contains("node ada"));
+}

@@ -45,6 +45,8 @@ pub(crate) struct Release {
     /// Also publish it there: HOST/NAME:TAG, oci:FOLDER[:TAG] or oci-archive:FILE[:TAG].
     #[arg(long, value_name = "PLACE")]
     pub(crate) publish_to: Option<String>,
+    #[command(flatten)]
+    pub(crate) fleet: super::FleetArguments,
     /// The requirements that the release must meet.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,

@@ -39,6 +39,7 @@ pub(crate) fn run(
         policy,
         baseline,
         only,
+        fleet,
         no_bench,
         fresh,
         rounds,
@@ -49,7 +50,8 @@ pub(crate) fn run(
         publish_to,
         registries,
     } = arguments;
-    let workspace = environment::workspace(global, *job_timeout, cancel)?;
+    let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
+    environment::use_fleet(&mut workspace, fleet)?;
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
     // Hours of building before a place turns out to be mistyped would be lost.
