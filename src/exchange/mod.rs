@@ -136,7 +136,7 @@ impl Exchange {
         WorkFolder::new_in(&self.root.join("new"), NEW_PREFIX).map_err(self.failed("making a request"))
     }
 
-    /// Puts a request with its staged files in; one that is there already stays.
+    /// Puts a request with its staged files in; the files of one that is there already stay.
     ///
     /// # Errors
     /// A folder that can't be written.
@@ -148,7 +148,13 @@ impl Exchange {
             write_json(&content.join(REQUEST), request)?;
             atomic_file::sync_folder(&content)?;
             match fs_err::rename(&content, self.folder(id)) {
-                Err(_) if self.folder(id).join(REQUEST).is_file() => Ok(()),
+                Err(_) if self.folder(id).join(REQUEST).is_file() => {
+                    // Somebody asked for the same before, and may have given it another time limit.
+                    match self.look(id).map_err(io::Error::other)? {
+                        Look::Waiting => write_json(&self.folder(id).join(REQUEST), request),
+                        Look::Absent | Look::Claimed(_) | Look::Done(_) => Ok(()),
+                    }
+                }
                 Err(_) => {
                     // What is left of one whose removal was interrupted.
                     self.remove(id).map_err(io::Error::other)?;

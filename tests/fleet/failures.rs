@@ -123,6 +123,19 @@ fn a_job_that_waits_too_long_with_slurm() {
     fleet.cluster.run("scancel", &[other.trim()]);
 }
 
+#[test]
+fn a_job_that_can_never_start_with_slurm() {
+    let fleet = Fleet::new("fp16");
+    fleet.report();
+    fleet.home.write("r.yaml", fleet.home.read("r.yaml").replace("max: [8", "max: [16"));
+    // A limit of the partition that a job may ask to exceed, and then waits for ever.
+    fleet.cluster.run("scontrol", &["update", "PartitionName=gpu", "MaxTime=10"]);
+    fleet.write(|name| if name == "ada" { "time: '00:30:00'".into() } else { String::new() }, "");
+    let found = failed(&fleet, 5);
+    check(&found, &[("fake-l4-fp16", "can never start (Slurm's reason: PartitionConfig)")]);
+    fleet.wait_for_an_empty_queue();
+}
+
 /// A file system of its own, unmounted when it is dropped.
 struct SmallDisk(std::path::PathBuf);
 

@@ -23,6 +23,16 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the engine is asked, at first and once it has been quiet for a while.
 pub(super) const FIRST_ASK: Duration = Duration::from_millis(500);
 const LAST_ASK: Duration = Duration::from_secs(10);
+/// Why a job waits for something that doesn't come by itself, as Slurm calls it.
+const NEVER_STARTS: [&str; 7] = [
+    "PartitionConfig",
+    "BadConstraints",
+    "DependencyNeverSatisfied",
+    "InvalidAccount",
+    "InvalidQOS",
+    "JobHoldMaxRequeue",
+    "launch failed requeued held",
+];
 /// How long the engine may be out of reach.
 pub(super) const OUTAGE: Duration = Duration::from_secs(15 * 60);
 
@@ -273,25 +283,34 @@ impl<'b> Watch<'_, 'b> {
             for pending in unclaimed.filter(|pending| job.requests.contains(&pending.asked.id)) {
                 on(&pending.asked.id, Happening::Waits(&task.reason));
             }
-            if job.waits_since.elapsed() >= limit.duration() {
-                given_up.push((number.clone(), task.reason.clone()));
+            let for_ever = NEVER_STARTS.iter().any(|reason| task.reason.starts_with(reason));
+            if for_ever || job.waits_since.elapsed() >= limit.duration() {
+                given_up.push((number.clone(), task.reason.clone(), for_ever));
             }
         }
-        for (number, reason) in given_up {
+        for (number, reason, for_ever) in given_up {
             let Some(job) = self.jobs.remove(&number) else { continue };
             if job.is_ours {
                 let _ = slurm::cancel(&[&number]);
                 let _ = self.of.exchange.remove_batch(&job.batch);
             }
-            let (lost, left) =
-                std::mem::take(&mut self.pending).into_iter().partition::<Vec<_>, _>(|pending| {
-                    pending.claim.is_none() && job.requests.contains(&pending.asked.id)
-                });
+            // One that was begun waits, too, if its task was requeued.
+            let of_job = |pending: &Pending<'_>| match &pending.claim {
+                Some(claim) => job_of(&claim.task) == number,
+                None => job.requests.contains(&pending.asked.id),
+            };
+            let (lost, left) = std::mem::take(&mut self.pending).into_iter().partition::<Vec<_>, _>(of_job);
             self.pending = left;
             for Pending { asked, .. } in lost {
-                let message = format!(
-                    "job {number} waited for a node for {limit} (Slurm's reason: {reason}), which is `max_wait`, and was cancelled"
-                );
+                let message = if for_ever {
+                    format!(
+                        "job {number} can never start (Slurm's reason: {reason}): correct the executor's keys"
+                    )
+                } else {
+                    format!(
+                        "job {number} waited for a node for {limit} (Slurm's reason: {reason}), which is `max_wait`, and was cancelled"
+                    )
+                };
                 if job.is_ours {
                     let _ = self.of.exchange.remove(&asked.id);
                 }
