@@ -38,8 +38,12 @@ const NEEDED: &[Needed] = &[
     // It copies between two registries.
     Needed { by: "_with_skopeo", programs: &["docker-registry"], package: "docker-registry" },
     Needed { by: "_with_skopeo", programs: &["skopeo"], package: "skopeo" },
-    Needed { by: "_with_slurm", programs: &["slurmctld", "/usr/sbin/slurmctld"], package: "slurm-wlm" },
-    Needed { by: "_with_slurm", programs: &["munged", "/usr/sbin/munged"], package: "munge" },
+    Needed {
+        by: "_with_slurm",
+        programs: &["/usr/sbin/slurmctld", "/usr/local/sbin/slurmctld"],
+        package: "slurm-wlm",
+    },
+    Needed { by: "_with_slurm", programs: &["/usr/sbin/munged", "/usr/local/sbin/munged"], package: "munge" },
     Needed { by: "_with_nginx", programs: &["nginx", "/usr/sbin/nginx"], package: "nginx" },
 ];
 
@@ -148,8 +152,14 @@ fn is_there(shell: &Shell, needed: &Needed) -> bool {
     let answers = |name: &str, option: &str| {
         output(cmd!(shell, "{name} {option}")).is_ok_and(|output| output.status.success())
     };
+    // Daemons have neither of these options, and would start.
+    let is_daemon = |name: &str| name.contains("/sbin/slurm") || name.contains("/sbin/munge");
     // nginx has the short one only.
-    needed.programs.iter().any(|name| answers(name, "--version") || answers(name, "-v"))
+    let is_there = |name: &str| match is_daemon(name) {
+        true => shell.path_exists(name),
+        false => answers(name, "--version") || answers(name, "-v"),
+    };
+    needed.programs.iter().any(|name| is_there(name))
 }
 
 /// Builds the demo from nothing, and compares its manifest with the committed one.
