@@ -81,6 +81,9 @@
 //! | `src/gpu/known_gpus.yaml`, built in | `nimctl.known-gpus/1` | [`gpu`] | read |
 //! | `model_manifest.yaml` | NIM's `2.0`, and the map of 2024 that it had before | [`manifest`], [`yaml`] | both |
 //! | a fleet file | `nimctl.fleet/1` | [`fleet`] | read |
+//! | `<shared>/exchange-1/requests/<id>/request.json`, `result.json` | `nimctl.fleet-request/1`, `nimctl.fleet-result/1` | [`mod@exchange`], [`fleet::exchange`] | both |
+//! | `<shared>/exchange-1/requests/<id>/claim.json`, `events.jsonl`, `batches/<name>.json`, `logs/`, `new/` | those of the layout, `exchange-1` | [`mod@exchange`] | both |
+//! | `<data>/fleet/<hex>.json` | `nimctl.executor/1` | [`ops::fleet`] | both |
 //! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |

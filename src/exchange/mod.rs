@@ -445,6 +445,26 @@ mod tests {
     }
 
     #[test]
+    fn golden_requests_and_results_are_read_and_written_as_they_were() {
+        const GOLDEN_REQUEST: &[u8] = include_bytes!("../../tests/fixtures/formats/fleet-request.json");
+        const GOLDEN_RESULT: &[u8] = include_bytes!("../../tests/fixtures/formats/fleet-result.json");
+        let shared = tempfile::tempdir().unwrap();
+        let exchange = Exchange::open(shared.path()).unwrap();
+        exchange.put("a", &exchange.stage().unwrap(), &request()).unwrap();
+        let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+        fs_err::write(exchange.folder("a").join(REQUEST), GOLDEN_REQUEST).unwrap();
+        let request = exchange.request("a").unwrap();
+        assert_eq!(value(&serde_json::to_vec(&request).unwrap()), value(GOLDEN_REQUEST));
+        fs_err::write(exchange.folder("a").join(RESULT), GOLDEN_RESULT).unwrap();
+        let Look::Done(result) = exchange.look("a").unwrap() else { panic!("it has a result") };
+        assert_eq!(value(&serde_json::to_vec(&result).unwrap()), value(GOLDEN_RESULT));
+        let newer = String::from_utf8_lossy(GOLDEN_RESULT).replacen("result/1", "result/2", 1);
+        fs_err::write(exchange.folder("a").join(RESULT), newer).unwrap();
+        let error = exchange.look("a").unwrap_err().to_string();
+        assert!(error.contains("written by a newer nimctl"), "{error}");
+    }
+
+    #[test]
     fn what_a_late_process_or_an_interrupted_removal_leaves_is_no_answer() {
         let shared = tempfile::tempdir().unwrap();
         let exchange = Exchange::open(shared.path()).unwrap();

@@ -2,7 +2,8 @@
 //! version, which is refused and stays as it is.
 //!
 //! Formats that only one module reads have their golden files tested beside it: build records and keys (`src/worklist`),
-//! passports, origins, mixed precision and precision checks (`src/store`), the digest cache (`src/files`), installed tools (`src/toolchain`).
+//! passports, origins, mixed precision and precision checks (`src/store`), the digest cache (`src/files`), installed tools (`src/toolchain`),
+//! requests and results of a fleet (`src/exchange`), what an executor is (`src/ops/fleet`).
 //! Here is what a user sees.
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nimctl::benchmark::BenchDocument;
 use nimctl::device::Host;
+use nimctl::fleet::Fleet;
 use nimctl::manifest::Manifest;
 use nimctl::passport::Passport;
 use nimctl::profile::Contents;
@@ -50,6 +52,8 @@ fn golden_files_are_read() {
     }
     assert_eq!(BenchDocument::parse(golden("bench.json").as_bytes(), "b").unwrap().profiles.len(), 2);
     assert_eq!(Policy::parse(&golden("release-policy.yaml"), "p").unwrap().required, ["onnx-*"]);
+    let fleet = Fleet::parse(&golden("fleet.yaml"), "f").unwrap();
+    assert_eq!(fleet.executors.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["hopper", "rest"]);
     assert_eq!(Host::read(&golden("devices.json"), "d").unwrap().devices.len(), 1);
     assert_eq!(Lock::parse(&golden("toolchain-lock.yaml"), "l").unwrap().tools.len(), 3);
 }

@@ -100,3 +100,17 @@ fn path(data_folder: &Path, executor: &Executor) -> Option<PathBuf> {
     let digest = Sha256::of(document.as_bytes()).to_hex();
     Some(data_folder.join("fleet").join(format!("{digest}.json")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_descriptions_are_read_and_written_as_they_were() {
+        const GOLDEN: &[u8] = include_bytes!("../../../tests/fixtures/formats/executor.json");
+        let remembered: Remembered = stored_format::from_json(GOLDEN, SCHEMA, "e").unwrap();
+        assert_eq!(remembered.facts.backends.len(), 2);
+        let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+        assert_eq!(value(&serde_json::to_vec(&remembered).unwrap()), value(GOLDEN));
+    }
+}
