@@ -2,6 +2,7 @@
 
 use super::batches::{Batches, FIRST_ASK, Happening, Job, OUTAGE, Pending, Watch, job_of, now};
 use super::error::FleetFailure;
+use super::job_name;
 use crate::error_kind::ErrorKind;
 use crate::exchange::{Batch, Look};
 use crate::slurm::{self, SlurmError, Submission, Task, TaskState};
@@ -172,8 +173,7 @@ impl Watch<'_, '_> {
             "--batch".into(),
             batch_name.clone(),
         ];
-        // Of this batch alone: a job whose number was not told can be found by it.
-        let job_name = format!("nimctl-{name}-{batch_name}");
+        let job_name = job_name(name, &batch_name);
         let logs = exchange.logs();
         let submission = Submission {
             name: &job_name,

@@ -16,7 +16,7 @@ mod lost;
 mod places;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub use places::Place;
 pub(super) use places::places;
 
 use crate::backend::Backend;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Look};
 use crate::files;
 use crate::fleet::{Executor, Fleet, FleetError};
 use crate::ops::error::PipelineError;
@@ -82,6 +82,29 @@ impl UsedFleet {
         BackendCommand { through: Some(launch), ..BackendCommand::new(path) }
     }
 
+    /// Removes the batches of an earlier command on this store that was killed when all of its requests were done, and cancels what is
+    /// left of their jobs. Only whoever has locked the store may do so. What can't be done is left for the next time.
+    pub(super) fn sweep(&self, workspace: &Workspace) {
+        let owner = owner(workspace);
+        let shared: BTreeSet<&PathBuf> =
+            self.fleet.executors.iter().map(|(_, one)| &one.slurm.shared).collect();
+        for exchange in shared.into_iter().map(|shared| Exchange::at(shared)) {
+            for (name, batch) in exchange.batches().unwrap_or_default() {
+                let is_gone = |id: &String| matches!(exchange.look(id), Ok(Look::Absent));
+                if batch.owner != owner || !batch.requests.iter().all(is_gone) {
+                    continue;
+                }
+                let cancelled = match &batch.job {
+                    Some(job) => slurm::cancel(&[job]),
+                    None => slurm::cancel_named(&job_name(&batch.executor, &name)),
+                };
+                if cancelled.is_ok() {
+                    let _ = exchange.remove_batch(&name);
+                }
+            }
+        }
+    }
+
     /// Calls `work` with an executor, ready for requests.
     pub(super) fn with<T>(
         &self,
@@ -95,17 +118,23 @@ impl UsedFleet {
             name,
             executor,
             exchange: &exchange,
-            owner: format!(
-                "{}:{}",
-                rustix::system::uname().nodename().to_string_lossy(),
-                workspace.store.display()
-            ),
+            owner: owner(workspace),
             nimctl: &self.nimctl,
             environment: &self.environment,
             cancel: &workspace.cancel,
         };
         Ok(work(&batches))
     }
+}
+
+/// Returns what stands for a store and its machine in batches.
+fn owner(workspace: &Workspace) -> String {
+    format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), workspace.store.display())
+}
+
+/// Returns the name of a batch's job, which no other has: a job whose number was not told can be found by it.
+fn job_name(executor: &str, batch: &str) -> String {
+    format!("nimctl-{executor}-{batch}")
 }
 
 impl From<Box<FleetError>> for PipelineError {

@@ -47,6 +47,9 @@ pub fn schedule(
     _lock: &WriteLock,
     on_event: OnEvent<'_>,
 ) -> Result<Records, PipelineError> {
+    if let Some(fleet) = &workspace.fleet {
+        fleet.sweep(workspace);
+    }
     search::run_all(workspace, resolved, store, on_event)?;
     resolved.decide(store)?;
     let context = Context { workspace, resolved, store, on_event };
