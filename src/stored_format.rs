@@ -12,6 +12,8 @@ use std::fmt::Display;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::yaml::{self, Limits, words};
+
 /// A schema of a newer nimctl.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("written by a newer nimctl (schema {found}, this nimctl reads {known}): upgrade nimctl")]
@@ -154,6 +156,63 @@ pub fn refuse_newer_yaml(text: &str, known: &str, path: impl Display) -> Result<
         Some(found) if is_newer(&found, known) => Err(Newer::new(path, &found, known)),
         _ => Ok(()),
     }
+}
+
+/// A YAML file that a person wrote for nimctl, and that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum YamlFileError {
+    /// It is not what it should be, or names something that doesn't exist.
+    #[error("{path}{}: {problem}", position.map_or_else(String::new, |(line, column)| format!(":{line}:{column}")))]
+    Syntax {
+        /// The file.
+        path: String,
+        /// Line and column, counted from 1, where known.
+        position: Option<(u64, u64)>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A newer nimctl's.
+    #[error(transparent)]
+    Newer(#[from] Newer),
+    /// Another schema.
+    #[error("{path}: its schema is `{found}`, but this nimctl reads `{known}`")]
+    Schema {
+        /// The file.
+        path: String,
+        /// The schema in the file.
+        found: String,
+        /// The schema that was expected.
+        known: &'static str,
+    },
+}
+
+/// Reads such a file; `schema_of` returns the schema that is in it, and `path` is only named in errors.
+///
+/// # Errors
+/// Text that is not the type's, or of another schema.
+pub fn from_yaml<T: DeserializeOwned>(
+    text: &str,
+    known: &'static str,
+    path: &str,
+    schema_of: impl FnOnce(&T) -> &str,
+) -> Result<T, YamlFileError> {
+    refuse_newer_yaml(text, known, path)?;
+    let value: T = serde_saphyr::from_str(text).map_err(|error| {
+        let (location, problem) = words::explain(&error);
+        let position = (location.line() > 0).then(|| (location.line(), location.column()));
+        YamlFileError::Syntax { path: path.into(), position, problem }
+    })?;
+    match schema_of(&value) {
+        found if found == known => Ok(value),
+        found => Err(YamlFileError::Schema { path: path.into(), found: found.into(), known }),
+    }
+}
+
+/// Returns where an item, or a key, is in such a file.
+pub fn position_in_yaml(text: &str, keys: &[&str], item: &str) -> Option<(u64, u64)> {
+    let document = yaml::parse(text.as_bytes(), &Limits::default()).ok()?;
+    let position = document.find(keys, item)?;
+    Some((position.line.into(), position.column.into()))
 }
 
 /// Fails if the JSON that is about to be overwritten is of a newer nimctl; `path` is only named in errors.

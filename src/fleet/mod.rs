@@ -20,8 +20,7 @@ use crate::backend::Backend;
 use crate::compute_capability::ComputeCapability;
 use crate::gpu;
 use crate::profile::Target;
-use crate::stored_format::{self, Newer};
-use crate::yaml::{self, Limits, words};
+use crate::stored_format::{self, YamlFileError, position_in_yaml};
 
 /// The schema name inside a fleet file.
 pub const FLEET_SCHEMA: &str = "nimctl.fleet/1";
@@ -60,30 +59,7 @@ pub struct Offers {
 }
 
 /// A fleet file that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FleetError {
-    /// It is not a valid fleet file, or names something that doesn't exist.
-    #[error("{path}{}: {problem}", position.map_or_else(String::new, |(line, column)| format!(":{line}:{column}")))]
-    Syntax {
-        /// The file.
-        path: String,
-        /// Line and column, counted from 1, where known.
-        position: Option<(u64, u64)>,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A newer nimctl's.
-    #[error(transparent)]
-    Newer(#[from] Newer),
-    /// Another schema.
-    #[error("{path}: its schema is `{found}`, but this nimctl reads `{FLEET_SCHEMA}`")]
-    Schema {
-        /// The file.
-        path: String,
-        /// The schema in the file.
-        found: String,
-    },
-}
+pub type FleetError = YamlFileError;
 
 impl Fleet {
     /// Reads a fleet file; `path` is used only in errors.
@@ -92,14 +68,7 @@ impl Fleet {
     /// Text that is not a fleet file, one of another version, or one that names what doesn't exist.
     pub fn parse(text: &str, path: &str) -> Result<Self, FleetError> {
         let syntax = |position, problem: String| FleetError::Syntax { path: path.into(), position, problem };
-        stored_format::refuse_newer_yaml(text, FLEET_SCHEMA, path)?;
-        let fleet: Self = serde_saphyr::from_str(text).map_err(|error| {
-            let (location, problem) = words::explain(&error);
-            syntax((location.line() > 0).then(|| (location.line(), location.column())), problem)
-        })?;
-        if fleet.schema != FLEET_SCHEMA {
-            return Err(FleetError::Schema { path: path.into(), found: fleet.schema });
-        }
+        let fleet: Self = stored_format::from_yaml(text, FLEET_SCHEMA, path, |fleet: &Self| &fleet.schema)?;
         for (name, executor) in fleet.executors.iter() {
             if let Err(Wrong { keys, item, problem }) = executor.check(name) {
                 let mut keys: Vec<&str> = keys.to_vec();
@@ -107,7 +76,7 @@ impl Fleet {
                     keys.insert(0, name);
                 }
                 keys.insert(0, "executors");
-                let place = position(text, &keys, &item);
+                let place = position_in_yaml(text, &keys, &item);
                 return Err(syntax(place, format!("executor `{name}`: {problem}")));
             }
         }
@@ -179,13 +148,6 @@ impl Offers {
                 Target::Generic => true,
             }
     }
-}
-
-/// Returns where an item, or a key, is in a file.
-fn position(text: &str, keys: &[&str], item: &str) -> Option<(u64, u64)> {
-    let document = yaml::parse(text.as_bytes(), &Limits::default()).ok()?;
-    let position = document.find(keys, item)?;
-    Some((position.line.into(), position.column.into()))
 }
 
 #[cfg(test)]

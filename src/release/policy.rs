@@ -9,8 +9,7 @@ use crate::benchmark::{BenchStatus, Compared, Comparison, Gate};
 use crate::glob;
 use crate::nearest::what_there_is;
 use crate::passport::Passport;
-use crate::stored_format::{self, Newer};
-use crate::yaml::{self, Limits, words};
+use crate::stored_format::{self, YamlFileError, position_in_yaml};
 
 /// The schema name inside a policy.
 pub const RELEASE_POLICY_SCHEMA: &str = "nimctl.release-policy/1";
@@ -67,30 +66,7 @@ impl Default for Policy {
 }
 
 /// A policy that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// It is not a valid policy, or names something that doesn't exist.
-    #[error("{path}{}: {problem}", position.map_or_else(String::new, |(line, column)| format!(":{line}:{column}")))]
-    Syntax {
-        /// The file.
-        path: String,
-        /// Line and column, counted from 1, where known.
-        position: Option<(u64, u64)>,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A newer nimctl's.
-    #[error(transparent)]
-    Newer(#[from] Newer),
-    /// Another schema.
-    #[error("{path}: its schema is `{found}`, but this nimctl reads `{RELEASE_POLICY_SCHEMA}`")]
-    Schema {
-        /// The file.
-        path: String,
-        /// The schema in the file.
-        found: String,
-    },
-}
+pub type PolicyError = YamlFileError;
 
 /// Why there is no release, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -114,17 +90,11 @@ impl Policy {
     /// Text that is not a policy, or a policy of another version.
     pub fn parse(text: &str, path: &str) -> Result<Self, PolicyError> {
         let syntax = |position, problem: String| PolicyError::Syntax { path: path.into(), position, problem };
-        stored_format::refuse_newer_yaml(text, RELEASE_POLICY_SCHEMA, path)?;
-        let policy: Self = serde_saphyr::from_str(text).map_err(|error| {
-            let (location, problem) = words::explain(&error);
-            syntax((location.line() > 0).then(|| (location.line(), location.column())), problem)
-        })?;
-        if policy.schema != RELEASE_POLICY_SCHEMA {
-            return Err(PolicyError::Schema { path: path.into(), found: policy.schema });
-        }
+        let policy: Self =
+            stored_format::from_yaml(text, RELEASE_POLICY_SCHEMA, path, |policy: &Self| &policy.schema)?;
         for gate in &policy.fail_if {
             Gate::from_str(gate)
-                .map_err(|error| syntax(position(text, "fail_if", gate), error.to_string()))?;
+                .map_err(|error| syntax(position_in_yaml(text, &["fail_if"], gate), error.to_string()))?;
         }
         Ok(policy)
     }
@@ -139,7 +109,11 @@ impl Policy {
         let Some(pattern) = self.required.iter().find(is_known) else { return Ok(()) };
         let there = what_there_is(pattern, "the profiles are", known.iter().map(String::as_str));
         let problem = format!("`required`: no profile of the recipe matches `{pattern}`{there}");
-        Err(PolicyError::Syntax { path: path.into(), position: position(text, "required", pattern), problem })
+        Err(PolicyError::Syntax {
+            path: path.into(),
+            position: position_in_yaml(text, &["required"], pattern),
+            problem,
+        })
     }
 
     /// Returns every requirement that failed: of profiles that were built, of those that were not (each with the reason),
@@ -255,13 +229,6 @@ impl Policy {
     fn accepted(&self) -> String {
         self.accept.iter().map(|accepted| format!("`{}`", accepted.word())).collect::<Vec<_>>().join(", ")
     }
-}
-
-/// Returns line and column of an item of one of the policy's lists.
-fn position(text: &str, key: &str, item: &str) -> Option<(u64, u64)> {
-    let document = yaml::parse(text.as_bytes(), &Limits::default()).ok()?;
-    let position = document.find(&[key], item)?;
-    Some((position.line.into(), position.column.into()))
 }
 
 fn not_measured(name: &str, why: &str) -> Refusal {
