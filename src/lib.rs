@@ -41,7 +41,7 @@
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
 //! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
-//! | effects | [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`slurm`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
+//! | effects | [`engines`], [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
 //! | the kit | [`nimctl_backend_kit`], in `backends/kit` | what a worker is written with; knows nothing of this library, which re-exports what both need ([`compute_capability`], [`execution`], [`shape_range`], some of [`files`] and [`worker`]) |
@@ -144,6 +144,7 @@ pub mod canonical;
 pub mod chunks;
 pub mod device;
 pub mod digest;
+pub mod engines;
 pub mod error_kind;
 #[cfg(test)]
 mod every_field;
@@ -176,7 +177,6 @@ pub mod release;
 pub mod report;
 pub mod samples;
 pub mod selection;
-pub mod slurm;
 pub mod source;
 pub mod stats;
 pub mod store;

@@ -6,15 +6,21 @@
 mod abilities;
 pub mod exchange;
 mod executors;
+mod kubernetes;
 pub mod proposal;
 mod slurm;
+mod task;
+mod time_limit;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 pub use abilities::Abilities;
 pub use executors::Executors;
-pub use slurm::{Slurm, SlurmTime};
+pub use kubernetes::{Apply, Effect, Kubernetes, Operator, Toleration};
+pub use slurm::Slurm;
+pub use task::{Task, TaskState};
+pub use time_limit::TimeLimit;
 
 use crate::backend::Backend;
 use crate::compute_capability::ComputeCapability;
@@ -38,13 +44,107 @@ pub struct Fleet {
 }
 
 /// An engine that runs jobs on nodes of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Executor {
-    /// Jobs of Slurm.
-    pub slurm: Slurm,
+    /// Who runs the jobs.
+    pub engine: Engine,
     /// What its nodes can do.
     pub offers: Offers,
+}
+
+/// Who runs jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Slurm.
+    Slurm(Box<Slurm>),
+    /// Kubernetes.
+    Kubernetes(Box<Kubernetes>),
+}
+
+/// An executor as the file has it: with one of the engines.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Executor")]
+struct Written {
+    /// Jobs of Slurm. An executor has this or `kubernetes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slurm: Option<Box<Slurm>>,
+    /// Jobs of Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<Box<Kubernetes>>,
+    /// What its nodes can do.
+    offers: Offers,
+}
+
+impl TryFrom<Written> for Executor {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let engine = match (written.slurm, written.kubernetes) {
+            (Some(slurm), None) => Engine::Slurm(slurm),
+            (None, Some(kubernetes)) => Engine::Kubernetes(kubernetes),
+            (None, None) => return Err("an executor needs `slurm` or `kubernetes`"),
+            (Some(_), Some(_)) => return Err("an executor has `slurm` or `kubernetes`, not both"),
+        };
+        Ok(Self { engine, offers: written.offers })
+    }
+}
+
+impl From<Executor> for Written {
+    fn from(Executor { engine, offers }: Executor) -> Self {
+        match engine {
+            Engine::Slurm(slurm) => Self { slurm: Some(slurm), kubernetes: None, offers },
+            Engine::Kubernetes(kubernetes) => Self { slurm: None, kubernetes: Some(kubernetes), offers },
+        }
+    }
+}
+
+impl JsonSchema for Executor {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Written::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Written::json_schema(generator)
+    }
+}
+
+impl Engine {
+    /// Returns its name, as its makers write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Slurm(_) => "Slurm",
+            Self::Kubernetes(_) => "Kubernetes",
+        }
+    }
+
+    /// Returns how many nodes may work at the same time.
+    pub fn nodes(&self) -> u32 {
+        match self {
+            Self::Slurm(slurm) => slurm.nodes,
+            Self::Kubernetes(kubernetes) => kubernetes.nodes,
+        }
+    }
+
+    /// Returns how long a job may wait.
+    pub fn max_wait(&self) -> TimeLimit {
+        match self {
+            Self::Slurm(slurm) => slurm.max_wait,
+            Self::Kubernetes(kubernetes) => kubernetes.max_wait,
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Returns whether a shell takes it as the name of a variable.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// What the nodes of an executor can do.
@@ -100,7 +200,11 @@ impl Executor {
             let problem = "a name has lower-case letters, digits and hyphens";
             return Err(Wrong { keys: &[], item: name.into(), problem: problem.into() });
         }
-        self.slurm.check().map_err(|(key, problem)| Wrong { keys: &["slurm"], item: key.into(), problem })?;
+        let (keys, checked): (&[&str], _) = match &self.engine {
+            Engine::Slurm(slurm) => (&["slurm"], slurm.check()),
+            Engine::Kubernetes(kubernetes) => (&["kubernetes"], kubernetes.check()),
+        };
+        checked.map_err(|(key, problem)| Wrong { keys, item: key.into(), problem })?;
         let of_backends =
             |item: &str, problem| Wrong { keys: &["offers", "backends"], item: item.into(), problem };
         if self.offers.backends.is_empty() {

@@ -33,10 +33,10 @@ fn executors_are_in_the_order_of_the_file() {
     let fleet = Fleet::parse(FILE, "fleet.yaml").unwrap();
     let names: Vec<&str> = fleet.executors.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["hopper", "ada", "any"]);
-    let hopper = &fleet.executors.get("hopper").unwrap().slurm;
+    let Engine::Slurm(hopper) = &fleet.executors.get("hopper").unwrap().engine else { panic!("{fleet:?}") };
     assert_eq!((hopper.time.unwrap().to_string(), hopper.nodes), ("00:30:00".to_owned(), 2));
     assert_eq!(hopper.max_wait.duration().as_secs(), 24 * 60 * 60);
-    let ada = &fleet.executors.get("ada").unwrap().slurm;
+    let Engine::Slurm(ada) = &fleet.executors.get("ada").unwrap().engine else { panic!("{fleet:?}") };
     assert_eq!((ada.max_wait.to_string(), ada.nodes), ("2-01:00:00".to_owned(), 1));
     assert!(fleet.executors.get("lovelace").is_none());
 }
@@ -105,9 +105,9 @@ fn what_is_wrong_is_told_with_its_place() {
 #[test]
 fn times_are_those_of_slurm() {
     for (text, seconds) in [("00:30:00", 1800), ("1-00:00:01", 86_401), ("100:00:00", 360_000)] {
-        assert_eq!(SlurmTime::parse(text).unwrap().duration().as_secs(), seconds);
+        assert_eq!(TimeLimit::parse(text).unwrap().duration().as_secs(), seconds);
     }
     for text in ["30", "30:00", "1-12", "00:00:00", "0:60:00", "a:b:c", ""] {
-        assert!(SlurmTime::parse(text).is_err(), "{text}");
+        assert!(TimeLimit::parse(text).is_err(), "{text}");
     }
 }

@@ -44,6 +44,13 @@ pub(super) enum NotRunHere {
         /// The folder.
         shared: PathBuf,
     },
+    /// The executor that offers it runs jobs of Kubernetes, which only build.
+    OnlyBuilds {
+        /// The backend.
+        backend: Backend,
+        /// The executor.
+        executor: String,
+    },
     /// No GPU here, or not the one that was asked for, is of a compute capability that the profile has code for.
     NoGpuFits {
         /// The backend.
@@ -64,6 +71,7 @@ impl NotRunHere {
             Self::NoSuchGpu { backend: _, number: _, count: _ } => "no-such-gpu",
             Self::NoGpuFits { backend: _, needs: _, devices: _ } => "no-gpu-fits",
             Self::StoreNotShared { backend: _, executor: _, shared: _ } => "store-not-shared",
+            Self::OnlyBuilds { backend: _, executor: _ } => "only-builds",
         }
     }
 }
@@ -86,6 +94,13 @@ impl fmt::Display for NotRunHere {
                     f,
                     "{backend} cannot run it on executor {executor}: the store must be inside {}, which its nodes see (--store)",
                     shared.display()
+                )
+            }
+            Self::OnlyBuilds { backend, executor } => {
+                write!(
+                    f,
+                    "{backend} cannot run it on executor {executor}: through Kubernetes, nimctl only builds; publish the release, and run this \
+                     command on a node"
                 )
             }
             Self::NoGpuFits { backend, needs, devices } => {

@@ -9,6 +9,7 @@ use super::not_run_here::NotRunHere;
 use super::resolve::{Backends, FoundBackend};
 use super::runtime_identity::RuntimeIdentity;
 use crate::backend::Backend;
+use crate::fleet::Engine;
 use crate::gpu;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
@@ -128,16 +129,22 @@ impl<'a> Runners<'a> {
             return Ok(None);
         };
         let Some((name, executor)) = used.fleet.offering(backend, target) else { return Ok(None) };
+        let slurm = match &executor.engine {
+            Engine::Slurm(slurm) => slurm,
+            Engine::Kubernetes(_) => {
+                return Err(NotRunHere::OnlyBuilds { backend: backend.clone(), executor: name.into() });
+            }
+        };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
-        let is_shared = real(&workspace.store).starts_with(real(&executor.slurm.shared));
+        let is_shared = real(&workspace.store).starts_with(real(&slurm.shared));
         if !is_shared {
             return Err(NotRunHere::StoreNotShared {
                 backend: backend.clone(),
                 executor: name.into(),
-                shared: executor.slurm.shared.clone(),
+                shared: slurm.shared.clone(),
             });
         }
-        Ok(Some((name.into(), used.worker_command(name, executor, backend))))
+        Ok(Some((name.into(), used.worker_command(name, slurm, backend))))
     }
 
     fn description_on_a_node(

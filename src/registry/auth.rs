@@ -36,6 +36,10 @@ impl Scope {
         Self(vec![format!("repository:{}:pull,push", repository.name())])
     }
 
+    pub(super) fn delete(repository: &Repository) -> Self {
+        Self(vec![format!("repository:{}:pull,push,delete", repository.name())])
+    }
+
     pub(super) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self

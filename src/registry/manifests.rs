@@ -108,6 +108,23 @@ impl Client<'_> {
         Ok(digest)
     }
 
+    /// Deletes a manifest by its digest, with the tags that mean it; that it is not there is as good. Returns `false` where the registry
+    /// doesn't delete, or not for us.
+    ///
+    /// # Errors
+    /// The registry can't be reached, or fails.
+    pub fn delete_manifest(&self, repository: &Repository, digest: Sha256) -> Result<bool, RegistryError> {
+        let url = self.url(repository, &format!("manifests/{digest}"))?;
+        let what = format!("manifest {}", repository.with_digest(digest));
+        let ask = Ask::new(Method::DELETE, url, repository, Scope::delete(repository), what);
+        let deleted = self.retrying(repository.host(), || self.ask(&ask, &mut Body::Empty).map(drop));
+        match deleted {
+            Err(RegistryError::NotFound { .. }) | Ok(()) => Ok(true),
+            Err(error) if matches!(error.status(), Some(400..=499)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Returns the tags of a repository, in the registry's order; none if there is no such repository.
     ///
     /// # Errors

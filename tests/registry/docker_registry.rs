@@ -1,9 +1,7 @@
-//! Debian's `docker-registry` (2.8), started and stopped by each test. Where it isn't installed, `cargo xtask test` leaves
-//! these tests out by the end of their names, and says so.
+//! What a real registry does: Debian's `docker-registry` (2.8).
 
 use std::io::{Cursor, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,66 +11,8 @@ use nimctl::error_kind::ErrorKind;
 use nimctl::registry::{Limits, Options, Repository, Uploaded};
 use serde_json::json;
 
+use crate::docker::DockerRegistry;
 use crate::support::{blob, bytes, check_error, fetch, limits, options, with_client};
-
-/// `me` with the password of the other tests, as `htpasswd -B` writes it.
-const HTPASSWD: &str = "me:$2b$04$g91HPr9rv8iIwxEkg/TN1.1sqTHs1P5AA4Dk28U69UKqAJsS9hnYO\n";
-
-pub(crate) struct DockerRegistry {
-    process: Child,
-    address: String,
-    folder: tempfile::TempDir,
-}
-
-impl DockerRegistry {
-    pub(crate) fn start(with_login: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut config = json!({
-            "version": 0.1,
-            "log": { "level": "error" },
-            "storage": { "filesystem": { "rootdirectory": folder.path().join("registry") } },
-            "http": { "addr": address },
-        });
-        if with_login {
-            let file = folder.path().join("htpasswd");
-            fs_err::write(&file, HTPASSWD).unwrap();
-            config["auth"] = json!({ "htpasswd": { "realm": "test", "path": file } });
-        }
-        let file = folder.path().join("config.yml");
-        // YAML reads JSON.
-        fs_err::write(&file, config.to_string()).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("install Debian's `docker-registry`, or leave the test out by its name");
-        let begin = Instant::now();
-        while TcpStream::connect(&address).is_err() {
-            assert!(begin.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { process, address, folder }
-    }
-
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
-    fn repository(&self, name: &str) -> Repository {
-        Repository::new(&self.address, name).unwrap()
-    }
-}
-
-impl Drop for DockerRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Passes connections on, and cuts the first `cuts` of them after a random count of bytes in either direction. Returns its
 /// address.
@@ -111,7 +51,7 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, mut limit: usize) {
 
 #[test]
 fn blobs_go_up_and_down_with_docker_registry() {
-    let registry = DockerRegistry::start(false);
+    let registry = DockerRegistry::start();
     let data = bytes(3_500_000);
     let limits = Limits { chunk_bytes: 1_000_000, ..limits() };
     let (_, notices) = with_client(Options { limits, ..options() }, |client| {
@@ -141,7 +81,7 @@ fn blobs_go_up_and_down_with_docker_registry() {
 
 #[test]
 fn manifests_and_referrers_with_docker_registry() {
-    let registry = DockerRegistry::start(false);
+    let registry = DockerRegistry::start();
     let oci = "application/vnd.oci.image.manifest.v1+json";
     with_client(options(), |client| {
         let repository = registry.repository("a/b");
@@ -185,7 +125,7 @@ fn manifests_and_referrers_with_docker_registry() {
 
 #[test]
 fn uploads_and_downloads_are_cut_and_go_on_with_docker_registry() {
-    let registry = DockerRegistry::start(false);
+    let registry = DockerRegistry::start();
     let data = bytes(4_000_000);
     let limits = Limits { chunk_bytes: 1_000_000, retries: 10, ..limits() };
     let options = || Options { limits, ..options() };
@@ -209,7 +149,7 @@ fn uploads_and_downloads_are_cut_and_go_on_with_docker_registry() {
 
 #[test]
 fn a_login_with_docker_registry() {
-    let registry = DockerRegistry::start(true);
+    let registry = DockerRegistry::start_with(true, false);
     let data = bytes(1000);
     let repository = registry.repository("a/b");
     with_client(options(), |client| {

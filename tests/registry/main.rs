@@ -8,6 +8,7 @@
 
 mod any_faults;
 mod blobs;
+mod docker;
 mod docker_registry;
 mod folder_server;
 mod login;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::docker_registry::DockerRegistry;
+use crate::docker::DockerRegistry;
 
 pub(crate) const RECIPE: &str = "\
 schema: nimctl.recipe/1
@@ -33,7 +33,7 @@ pub(crate) fn nimctl(folder: &Path, arguments: &[&str]) -> Value {
 
 #[test]
 fn a_release_is_published_extended_and_pulled_with_docker_registry() {
-    let registry = DockerRegistry::start(false);
+    let registry = DockerRegistry::start();
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| nimctl(folder.path(), arguments);
     fs_err::write(folder.path().join("r.yaml"), RECIPE).unwrap();

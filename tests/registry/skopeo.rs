@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nimctl::digest::Sha256;
 use serde_json::Value;
 
-use crate::docker_registry::DockerRegistry;
+use crate::docker::DockerRegistry;
 use crate::releases::{RECIPE, nimctl};
 
 /// Runs skopeo, and returns what it prints.
@@ -37,7 +37,7 @@ fn pulled(folder: &Path, place: &str, store: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_release_is_inspected_and_copied_to_another_registry_and_back_with_skopeo() {
-    let (first, second) = (DockerRegistry::start(false), DockerRegistry::start(false));
+    let (first, second) = (DockerRegistry::start(), DockerRegistry::start());
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs_err::write(folder.join("r.yaml"), RECIPE).unwrap();
@@ -66,7 +66,7 @@ fn a_release_is_inspected_and_copied_to_another_registry_and_back_with_skopeo() 
 
 #[test]
 fn files_as_layers_are_the_files_with_skopeo() {
-    let registry = DockerRegistry::start(false);
+    let registry = DockerRegistry::start();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs_err::write(folder.join("r.yaml"), RECIPE).unwrap();

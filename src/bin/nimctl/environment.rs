@@ -110,14 +110,33 @@ pub(crate) fn use_fleet(workspace: &mut Workspace, arguments: &FleetArguments) -
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| is_for_jobs(name))
         .collect();
-    workspace.fleet = Some(UsedFleet::read(path, *refresh_fleet, program, environment)?);
+    let credentials = registry_credentials();
+    workspace.fleet = Some(UsedFleet::read(path, *refresh_fleet, program, environment, credentials)?);
     Ok(())
 }
 
 /// What Slurm's commands need of the environment. Jobs get it, too, and others may read it there.
 const FOR_JOBS: [&str; 7] = ["HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SLURM_CONF", "USER"];
 
-/// Returns what Slurm calls this task and this node; outside of a job, the process and the machine.
+/// Returns which request of a batch a pod of an Indexed Job answers.
+pub(crate) fn job_index() -> Result<Option<usize>, Failure> {
+    const VARIABLE: &str = "JOB_COMPLETION_INDEX";
+    let Some(text) = text_of(VARIABLE) else { return Ok(None) };
+    let wrong = |_| {
+        Failure::new(
+            ErrorKind::Input,
+            anyhow::anyhow!("{VARIABLE} is `{text}`: expected the index of a pod, which Kubernetes sets"),
+        )
+    };
+    text.parse().map(Some).map_err(wrong)
+}
+
+/// Returns the folder for files of a while.
+pub(crate) fn temporary_folder() -> PathBuf {
+    std::env::temp_dir()
+}
+
+/// Returns what the engine calls this task and this node; outside of a job, the process and the machine.
 pub(crate) fn claim() -> Claim {
     let of = |names: &[&str]| names.iter().find_map(|name| text_of(name));
     let job = of(&["SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID"]);
@@ -127,7 +146,7 @@ pub(crate) fn claim() -> Claim {
         (None, _) => format!("process {}", std::process::id()),
     };
     let host_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Claim { task, node: text_of("SLURMD_NODENAME").unwrap_or_else(host_name) }
+    Claim { task, node: of(&["NIMCTL_NODE", "SLURMD_NODENAME"]).unwrap_or_else(host_name) }
 }
 
 /// Returns the search path for workers.

@@ -5,34 +5,20 @@
 //! loses nothing, and the next one finds results, goes on waiting for what still runs, and hands in the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::FleetFailure;
+use super::site::Site;
 use crate::error_kind::ErrorKind;
-use crate::exchange::{Claim, Exchange, ExchangeError, Look};
+use crate::exchange::{Claim, Exchange, Look};
 use crate::fleet::exchange::RemoteResult;
-use crate::fleet::{Executor, Slurm};
+use crate::fleet::{Executor, Task, TaskState};
 use crate::process::Cancel;
-use crate::slurm::{self, Task, TaskState};
 use crate::worker::protocol::Event;
 
-/// How often results are looked for.
-const LOOK: Duration = Duration::from_millis(100);
 /// How often the engine is asked, at first and once it has been quiet for a while.
 pub(super) const FIRST_ASK: Duration = Duration::from_millis(500);
 const LAST_ASK: Duration = Duration::from_secs(10);
-/// Why a job waits for something that doesn't come by itself, as Slurm calls it.
-const NEVER_STARTS: [&str; 7] = [
-    "PartitionConfig",
-    "BadConstraints",
-    "DependencyNeverSatisfied",
-    "InvalidAccount",
-    "InvalidQOS",
-    "JobHoldMaxRequeue",
-    "launch failed requeued held",
-];
 /// How long the engine may be out of reach.
 pub(super) const OUTAGE: Duration = Duration::from_secs(15 * 60);
 
@@ -42,14 +28,10 @@ pub(in crate::ops) struct Batches<'a> {
     pub(in crate::ops) name: &'a str,
     /// What the file says of it.
     pub(in crate::ops) executor: &'a Executor,
-    /// Its shared folder.
-    pub(in crate::ops) exchange: &'a Exchange,
+    /// Its engine, with the exchange.
+    pub(in crate::ops) site: &'a Site<'a>,
     /// The store that asks, and its machine.
     pub(in crate::ops) owner: String,
-    /// This program: nodes have it at the same place, where the fleet file names no other.
-    pub(in crate::ops) nimctl: &'a Path,
-    /// What jobs may have of this process's environment.
-    pub(in crate::ops) environment: &'a BTreeMap<String, OsString>,
     /// Ends everything.
     pub(in crate::ops) cancel: &'a Cancel,
 }
@@ -88,7 +70,8 @@ pub(super) struct Pending<'a> {
 /// A job of the engine that works on requests of ours.
 pub(super) struct Job {
     pub(super) batch: String,
-    pub(super) requests: BTreeSet<String>,
+    /// With the number of the task that Kubernetes gives each to.
+    pub(super) requests: BTreeMap<String, usize>,
     pub(super) is_ours: bool,
     /// Since when none of its tasks has run.
     pub(super) waits_since: Instant,
@@ -124,8 +107,14 @@ impl Batches<'_> {
         }
     }
 
-    pub(super) fn slurm(&self) -> &Slurm {
-        &self.executor.slurm
+    /// Returns where requests and results are.
+    pub(in crate::ops) fn exchange(&self) -> &dyn Exchange {
+        self.site.exchange()
+    }
+
+    /// Returns the engine's name.
+    pub(super) fn engine(&self) -> &'static str {
+        self.executor.engine.name()
     }
 
     pub(super) fn failure(&self, kind: ErrorKind, message: impl Into<String>) -> FleetFailure {
@@ -154,9 +143,9 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Returns the engine's number of the job that a task is of.
-pub(super) fn job_of(task: &str) -> &str {
-    task.split('_').next().unwrap_or(task)
+/// Numbers the requests of a batch.
+pub(super) fn numbered(requests: Vec<String>) -> BTreeMap<String, usize> {
+    requests.into_iter().enumerate().map(|(number, id)| (id, number)).collect()
 }
 
 impl<'b> Watch<'_, 'b> {
@@ -174,17 +163,17 @@ impl<'b> Watch<'_, 'b> {
                 self.check_waiting(on);
                 self.hand_in_lost(on);
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(self.of.exchange().pace());
         }
     }
 
     /// Finds the jobs of earlier coordinators that work on what is asked.
     fn find_jobs(&mut self) -> Result<(), FleetFailure> {
-        let batches = self.of.exchange.batches().map_err(FleetFailure::of_exchange(self.of.name))?;
+        let batches = self.of.exchange().batches().map_err(FleetFailure::of_exchange(self.of.name))?;
         for (name, batch) in batches {
             let is_asked = self.pending.iter().any(|pending| batch.requests.contains(&pending.asked.id));
             if let (true, Some(job)) = (is_asked, batch.job) {
-                let requests = batch.requests.into_iter().collect();
+                let requests = numbered(batch.requests);
                 let job_facts =
                     Job { batch: name, requests, is_ours: batch.owner == self.of.owner, waits_since: now() };
                 self.jobs.insert(job, job_facts);
@@ -194,20 +183,22 @@ impl<'b> Watch<'_, 'b> {
     }
 
     fn take_results(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
+        let ids: Vec<&str> = self.pending.iter().map(|pending| pending.asked.id.as_str()).collect();
+        let looks = self.of.exchange().look(&ids);
         let mut left = Vec::new();
-        for mut pending in std::mem::take(&mut self.pending) {
+        for (mut pending, look) in std::mem::take(&mut self.pending).into_iter().zip(looks) {
             let id = pending.asked.id.clone();
-            for event in self.of.exchange.told(&id, &mut pending.told_bytes) {
+            for event in self.of.exchange().told(&id, &mut pending.told_bytes).unwrap_or_default() {
                 on(&id, Happening::Told(event));
             }
-            match self.of.exchange.look(&id) {
+            match look.map(|look| self.as_assigned(&id, look)) {
                 Ok(Look::Done(result)) => on(&id, Happening::Done(Ok(*result))),
-                Err(error @ ExchangeError::Unreadable(_)) => {
+                Err(error) if error.is_damage() => {
                     // It is no answer the next time, either.
-                    let _ = self.of.exchange.remove(&id);
+                    let _ = self.of.exchange().remove(&id);
                     on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
                 }
-                // A file server that is being restarted answers later.
+                // A file server or a registry that is being restarted answers later.
                 Err(error) => match self.unreadable_since.get_or_insert_with(now).elapsed() < OUTAGE {
                     true => left.push(pending),
                     false => on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error)))),
@@ -232,21 +223,34 @@ impl<'b> Watch<'_, 'b> {
         self.pending = left;
     }
 
+    /// Returns how a request is, where it is the engine that says who works on it: the task of its number, once that runs.
+    fn as_assigned(&self, id: &str, look: Look) -> Look {
+        if !self.of.site.assigns() || look != Look::Waiting {
+            return look;
+        }
+        let of_job = |(name, job): (&String, &Job)| {
+            let task = self.task(&format!("{name}_{}", job.requests.get(id)?))?;
+            (task.state != TaskState::Waiting)
+                .then(|| Claim { task: task.id.clone(), node: task.node.clone() })
+        };
+        self.jobs.iter().find_map(of_job).map_or(look, Look::Claimed)
+    }
+
     /// Asks the engine how its jobs are; whether it answered.
     fn ask(&mut self) -> Result<bool, FleetFailure> {
         self.asked_at = Some(now());
         self.ask_every = (self.ask_every * 3 / 2).min(LAST_ASK);
         let of_claims = self.pending.iter().filter_map(|pending| pending.claim.as_ref());
-        let claimed = of_claims.map(|claim| job_of(&claim.task)).filter(|job| !job.is_empty());
+        let claimed = of_claims.map(|claim| Task::job_of(&claim.task)).filter(|job| !job.is_empty());
         let jobs: BTreeSet<&str> = self.jobs.keys().map(String::as_str).chain(claimed).collect();
         if jobs.is_empty() {
             return Ok(true);
         }
         let jobs: Vec<&str> = jobs.into_iter().collect();
-        match slurm::tasks(&jobs, self.of.cancel) {
+        match self.of.site.tasks(&jobs, self.of.cancel) {
             Ok(tasks) => {
                 for task in tasks.iter().filter(|task| task.state == TaskState::Running) {
-                    if let Some(job) = self.jobs.get_mut(job_of(&task.id)) {
+                    if let Some(job) = self.jobs.get_mut(Task::job_of(&task.id)) {
                         job.waits_since = now();
                     }
                 }
@@ -256,15 +260,17 @@ impl<'b> Watch<'_, 'b> {
             }
             // A controller that is being restarted answers later.
             Err(error) if self.answered_at.elapsed() >= OUTAGE || self.of.cancel.is_cancelled() => {
-                Err(FleetFailure::of_slurm(self.of.name)(error))
+                Err(FleetFailure::of_engine(self.of.name)(error))
             }
             Err(error) if error.is_outage() => Ok(false),
-            Err(error) => Err(FleetFailure::of_slurm(self.of.name)(error)),
+            Err(error) => Err(FleetFailure::of_engine(self.of.name)(error)),
         }
     }
 
     pub(super) fn is_live(&self, job: &str) -> bool {
-        self.tasks.iter().any(|task| job_of(&task.id) == job && !matches!(task.state, TaskState::Over(_)))
+        self.tasks
+            .iter()
+            .any(|task| Task::job_of(&task.id) == job && !matches!(task.state, TaskState::Over(_)))
     }
 
     pub(super) fn task(&self, id: &str) -> Option<&Task> {
@@ -273,46 +279,49 @@ impl<'b> Watch<'_, 'b> {
 
     /// Tells what waits for a node, and gives up what has waited too long.
     fn check_waiting(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
-        let limit = self.of.slurm().max_wait;
+        let limit = self.of.executor.engine.max_wait();
         let mut given_up = Vec::new();
         for (number, job) in &self.jobs {
-            let waiting =
-                self.tasks.iter().find(|task| job_of(&task.id) == number && task.state == TaskState::Waiting);
+            let waiting = self
+                .tasks
+                .iter()
+                .find(|task| Task::job_of(&task.id) == number && task.state == TaskState::Waiting);
             let Some(task) = waiting else { continue };
             let unclaimed = self.pending.iter().filter(|pending| pending.claim.is_none());
-            for pending in unclaimed.filter(|pending| job.requests.contains(&pending.asked.id)) {
+            for pending in unclaimed.filter(|pending| job.requests.contains_key(&pending.asked.id)) {
                 on(&pending.asked.id, Happening::Waits(&task.reason));
             }
-            let for_ever = NEVER_STARTS.iter().any(|reason| task.reason.starts_with(reason));
+            let for_ever = self.of.site.never_starts(&task.reason);
             if for_ever || job.waits_since.elapsed() >= limit.duration() {
                 given_up.push((number.clone(), task.reason.clone(), for_ever));
             }
         }
+        let engine = self.of.engine();
         for (number, reason, for_ever) in given_up {
             let Some(job) = self.jobs.remove(&number) else { continue };
             if job.is_ours {
-                let _ = slurm::cancel(&[&number]);
-                let _ = self.of.exchange.remove_batch(&job.batch);
+                let _ = self.of.site.cancel(&[&number]);
+                let _ = self.of.exchange().remove_batch(&job.batch);
             }
             // One that was begun waits, too, if its task was requeued.
             let of_job = |pending: &Pending<'_>| match &pending.claim {
-                Some(claim) => job_of(&claim.task) == number,
-                None => job.requests.contains(&pending.asked.id),
+                Some(claim) => Task::job_of(&claim.task) == number,
+                None => job.requests.contains_key(&pending.asked.id),
             };
             let (lost, left) = std::mem::take(&mut self.pending).into_iter().partition::<Vec<_>, _>(of_job);
             self.pending = left;
             for Pending { asked, .. } in lost {
                 let message = if for_ever {
                     format!(
-                        "job {number} can never start (Slurm's reason: {reason}): correct the executor's keys"
+                        "job {number} can never start ({engine}'s reason: {reason}): correct the executor's keys"
                     )
                 } else {
                     format!(
-                        "job {number} waited for a node for {limit} (Slurm's reason: {reason}), which is `max_wait`, and was cancelled"
+                        "job {number} waited for a node for {limit} ({engine}'s reason: {reason}), which is `max_wait`, and was cancelled"
                     )
                 };
                 if job.is_ours {
-                    let _ = self.of.exchange.remove(&asked.id);
+                    let _ = self.of.exchange().remove(&asked.id);
                 }
                 on(&asked.id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
             }
@@ -323,30 +332,30 @@ impl<'b> Watch<'_, 'b> {
     fn leave(&mut self) {
         let interrupted = self.of.cancel.is_cancelled();
         let is_unfinished =
-            |id: &&String| !matches!(self.of.exchange.look(id), Ok(Look::Done(_) | Look::Absent));
+            |id: &&String| !matches!(self.of.exchange().look(&[id])[..], [Ok(Look::Done(_) | Look::Absent)]);
         // What goes on without us has its result ready for the next command.
         let goes_on =
-            |job: &Job| !(job.is_ours && interrupted) && job.requests.iter().any(|id| is_unfinished(&id));
+            |job: &Job| !(job.is_ours && interrupted) && job.requests.keys().any(|id| is_unfinished(&id));
         let over: Vec<(&String, &Job)> = self.jobs.iter().filter(|(_, job)| !goes_on(job)).collect();
         let live: Vec<&str> = over.iter().map(|(number, _)| number.as_str()).collect();
         // First of all, and all at once: there may be little time left.
-        if !live.is_empty() && slurm::cancel(&live).is_err() {
+        if !live.is_empty() && self.of.site.cancel(&live).is_err() {
             // Batches tell the next command of jobs that are still there.
             return;
         }
         for (number, job) in over {
             if interrupted {
-                job.requests.iter().filter(is_unfinished).for_each(|id| _ = self.of.exchange.remove(id));
+                job.requests.keys().filter(is_unfinished).for_each(|id| _ = self.of.exchange().remove(id));
             }
-            let _ = self.of.exchange.remove_batch(&job.batch);
+            let _ = self.of.exchange().remove_batch(&job.batch);
             if !self.has_failures {
-                self.of.exchange.remove_logs(number);
+                self.of.site.remove_logs(number);
             }
         }
         if interrupted {
             // What was put in, and not submitted yet.
             let waits = |pending: &&Pending<'_>| pending.claim.is_none();
-            self.pending.iter().filter(waits).for_each(|one| _ = self.of.exchange.remove(&one.asked.id));
+            self.pending.iter().filter(waits).for_each(|one| _ = self.of.exchange().remove(&one.asked.id));
         }
     }
 }

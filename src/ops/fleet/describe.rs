@@ -11,6 +11,7 @@ use super::error::FleetFailure;
 use crate::canonical;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
+use crate::exchange::new_name;
 use crate::fleet::Executor;
 use crate::fleet::exchange::{NodeFacts, Outcome, REQUEST_SCHEMA, RemoteRequest, RemoteResult, What};
 use crate::ops::error::JobError;
@@ -49,13 +50,13 @@ pub(super) fn ask(
     data_folder: &Path,
     on_stage: &dyn Fn(String),
 ) -> Result<NodeFacts, FleetFailure> {
-    let Batches { name, executor, exchange, .. } = batches;
+    let Batches { name, executor, .. } = batches;
+    let exchange = batches.exchange();
     let backends = executor.offers.backends.clone();
     let request = RemoteRequest { schema: REQUEST_SCHEMA.into(), what: What::Describe { backends } };
     // Each question is a new one: an old answer is what is being replaced.
     let staged = exchange.stage().map_err(FleetFailure::of_exchange(name))?;
-    let random = staged.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let id = format!("describe-{random}");
+    let id = format!("describe-{}", new_name());
     let put = || exchange.put(&id, &staged, &request).map_err(FleetFailure::of_exchange(name));
     let mut result = None;
     batches.run(vec![Asked { id: id.clone(), put: Box::new(put) }], &mut |_, happening| match happening {

@@ -1,9 +1,9 @@
 //! Why a request of a fleet has no result.
 
+use crate::engines::EngineError;
 use crate::error_kind::ErrorKind;
 use crate::exchange::ExchangeError;
 use crate::ops::error::JobError;
-use crate::slurm::SlurmError;
 
 /// Why a request has no result: the engine, the shared folder, or the node.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ impl FleetFailure {
         move |error| Self::new(executor, error.kind(), JobError::new(error.kind(), error).message)
     }
 
-    pub(in crate::ops) fn of_slurm(executor: &str) -> impl Fn(SlurmError) -> Self {
+    pub(in crate::ops) fn of_engine(executor: &str) -> impl Fn(EngineError) -> Self {
         move |error| Self::new(executor, error.kind(), JobError::new(error.kind(), error).message)
     }
 }

@@ -1,11 +1,12 @@
 //! What no job of the engine works on: handed in, or given up.
 
-use super::batches::{Batches, FIRST_ASK, Happening, Job, OUTAGE, Pending, Watch, job_of, now};
+use super::batches::{Batches, FIRST_ASK, Happening, Job, OUTAGE, Pending, Watch, now, numbered};
 use super::error::FleetFailure;
-use super::job_name;
+use crate::engines::EngineError;
+use crate::engines::kubernetes::JobOf;
 use crate::error_kind::ErrorKind;
-use crate::exchange::{Batch, Look};
-use crate::slurm::{self, SlurmError, Submission, Task, TaskState};
+use crate::exchange::{Batch, Look, new_name};
+use crate::fleet::{Task, TaskState};
 
 /// A claim that is being written is whole after so many looks, or never.
 const CLAIM_LOOKS: u32 = 50;
@@ -34,10 +35,10 @@ impl Watch<'_, '_> {
                     // The engine doesn't know it any more.
                     None => Some(Some((claim.task.clone(), String::new()))),
                 },
-                None => match self.jobs.iter().rev().find(|(_, job)| job.requests.contains(&id)) {
+                None => match self.jobs.iter().rev().find(|(_, job)| job.requests.contains_key(&id)) {
                     Some((number, _)) if self.is_live(number) => None,
                     Some((number, _)) => {
-                        let of_job = self.tasks.iter().rev().find(|task| job_of(&task.id) == number);
+                        let of_job = self.tasks.iter().rev().find(|task| Task::job_of(&task.id) == number);
                         let unknown = || (format!("{number}_1"), String::new());
                         Some(Some(of_job.map_or_else(unknown, |task| (task.id.clone(), state_word(task)))))
                     }
@@ -49,23 +50,23 @@ impl Watch<'_, '_> {
                 continue;
             };
             // Between this look and the one before, it may have been done.
-            if matches!(self.of.exchange.look(&id), Ok(Look::Done(_))) {
+            if matches!(self.of.exchange().look(&[&id])[..], [Ok(Look::Done(_))]) {
                 left.push(pending);
                 continue;
             }
             if let Some((task, state)) = cause {
-                let is_ours = self.jobs.get(job_of(&task)).is_some_and(|job| job.is_ours);
+                let is_ours = self.jobs.get(Task::job_of(&task)).is_some_and(|job| job.is_ours);
                 // What nobody had begun has nothing to do with how the task ended, unless no task can even begin.
                 let counts = pending.claim.is_some() || ["FAILED", "COMPLETED", ""].contains(&state.as_str());
                 pending.attempts += u32::from(counts);
                 let begun = pending.claim.is_some();
                 if let Some(message) = self.verdict(&task, &state, pending.attempts, begun, is_ours) {
                     self.has_failures = true;
-                    let _ = self.of.exchange.remove(&id);
+                    let _ = self.of.exchange().remove(&id);
                     on(&id, Happening::Done(Err(self.of.failure(ErrorKind::Unavailable, message))));
                     continue;
                 }
-                let word = ended_how(&state);
+                let word = self.ended_how(&state);
                 on(
                     &id,
                     Happening::Again(format!(
@@ -73,7 +74,7 @@ impl Watch<'_, '_> {
                     )),
                 );
                 let unclaimed =
-                    pending.claim.as_ref().map_or(Ok(()), |claim| self.of.exchange.unclaim(&id, claim));
+                    pending.claim.as_ref().map_or(Ok(()), |claim| self.of.exchange().unclaim(&id, claim));
                 if let Err(error) = unclaimed {
                     on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
                     continue;
@@ -93,7 +94,7 @@ impl Watch<'_, '_> {
         }
         // A job that is dead covers nothing any more.
         for job in self.jobs.values_mut() {
-            job.requests.retain(|id| !numbers.contains(id));
+            job.requests.retain(|id, _| !numbers.contains(id));
         }
         if !put.is_empty() {
             match self.submit(put.iter().map(|pending| pending.asked.id.clone()).collect()) {
@@ -101,7 +102,7 @@ impl Watch<'_, '_> {
                 Submitted::No(failure) => {
                     self.has_failures = true;
                     for Pending { asked, .. } in put {
-                        let _ = self.of.exchange.remove(&asked.id);
+                        let _ = self.of.exchange().remove(&asked.id);
                         on(&asked.id, Happening::Done(Err(failure.clone())));
                     }
                 }
@@ -112,7 +113,7 @@ impl Watch<'_, '_> {
 
     /// Returns why a request is not resubmitted after a task ended so: the one that had begun it, or one of the job that it waited for.
     fn verdict(&self, task: &str, state: &str, attempts: u32, begun: bool, is_ours: bool) -> Option<String> {
-        let tail = || match self.of.exchange.log_tail(task) {
+        let tail = || match self.of.site.log_tail(task) {
             tail if tail.is_empty() => String::new(),
             tail => format!("; its log ends with: {tail}"),
         };
@@ -121,15 +122,18 @@ impl Watch<'_, '_> {
                 "job {task} was cancelled, and not by this command: ask the cluster's administrator"
             )),
             // The first may have been begun when little of the time was left.
-            "TIMEOUT" | "DEADLINE" if begun && attempts >= 2 => {
+            "TIMEOUT" | "DEADLINE" if begun && (attempts >= 2 || self.of.site.retries()) => {
                 Some(format!("job {task} reached its time limit; allow more with the executor's `time`"))
             }
             "OUT_OF_MEMORY" if begun && is_ours => {
                 Some(format!("job {task} ran out of memory; ask for more with the executor's `memory_mib`"))
             }
+            "FAILED" if self.of.site.retries() => {
+                Some(format!("the pods of job {task} failed, however often they were started{}", tail()))
+            }
             _ if attempts >= ATTEMPTS => Some(format!(
                 "job {task} ended without a result ({}), and so did the {} attempts before it{}",
-                ended_how(state),
+                self.ended_how(state),
                 attempts - 1,
                 tail()
             )),
@@ -145,49 +149,24 @@ impl Watch<'_, '_> {
     }
 
     fn try_submit(&mut self, requests: Vec<String>) -> Result<Submitted, FleetFailure> {
-        let Batches { name, exchange, owner, cancel, .. } = self.of;
-        let slurm = self.of.slurm();
-        let random = tempfile::Builder::new().prefix("").rand_bytes(12).tempfile_in(exchange.logs());
-        let random = random.ok().and_then(|file| Some(file.path().file_name()?.to_str()?.to_owned()));
-        let batch_name = random.ok_or_else(|| {
-            self.of.failure(
-                ErrorKind::Unavailable,
-                format!("the shared folder {} cannot be written", slurm.shared.display()),
-            )
-        })?;
-        let tasks = slurm.nodes.min(u32::try_from(requests.len()).unwrap_or(u32::MAX)).max(1);
+        let Batches { name, site, owner, cancel, .. } = self.of;
+        let (exchange, batch_name) = (site.exchange(), new_name());
         let mut batch = Batch {
             executor: (*name).to_owned(),
             owner: owner.clone(),
             requests: requests.clone(),
-            job: None,
+            job: site.job_ahead(name, &batch_name),
         };
         let of_exchange = FleetFailure::of_exchange(name);
         exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
-        let nimctl = slurm.nimctl.as_deref().unwrap_or(self.of.nimctl);
-        let command = [
-            nimctl.display().to_string(),
-            "work".into(),
-            "--shared".into(),
-            slurm.shared.display().to_string(),
-            "--batch".into(),
-            batch_name.clone(),
-        ];
-        let job_name = job_name(name, &batch_name);
-        let logs = exchange.logs();
-        let submission = Submission {
-            name: &job_name,
-            tasks,
-            logs: &logs,
-            command: &command,
-            environment: self.of.environment,
-        };
-        let number = match slurm::submit(slurm, &submission, cancel) {
-            Ok(number) => number,
+        let of = JobOf { executor: name, batch: &batch_name, requests: requests.len() };
+        let job = match site.submit(of, cancel) {
+            Ok(job) => job,
             Err(error) => {
-                if matches!(error, SlurmError::TimedOut { .. } | SlurmError::Cancelled) || error.is_outage() {
+                if matches!(error, EngineError::TimedOut { .. } | EngineError::Cancelled) || error.is_outage()
+                {
                     // It may have been submitted all the same.
-                    let _ = slurm::cancel_named(&job_name);
+                    let _ = site.cancel_batch(name, &batch_name);
                 }
                 let _ = exchange.remove_batch(&batch_name);
                 let is_over = self.answered_at.elapsed() >= OUTAGE;
@@ -195,23 +174,30 @@ impl Watch<'_, '_> {
                 return Ok(if may_come {
                     Submitted::NotYet
                 } else {
-                    Submitted::No(FleetFailure::of_slurm(name)(error))
+                    Submitted::No(FleetFailure::of_engine(name)(error))
                 });
             }
         };
         self.answered_at = now();
-        batch.job = Some(number.clone());
-        let requests = requests.into_iter().collect();
-        let job = Job { batch: batch_name.clone(), requests, is_ours: true, waits_since: now() };
-        self.jobs.insert(number, job);
+        let is_told = batch.job.as_ref() == Some(&job);
+        batch.job = Some(job.clone());
+        let facts = Job {
+            batch: batch_name.clone(),
+            requests: numbered(requests),
+            is_ours: true,
+            waits_since: now(),
+        };
+        self.jobs.insert(job, facts);
         (self.ask_every, self.asked_at) = (FIRST_ASK, Some(now()));
-        exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
+        if !is_told {
+            exchange.put_batch(&batch_name, &batch).map_err(&of_exchange)?;
+        }
         Ok(Submitted::Yes)
     }
-}
 
-fn ended_how(state: &str) -> &str {
-    if state.is_empty() { "Slurm no longer lists it" } else { state }
+    fn ended_how(&self, state: &str) -> String {
+        if state.is_empty() { format!("{} no longer lists it", self.of.engine()) } else { state.into() }
+    }
 }
 
 fn state_word(task: &Task) -> String {

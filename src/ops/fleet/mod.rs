@@ -1,9 +1,10 @@
-//! Jobs on other machines: an engine (Slurm) runs `nimctl work` on nodes, and both sides meet in a shared folder
+//! Jobs on other machines: an engine (Slurm, Kubernetes) runs `nimctl work` on nodes, and both sides meet in an exchange
 //! ([`crate::exchange`]).
 //!
 //! * [`work()`](work::work): the node's side.
 //! * `batches`: watches requests until each has a result; one loop for everything that is asked of nodes. `lost`: hands in what is new,
 //!   and what a job had that died.
+//! * `site`: an engine with its exchange, whichever they are.
 //! * `describe`: what the nodes of an executor are; asked once, and remembered for a while.
 //! * `places`: which executor takes which profile of a recipe.
 //!
@@ -13,10 +14,12 @@ mod batches;
 mod describe;
 mod error;
 mod lost;
+pub mod manifests;
 mod places;
+mod site;
 pub mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -24,14 +27,17 @@ pub(super) use batches::{Asked, Batches, Happening};
 pub use error::FleetFailure;
 pub use places::Place;
 pub(super) use places::places;
+use site::Site;
+pub use site::repository;
 
 use crate::backend::Backend;
-use crate::exchange::{Exchange, Look};
+use crate::engines::slurm;
+use crate::exchange::{Look, SharedFolder};
 use crate::files;
-use crate::fleet::{Executor, Fleet, FleetError};
+use crate::fleet::{Engine, Executor, Fleet, FleetError, Slurm};
 use crate::ops::error::PipelineError;
 use crate::ops::workspace::Workspace;
-use crate::slurm;
+use crate::registry::CredentialSource;
 use crate::worker::discover::PREFIX;
 use crate::worker::host::BackendCommand;
 
@@ -48,6 +54,8 @@ pub struct UsedFleet {
     pub nimctl: PathBuf,
     /// What jobs may have of this process's environment.
     pub environment: BTreeMap<String, OsString>,
+    /// Who we are to the registries of exchanges.
+    pub credentials: CredentialSource,
 }
 
 impl UsedFleet {
@@ -60,21 +68,16 @@ impl UsedFleet {
         refresh: bool,
         nimctl: PathBuf,
         environment: BTreeMap<String, OsString>,
+        credentials: CredentialSource,
     ) -> Result<Self, PipelineError> {
         let doing = || "cannot read the fleet file".to_owned();
         let text = files::text::read(path).map_err(|source| PipelineError::Io { doing: doing(), source })?;
         let fleet = Fleet::parse(&text, &path.display().to_string()).map_err(Box::new)?;
-        Ok(Self { path: path.into(), fleet, refresh, nimctl, environment })
+        Ok(Self { path: path.into(), fleet, refresh, nimctl, environment, credentials })
     }
 
-    /// Returns how a backend's worker is started on a node of an executor.
-    pub(super) fn worker_command(
-        &self,
-        name: &str,
-        executor: &Executor,
-        backend: &Backend,
-    ) -> BackendCommand {
-        let slurm = &executor.slurm;
+    /// Returns how a backend's worker is started on a node of an executor of Slurm.
+    pub(super) fn worker_command(&self, name: &str, slurm: &Slurm, backend: &Backend) -> BackendCommand {
         let nimctl = slurm.nimctl.as_ref().unwrap_or(&self.nimctl).display().to_string();
         let command = [nimctl, "work".into(), "--backend".into(), backend.name().into()];
         let launch = slurm::launch(slurm, &format!("nimctl-{name}"), &command, &self.environment);
@@ -83,25 +86,38 @@ impl UsedFleet {
     }
 
     /// Removes the batches of an earlier command on this store that was killed when all of its requests were done, and cancels what is
-    /// left of their jobs. Only whoever has locked the store may do so. What can't be done is left for the next time.
-    pub(super) fn sweep(&self, workspace: &Workspace) {
+    /// left of their jobs. Only whoever has locked the store may do so. What can't be done is left for the next time; so are registries,
+    /// unless `has_work`: nothing is asked of one where nothing is to be done.
+    pub(super) fn sweep(&self, workspace: &Workspace, has_work: bool) {
         let owner = owner(workspace);
-        let shared: BTreeSet<&PathBuf> =
-            self.fleet.executors.iter().map(|(_, one)| &one.slurm.shared).collect();
-        for exchange in shared.into_iter().map(|shared| Exchange::at(shared)) {
-            for (name, batch) in exchange.batches().unwrap_or_default() {
-                let is_gone = |id: &String| matches!(exchange.look(id), Ok(Look::Absent));
-                if batch.owner != owner || !batch.requests.iter().all(is_gone) {
-                    continue;
-                }
-                let cancelled = match &batch.job {
-                    Some(job) => slurm::cancel(&[job]),
-                    None => slurm::cancel_named(&job_name(&batch.executor, &name)),
-                };
-                if cancelled.is_ok() {
-                    let _ = exchange.remove_batch(&name);
-                }
+        for (name, executor) in site::with_own_exchanges(self) {
+            if matches!(executor.engine, Engine::Kubernetes(_)) && !has_work {
+                continue;
             }
+            // It makes no folders.
+            if matches!(&executor.engine, Engine::Slurm(slurm) if !SharedFolder::is_in(&slurm.shared)) {
+                continue;
+            }
+            let _ = Site::with(name, executor, self, workspace, |site| {
+                let exchange = site.exchange();
+                for (name, batch) in exchange.batches().unwrap_or_default() {
+                    if batch.owner != owner {
+                        continue;
+                    }
+                    let ids: Vec<&str> = batch.requests.iter().map(String::as_str).collect();
+                    let looks = exchange.look(&ids);
+                    if !looks.iter().all(|look| matches!(look, Ok(Look::Absent))) {
+                        continue;
+                    }
+                    let cancelled = match &batch.job {
+                        Some(job) => site.cancel(&[job]),
+                        None => site.cancel_batch(&batch.executor, &name),
+                    };
+                    if cancelled.is_ok() {
+                        let _ = exchange.remove_batch(&name);
+                    }
+                }
+            });
         }
     }
 
@@ -113,17 +129,9 @@ impl UsedFleet {
         workspace: &Workspace,
         work: impl FnOnce(&Batches<'_>) -> T,
     ) -> Result<T, FleetFailure> {
-        let exchange = Exchange::open(&executor.slurm.shared).map_err(FleetFailure::of_exchange(name))?;
-        let batches = Batches {
-            name,
-            executor,
-            exchange: &exchange,
-            owner: owner(workspace),
-            nimctl: &self.nimctl,
-            environment: &self.environment,
-            cancel: &workspace.cancel,
-        };
-        Ok(work(&batches))
+        Site::with(name, executor, self, workspace, |site| {
+            work(&Batches { name, executor, site, owner: owner(workspace), cancel: &workspace.cancel })
+        })
     }
 }
 
@@ -132,7 +140,7 @@ fn owner(workspace: &Workspace) -> String {
     format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), workspace.store.display())
 }
 
-/// Returns the name of a batch's job, which no other has: a job whose number was not told can be found by it.
+/// Returns the name of a batch's job in Slurm, which no other has: a job whose number was not told can be found by it.
 fn job_name(executor: &str, batch: &str) -> String {
     format!("nimctl-{executor}-{batch}")
 }

@@ -10,8 +10,7 @@ use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::exchange::{Claim, Exchange, ExchangeError};
 use crate::fleet::exchange::{
-    FailureKind, Node, NodeFacts, Outcome, RESULT_SCHEMA, RemoteBackend, RemoteBuild, RemoteRequest,
-    RemoteResult, What,
+    FailureKind, Node, NodeFacts, Outcome, RESULT_SCHEMA, RemoteBackend, RemoteBuild, RemoteResult, What,
 };
 use crate::ops::error::JobError;
 use crate::ops::resolve::{BackendHere, Backends};
@@ -19,15 +18,17 @@ use crate::ops::worker_build::{BuildFailure, WorkerBuild};
 use crate::ops::workspace::Workspace;
 use crate::profile::{Target, ToolIdentity, capability_tag};
 use crate::worker::host::{Answer, Worker};
-use crate::worker::protocol::{BuildRequest, Event};
+use crate::worker::protocol::{BuildRequest, Event, Problem};
 
 /// Where a node takes its requests from, and who it is.
-#[derive(Clone, Debug)]
-pub struct WorkOptions {
+#[derive(Clone)]
+pub struct WorkOptions<'a> {
     /// The exchange.
-    pub exchange: Exchange,
+    pub exchange: &'a dyn Exchange,
     /// The batch.
     pub batch: String,
+    /// The place of the one request in the batch that this process answers; all of them if absent.
+    pub only: Option<usize>,
     /// The engine's names for this job and node.
     pub claim: Claim,
     /// The node's GPUs.
@@ -40,15 +41,18 @@ pub struct WorkOptions {
 /// The exchange can't be used. What goes wrong with a request is its result.
 pub fn work(
     workspace: &Workspace,
-    options: &WorkOptions,
+    options: &WorkOptions<'_>,
     on_request: &dyn Fn(&str),
 ) -> Result<usize, ExchangeError> {
-    let WorkOptions { exchange, batch, claim, host } = options;
+    let WorkOptions { exchange, batch, only, claim, host } = options;
+    let exchange = *exchange;
     let backends = Backends::new(workspace);
     let mut site =
         Site { workspace, exchange, host, node: &claim.node, backends: &backends, workers: BTreeMap::new() };
     let mut answered = 0;
-    for id in exchange.batch(batch)?.requests {
+    let requests = exchange.batch(batch)?.requests.into_iter().enumerate();
+    let is_ours = |(number, _): &(usize, String)| only.is_none_or(|only| only == *number);
+    for (_, id) in requests.filter(is_ours) {
         if workspace.cancel.is_cancelled() {
             break;
         }
@@ -56,10 +60,22 @@ pub fn work(
             continue;
         }
         on_request(&id);
-        let outcome = match exchange.request(&id) {
-            Ok(RemoteRequest { schema: _, what: What::Describe { backends } }) => site.describe(&backends),
-            Ok(RemoteRequest { schema: _, what: What::Build(build) }) => site.build(&id, *build),
-            Err(error) => failed(error.kind(), error.to_string()),
+        let mut plan = None;
+        // Until the result is out, its folder is needed.
+        let (outcome, _taken) = match exchange.take(&id) {
+            Ok(taken) => {
+                let outcome = match taken.request.what.clone() {
+                    What::Describe { backends } => site.describe(&backends),
+                    What::Build(build) => site.build(&id, &taken.folder, *build),
+                };
+                if let Outcome::Built { file, .. } = &outcome {
+                    plan = Some(taken.folder.join(file));
+                }
+                (outcome, Some(taken))
+            }
+            // It is no better the next time.
+            Err(error) if error.is_damage() => (failed(error.kind(), error.to_string()), None),
+            Err(error) => return Err(error),
         };
         if matches!(outcome, Outcome::Failed { .. }) {
             // A worker that was ended with this process may be noticed before the signal to it is.
@@ -70,7 +86,8 @@ pub fn work(
             break;
         }
         let node = Node { name: claim.node.clone(), gpus: site.gpu_names() };
-        exchange.finish(&id, &RemoteResult { schema: RESULT_SCHEMA.into(), node, outcome })?;
+        let result = RemoteResult { schema: RESULT_SCHEMA.into(), node, outcome };
+        exchange.finish(&id, &result, plan.as_deref())?;
         answered += 1;
     }
     Ok(answered)
@@ -79,7 +96,7 @@ pub fn work(
 /// The node, while it works.
 struct Site<'a> {
     workspace: &'a Workspace,
-    exchange: &'a Exchange,
+    exchange: &'a dyn Exchange,
     host: &'a Host,
     node: &'a str,
     backends: &'a Backends,
@@ -121,17 +138,24 @@ impl Site<'_> {
         Outcome::Described(NodeFacts { nimctl_version: env!("CARGO_PKG_VERSION").into(), backends })
     }
 
-    fn build(&mut self, id: &str, build: RemoteBuild) -> Outcome {
-        self.try_build(id, build).unwrap_or_else(|outcome| outcome)
+    /// Builds a plan into the folder that its request is in.
+    fn build(&mut self, id: &str, folder: &Path, build: RemoteBuild) -> Outcome {
+        match self.try_build(id, folder, build).unwrap_or_else(|outcome| outcome) {
+            // Where the folder is, means nothing to who asked.
+            Outcome::Reported(Problem { code, message, needs }) => {
+                let message = message.replace(&format!("{}/", folder.display()), "");
+                Outcome::Reported(Problem { code, message, needs })
+            }
+            outcome => outcome,
+        }
     }
 
-    fn try_build(&mut self, id: &str, build: RemoteBuild) -> Result<Outcome, Outcome> {
+    fn try_build(&mut self, id: &str, folder: &Path, build: RemoteBuild) -> Result<Outcome, Outcome> {
         let RemoteBuild { backend, toolchain, target, files, request, timeout_ms } = build;
-        let folder = self.exchange.folder(id);
         let node = self.node;
         self.check_gpu(&target)?;
         for (path, sha256) in &files {
-            check_file(&folder, path, sha256)?;
+            check_file(folder, path, sha256)?;
         }
         let name = Backend::new(&backend).map_err(|error| failed(ErrorKind::Input, error.to_string()))?;
         let builder = match self.backends.here(&name) {
@@ -168,7 +192,7 @@ impl Site<'_> {
             return Err(failed(ErrorKind::Unavailable, message));
         }
         let BuildRequest { graph, plan, compute_capabilities, shape_ranges, workspace_mib } = request;
-        // Slurm may have started this job again elsewhere, and think that this process is dead.
+        // The engine may have started this job again elsewhere, and think that this process is dead.
         let file = format!("{}-{}-{}", node, std::process::id(), plan.display());
         let plan = folder.join(&file);
         let request = BuildRequest {

@@ -47,9 +47,6 @@ pub fn schedule(
     _lock: &WriteLock,
     on_event: OnEvent<'_>,
 ) -> Result<Records, PipelineError> {
-    if let Some(fleet) = &workspace.fleet {
-        fleet.sweep(workspace);
-    }
     search::run_all(workspace, resolved, store, on_event)?;
     resolved.decide(store)?;
     let context = Context { workspace, resolved, store, on_event };
@@ -60,6 +57,9 @@ pub fn schedule(
         .filter(|(_, state)| matches!(state, JobState::MustRun(_)))
         .map(|(job, _)| job)
         .collect();
+    if let Some(fleet) = &workspace.fleet {
+        fleet.sweep(workspace, !must_run.is_empty());
+    }
     if !must_run.is_empty() {
         for (job, _) in resolved.jobs.iter().filter(|(_, state)| matches!(state, JobState::UpToDate(_))) {
             store.remember_places(job)?;

@@ -1,7 +1,7 @@
 //! Compiles lowered graphs on the nodes of an executor.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use super::compile::{self, Built, PLAN_FILE};
@@ -9,7 +9,6 @@ use super::compile_failed::compile_failed;
 use super::{Context, Records};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
-use crate::exchange::Exchange;
 use crate::fleet::exchange::{Node, Outcome, REQUEST_SCHEMA, RemoteBuild, RemoteRequest, RemoteResult, What};
 use crate::onnx::GraphDigest;
 use crate::ops::error::JobError;
@@ -82,7 +81,7 @@ fn watch(
     context: &Context<'_>,
     finished: &mut Records,
 ) {
-    let exchange = batches.exchange;
+    let exchange = batches.exchange();
     let mut asked = Vec::new();
     for (id, &Remote { job, backend, lowered, .. }) in remotes.iter() {
         let name = id.clone();
@@ -146,7 +145,8 @@ fn put(
     batches: &Batches<'_>,
     context: &Context<'_>,
 ) -> Result<(), FleetFailure> {
-    let Batches { name, exchange, .. } = batches;
+    let Batches { name, .. } = batches;
+    let exchange = batches.exchange();
     let of_exchange = FleetFailure::of_exchange(name);
     let staged = exchange.stage().map_err(&of_exchange)?;
     let graph = staged.path().join("content").join(GRAPH);
@@ -214,7 +214,8 @@ fn take(
             (answer, peak_memory_bytes, warnings, file, plan)
         }
         Outcome::Reported(Problem { code, message, needs }) => {
-            let graph = batches.exchange.folder(id).join(GRAPH).join(GraphDigest::MODEL_PATH);
+            // As the node names it.
+            let graph: PathBuf = [GRAPH, GraphDigest::MODEL_PATH].iter().collect();
             let error =
                 WorkerError::Reported { backend: (*backend).into(), request: "build", code, message, needs };
             return Err(NotTaken::Answered(compile_failed(job, context, &graph, error)));
@@ -233,19 +234,22 @@ fn take(
     let here = |error: JobError| NotTaken::Here(error);
     let work = context.store.work_folder().map_err(|error| here(error.into()))?;
     let plan = work.path().join(PLAN_FILE);
-    let fetch = |exchange: &Exchange| -> std::io::Result<Sha256> {
-        let mut from = fs_err::File::open(exchange.folder(id).join(&file))?;
-        std::io::copy(&mut from, &mut fs_err::File::create_new(&plan)?)?;
-        Ok(Sha256::of_reader(&mut fs_err::File::open(&plan)?)?.0)
-    };
-    let found =
-        fetch(batches.exchange).map_err(|error| here(JobError::new(ErrorKind::Unavailable, error)))?;
+    let fetched = batches.exchange().fetch(id, &file, (plan_sha256, answer.plan_size_bytes), &plan);
+    fetched.map_err(|error| here(JobError::new(error.kind(), error)))?;
+    let read = || Ok(Sha256::of_reader(&mut fs_err::File::open(&plan)?)?.0);
+    let found = read().map_err(|error: std::io::Error| here(JobError::new(ErrorKind::Unavailable, error)))?;
     if found != plan_sha256 {
         let message = format!(
-            "the plan in the shared folder has {found}, but node {} wrote {plan_sha256}: does every node see the same folder?",
+            "the plan in the exchange has {found}, but node {} wrote {plan_sha256}: does every node see the same folder?",
             node.name
         );
         return Err(failed(ErrorKind::Refused, message));
+    }
+    // Where nothing was told meanwhile, the result has all of it.
+    if batches.exchange().told(id, &mut 0).is_none() {
+        for warning in &warnings {
+            compile::tell(&job.title(), warning.clone(), context);
+        }
     }
     let Node { name, gpus } = node;
     let node = Some(BuiltOn { executor: batches.name.into(), node: Node { name, gpus } });

@@ -46,6 +46,7 @@ const CORE: &[&str] = &[
 ];
 /// What touches the world.
 const EFFECTS: &[&str] = &[
+    "engines",
     "exchange",
     "files",
     "machine",
@@ -53,7 +54,6 @@ const EFFECTS: &[&str] = &[
     "oci",
     "process",
     "registry",
-    "slurm",
     "source",
     "store",
     "toolchain",

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nimctl::engines::{kubernetes, slurm};
 use nimctl::error_kind::ErrorKind;
-use nimctl::fleet::Fleet;
-use nimctl::fleet::proposal::propose;
-use nimctl::slurm;
+use nimctl::fleet::proposal::{KubernetesSite, propose_kubernetes, propose_slurm};
+use nimctl::fleet::{Engine, Fleet};
+use nimctl::ops::fleet::manifests::{WaitingJob, waiting_jobs};
+use nimctl::ops::fleet::repository;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
-use crate::cli;
+use super::publish::NO_JOB_RUNS_S;
+use crate::cli::{self, FleetArguments, Global};
+use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::table;
@@ -47,16 +51,62 @@ struct Proposal {
     fleet: String,
 }
 
-pub(crate) fn run(arguments: &cli::Fleet, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    arguments: &cli::Fleet,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
     match arguments {
         cli::Fleet::Check { files } => Ok(check_all(files, output)),
         cli::Fleet::Discover(cli::Discover::Slurm { shared }) => {
             let nodes = slurm::nodes(cancel).map_err(|error| Failure::new(error.kind(), error))?;
-            let fleet = propose(&nodes, shared);
-            output.result(&fleet, &Proposal { schema: "nimctl.fleet-proposal/1", fleet: fleet.clone() });
-            Ok(done())
+            Ok(proposed(propose_slurm(&nodes, shared), output))
         }
+        cli::Fleet::Discover(cli::Discover::Kubernetes { image, exchange, context, namespace }) => {
+            let nodes = kubernetes::nodes(context.as_deref(), cancel)
+                .map_err(|error| Failure::new(error.kind(), error))?;
+            let site = KubernetesSite {
+                context: context.as_deref(),
+                namespace: namespace.as_deref(),
+                image,
+                exchange,
+            };
+            Ok(proposed(propose_kubernetes(&nodes, site), output))
+        }
+        cli::Fleet::Manifests { file } => manifests(file, global, output, cancel),
     }
+}
+
+fn proposed(fleet: String, output: &Output) -> ExitCode {
+    output.result(&fleet, &Proposal { schema: "nimctl.fleet-proposal/1", fleet: fleet.clone() });
+    done()
+}
+
+/// `nimctl.fleet-manifests/1`.
+#[derive(Serialize)]
+struct Manifests {
+    schema: &'static str,
+    jobs: Vec<serde_json::Value>,
+}
+
+fn manifests(file: &Path, global: &Global, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
+    let mut workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
+    let arguments = FleetArguments { fleet: Some(file.to_owned()), refresh_fleet: false };
+    environment::use_fleet(&mut workspace, &arguments)?;
+    let Some(used) = &workspace.fleet else { return Ok(done()) };
+    let waiting = waiting_jobs(&workspace, used).map_err(|failure| Failure::new(failure.kind, failure))?;
+    if waiting.is_empty() {
+        output.talk("no request waits for a Job");
+    }
+    let mut text = String::new();
+    for WaitingJob { executor, owner, waiting, job } in &waiting {
+        let yaml = serde_saphyr::to_string(job).map_err(|error| Failure::new(ErrorKind::Bug, error))?;
+        text.push_str(&format!("---\n# executor {executor}: {waiting} requests of {owner}\n{yaml}"));
+    }
+    let jobs = waiting.into_iter().map(|waiting| waiting.job).collect();
+    output.result(&text, &Manifests { schema: "nimctl.fleet-manifests/1", jobs });
+    Ok(done())
 }
 
 fn check_all(files: &[PathBuf], output: &Output) -> ExitCode {
@@ -82,16 +132,28 @@ fn check_all(files: &[PathBuf], output: &Output) -> ExitCode {
 fn check(path: &Path) -> Checked {
     let name = path.display().to_string();
     let fleet = match nimctl::files::text::read(path) {
-        Ok(text) => Fleet::parse(&text, &name).map_err(|error| error.to_string()),
+        Ok(text) => Fleet::parse(&text, &name).map_err(|error| error.to_string()).and_then(|fleet| {
+            let of = |(executor, one): (&str, &nimctl::fleet::Executor)| match &one.engine {
+                Engine::Slurm(_) => Ok(()),
+                Engine::Kubernetes(keys) => repository(keys)
+                    .map(drop)
+                    .map_err(|problem| format!("{name}: executor `{executor}`: {problem}")),
+            };
+            fleet.executors.iter().try_for_each(of)?;
+            Ok(fleet)
+        }),
         Err(error) => Err(error.to_string()),
     };
     let executors = |fleet: &Fleet| {
         let view = |(name, executor): (&str, &nimctl::fleet::Executor)| Executor {
             name: name.into(),
-            engine: "slurm",
+            engine: match executor.engine {
+                Engine::Slurm(_) => "slurm",
+                Engine::Kubernetes(_) => "kubernetes",
+            },
             gpus: executor.offers.gpus.clone(),
             backends: executor.offers.backends.clone(),
-            nodes: executor.slurm.nodes,
+            nodes: executor.engine.nodes(),
         };
         fleet.executors.iter().map(view).collect()
     };

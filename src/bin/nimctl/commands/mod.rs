@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Check(arguments) => check::run(&arguments, &global, output, cancel),
         Command::Build(arguments) => build::run(&arguments, &global, output, cancel),
         Command::Recipe(arguments) => recipe::run(&arguments, output),
-        Command::Fleet(arguments) => fleet::run(&arguments, output, cancel),
+        Command::Fleet(arguments) => fleet::run(&arguments, &global, output, cancel),
         Command::Work(arguments) => work::run(&arguments, &global, output, cancel),
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
         Command::Release(arguments) => release::run(&arguments, &global, output, cancel),

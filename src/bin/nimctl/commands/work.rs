@@ -4,13 +4,15 @@ use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
-use nimctl::exchange::Exchange;
+use nimctl::exchange::{Exchange, Scratch, SharedFolder};
 use nimctl::nvml;
 use nimctl::ops::fleet::work::{WorkOptions, work};
 use nimctl::ops::resolve::FoundBackend;
+use nimctl::registry::{InvalidReference, Options, PlainHttp, Repository, Watch};
 use nimctl::worker::host::{Cancel, NODE_PREFIX};
 use serde::Serialize;
 
+use super::places::tell;
 use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, done};
@@ -42,6 +44,12 @@ fn become_worker(backend: &str, global: &Global) -> Failure {
     Failure::new(ErrorKind::Unavailable, error)
 }
 
+/// Returns the repository of an exchange.
+fn repository(exchange: &str) -> Result<Repository, Failure> {
+    let name = exchange.strip_prefix("oci://").unwrap_or(exchange);
+    name.parse().map_err(|error: InvalidReference| Failure::new(ErrorKind::Input, error))
+}
+
 /// Each request says itself how long it may take.
 const NO_LIMIT_S: u64 = 0;
 
@@ -51,20 +59,35 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Work { shared, batch, backend } = arguments;
+    let cli::Work { shared, exchange, plain_http, batch, backend } = arguments;
     if let Some(backend) = backend {
         return Err(become_worker(backend, global));
     }
-    let (Some(shared), Some(batch)) = (shared, batch) else { return Ok(done()) };
+    let Some(batch) = batch else { return Ok(done()) };
     let workspace = environment::workspace(global, NO_LIMIT_S, cancel)?;
     let mut host = nvml::probe(environment::nvml_library().as_deref());
     environment::visible_devices().apply(&mut host);
-    let options = WorkOptions {
-        exchange: Exchange::at(shared),
-        batch: batch.clone(),
-        claim: environment::claim(),
-        host,
+    let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
+    let folder;
+    let scratch;
+    let (exchange, only): (&dyn Exchange, Option<usize>) = match (shared, exchange) {
+        (Some(shared), _) => {
+            folder = SharedFolder::at(shared);
+            (&folder, None)
+        }
+        (None, Some(exchange)) => {
+            let options = Options {
+                plain_http: if *plain_http { PlainHttp::All } else { PlainHttp::Loopback },
+                credentials: environment::registry_credentials(),
+                ..Options::default()
+            };
+            let watch = Watch { cancelled: &cancelled, notice: &notice };
+            scratch = Scratch::new(repository(exchange)?, options, watch, environment::temporary_folder());
+            (&scratch, environment::job_index()?)
+        }
+        (None, None) => return Ok(done()),
     };
+    let options = WorkOptions { exchange, batch: batch.clone(), only, claim: environment::claim(), host };
     let on_request = |id: &str| output.talk(&format!("request {id}"));
     let answered =
         work(&workspace, &options, &on_request).map_err(|error| Failure::new(error.kind(), error))?;

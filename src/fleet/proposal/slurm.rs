@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::FLEET_SCHEMA;
-use crate::backend::{Backend, Builds};
+use super::{backends, begin, free_name, quoted};
 use crate::gpu::{self, Gpu};
 
 /// A node as `sinfo` lists it: once for each of its partitions.
@@ -21,22 +20,20 @@ pub struct NodeLine {
 
 /// Returns the text of a fleet file with an executor for every type of GPU in every partition. What Slurm doesn't say (which of several
 /// products a type is, whose libraries the nodes have) is left to the reader, in comments.
-pub fn propose(lines: &[NodeLine], shared: &Path) -> String {
+pub fn propose_slurm(lines: &[NodeLine], shared: &Path) -> String {
     let mut kinds: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for NodeLine { partition, node, gres } in lines {
         for kind in types(gres) {
             kinds.entry((kind, partition.clone())).or_default().insert(node.clone());
         }
     }
-    let mut text = format!(
-        "# Proposed from what Slurm says. Check the GPUs, and name the compilers' libraries: docs/fleet.md.\nschema: {FLEET_SCHEMA}\nexecutors:\n"
-    );
+    let mut text = begin("what Slurm says. Check the GPUs, and name the compilers' libraries");
     if kinds.is_empty() {
         text.push_str("  # Slurm lists no GPU with a type (Gres=gpu:TYPE:COUNT).\n  {}\n");
     }
     let mut names = BTreeSet::new();
     for ((kind, partition), nodes) in &kinds {
-        let name = free_name(&mut names, kind, partition);
+        let name = free_name(&mut names, kind, Some(partition));
         let gpus = products(kind);
         let _ = writeln!(text, "  {name}:\n    slurm:");
         let _ = writeln!(text, "      shared: {}", quoted(&shared.display().to_string()));
@@ -98,42 +95,10 @@ fn products(kind: &str) -> Vec<&'static Gpu> {
     gpu::known().iter().filter(|gpu| gpu.name.starts_with(&prefix)).collect()
 }
 
-/// Returns the backends that build for all of some GPUs.
-fn backends(gpus: &[&Gpu]) -> Vec<String> {
-    let (ahead, on_device) = (Backend::ahead_of_time(), Backend::on_the_device());
-    let builds_ahead = |gpu: &&Gpu| match ahead.facts().builds {
-        Builds::AheadOfTime(capabilities) => capabilities.contains(&gpu.compute_capability),
-        _ => false,
-    };
-    let mut names = vec![on_device.name().to_owned()];
-    if !gpus.is_empty() && gpus.iter().all(builds_ahead) {
-        names.insert(0, ahead.name().to_owned());
-    }
-    names
-}
-
-/// Returns a name for an executor that no other has.
-fn free_name(names: &mut BTreeSet<String>, kind: &str, partition: &str) -> String {
-    let plain = |text: &str| {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        text.chars().map(plain).collect::<String>()
-    };
-    let wishes = [plain(kind), format!("{}-{}", plain(kind), plain(partition))];
-    let numbered = (2..).map(|number| format!("{}-{number}", wishes[1]));
-    let found = wishes.iter().cloned().chain(numbered).find(|name| !names.contains(name)).unwrap_or_default();
-    names.insert(found.clone());
-    found
-}
-
-/// Returns a word as YAML reads it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Fleet;
+    use crate::fleet::{Engine, Fleet};
 
     fn line(partition: &str, node: &str, gres: &str) -> NodeLine {
         NodeLine { partition: partition.into(), node: node.into(), gres: gres.into() }
@@ -148,7 +113,7 @@ mod tests {
             line("old", "n3", "gpu:strange:1,license:4"),
             line("cpu", "n4", "(null)"),
         ];
-        let text = propose(&lines, Path::new("/scratch/it's"));
+        let text = propose_slurm(&lines, Path::new("/scratch/it's"));
         let l4 = "  l4:\n    slurm:\n      shared: '/scratch/it''s'\n      partition: 'gpu'\n      gres: 'gpu:l4:1'\n      nodes: 1 # n2\n    \
                   offers:\n      gpus: [l4]\n      backends: [tensorrt-rtx, tensorrt]\n";
         assert!(text.contains(l4), "{text}");
@@ -157,12 +122,13 @@ mod tests {
         let fleet = Fleet::parse(&text, "f").unwrap();
         let names: Vec<&str> = fleet.executors.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["h100", "h100-urgent", "l4", "strange"]);
-        assert_eq!(fleet.executors.get("h100").unwrap().slurm.nodes, 2);
+        let Engine::Slurm(slurm) = &fleet.executors.get("h100").unwrap().engine else { panic!("{fleet:?}") };
+        assert_eq!(slurm.nodes, 2);
     }
 
     #[test]
     fn a_cluster_without_gpus_is_told() {
-        let text = propose(&[line("cpu", "n4", "(null)"), line("cpu", "n5", "gpu:2")], Path::new("/s"));
+        let text = propose_slurm(&[line("cpu", "n4", "(null)"), line("cpu", "n5", "gpu:2")], Path::new("/s"));
         assert!(text.contains("lists no GPU with a type"), "{text}");
         Fleet::parse(&text, "f").unwrap();
     }

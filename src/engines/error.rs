@@ -1,24 +1,33 @@
-//! What can go wrong with Slurm.
+//! What can go wrong with an engine.
 
 use std::io;
 use std::time::Duration;
 
 use crate::error_kind::ErrorKind;
 
-/// What Slurm's commands say when the controller is away, or has too much to do.
-const OUTAGES: [&str; 5] = [
+/// What the commands say when the engine is away, or has too much to do: Slurm's, then `kubectl`.
+const OUTAGES: [&str; 14] = [
     "Unable to contact slurm controller",
     "Socket timed out on send/recv operation",
     "Zero Bytes were transmitted or received",
     "Resource temporarily unavailable",
     "Slurm backup controller in standby mode",
+    "Unable to connect to the server",
+    "connection refused",
+    "connection reset by peer",
+    "i/o timeout",
+    "TLS handshake timeout",
+    "etcdserver:",
+    "the server is currently unable to handle the request",
+    "Too Many Requests",
+    "net/http: request canceled",
 ];
 
-/// What went wrong with a command of Slurm.
+/// What went wrong with a command of an engine.
 #[derive(Debug, thiserror::Error)]
-pub enum SlurmError {
+pub enum EngineError {
     /// It can't be started.
-    #[error("cannot run `{program}`: are the Slurm commands installed on this machine?")]
+    #[error("cannot run `{program}`: is it installed on this machine?")]
     CannotRun {
         /// The command.
         program: &'static str,
@@ -34,7 +43,7 @@ pub enum SlurmError {
         message: String,
     },
     /// It didn't end.
-    #[error("`{program}` did not answer within {} s: is the controller up?", limit.as_secs())]
+    #[error("`{program}` did not answer within {} s: is the cluster up?", limit.as_secs())]
     TimedOut {
         /// The command.
         program: &'static str,
@@ -54,8 +63,8 @@ pub enum SlurmError {
     Cancelled,
 }
 
-impl SlurmError {
-    /// Returns whether the controller could not be reached: it may be being restarted.
+impl EngineError {
+    /// Returns whether the engine could not be reached: it may be being restarted.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::TimedOut { .. } => true,

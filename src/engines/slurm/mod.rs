@@ -3,39 +3,33 @@
 //! A script holds paths and no secrets, and a job gets what [`Submission::environment`] has and no more: both can be read by others. Every command
 //! has a time limit, since a controller that is gone is waited for.
 
-mod error;
 mod script;
 mod states;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::Command;
-use std::time::Duration;
 
-pub use error::SlurmError;
 pub use script::Submission;
-pub use states::{Task, TaskState};
 
-use crate::fleet::Slurm;
+use super::{EngineError, call};
 use crate::fleet::proposal::NodeLine;
-use crate::process::{Cancel, Ended, run_on};
+use crate::fleet::{Slurm, Task};
+use crate::process::Cancel;
 use crate::worker::host::Launch;
-
-/// How long a command may take. A controller that restarts is waited for by the commands themselves.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Submits an array job of some tasks; returns its number.
 ///
 /// # Errors
 /// Slurm's commands are not here, or refuse.
-pub fn submit(slurm: &Slurm, submission: &Submission<'_>, cancel: &Cancel) -> Result<String, SlurmError> {
+pub fn submit(slurm: &Slurm, submission: &Submission<'_>, cancel: &Cancel) -> Result<String, EngineError> {
     let mut command = slurm_command("sbatch");
     command.args(submission.arguments(slurm)).env_clear().envs(submission.environment);
     let printed = call("sbatch", command, &submission.text(slurm), cancel)?;
     // The cluster's name may follow.
     let job = printed.trim().split(';').next().unwrap_or_default();
     if job.is_empty() || !job.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(SlurmError::Unreadable { program: "sbatch", printed: printed.trim().into() });
+        return Err(EngineError::Unreadable { program: "sbatch", printed: printed.trim().into() });
     }
     Ok(job.into())
 }
@@ -62,7 +56,7 @@ pub fn launch(
 ///
 /// # Errors
 /// As [`submit`].
-pub fn tasks(jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, SlurmError> {
+pub fn tasks(jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, EngineError> {
     let mut command = slurm_command("squeue");
     command.args([
         "--noheader",
@@ -74,9 +68,9 @@ pub fn tasks(jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, SlurmError> {
         &jobs.join(","),
     ]);
     match call("squeue", command, "", cancel) {
-        Ok(printed) => Ok(printed.lines().filter_map(Task::read).collect()),
+        Ok(printed) => Ok(printed.lines().filter_map(states::read).collect()),
         // Of a job that it has forgotten, the command knows no more than of one that never was.
-        Err(SlurmError::Failed { message, .. }) if message.contains("Invalid job id") => match jobs {
+        Err(EngineError::Failed { message, .. }) if message.contains("Invalid job id") => match jobs {
             [_] => Ok(Vec::new()),
             several => {
                 let one_by_one: Result<Vec<Vec<Task>>, _> =
@@ -92,7 +86,7 @@ pub fn tasks(jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, SlurmError> {
 ///
 /// # Errors
 /// As [`submit`].
-pub fn nodes(cancel: &Cancel) -> Result<Vec<NodeLine>, SlurmError> {
+pub fn nodes(cancel: &Cancel) -> Result<Vec<NodeLine>, EngineError> {
     let mut command = slurm_command("sinfo");
     // `%R` is the partition's name without the mark of the default one.
     command.args(["--noheader", "--Node", "--format=%R|%N|%G"]);
@@ -108,7 +102,7 @@ pub fn nodes(cancel: &Cancel) -> Result<Vec<NodeLine>, SlurmError> {
 ///
 /// # Errors
 /// As [`submit`].
-pub fn cancel(jobs: &[&str]) -> Result<(), SlurmError> {
+pub fn cancel(jobs: &[&str]) -> Result<(), EngineError> {
     scancel(jobs.iter().map(|&job| job.to_owned()).collect())
 }
 
@@ -116,11 +110,11 @@ pub fn cancel(jobs: &[&str]) -> Result<(), SlurmError> {
 ///
 /// # Errors
 /// As [`submit`].
-pub fn cancel_named(name: &str) -> Result<(), SlurmError> {
+pub fn cancel_named(name: &str) -> Result<(), EngineError> {
     scancel(vec![format!("--name={name}")])
 }
 
-fn scancel(what: Vec<String>) -> Result<(), SlurmError> {
+fn scancel(what: Vec<String>) -> Result<(), EngineError> {
     let mut command = slurm_command("scancel");
     command.arg("--quiet").args(what);
     // What cancels everything else doesn't cancel this.
@@ -141,19 +135,4 @@ fn slurm_command(program: &str) -> Command {
         }
     }
     command
-}
-
-fn call(program: &'static str, command: Command, input: &str, cancel: &Cancel) -> Result<String, SlurmError> {
-    match run_on(input, command, LIMIT, || !cancel.is_cancelled()) {
-        Err(source) => Err(SlurmError::CannotRun { program, source }),
-        Ok((Ended::TimedOut, _)) => Err(SlurmError::TimedOut { program, limit: LIMIT }),
-        Ok((Ended::Stopped, _)) => Err(SlurmError::Cancelled),
-        Ok((Ended::Exited { status, .. }, printed)) if status.success() => Ok(printed),
-        Ok((Ended::Exited { stderr_tail, .. }, _)) => {
-            let prefix = format!("{program}: error: ");
-            let lines: Vec<&str> =
-                stderr_tail.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line)).collect();
-            Err(SlurmError::Failed { program, message: lines.join("; ") })
-        }
-    }
 }
