@@ -222,6 +222,22 @@ impl ExchangeError {
         }
     }
 
+    /// Returns what to do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        if let Self::Registry { source, .. } = self { source.hint() } else { None }
+    }
+
+    /// Returns whether a later try may help: a file server or a registry that is being restarted.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Here { .. } => true,
+            Self::Registry { source, .. } => {
+                !matches!(source, RegistryError::Login { .. } | RegistryError::Forbidden { .. })
+            }
+            Self::NotThere { .. } | Self::Invalid(_) | Self::Unreadable(_) => false,
+        }
+    }
+
     /// Returns whether it is about what is in the exchange: no later try helps.
     pub fn is_damage(&self) -> bool {
         match self {

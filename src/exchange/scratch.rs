@@ -60,6 +60,9 @@ const AFTER_CANCEL: Duration = Duration::from_secs(20);
 /// A request, a result or a batch is no longer than this.
 const MAX_CONFIG_BYTES: u64 = 64 << 20;
 
+/// Held while the files of a request are sent: executors that share a repository don't send one graph twice.
+static SENDING: Mutex<()> = Mutex::new(());
+
 /// A kind of artifact.
 struct Kind {
     tag: &'static str,
@@ -163,9 +166,11 @@ impl<'a> Scratch<'a> {
             let blob = Blob { digest: descriptor.digest, size_bytes: descriptor.size };
             self.client.put_blob(&self.repository, blob, source, None).map(drop).map_err(&failed)
         };
+        let sending = SENDING.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, descriptor, path) in files {
             put(descriptor, &mut fs_err::File::open(path).map_err(here)?)?;
         }
+        drop(sending);
         let bytes = serde_json::to_vec(document).map_err(|error| here(error.into()))?;
         let config = Descriptor::of(kind.config, &bytes);
         put(&config, &mut io::Cursor::new(bytes))?;

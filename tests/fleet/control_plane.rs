@@ -203,10 +203,14 @@ impl State {
 
     fn call(&mut self, arguments: &[&str], input: &str) -> Result<String, String> {
         if self.faults.is_down {
-            return Err("Unable to connect to the server: dial tcp 127.0.0.1:6443: connect: connection refused\n".into());
+            return Err(
+                "Unable to connect to the server: dial tcp 127.0.0.1:6443: connect: connection refused\n"
+                    .into(),
+            );
         }
         let words: Vec<&str> = arguments.iter().copied().filter(|word| !word.starts_with("--")).collect();
-        let option = |name: &str| arguments.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let option =
+            |name: &str| arguments.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         match words[..] {
             ["apply"] => {
                 let job: Value = serde_json::from_str(input).map_err(|error| format!("error: {error}\n"))?;

@@ -12,7 +12,7 @@ fn failed(fleet: &Fleet, code: i32) -> Vec<(String, String)> {
     without_id(&fleet.build(&["--output", "json"]).exits(code).json())
 }
 
-fn without_id(report: &Value) -> Vec<(String, String)> {
+pub(crate) fn without_id(report: &Value) -> Vec<(String, String)> {
     let profiles = report["profiles"].as_array().unwrap().iter();
     let failed = profiles.filter(|profile| profile["id"].is_null());
     failed
@@ -26,7 +26,7 @@ fn without_id(report: &Value) -> Vec<(String, String)> {
 }
 
 #[track_caller]
-fn check(found: &[(String, String)], expected: &[(&str, &str)]) {
+pub(crate) fn check(found: &[(String, String)], expected: &[(&str, &str)]) {
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for ((name, reason), (expected_name, piece)) in found.iter().zip(expected) {
         assert!(name == expected_name && reason.contains(piece), "{name}: {reason}");

@@ -8,7 +8,11 @@
 
 mod builds;
 mod cluster;
+mod control_plane;
 mod deaths;
+#[path = "../registry/docker.rs"]
+#[expect(dead_code, reason = "the tests of registries use more of it")]
+mod docker;
 mod executed;
 mod failures;
 #[path = "../workers/graph.rs"]
@@ -20,6 +24,7 @@ mod home;
 mod kills;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
+mod pods;
 #[path = "../cli/recipes.rs"]
 #[expect(dead_code, reason = "the tests of the command line use more of it")]
 mod recipes;

@@ -91,19 +91,7 @@ impl Fleet {
 
     /// Returns where profiles were built, by name.
     pub(crate) fn places(&self, report: &Value) -> Vec<(String, String)> {
-        let profiles = report["profiles"].as_array().unwrap().iter();
-        let place = |profile: &Value| {
-            let id = profile["id"].as_str().unwrap();
-            let passport = self.home.read(&format!("data/store/nimctl/passports/{id}.json"));
-            let passport: Value = serde_json::from_str(&passport).unwrap();
-            let node = &passport["graphs"]["main"]["compilation"]["node"];
-            let node = match (node["executor"].as_str(), node["node"]["name"].as_str()) {
-                (Some(executor), Some(name)) => format!("{executor}/{name}"),
-                _ => "here".into(),
-            };
-            (profile["name"].as_str().unwrap().to_owned(), node)
-        };
-        profiles.map(place).collect()
+        places(&self.home, report)
     }
 
     /// Returns how many jobs are neither over nor cancelled.
@@ -135,4 +123,21 @@ pub(crate) fn wait(what: &str, mut is_done: impl FnMut() -> bool) {
         assert!(begin.elapsed() < Duration::from_secs(60), "waited until {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Returns where profiles were built, by name: `executor/node`.
+pub(crate) fn places(home: &Home, report: &Value) -> Vec<(String, String)> {
+    let profiles = report["profiles"].as_array().unwrap().iter();
+    let place = |profile: &Value| {
+        let id = profile["id"].as_str().unwrap();
+        let passport = home.read(&format!("data/store/nimctl/passports/{id}.json"));
+        let passport: Value = serde_json::from_str(&passport).unwrap();
+        let node = &passport["graphs"]["main"]["compilation"]["node"];
+        let node = match (node["executor"].as_str(), node["node"]["name"].as_str()) {
+            (Some(executor), Some(name)) => format!("{executor}/{name}"),
+            _ => "here".into(),
+        };
+        (profile["name"].as_str().unwrap().to_owned(), node)
+    };
+    profiles.map(place).collect()
 }

@@ -63,6 +63,11 @@ impl DockerRegistry {
         &self.address
     }
 
+    /// Returns where something of its folder is.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Returns the requests that it got, as `GET /v2/…`, in its order.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = fs_err::read_to_string(self.folder.path().join("requests")).unwrap();

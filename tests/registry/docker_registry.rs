@@ -4,7 +4,6 @@ use std::io::{Cursor, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
@@ -132,7 +131,7 @@ fn uploads_and_downloads_are_cut_and_go_on_with_docker_registry() {
     // It forgets an upload of which a request broke off, so few cuts are enough.
     for (cuts, is_upload) in [(5, true), (30, false)] {
         let cuts = Arc::new(AtomicUsize::new(cuts));
-        let proxy = cutting_proxy(registry.address.clone(), Arc::clone(&cuts), 500_000);
+        let proxy = cutting_proxy(registry.address().to_owned(), Arc::clone(&cuts), 500_000);
         let repository = Repository::new(&proxy, "a/b").unwrap();
         with_client(options(), |client| {
             if is_upload {
@@ -154,11 +153,12 @@ fn a_login_with_docker_registry() {
     let repository = registry.repository("a/b");
     with_client(options(), |client| {
         let put = client.put_blob(&repository, blob(&data), &mut Cursor::new(&data), None);
-        let expected = format!("log in with `docker login {}`", registry.address);
+        let expected = format!("log in with `docker login {}`", registry.address());
         check_error(put, &expected, ErrorKind::Unavailable);
     });
-    let file = registry.folder.path().join("auth.json");
-    let text = format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6aHVudGVyMjp4\"}}}}}}", registry.address);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("auth.json");
+    let text = format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6aHVudGVyMjp4\"}}}}}}", registry.address());
     fs_err::write(&file, text).unwrap();
     let mut options = options();
     options.credentials.files = vec![file];

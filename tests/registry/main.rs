@@ -8,6 +8,7 @@
 
 mod any_faults;
 mod blobs;
+#[expect(dead_code, reason = "the tests of fleets use more of it")]
 mod docker;
 mod docker_registry;
 mod folder_server;

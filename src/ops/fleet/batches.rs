@@ -199,7 +199,9 @@ impl<'b> Watch<'_, 'b> {
                     on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
                 }
                 // A file server or a registry that is being restarted answers later.
-                Err(error) => match self.unreadable_since.get_or_insert_with(now).elapsed() < OUTAGE {
+                Err(error) => match error.may_pass()
+                    && self.unreadable_since.get_or_insert_with(now).elapsed() < OUTAGE
+                {
                     true => left.push(pending),
                     false => on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error)))),
                 },
@@ -223,17 +225,25 @@ impl<'b> Watch<'_, 'b> {
         self.pending = left;
     }
 
-    /// Returns how a request is, where it is the engine that says who works on it: the task of its number, once that runs.
+    /// Returns how a request is, where it is the engine that says who works on it.
     fn as_assigned(&self, id: &str, look: Look) -> Look {
-        if !self.of.site.assigns() || look != Look::Waiting {
-            return look;
+        match self.assigned(id) {
+            Some(claim) if look == Look::Waiting => Look::Claimed(claim),
+            _ => look,
+        }
+    }
+
+    /// Returns who works on a request, or did, where that is the task of its number.
+    pub(super) fn assigned(&self, id: &str) -> Option<Claim> {
+        if !self.of.site.assigns() {
+            return None;
         }
         let of_job = |(name, job): (&String, &Job)| {
             let task = self.task(&format!("{name}_{}", job.requests.get(id)?))?;
             (task.state != TaskState::Waiting)
                 .then(|| Claim { task: task.id.clone(), node: task.node.clone() })
         };
-        self.jobs.iter().find_map(of_job).map_or(look, Look::Claimed)
+        self.jobs.iter().find_map(of_job)
     }
 
     /// Asks the engine how its jobs are; whether it answered.

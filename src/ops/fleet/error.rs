@@ -23,7 +23,11 @@ impl FleetFailure {
     }
 
     pub(in crate::ops) fn of_exchange(executor: &str) -> impl Fn(ExchangeError) -> Self {
-        move |error| Self::new(executor, error.kind(), JobError::new(error.kind(), error).message)
+        move |error| {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let JobError { kind, message, .. } = JobError::new(error.kind(), error);
+            Self::new(executor, kind, format!("{message}{hint}"))
+        }
     }
 
     pub(in crate::ops) fn of_engine(executor: &str) -> impl Fn(EngineError) -> Self {

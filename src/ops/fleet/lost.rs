@@ -27,6 +27,8 @@ impl Watch<'_, '_> {
         let (mut left, mut to_hand_in) = (Vec::new(), Vec::new());
         for mut pending in std::mem::take(&mut self.pending) {
             let id = pending.asked.id.clone();
+            // What the engine said since the last look.
+            pending.claim = pending.claim.or_else(|| self.assigned(&id));
             let cause = match &pending.claim {
                 Some(claim) if claim.task.is_empty() && pending.empty_claims < CLAIM_LOOKS => None,
                 Some(claim) => match self.task(&claim.task).map(|task| &task.state) {

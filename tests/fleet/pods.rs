@@ -1,0 +1,396 @@
+//! Builds through Kubernetes: requests and results travel through a real registry, and what the pods run is real. The cluster is played
+//! by `control_plane`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::control_plane::{ControlPlane, Faults};
+use crate::docker::DockerRegistry;
+use crate::failures::{check, without_id};
+use crate::home::{Home, Printed, scripted_backends};
+use crate::recipes::{GENERIC, home_with_graph};
+use crate::support::{places, wait};
+
+/// The nodes: executor, label, GPU.
+const NODES: [(&str, &str, &str); 3] = [
+    ("hopper", "NVIDIA-H100-80GB-HBM3", "h100-sxm"),
+    ("ampere", "NVIDIA-A100-SXM4-40GB", "a100-sxm"),
+    ("ada", "NVIDIA-L4", "l4"),
+];
+
+struct Pods {
+    home: Home,
+    plane: ControlPlane,
+    registry: DockerRegistry,
+}
+
+impl Pods {
+    fn new() -> Self {
+        Self::with(DockerRegistry::start_with(false, true))
+    }
+
+    /// One profile for each GPU, and the generic one.
+    fn with(registry: DockerRegistry) -> Self {
+        let gpus: Vec<&str> = NODES.iter().map(|(_, _, gpu)| *gpu).collect();
+        let profiles = format!(
+            "  - {{ backend: fake, precisions: [fp16], targets: {{ gpus: [{}] }} }}\n{GENERIC}",
+            gpus.join(", ")
+        );
+        let mut home = home_with_graph(&profiles);
+        let nodes = NODES.map(|(name, label, _)| (name, label));
+        let image = BTreeMap::from([
+            ("NIMCTL_BACKENDS".to_owned(), scripted_backends().into()),
+            ("FAKE_LOG".to_owned(), home.path("built").into()),
+        ]);
+        let plane = ControlPlane::start(&nodes, image);
+        home.set("PATH", format!("{}:/usr/bin:/bin", plane.programs().display()));
+        let pods = Self { home, plane, registry };
+        pods.write("");
+        pods
+    }
+
+    /// Writes the fleet file, with more keys for each executor.
+    fn write(&self, keys: &str) {
+        let mut text = "schema: nimctl.fleet/1\nexecutors:\n".to_owned();
+        for (name, label, gpu) in NODES {
+            let _ = write!(
+                text,
+                "  {name}:\n    kubernetes:\n      image: nimctl:1\n      exchange: oci://{}/scratch\n      node_selector: {{ nvidia.com/gpu.product: \
+                 {label} }}\n      {keys}\n    offers: {{ gpus: [{gpu}], backends: [fake] }}\n",
+                self.registry.address(),
+            );
+        }
+        self.home.write("fleet.yaml", text);
+    }
+
+    const BUILD: [&str; 5] = ["build", "r.yaml", "--fleet", "fleet.yaml", "--no-check"];
+
+    fn build(&self) -> Printed {
+        self.home.set_up(&[&Self::BUILD[..], &["--output", "json"]].concat())
+    }
+
+    fn report(&self) -> Value {
+        self.build().exits(0).json()
+    }
+
+    fn failed(&self, code: i32) -> Vec<(String, String)> {
+        without_id(&self.build().exits(code).json())
+    }
+
+    fn start(&self) -> Child {
+        let mut command = self.home.command(&Self::BUILD);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Returns the nodes that built something, one line for each plan.
+    fn built(&self) -> Vec<String> {
+        let log = fs_err::read_to_string(self.home.path("built")).unwrap_or_default();
+        let mut nodes: Vec<String> =
+            log.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+        nodes.sort();
+        nodes
+    }
+
+    /// Makes the executors known, so that what follows is builds alone.
+    fn describe(&self) {
+        self.home.set_up(&[&Self::BUILD[..], &["--dry-run"]].concat()).exits(0);
+    }
+
+    /// Returns the tags of the exchange.
+    fn tags(&self) -> Vec<String> {
+        let folder = self.registry.path("registry/docker/registry/v2/repositories/scratch/_manifests/tags");
+        let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
+        let mut tags: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        tags.sort();
+        tags
+    }
+}
+
+#[test]
+fn each_profile_is_built_in_a_pod_on_a_node_with_its_gpu_with_docker_registry() {
+    let pods = Pods::new();
+    let report = pods.report();
+    let expected = [
+        ("fake-h100-sxm-fp16", "hopper/hopper"),
+        ("fake-a100-sxm-fp16", "ampere/ampere"),
+        ("fake-l4-fp16", "ada/ada"),
+        ("onnx-fp32", "here"),
+    ];
+    assert_eq!(
+        places(&pods.home, &report),
+        expected.map(|(profile, place)| (profile.to_owned(), place.to_owned()))
+    );
+    assert_eq!(pods.built(), ["ada", "ampere", "hopper"]);
+    assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()), "nothing is left");
+    // Where it was built makes no difference.
+    let here = home_with_graph(&pods.home.read("r.yaml").split_once("profiles:\n").unwrap().1.to_owned());
+    here.set_up(&["build", "r.yaml", "--no-check"]).exits(0);
+    assert_eq!(
+        pods.home.read("manifests/r/model_manifest.yaml"),
+        here.read("manifests/r/model_manifest.yaml")
+    );
+    // Nothing to do: nobody is asked.
+    let asked = (pods.plane.calls().len(), pods.registry.requests().len());
+    assert_eq!(pods.report()["manifest_changed"], false);
+    assert_eq!((pods.plane.calls().len(), pods.registry.requests().len()), asked);
+}
+
+#[test]
+fn only_what_is_needed_travels_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    let begin = pods.registry.requests().len();
+    pods.report();
+    let requests = pods.registry.requests();
+    let of = |method: &str, piece: &str| {
+        let is_it = |request: &&String| request.starts_with(method) && request.contains(piece);
+        requests[begin..].iter().filter(is_it).count()
+    };
+    // Three requests, three batches, three results. The scripted worker always writes the same plan, which pods may send at the same time.
+    let uploads = of("PUT ", "/blobs/uploads/");
+    let graph = sha256_of_the_lowered_graph(&pods);
+    assert_eq!(of("PUT ", &graph), 1, "once for three requests");
+    assert_eq!(of("GET ", &format!("/blobs/sha256:{graph}")), 3, "once for each pod");
+    assert!((11..=13).contains(&uploads), "{uploads}");
+    // Changed shapes are other requests, and the graph is there already.
+    let begin = requests.len();
+    pods.home.write("r.yaml", pods.home.read("r.yaml").replace("max: [8", "max: [16"));
+    pods.report();
+    let requests = pods.registry.requests();
+    let uploads: Vec<&String> = requests[begin..].iter().filter(|request| request.contains(&graph)).collect();
+    assert!(!uploads.is_empty() && uploads.iter().all(|request| !request.starts_with("PUT")), "{uploads:?}");
+}
+
+/// Returns the digest of the graph that the requests name.
+fn sha256_of_the_lowered_graph(pods: &Pods) -> String {
+    let report = pods.report();
+    let id = report["profiles"][0]["id"].as_str().unwrap();
+    let passport = pods.home.read(&format!("data/store/nimctl/passports/{id}.json"));
+    let passport: Value = serde_json::from_str(&passport).unwrap();
+    let lowered = &passport["graphs"]["main"]["lowering"]["outputs"];
+    lowered[0]["sha256"].as_str().unwrap_or_else(|| panic!("{passport:#}")).to_owned()
+}
+
+#[test]
+fn a_pod_that_dies_is_started_again_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    pods.plane.set_image("FAKE_SECONDS", "2");
+    let mut build = pods.start();
+    wait("three pods run", || pods.built().len() == 3);
+    pods.plane.kill_pods(false);
+    wait("they run again", || pods.built().len() == 6);
+    // This time, the nodes are drained.
+    pods.plane.kill_pods(true);
+    assert!(build.wait().unwrap().success());
+    assert_eq!(pods.built().len(), 9);
+    assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn of_two_pods_with_one_request_each_is_right_with_docker_registry() {
+    let pods = Pods::new();
+    pods.plane.set_faults(Faults { starts_twice: true, ..Faults::default() });
+    pods.plane.set_image("FAKE_SECONDS", "1");
+    pods.report();
+    assert!(pods.built().len() > 3, "{:?}", pods.built());
+    // Whoever comes late leaves nothing.
+    wait("no pod runs", || pods.plane.running() == 0);
+    assert_eq!(pods.tags(), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_command_loses_nothing_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    pods.plane.set_image("FAKE_SECONDS", "2");
+    let mut build = pods.start();
+    wait("three pods run", || pods.built().len() == 3);
+    build.kill().unwrap();
+    build.wait().unwrap();
+    assert_eq!(pods.plane.jobs().len(), 3, "they go on");
+    pods.report();
+    assert_eq!(pods.built().len(), 3, "nothing is built twice");
+    assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn ctrl_c_deletes_what_the_command_applied_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    pods.plane.set_image("FAKE_SECONDS", "60");
+    let mut build = pods.start();
+    wait("three pods run", || pods.built().len() == 3);
+    kill_process(Pid::from_raw(build.id() as i32).unwrap(), Signal::INT).unwrap();
+    assert_eq!(build.wait().unwrap().code(), Some(130));
+    assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_registry_that_deletes_nothing_is_used_again_with_docker_registry() {
+    let pods = Pods::with(DockerRegistry::start());
+    pods.report();
+    assert!(!pods.tags().is_empty());
+    // The same requests once more, as from another store.
+    fs_err::remove_dir_all(pods.home.path("data/store")).unwrap();
+    pods.report();
+    assert_eq!(pods.built().len(), 6);
+}
+
+#[test]
+fn credentials_come_from_a_secret_with_docker_registry() {
+    let pods = Pods::with(DockerRegistry::start_with(true, true));
+    pods.write("registry_secret: scratch-login");
+    let login =
+        format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6aHVudGVyMg==\"}}}}}}", pods.registry.address());
+    let found = pods.failed(5);
+    check(&found[..1], &[("fake-h100-sxm-fp16", "executor hopper: the exchange")]);
+    assert!(found[0].1.contains("docker login"), "{found:?}");
+    pods.plane.add_secret("scratch-login", login.clone());
+    pods.home.write("docker/config.json", &login);
+    let mut command = pods.home.command(&Pods::BUILD);
+    let status = command.env("DOCKER_CONFIG", pods.home.path("docker")).output().unwrap().status;
+    assert!(status.success());
+    assert_eq!(pods.built().len(), 3);
+    assert!(pods.plane.calls().iter().all(|call| !call.contains("bWU6")));
+}
+
+#[test]
+fn what_no_pod_can_do_is_told_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    let all = |reason: &str| {
+        ["fake-h100-sxm-fp16", "fake-a100-sxm-fp16", "fake-l4-fp16"].map(|name| (name, reason.to_owned()))
+    };
+    let check_all = |found: Vec<(String, String)>, reason: &str| {
+        let expected = all(reason);
+        check(&found, &expected.each_ref().map(|(name, reason)| (*name, reason.as_str())));
+        assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()));
+    };
+    pods.plane.set_faults(Faults { has_no_image: true, ..Faults::default() });
+    check_all(
+        pods.failed(5),
+        "can never start (Kubernetes's reason: ImagePullBackOff: not found): correct the executor's keys",
+    );
+    pods.plane.set_faults(Faults { is_full: true, ..Faults::default() });
+    pods.write("max_wait: '00:00:03'");
+    pods.describe_again();
+    check_all(
+        pods.failed(5),
+        "waited for a node for 00:00:03 (Kubernetes's reason: Unschedulable: 0/3 nodes are available: 3",
+    );
+    pods.write("");
+    pods.plane.set_faults(Faults { has_little_memory: true, ..Faults::default() });
+    pods.plane.set_image("FAKE_SECONDS", "60");
+    let mut build = pods.home.command(&[&Pods::BUILD[..], &["--output", "json"]].concat());
+    let build = build.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for round in 1..=3 {
+        wait("three pods run", || pods.built().len() == 3 * round);
+        pods.plane.kill_pods(false);
+    }
+    let found = without_id(&pods.home.printed(&build.wait_with_output().unwrap()).exits(5).json());
+    check_all(found, "ran out of memory; ask for more with the executor's `memory_mib`");
+}
+
+impl Pods {
+    /// Makes changed executors known while no pod can start.
+    fn describe_again(&self) {
+        self.plane.set_faults(Faults::default());
+        self.describe();
+        self.plane.set_faults(Faults { is_full: true, ..Faults::default() });
+    }
+}
+
+#[test]
+fn a_job_that_somebody_deletes_is_not_applied_again_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    pods.plane.set_image("FAKE_SECONDS", "60");
+    let mut build = pods.home.command(&[&Pods::BUILD[..], &["--output", "json"]].concat());
+    let build = build.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait("three pods run", || pods.built().len() == 3);
+    // Until each has been asked after once.
+    let gets = || pods.plane.calls().iter().filter(|call| call.contains("get jobs,pods")).count();
+    let asked = gets();
+    wait("all are asked after", || gets() >= asked + 6);
+    pods.plane.delete_all();
+    let found = without_id(&pods.home.printed(&build.wait_with_output().unwrap()).exits(5).json());
+    assert!(
+        found.iter().all(|(_, reason)| reason.contains("was cancelled, and not by this command")),
+        "{found:?}"
+    );
+    assert_eq!((pods.built().len(), pods.plane.jobs()), (3, Vec::new()));
+}
+
+#[test]
+fn an_api_that_is_away_for_a_while_is_waited_for_with_docker_registry() {
+    let pods = Pods::new();
+    pods.describe();
+    pods.plane.set_faults(Faults { is_down: true, ..Faults::default() });
+    let mut build = pods.start();
+    let before = pods.plane.calls().len();
+    wait("it is asked several times", || pods.plane.calls().len() > before + 6);
+    pods.plane.set_faults(Faults::default());
+    assert!(build.wait().unwrap().success());
+    assert_eq!(pods.built().len(), 3);
+}
+
+#[test]
+fn a_machine_without_kubectl_says_so_with_docker_registry() {
+    let mut pods = Pods::new();
+    pods.home.set("PATH", "/nowhere");
+    let found = pods.failed(5);
+    let reason = "cannot run `kubectl`: is it installed on this machine?";
+    check(&found[..1], &[("fake-h100-sxm-fp16", reason)]);
+}
+
+#[test]
+fn jobs_are_applied_by_hand_with_docker_registry() {
+    let pods = Pods::new();
+    pods.write("apply: by-hand");
+    let mut build = pods.start();
+    let manifests = || {
+        let arguments = ["fleet", "manifests", "fleet.yaml", "--output", "json"];
+        pods.home.set_up(&arguments).exits(0).json()["jobs"].as_array().unwrap().clone()
+    };
+    // First what the executors are, then what they build.
+    for _ in 0..2 {
+        let mut applied = BTreeSet::new();
+        wait("three Jobs are applied", || {
+            for job in manifests() {
+                if applied.insert(job["metadata"]["name"].as_str().unwrap().to_owned()) {
+                    pods.plane.apply(&job);
+                }
+            }
+            applied.len() >= 3
+        });
+        wait("they are answered", || pods.plane.running() == 0 && manifests().is_empty());
+    }
+    assert!(build.wait().unwrap().success());
+    assert_eq!(pods.built().len(), 3);
+    assert_eq!(pods.plane.calls(), Vec::<String>::new(), "nimctl calls no kubectl");
+    let printed = pods.home.run(&["fleet", "manifests", "fleet.yaml"]);
+    printed.exits(0).has(&["no request waits for a Job"]);
+}
+
+#[test]
+fn a_fleet_file_is_proposed_from_labels_with_docker_registry() {
+    let pods = Pods::new();
+    let arguments = [
+        "fleet",
+        "discover",
+        "kubernetes",
+        "--image",
+        "registry.example/nimctl:1",
+        "--exchange",
+        "oci://registry.example/scratch",
+    ];
+    let proposed = pods.home.set_up(&[&arguments[..], &["--output", "json"]].concat()).exits(0).json();
+    pods.home.write("proposed.yaml", proposed["fleet"].as_str().unwrap());
+    pods.home.run(&["fleet", "check", "proposed.yaml"]).exits(0).has(&["h100-sxm", "kubernetes", "l4"]);
+}
