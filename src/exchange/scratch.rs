@@ -60,6 +60,10 @@ const AFTER_CANCEL: Duration = Duration::from_secs(20);
 /// A request, a result or a batch is no longer than this.
 const MAX_CONFIG_BYTES: u64 = 64 << 20;
 
+/// How often an artifact is put in whose blobs the registry doesn't see.
+const ROUNDS: u32 = 5;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
+
 /// Held while the files of a request are sent: executors that share a repository don't send one graph twice.
 static SENDING: Mutex<()> = Mutex::new(());
 
@@ -166,22 +170,33 @@ impl<'a> Scratch<'a> {
             let blob = Blob { digest: descriptor.digest, size_bytes: descriptor.size };
             self.client.put_blob(&self.repository, blob, source, None).map(drop).map_err(&failed)
         };
-        let sending = SENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, descriptor, path) in files {
-            put(descriptor, &mut fs_err::File::open(path).map_err(here)?)?;
-        }
-        drop(sending);
         let bytes = serde_json::to_vec(document).map_err(|error| here(error.into()))?;
         let config = Descriptor::of(kind.config, &bytes);
-        put(&config, &mut io::Cursor::new(bytes))?;
         let layers = files.iter().map(|(path, descriptor, _)| descriptor.clone().with(TITLE, path)).collect();
-        let mut manifest = ImageManifest::new(kind.artifact, config, layers);
+        let mut manifest = ImageManifest::new(kind.artifact, config.clone(), layers);
         manifest.annotations.insert(NAME.into(), name.into());
+        let manifest = manifest.to_json();
         let reference = self
             .repository
             .with_tag(&kind.tag(name))
             .map_err(|error| failed(RegistryError::Reference(error)))?;
-        self.client.put_manifest(&reference, MANIFEST_TYPE, &manifest.to_json()).map(drop).map_err(failed)
+        let mut rounds = 0..ROUNDS;
+        loop {
+            rounds.next();
+            let sending = SENDING.lock().unwrap_or_else(PoisonError::into_inner);
+            for (_, descriptor, path) in files {
+                put(descriptor, &mut fs_err::File::open(path).map_err(here)?)?;
+            }
+            drop(sending);
+            put(&config, &mut io::Cursor::new(bytes.clone()))?;
+            match self.client.put_manifest(&reference, MANIFEST_TYPE, &manifest) {
+                // Docker's registry 2.8 doesn't see a blob for a moment that somebody else sends again.
+                Err(error) if error.status() == Some(400) && !rounds.is_empty() => {
+                    std::thread::sleep(BETWEEN_ROUNDS);
+                }
+                put => return put.map(drop).map_err(failed),
+            }
+        }
     }
 
     /// Removes what is under a tag; also when everything else has been cancelled.

@@ -71,7 +71,10 @@ fn what_this_machine_cannot_run_is_executed_on_a_node_with_slurm() {
         reason.starts_with("borrowed cannot run it on executor lovelace: the store must be inside"),
         "{reason}"
     );
-    assert!(cluster.jobs().iter().all(|(_, state)| state == "COMPLETED"), "{:?}", cluster.jobs());
+    // The arrays that built are cancelled once all is answered, if they are still there.
+    let ended_well =
+        |(job, state): &(String, String)| state == "COMPLETED" || (job.contains('_') && state == "CANCELLED");
+    assert!(cluster.jobs().iter().all(ended_well), "{:?}", cluster.jobs());
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn each_profile_is_built_in_a_pod_on_a_node_with_its_gpu_with_docker_registry() 
     assert_eq!(pods.built(), ["ada", "ampere", "hopper"]);
     assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()), "nothing is left");
     // Where it was built makes no difference.
-    let here = home_with_graph(&pods.home.read("r.yaml").split_once("profiles:\n").unwrap().1.to_owned());
+    let here = home_with_graph(pods.home.read("r.yaml").split_once("profiles:\n").unwrap().1);
     here.set_up(&["build", "r.yaml", "--no-check"]).exits(0);
     assert_eq!(
         pods.home.read("manifests/r/model_manifest.yaml"),
@@ -173,7 +173,8 @@ fn sha256_of_the_lowered_graph(pods: &Pods) -> String {
     let passport = pods.home.read(&format!("data/store/nimctl/passports/{id}.json"));
     let passport: Value = serde_json::from_str(&passport).unwrap();
     let lowered = &passport["graphs"]["main"]["lowering"]["outputs"];
-    lowered[0]["sha256"].as_str().unwrap_or_else(|| panic!("{passport:#}")).to_owned()
+    let digest = lowered[0]["sha256"].as_str().unwrap_or_else(|| panic!("{passport:#}"));
+    digest.trim_start_matches("sha256:").to_owned()
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn credentials_come_from_a_secret_with_docker_registry() {
     let pods = Pods::with(DockerRegistry::start_with(true, true));
     pods.write("registry_secret: scratch-login");
     let login =
-        format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6aHVudGVyMg==\"}}}}}}", pods.registry.address());
+        format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6aHVudGVyMjp4\"}}}}}}", pods.registry.address());
     let found = pods.failed(5);
     check(&found[..1], &[("fake-h100-sxm-fp16", "executor hopper: the exchange")]);
     assert!(found[0].1.contains("docker login"), "{found:?}");

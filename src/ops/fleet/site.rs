@@ -18,8 +18,10 @@ use crate::process::Cancel;
 use crate::registry::{Notice, Options, PlainHttp, Repository, Watch};
 
 /// Why a job of Slurm waits for something that doesn't come by itself.
-const NEVER_STARTS: [&str; 7] = [
+const NEVER_STARTS: [&str; 9] = [
     "PartitionConfig",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
     "BadConstraints",
     "DependencyNeverSatisfied",
     "InvalidAccount",
