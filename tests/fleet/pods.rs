@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -153,7 +154,7 @@ fn only_what_is_needed_travels_with_docker_registry() {
     };
     // Three requests, three batches, three results. The scripted worker always writes the same plan, which pods may send at the same time.
     let uploads = of("PUT ", "/blobs/uploads/");
-    let graph = sha256_of_the_lowered_graph(&pods);
+    let graph = sha256_of_lowered_graphs(&pods, &pods.report(), "fake-l4-fp16").remove(0);
     assert_eq!(of("PUT ", &graph), 1, "once for three requests");
     assert_eq!(of("GET ", &format!("/blobs/sha256:{graph}")), 3, "once for each pod");
     assert!((11..=13).contains(&uploads), "{uploads}");
@@ -166,15 +167,17 @@ fn only_what_is_needed_travels_with_docker_registry() {
     assert!(!uploads.is_empty() && uploads.iter().all(|request| !request.starts_with("PUT")), "{uploads:?}");
 }
 
-/// Returns the digest of the graph that the requests name.
-fn sha256_of_the_lowered_graph(pods: &Pods) -> String {
-    let report = pods.report();
-    let id = report["profiles"][0]["id"].as_str().unwrap();
+/// Returns the digests of the lowered graphs of a profile.
+fn sha256_of_lowered_graphs(pods: &Pods, report: &Value, profile: &str) -> Vec<String> {
+    let profiles = report["profiles"].as_array().unwrap();
+    let id = profiles.iter().find(|one| one["name"] == profile).unwrap()["id"].as_str().unwrap();
     let passport = pods.home.read(&format!("data/store/nimctl/passports/{id}.json"));
     let passport: Value = serde_json::from_str(&passport).unwrap();
-    let lowered = &passport["graphs"]["main"]["lowering"]["outputs"];
-    let digest = lowered[0]["sha256"].as_str().unwrap_or_else(|| panic!("{passport:#}"));
-    digest.trim_start_matches("sha256:").to_owned()
+    let graphs = passport["graphs"].as_object().unwrap().values();
+    let outputs = graphs.flat_map(|graph| graph["lowering"]["outputs"].as_array().unwrap());
+    let digests =
+        outputs.map(|output| output["sha256"].as_str().unwrap().trim_start_matches("sha256:").to_owned());
+    digests.collect()
 }
 
 #[test]
@@ -377,6 +380,78 @@ fn jobs_are_applied_by_hand_with_docker_registry() {
     assert_eq!(pods.plane.calls(), Vec::<String>::new(), "nimctl calls no kubectl");
     let printed = pods.home.run(&["fleet", "manifests", "fleet.yaml"]);
     printed.exits(0).has(&["no request waits for a Job"]);
+}
+
+/// The demo recipe, with the scripted backend for Hopper: real plans, a pod of every request that dies, and two pods for each.
+#[test]
+fn the_demo_is_built_through_the_exchange_with_docker_registry() {
+    let real: PathBuf = std::env::var_os("NIMCTL_TEST_BACKENDS").expect("`cargo xtask test` sets it").into();
+    let library = std::env::var_os("NIMCTL_TENSORRT_RTX_LIB").expect("`cargo xtask test` sets it");
+    let backends = std::env::join_paths([scripted_backends(), real]).unwrap();
+    let recipe =
+        fs_err::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/nvclip-demo.yaml")).unwrap();
+    let recipe = recipe.replace("backend: tensorrt\n", "backend: fake\n");
+    let mut pods = Pods::new();
+    pods.home.write("r.yaml", &recipe);
+    pods.plane.set_image("NIMCTL_BACKENDS", &backends);
+    pods.plane.set_image("NIMCTL_TENSORRT_RTX_LIB", &library);
+    let mut fleet = "schema: nimctl.fleet/1\nexecutors:\n".to_owned();
+    for ((name, label, _), offers) in NODES.iter().zip([
+        "gpus: [h100-sxm, h100-pcie, h100-nvl, gh200], backends: [fake]",
+        "gpus: [a100-sxm, a100-pcie, a10g, rtx-5080, rtx-5090], backends: [tensorrt-rtx]",
+        "gpus: [l40s, l4, rtx-6000-ada, rtx-4090], backends: [tensorrt-rtx]",
+    ]) {
+        let _ = write!(
+            fleet,
+            "  {name}:\n    kubernetes:\n      image: nimctl:1\n      exchange: oci://{}/scratch\n      node_selector: {{ nvidia.com/gpu.product: {label} }}\n    \
+             offers: {{ {offers} }}\n",
+            pods.registry.address(),
+        );
+    }
+    pods.home.write("fleet.yaml", fleet);
+    pods.describe();
+    let begin = pods.registry.requests().len();
+    pods.plane.set_faults(Faults { starts_twice: true, ..Faults::default() });
+    pods.plane.set_image("FAKE_SECONDS", "1");
+    let mut build = pods.start();
+    wait("some pods run", || pods.plane.running() > 2);
+    pods.plane.kill_pods(false);
+    assert!(build.wait().unwrap().success());
+    // What came late is over, too.
+    wait("no pod runs", || pods.plane.running() == 0);
+    let report = pods.report();
+    let found = places(&pods.home, &report);
+    assert_eq!(found.len(), 14);
+    assert!(
+        found
+            .iter()
+            .all(|(name, place)| place.contains('/') || (name.starts_with("onnx") && place == "here")),
+        "{found:?}"
+    );
+    assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()));
+    // Each graph travelled once, however many requests and pods there were.
+    let requests = pods.registry.requests();
+    let mut sent: BTreeMap<&str, usize> = BTreeMap::new();
+    for request in requests[begin..].iter().filter(|request| request.starts_with("PUT ")) {
+        if let Some((_, digest)) = request.split_once("digest=") {
+            *sent.entry(digest).or_default() += 1;
+        }
+    }
+    let built = found.iter().filter(|(name, _)| !name.starts_with("onnx"));
+    let graphs: BTreeSet<String> =
+        built.flat_map(|(name, _)| sha256_of_lowered_graphs(&pods, &report, name)).collect();
+    assert_eq!(graphs.len(), 4, "two towers, lowered for either backend");
+    for graph in &graphs {
+        let times: usize =
+            sent.iter().filter(|(digest, _)| digest.contains(graph.as_str())).map(|(_, times)| times).sum();
+        assert_eq!(times, 1, "{graph}");
+    }
+    // Built on this machine alone, the manifest is the same.
+    pods.home.set("NIMCTL_BACKENDS", &backends);
+    pods.home.set("NIMCTL_TENSORRT_RTX_LIB", &library);
+    let manifest = pods.home.read("manifests/r/model_manifest.yaml");
+    pods.home.set_up(&["build", "r.yaml", "--no-check", "--store", "alone", "--quiet"]).exits(0);
+    assert_eq!(pods.home.read("manifests/r/model_manifest.yaml"), manifest);
 }
 
 #[test]

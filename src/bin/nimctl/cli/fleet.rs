@@ -26,12 +26,18 @@ pub(crate) enum Fleet {
     },
     /// Print the Jobs of Kubernetes that wait to be applied, for fleets whose Jobs nimctl doesn't apply itself.
     #[command(after_help = "\
-Example: with `apply: by-hand` in the fleet file, while `nimctl build --fleet fleet.yaml` waits
-  nimctl fleet manifests fleet.yaml | kubectl apply --server-side --filename -")]
+Examples:
+  # With `apply: by-hand` in the fleet file, while `nimctl build --fleet fleet.yaml` waits
+  nimctl fleet manifests fleet.yaml | kubectl apply --server-side --filename -
+  # What would the cluster say to such a Job?
+  nimctl fleet manifests fleet.yaml --example | kubectl apply --dry-run=server --filename -")]
     Manifests {
         /// The fleet file.
         #[arg(value_name = "FILE", env = "NIMCTL_FLEET")]
         file: PathBuf,
+        /// Print a Job of each executor, with a request for each of its pods, and look for no requests.
+        #[arg(long)]
+        example: bool,
     },
     /// Propose a fleet file for a cluster.
     #[command(subcommand, arg_required_else_help = true)]

@@ -7,7 +7,7 @@ use nimctl::engines::{kubernetes, slurm};
 use nimctl::error_kind::ErrorKind;
 use nimctl::fleet::proposal::{KubernetesSite, propose_kubernetes, propose_slurm};
 use nimctl::fleet::{Engine, Fleet};
-use nimctl::ops::fleet::manifests::{WaitingJob, waiting_jobs};
+use nimctl::ops::fleet::manifests::{WaitingJob, example_jobs, waiting_jobs};
 use nimctl::ops::fleet::repository;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -74,7 +74,15 @@ pub(crate) fn run(
             };
             Ok(proposed(propose_kubernetes(&nodes, site), output))
         }
-        cli::Fleet::Manifests { file } => manifests(file, global, output, cancel),
+        cli::Fleet::Manifests { file, example: true } => {
+            let name = file.display().to_string();
+            let text =
+                nimctl::files::text::read(file).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+            let fleet = Fleet::parse(&text, &name).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+            let jobs = example_jobs(&fleet).into_iter().map(|job| (String::new(), job)).collect();
+            print_jobs(jobs, output)
+        }
+        cli::Fleet::Manifests { file, example: false } => manifests(file, global, output, cancel),
     }
 }
 
@@ -99,12 +107,20 @@ fn manifests(file: &Path, global: &Global, output: &Output, cancel: &Cancel) -> 
     if waiting.is_empty() {
         output.talk("no request waits for a Job");
     }
+    let with_comment = |WaitingJob { executor, owner, waiting, job }| {
+        (format!("# executor {executor}: {waiting} requests of {owner}\n"), job)
+    };
+    print_jobs(waiting.into_iter().map(with_comment).collect(), output)
+}
+
+/// Prints Jobs, each after its comment.
+fn print_jobs(jobs: Vec<(String, serde_json::Value)>, output: &Output) -> Result<ExitCode, Failure> {
     let mut text = String::new();
-    for WaitingJob { executor, owner, waiting, job } in &waiting {
+    for (comment, job) in &jobs {
         let yaml = serde_saphyr::to_string(job).map_err(|error| Failure::new(ErrorKind::Bug, error))?;
-        text.push_str(&format!("---\n# executor {executor}: {waiting} requests of {owner}\n{yaml}"));
+        text.push_str(&format!("---\n{comment}{yaml}"));
     }
-    let jobs = waiting.into_iter().map(|waiting| waiting.job).collect();
+    let jobs = jobs.into_iter().map(|(_, job)| job).collect();
     output.result(&text, &Manifests { schema: "nimctl.fleet-manifests/1", jobs });
     Ok(done())
 }
