@@ -31,6 +31,24 @@ pub enum BuildEvent {
         /// The job's title.
         title: String,
     },
+    /// A job waits for a node of an executor.
+    JobWaits {
+        /// The job's title.
+        title: String,
+        /// The executor.
+        executor: String,
+        /// Why, in the engine's words.
+        reason: String,
+    },
+    /// A node of an executor works on a job.
+    JobOnNode {
+        /// The job's title.
+        title: String,
+        /// The executor.
+        executor: String,
+        /// The node.
+        node: String,
+    },
     /// A job is at another stage.
     JobStage {
         /// The job's title.

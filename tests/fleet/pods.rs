@@ -142,6 +142,30 @@ fn each_profile_is_built_in_a_pod_on_a_node_with_its_gpu_with_docker_registry() 
 }
 
 #[test]
+fn what_happens_is_told_in_lines_with_docker_registry() {
+    let pods = Pods::new();
+    let printed = pods.home.command(&[&Pods::BUILD[..], &["--progress", "json"]].concat()).output().unwrap();
+    assert!(printed.status.success());
+    let stderr = String::from_utf8(printed.stderr).unwrap();
+    let events: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.iter().all(|event| event["schema"] == "nimctl.event/1" && event["unix_ms"].is_u64()));
+    let of = |kind: &str, job: &str| {
+        events.iter().filter(|event| event["kind"] == kind && event["job"] == job).collect::<Vec<_>>()
+    };
+    for job in ["executor ada", "main: fake for 8.9, fp16"] {
+        assert_eq!(of("job-started", job).len(), 1, "{stderr}");
+        let on_node = of("job-on-node", job);
+        assert!(on_node.iter().all(|event| event["executor"] == "ada" && event["node"] == "ada"));
+    }
+    assert_eq!(of("job-finished", "main: fake for 8.9, fp16").len(), 1, "{stderr}");
+    // And for people, in a log.
+    pods.home.write("r.yaml", pods.home.read("r.yaml").replace("max: [8", "max: [16"));
+    pods.plane.set_image("FAKE_SECONDS", "2");
+    let printed = pods.home.set_up(&[&Pods::BUILD[..], &["--progress", "plain"]].concat());
+    printed.exits(0).has(&["main: fake for 8.9, fp16: ada: on ada\n", "main: fake for 8.9, fp16: begins\n"]);
+}
+
+#[test]
 fn only_what_is_needed_travels_with_docker_registry() {
     let pods = Pods::new();
     pods.describe();

@@ -21,7 +21,10 @@ fn main() -> std::process::ExitCode {
         Ok(arguments) => arguments,
         Err(instead) => return output::help_or_usage(&instead),
     };
-    let output = output::Output::new(arguments.global.output, arguments.global.quiet);
+    let output = {
+        let cli::Global { output, progress, quiet, .. } = &arguments.global;
+        output::Output::new(*output, *progress, *quiet)
+    };
     let cancel = signals::cancel_on_signals();
     let ended = commands::run(arguments, &output, &cancel);
     output.exit_code(ended.unwrap_or_else(|failure| output.failure(&failure)))

@@ -21,18 +21,30 @@ pub(crate) enum Format {
     Json,
 }
 
+/// How progress and messages are shown on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressFormat {
+    /// A line for each running job, which changes; on a terminal only.
+    Auto,
+    /// A new line for each change.
+    Plain,
+    /// A JSON object in a line for each change and each message.
+    Json,
+}
+
 /// Prints results and messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     format: Format,
+    progress: ProgressFormat,
     quiet: bool,
     /// Why a result did not reach standard output.
     lost: Arc<OnceLock<io::Error>>,
 }
 
 impl Output {
-    pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet, lost: Arc::default() }
+    pub(crate) fn new(format: Format, progress: ProgressFormat, quiet: bool) -> Self {
+        Self { format, progress, quiet, lost: Arc::default() }
     }
 
     /// Prints a result: the text for people, or the view as JSON.
@@ -67,25 +79,44 @@ impl Output {
     /// Prints a note, unless `--quiet` is set.
     pub(crate) fn talk(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(text));
+            self.message("note", "", text);
         }
     }
 
     /// Prints a warning, unless `--quiet` is set.
     pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{YELLOW}warning{YELLOW:#}: {}", harmless(text));
+            self.message("warning", &format!("{YELLOW}warning{YELLOW:#}: "), text);
         }
     }
 
     /// Prints an error that does not end the command.
     pub(crate) fn problem(&self, text: &str) {
-        let _ = writeln!(anstream::stderr().lock(), "{RED}error{RED:#}: {}", harmless(text));
+        self.message("error", &format!("{RED}error{RED:#}: "), text);
     }
 
     /// Prints what to do about an error.
     pub(crate) fn hint(&self, text: &str) {
-        let _ = writeln!(anstream::stderr().lock(), "{CYAN}hint{CYAN:#}: {text}");
+        self.message("hint", &format!("{CYAN}hint{CYAN:#}: "), text);
+    }
+
+    fn message(&self, kind: &str, prefix: &str, text: &str) {
+        if self.progress == ProgressFormat::Json {
+            self.event(json!({ "kind": kind, "message": text }));
+        } else {
+            let _ = writeln!(anstream::stderr().lock(), "{prefix}{}", harmless(text));
+        }
+    }
+
+    /// Prints something that happened as a line of JSON, with its time.
+    pub(crate) fn event(&self, mut event: serde_json::Value) {
+        #[expect(clippy::disallowed_methods, reason = "an event says when it happened")]
+        let since_1970 =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        event["schema"] = "nimctl.event/1".into();
+        event["unix_ms"] = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX).into();
+        // Not a byte of it is for a terminal.
+        let _ = writeln!(std::io::stderr().lock(), "{event}");
     }
 
     /// Prints a failure and returns its exit code.
@@ -105,9 +136,10 @@ impl Output {
             self.hint(hint);
         }
         if failure.kind == ErrorKind::Bug {
-            let _ = writeln!(
-                anstream::stderr().lock(),
-                "this is a bug in nimctl: please report it together with the command and the recipe"
+            self.message(
+                "note",
+                "",
+                "this is a bug in nimctl: please report it together with the command and the recipe",
             );
         }
         ExitCode::from(code)
@@ -118,9 +150,14 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// Returns whether progress is shown: only on a terminal.
+    /// Returns whether progress is shown as lines that change: only on a terminal.
     pub(crate) fn shows_progress(&self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal()
+        self.progress == ProgressFormat::Auto && !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// Returns how else progress is shown, if it is.
+    pub(crate) fn progress_lines(&self) -> Option<ProgressFormat> {
+        (self.progress != ProgressFormat::Auto && !self.quiet).then_some(self.progress)
     }
 }
 

@@ -9,8 +9,9 @@ use nimctl::mixed_precision::MixedPrecisionReport;
 use nimctl::ops::event::BuildEvent;
 use nimctl::quantization::QuantizationChoice;
 use nimctl::toolchain::{Progress, Stage};
+use serde_json::json;
 
-use crate::output::Output;
+use crate::output::{Output, ProgressFormat};
 use crate::table::{duration, size, table};
 
 /// The lines of a build: one for each running job.
@@ -18,16 +19,23 @@ pub(crate) struct BuildProgress {
     output: Output,
     lines: Option<MultiProgress>,
     running: Mutex<BTreeMap<String, ProgressBar>>,
+    /// What was printed last of each job, where each change is a line.
+    said: Mutex<BTreeMap<String, String>>,
 }
 
 impl BuildProgress {
     pub(crate) fn new(output: &Output) -> Self {
         let lines = output.shows_progress().then(MultiProgress::new);
-        Self { output: output.clone(), lines, running: Mutex::default() }
+        Self { output: output.clone(), lines, running: Mutex::default(), said: Mutex::default() }
     }
 
     /// Shows an event.
     pub(crate) fn show(&self, event: BuildEvent) {
+        match self.output.progress_lines() {
+            Some(ProgressFormat::Json) if self.print(&event) => return,
+            Some(ProgressFormat::Plain) => self.print_plainly(&event),
+            _ => {}
+        }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             BuildEvent::WaitingForStore => {
@@ -43,6 +51,16 @@ impl BuildProgress {
                     let bar = lines.add(ProgressBar::new_spinner().with_message(title.clone()));
                     bar.enable_steady_tick(Duration::from_millis(100));
                     running.insert(title, bar);
+                }
+            }
+            BuildEvent::JobWaits { title, executor, reason } => {
+                if let Some(bar) = running.get(&title) {
+                    bar.set_message(format!("{title} ({executor}: waiting for a node, {reason})"));
+                }
+            }
+            BuildEvent::JobOnNode { title, executor, node } => {
+                if let Some(bar) = running.get(&title) {
+                    bar.set_message(format!("{title} ({executor}: on {node})"));
                 }
             }
             BuildEvent::JobStage { title, stage } => {
@@ -82,6 +100,66 @@ impl BuildProgress {
                     None => self.output.problem(&format!("{title}: {message}")),
                 }
             }
+        }
+    }
+
+    /// Prints an event as JSON; whether it is one that is not shown otherwise, too.
+    fn print(&self, event: &BuildEvent) -> bool {
+        let event = match event {
+            BuildEvent::Starting { jobs } => json!({ "kind": "jobs", "count": jobs }),
+            BuildEvent::JobStarted { title } => json!({ "kind": "job-started", "job": title }),
+            BuildEvent::JobWaits { title, executor, reason } => {
+                json!({ "kind": "job-waits", "job": title, "executor": executor, "reason": reason })
+            }
+            BuildEvent::JobOnNode { title, executor, node } => {
+                json!({ "kind": "job-on-node", "job": title, "executor": executor, "node": node })
+            }
+            BuildEvent::JobStage { title, stage } => {
+                json!({ "kind": "job-stage", "job": title, "stage": stage })
+            }
+            BuildEvent::JobFinished { title, total_ms, size_bytes } => {
+                json!({ "kind": "job-finished", "job": title, "total_ms": total_ms, "size_bytes": size_bytes })
+            }
+            BuildEvent::JobEnded { title } => json!({ "kind": "job-ended", "job": title }),
+            BuildEvent::JobFailed { title, message } => {
+                json!({ "kind": "job-failed", "job": title, "message": message })
+            }
+            BuildEvent::Synthesizing { graph } => json!({ "kind": "generating-weights", "graph": graph }),
+            BuildEvent::WaitingForStore
+            | BuildEvent::Fetching { .. }
+            | BuildEvent::MixedPrecision { .. }
+            | BuildEvent::Quantized { .. }
+            | BuildEvent::Warning { .. } => return false,
+        };
+        let job = event["job"].as_str().unwrap_or_default();
+        if job.is_empty() || self.is_new(job, &event.to_string()) {
+            self.output.event(event);
+        }
+        true
+    }
+
+    /// Returns whether this is not what was said of a job before: what waits is told of again and again.
+    fn is_new(&self, job: &str, text: &str) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.insert(job.to_owned(), text.to_owned()).as_deref() != Some(text)
+    }
+
+    /// Prints an event as a line, if it is not shown otherwise and not what was printed of the job before.
+    fn print_plainly(&self, event: &BuildEvent) {
+        let (title, text) = match event {
+            BuildEvent::JobStarted { title } => (title, "begins".to_owned()),
+            BuildEvent::JobWaits { title, executor, reason } => {
+                (title, format!("{executor}: waiting for a node, {reason}"))
+            }
+            BuildEvent::JobOnNode { title, executor, node } => (title, format!("{executor}: on {node}")),
+            BuildEvent::JobStage { title, stage } => (title, stage.clone()),
+            BuildEvent::JobFinished { title, total_ms, size_bytes } => {
+                (title, format!("{} in {}", size(*size_bytes), duration(*total_ms)))
+            }
+            _ => return,
+        };
+        if self.is_new(title, &text) {
+            self.output.talk(&format!("{title}: {text}"));
         }
     }
 

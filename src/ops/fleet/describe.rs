@@ -15,6 +15,7 @@ use crate::exchange::new_name;
 use crate::fleet::Executor;
 use crate::fleet::exchange::{NodeFacts, Outcome, REQUEST_SCHEMA, RemoteRequest, RemoteResult, What};
 use crate::ops::error::JobError;
+use crate::ops::event::{BuildEvent, OnEvent};
 use crate::stored_format;
 
 /// The schema of what is remembered.
@@ -44,11 +45,11 @@ pub(super) fn remembered(data_folder: &Path, executor: &Executor) -> Option<Node
     Some(facts)
 }
 
-/// Asks a node of an executor what it is, and remembers it; `on_stage` is told how far that is.
+/// Asks a node of an executor what it is, and remembers it; `on_event` is told how far that is, under a title.
 pub(super) fn ask(
     batches: &Batches<'_>,
     data_folder: &Path,
-    on_stage: &dyn Fn(String),
+    (title, on_event): (&str, OnEvent<'_>),
 ) -> Result<NodeFacts, FleetFailure> {
     let Batches { name, executor, .. } = batches;
     let exchange = batches.exchange();
@@ -60,9 +61,17 @@ pub(super) fn ask(
     let put = || exchange.put(&id, &staged, &request).map_err(FleetFailure::of_exchange(name));
     let mut result = None;
     batches.run(vec![Asked { id: id.clone(), put: Box::new(put) }], &mut |_, happening| match happening {
-        Happening::Waits(reason) => on_stage(format!("waiting for a node: {reason}")),
-        Happening::On(node) => on_stage(format!("on {node}")),
-        Happening::Again(why) => on_stage(why),
+        Happening::Waits(reason) => on_event(BuildEvent::JobWaits {
+            title: title.into(),
+            executor: (*name).into(),
+            reason: reason.into(),
+        }),
+        Happening::On(node) => on_event(BuildEvent::JobOnNode {
+            title: title.into(),
+            executor: (*name).into(),
+            node: node.into(),
+        }),
+        Happening::Again(why) => on_event(BuildEvent::JobStage { title: title.into(), stage: why }),
         Happening::Told(_) => {}
         Happening::Done(done) => result = Some(done),
     });

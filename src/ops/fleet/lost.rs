@@ -28,7 +28,12 @@ impl Watch<'_, '_> {
         for mut pending in std::mem::take(&mut self.pending) {
             let id = pending.asked.id.clone();
             // What the engine said since the last look.
-            pending.claim = pending.claim.or_else(|| self.assigned(&id));
+            if pending.claim.is_none()
+                && let Some(claim) = self.assigned(&id)
+            {
+                on(&id, Happening::On(&claim.node));
+                pending.claim = Some(claim);
+            }
             let cause = match &pending.claim {
                 Some(claim) if claim.task.is_empty() && pending.empty_claims < CLAIM_LOOKS => None,
                 Some(claim) => match self.task(&claim.task).map(|task| &task.state) {

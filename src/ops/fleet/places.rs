@@ -76,9 +76,9 @@ fn facts_of(
         }
         let title = format!("executor {name}");
         on_event(BuildEvent::JobStarted { title: title.clone() });
-        let on_stage = |stage| on_event(BuildEvent::JobStage { title: title.clone(), stage });
-        let facts =
-            used.with(name, executor, workspace, |batches| describe::ask(batches, data_folder, &on_stage));
+        let facts = used.with(name, executor, workspace, |batches| {
+            describe::ask(batches, data_folder, (&title, on_event))
+        });
         on_event(BuildEvent::JobEnded { title: title.clone() });
         facts.and_then(|facts| facts).map(Some)
     };

@@ -93,14 +93,20 @@ fn watch(
         let title = remote.job.title();
         let stage = |stage: String| (context.on_event)(BuildEvent::JobStage { title: title.clone(), stage });
         match happening {
-            Happening::Waits(reason) => stage(format!("{}: waiting for a node, {reason}", batches.name)),
+            Happening::Waits(reason) => (context.on_event)(BuildEvent::JobWaits {
+                title: title.clone(),
+                executor: batches.name.into(),
+                reason: reason.into(),
+            }),
             Happening::On(node) => {
                 remote.start = now();
-                stage(format!("on {node}"));
+                (context.on_event)(BuildEvent::JobOnNode {
+                    title: title.clone(),
+                    executor: batches.name.into(),
+                    node: node.into(),
+                });
             }
-            Happening::Told(Event::Progress(progress)) => {
-                stage(format!("{}: {}", batches.name, progress.stage))
-            }
+            Happening::Told(Event::Progress(progress)) => stage(progress.stage),
             Happening::Told(Event::Warning(warning)) => {
                 compile::tell(&title, warning.message, context);
             }

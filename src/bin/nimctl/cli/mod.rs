@@ -23,7 +23,7 @@ use nimctl::ops::lower::NodePattern;
 use nimctl::recipe::Only;
 use nimctl::synth::NvclipSize;
 
-use crate::output::Format;
+use crate::output::{Format, ProgressFormat};
 
 pub(crate) use bench::Bench;
 pub(crate) use check::Check;
@@ -62,6 +62,17 @@ pub(crate) struct Global {
     /// The format of results on stdout.
     #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Global options")]
     pub(crate) output: Format,
+    /// How progress and messages are shown on stderr.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "auto",
+        env = "NIMCTL_PROGRESS",
+        help_heading = "Global options"
+    )]
+    pub(crate) progress: ProgressFormat,
     /// Print only results and errors: no progress, notes or warnings.
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
