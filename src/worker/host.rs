@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use super::command::{BackendCommand, Launch};
 pub use super::conversation::Answer;
 use super::conversation::Conversation;
@@ -16,10 +18,27 @@ use super::protocol::{
     Description, Event, InspectRequest, Inspection, PROTOCOL_VERSION, Request, Response, RunRequest,
     RunResult,
 };
+use crate::benchmark::Machine;
 pub use crate::process::Cancel;
 
-/// What stands before the name of the node in the log of a worker that runs on another machine.
+/// What stands before an [`Elsewhere`] in the log of a worker that runs on another machine.
 pub const NODE_PREFIX: &str = "nimctl: on node ";
+
+/// Where a worker runs that is not on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The node, as its engine calls it.
+    pub node: String,
+    /// What it is.
+    pub machine: Machine,
+}
+
+impl Elsewhere {
+    /// Reads it from a log.
+    fn read(log: &str) -> Option<Self> {
+        log.lines().find_map(|line| serde_json::from_str(line.strip_prefix(NODE_PREFIX)?).ok())
+    }
+}
 
 /// How long a worker may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +67,8 @@ pub struct Worker {
     description: Description,
     limits: Limits,
     command: BackendCommand,
+    /// Where it is, if that was known when it had described itself.
+    elsewhere: Option<Elsewhere>,
     /// Whether it was asked for anything but its description.
     is_used: bool,
 }
@@ -87,6 +108,7 @@ impl Worker {
         let response = conversation.request(request, handshake_timeout, cancel, &mut |_| {})?.result;
         match response {
             Response::Describe(description) => Ok(Self {
+                elsewhere: Elsewhere::read(&conversation.process.log_tail()),
                 conversation,
                 description: *description,
                 limits,
@@ -107,10 +129,10 @@ impl Worker {
         self.conversation.process.id()
     }
 
-    /// Returns the node that the worker runs on, if it is not on this machine: what starts it there has written the name into its log.
-    pub fn node(&self) -> Option<String> {
-        let log = self.conversation.process.log_tail();
-        log.lines().find_map(|line| line.strip_prefix(NODE_PREFIX)).map(|node| node.trim().to_owned())
+    /// Returns where the worker runs, if it is not on this machine: what starts it there has written that into its log, before anything
+    /// that the worker writes.
+    pub fn elsewhere(&self) -> Option<Elsewhere> {
+        self.elsewhere.clone().or_else(|| Elsewhere::read(&self.conversation.process.log_tail()))
     }
 
     /// Whether the worker can take another request.

@@ -100,6 +100,9 @@ fn profiles_are_measured_on_a_node_with_slurm() {
     let measured: Value = home.set_up(&bench).exits(0).json()["profiles"][0]["bench"]["measured"].clone();
     let text = measured.to_string();
     assert!(text.contains("NVIDIA L4") && text.contains("node ada"), "{measured:#}");
+    // The node says what it is.
+    assert!(measured["machine"]["logical_cores"].as_u64().is_some_and(|cores| cores > 0), "{measured:#}");
+    assert!(text.contains("it was measured on node ada, where nobody watched it"), "{measured:#}");
 }
 
 #[test]

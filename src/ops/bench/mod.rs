@@ -198,9 +198,10 @@ pub fn bench(
     rounds::measure(workspace, &mut subjects, &cases, options, folder.path(), on_event)?;
 
     for subject in subjects {
-        let Subject { name, passport, way: _, key, cases, samples, models: _, unwatched } = subject;
+        let Subject { name, passport, way: _, key, cases, samples, models: _, machine: elsewhere, unwatched } =
+            subject;
         let mut benchmark = Benchmark {
-            machine: machine.clone(),
+            machine: elsewhere.unwrap_or_else(|| machine.clone()),
             settings: options.settings.clone(),
             cases,
             warnings: Vec::new(),
@@ -285,6 +286,7 @@ fn subject(
         models,
         cases: Vec::new(),
         samples: BTreeMap::new(),
+        machine: None,
         unwatched: None,
     })
 }

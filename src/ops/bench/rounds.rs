@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::gpu::{Seen, WatchedRound};
 use super::{BenchError, BenchEvent, BenchOptions};
-use crate::benchmark::{Case, Latency, Round, Span};
+use crate::benchmark::{Case, Latency, Machine, Round, Span};
 use crate::digest::Sha256;
 use crate::files::work_folder::WorkFolder;
 use crate::ops::runners::{Way, place};
@@ -15,7 +15,7 @@ use crate::ops::validate::runtime::digests_of;
 use crate::ops::workspace::Workspace;
 use crate::passport::Passport;
 use crate::worker::error::WorkerError;
-use crate::worker::host::{Limits, Worker};
+use crate::worker::host::{Elsewhere, Limits, Worker};
 use crate::worker::npy::Tensor;
 use crate::worker::protocol::{BenchRequest, BenchResult, Event, Execution};
 
@@ -34,6 +34,8 @@ pub(super) struct Subject {
     pub cases: Vec<Case>,
     /// Every sample, by the name of case and round.
     pub samples: BTreeMap<String, Tensor>,
+    /// The machine that it is measured on, if that is another one.
+    pub machine: Option<Machine>,
     /// Why its GPU was not observed, if it runs on one.
     pub unwatched: Option<String>,
 }
@@ -84,6 +86,10 @@ pub(super) fn measure(
                             if let Some(why) = &measured.unwatched {
                                 subject.unwatched.get_or_insert_with(|| why.clone());
                             }
+                            if let Some(machine) = &measured.machine {
+                                // At the start, as for this machine.
+                                subject.machine.get_or_insert_with(|| machine.clone());
+                            }
                             progress.add(measured);
                             subject.samples.insert(name, tensor);
                         }
@@ -130,7 +136,7 @@ impl Progress {
     }
 
     fn add(&mut self, measured: Measured) {
-        let Measured { round, latencies_ns, ran_on, clock, boundary, unwatched: _ } = measured;
+        let Measured { round, latencies_ns, ran_on, clock, boundary, machine: _, unwatched: _ } = measured;
         self.case.rounds.push(round);
         self.latencies_ns.push(latencies_ns);
         (self.case.ran_on, self.case.clock, self.case.boundary) = (ran_on, clock, boundary);
@@ -152,6 +158,8 @@ struct Measured {
     ran_on: String,
     clock: String,
     boundary: String,
+    /// The machine, if it is another one.
+    machine: Option<Machine>,
     unwatched: Option<String>,
 }
 
@@ -279,16 +287,14 @@ fn one_round(
         ..round
     };
     let place = place(&description.backend, description.library.as_ref(), &ran_on);
-    let (ran_on, unwatched) = match worker.node() {
-        None => (place, unwatched),
-        Some(node) => {
-            let why = format!(
-                "it was measured on node {node}; what is said of the machine is of the one that asked"
-            );
-            (format!("{place}, node {node}"), Some(why))
+    let (ran_on, machine, unwatched) = match worker.elsewhere() {
+        None => (place, None, unwatched),
+        Some(Elsewhere { node, machine }) => {
+            let why = format!("it was measured on node {node}, where nobody watched it");
+            (format!("{place}, node {node}"), Some(machine), Some(why))
         }
     };
-    Ok((Measured { round, latencies_ns, ran_on, clock, boundary, unwatched }, tensor))
+    Ok((Measured { round, latencies_ns, ran_on, clock, boundary, machine, unwatched }, tensor))
 }
 
 /// Returns when a sample began and ended, since the start of the loop; `None` for one that took no time.

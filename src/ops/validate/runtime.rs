@@ -106,7 +106,7 @@ impl Runtime {
         let worker = self.worker()?;
         let description = worker.description();
         let place = place(&description.backend, description.library.as_ref(), &ran_on);
-        Ok(match worker.node() {
+        Ok(match worker.elsewhere().map(|elsewhere| elsewhere.node) {
             Some(node) => format!("{place}, node {node}"),
             None => place,
         })

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::exchange::{Exchange, Scratch, SharedFolder};
+use nimctl::machine;
 use nimctl::nvml;
 use nimctl::ops::fleet::work::{WorkOptions, work};
 use nimctl::ops::resolve::FoundBackend;
 use nimctl::registry::{InvalidReference, Options, PlainHttp, Repository, Watch};
-use nimctl::worker::host::{Cancel, NODE_PREFIX};
+use nimctl::worker::host::{Cancel, Elsewhere, NODE_PREFIX};
 use serde::Serialize;
 
 use super::places::tell;
@@ -37,7 +38,8 @@ fn become_worker(backend: &str, global: &Global) -> Failure {
     // Whoever started this reads it in the worker's log.
     #[expect(clippy::print_stderr, reason = "the line must be there with --quiet, too")]
     {
-        eprintln!("{NODE_PREFIX}{}", environment::claim().node);
+        let place = Elsewhere { node: environment::claim().node, machine: machine::look() };
+        eprintln!("{NODE_PREFIX}{}", serde_json::to_string(&place).unwrap_or_default());
     }
     #[expect(clippy::disallowed_methods, reason = "this process becomes the other")]
     let error = std::process::Command::new(&command.path).envs(&command.environment).exec();
