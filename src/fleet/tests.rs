@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 const FILE: &str = "\
@@ -100,6 +102,63 @@ fn what_is_wrong_is_told_with_its_place() {
     check("  ada:", "  Ada:", "fleet.yaml:6:3: executor `Ada`: a name has lower-case letters");
     check("  ada:", "  hopper:", "fleet.yaml:6:3: ");
     check("offers: { backends", "offer: { backends", "fleet.yaml:");
+}
+
+const PODS: &str = "\
+schema: nimctl.fleet/1
+executors:
+  ada:
+    kubernetes:
+      image: registry.example/nimctl:1
+      exchange: oci://registry.example/scratch
+      nodes: 2
+      tolerations: [{ key: nvidia.com/gpu, operator: Exists }]
+    offers: { gpus: [l4], backends: [tensorrt-rtx] }
+";
+
+#[test]
+fn what_is_wrong_with_kubernetes_is_told_with_its_place() {
+    #[track_caller]
+    fn check(from: &str, to: &str, expected: &str) {
+        let text = PODS.replacen(from, to, 1);
+        assert_ne!(text, PODS);
+        let error = Fleet::parse(&text, "fleet.yaml").unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let fleet = Fleet::parse(PODS, "fleet.yaml").unwrap();
+    let Engine::Kubernetes(ada) = &fleet.executors.get("ada").unwrap().engine else { panic!("{fleet:?}") };
+    assert_eq!(ada.resources, BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]));
+    assert_eq!((ada.apply, ada.repository()), (Apply::Kubectl, "registry.example/scratch"));
+    check("kubernetes:", "kubernets:", "fleet.yaml:4:5: unknown field `kubernets`");
+    check(
+        "oci://registry.example/scratch",
+        "registry.example/scratch",
+        "fleet.yaml:6:7: executor `ada`: `registry.example/scratch` is not a repository: write oci://",
+    );
+    check("oci://registry.example/scratch", "oci://registry.example", "fleet.yaml:6:7: executor `ada`: ");
+    check("nodes: 2", "nodes: 0", "fleet.yaml:7:7: executor `ada`: at least one pod");
+    check("nodes: 2", "namespace: Builds", "fleet.yaml:7:7: executor `ada`: a name has lower-case letters");
+    check(
+        "nodes: 2",
+        "registry_secret: a b",
+        "fleet.yaml:7:7: executor `ada`: it is not the name of a Secret",
+    );
+    check("nodes: 2", "apply: never", "fleet.yaml:7:14: unknown variant `never`");
+    check(
+        "nodes: 2",
+        "environment: { '1': x }",
+        "fleet.yaml:7:7: executor `ada`: `1` is not a valid variable name",
+    );
+    check("operator: Exists", "operator: exists", "fleet.yaml:8:");
+    check("offers:", "slurm: { shared: /scratch }\n    offers:", "fleet.yaml:");
+    let none = PODS
+        .replace("    kubernetes:", "    x:")
+        .replace("x:\n      image", "offers: { backends: [fake] }\n  other:\n    x:\n      image");
+    let error = Fleet::parse(&none, "fleet.yaml").unwrap_err().to_string();
+    assert!(error.contains("an executor needs `slurm` or `kubernetes`"), "{error}");
+    let both = PODS.replace("    offers:", "    slurm: { shared: /scratch }\n    offers:");
+    let error = Fleet::parse(&both, "fleet.yaml").unwrap_err().to_string();
+    assert!(error.contains("an executor has `slurm` or `kubernetes`, not both"), "{error}");
 }
 
 #[test]

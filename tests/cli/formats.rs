@@ -53,7 +53,7 @@ fn golden_files_are_read() {
     assert_eq!(BenchDocument::parse(golden("bench.json").as_bytes(), "b").unwrap().profiles.len(), 2);
     assert_eq!(Policy::parse(&golden("release-policy.yaml"), "p").unwrap().required, ["onnx-*"]);
     let fleet = Fleet::parse(&golden("fleet.yaml"), "f").unwrap();
-    assert_eq!(fleet.executors.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["hopper", "rest"]);
+    assert_eq!(fleet.executors.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["hopper", "rest", "pods"]);
     assert_eq!(Host::read(&golden("devices.json"), "d").unwrap().devices.len(), 1);
     assert_eq!(Lock::parse(&golden("toolchain-lock.yaml"), "l").unwrap().tools.len(), 3);
 }
