@@ -19,7 +19,7 @@ mod places;
 mod site;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -85,10 +85,10 @@ impl UsedFleet {
         BackendCommand { through: Some(launch), ..BackendCommand::new(path) }
     }
 
-    /// Removes the batches of an earlier command on this store that was killed when all of its requests were done, and cancels what is
-    /// left of their jobs. Only whoever has locked the store may do so. What can't be done is left for the next time; so are registries,
-    /// unless `has_work`: nothing is asked of one where nothing is to be done.
-    pub(super) fn sweep(&self, workspace: &Workspace, has_work: bool) {
+    /// Removes what an earlier command on this store left that was killed when all of its requests were done: its batches, what is left of
+    /// their jobs, and requests whose results are in the store (`known`, by their keys). Only whoever has locked the store may do so. What
+    /// can't be done is left for the next time; so are registries, unless `has_work`: nothing is asked of one where nothing is to be done.
+    pub(super) fn sweep(&self, workspace: &Workspace, known: &BTreeSet<String>, has_work: bool) {
         let owner = owner(workspace);
         for (name, executor) in site::with_own_exchanges(self) {
             if matches!(executor.engine, Engine::Kubernetes(_)) && !has_work {
@@ -106,7 +106,14 @@ impl UsedFleet {
                     }
                     let ids: Vec<&str> = batch.requests.iter().map(String::as_str).collect();
                     let looks = exchange.look(&ids);
-                    if !looks.iter().all(|look| matches!(look, Ok(Look::Absent))) {
+                    // It was killed after a plan was in the store, and before its request was removed.
+                    let is_taken =
+                        |id: &str, look: &_| matches!(look, Ok(Look::Done(_))) && known.contains(id);
+                    let is_over = |(id, look): (&&str, &_)| match look {
+                        Ok(Look::Absent) => true,
+                        look => is_taken(id, look) && exchange.remove(id).is_ok(),
+                    };
+                    if !ids.iter().zip(&looks).map(is_over).fold(true, |all, is_over| all && is_over) {
                         continue;
                     }
                     let cancelled = match &batch.job {

@@ -58,7 +58,9 @@ pub fn schedule(
         .map(|(job, _)| job)
         .collect();
     if let Some(fleet) = &workspace.fleet {
-        fleet.sweep(workspace, !must_run.is_empty());
+        let is_known = |(_, state): &&(Job, JobState)| matches!(state, JobState::UpToDate(_));
+        let known = resolved.jobs.iter().filter(is_known).map(|(job, _)| job.key.to_hex()).collect();
+        fleet.sweep(workspace, &known, !must_run.is_empty());
     }
     if !must_run.is_empty() {
         for (job, _) in resolved.jobs.iter().filter(|(_, state)| matches!(state, JobState::UpToDate(_))) {
