@@ -12,16 +12,18 @@ const OUTAGES: [&str; 14] = [
     "Zero Bytes were transmitted or received",
     "Resource temporarily unavailable",
     "Slurm backup controller in standby mode",
-    "Unable to connect to the server",
+    "The connection to the server",
     "connection refused",
     "connection reset by peer",
     "i/o timeout",
     "TLS handshake timeout",
     "etcdserver:",
-    "the server is currently unable to handle the request",
-    "Too Many Requests",
-    "net/http: request canceled",
+    "(ServiceUnavailable)",
+    "(TooManyRequests)",
+    "(Timeout)",
 ];
+/// What `kubectl` says beside that when waiting doesn't help.
+const NO_OUTAGES: [&str; 3] = ["x509:", "no such host", "getting credentials"];
 
 /// What went wrong with a command of an engine.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,10 @@ impl EngineError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::TimedOut { .. } => true,
-            Self::Failed { message, .. } => OUTAGES.iter().any(|words| message.contains(words)),
+            Self::Failed { message, .. } => {
+                OUTAGES.iter().any(|words| message.contains(words))
+                    && !NO_OUTAGES.iter().any(|words| message.contains(words))
+            }
             Self::CannotRun { .. } | Self::Unreadable { .. } | Self::Cancelled => false,
         }
     }

@@ -110,11 +110,17 @@ impl SharedFolder {
         let folder = self.root.clone();
         move |source| ExchangeError::Io { folder: folder.clone(), doing, source }
     }
+}
 
-    /// Returns how a request is.
-    ///
-    /// # Errors
-    /// A folder that can't be read, a damaged result.
+impl Exchange for SharedFolder {
+    fn pace(&self) -> Duration {
+        LOOK
+    }
+
+    fn look(&self, ids: &[&str]) -> Result<Vec<Result<Look, ExchangeError>>, ExchangeError> {
+        Ok(ids.iter().map(|id| self.look_at(id)).collect())
+    }
+
     fn look_at(&self, id: &str) -> Result<Look, ExchangeError> {
         let failed = || self.failed("reading a request");
         let folder = self.folder(id);
@@ -133,16 +139,6 @@ impl SharedFolder {
             return Ok(Look::Claimed(claim));
         }
         Ok(Look::Waiting)
-    }
-}
-
-impl Exchange for SharedFolder {
-    fn pace(&self) -> Duration {
-        LOOK
-    }
-
-    fn look(&self, ids: &[&str]) -> Vec<Result<Look, ExchangeError>> {
-        ids.iter().map(|id| self.look_at(id)).collect()
     }
 
     fn fetch(&self, id: &str, file: &str, _: (Sha256, u64), to: &Path) -> Result<(), ExchangeError> {

@@ -38,11 +38,17 @@ pub trait Exchange: Sync {
     /// It can't be written.
     fn put(&self, id: &str, staged: &WorkFolder, request: &RemoteRequest) -> Result<(), ExchangeError>;
 
-    /// Returns how some requests are, in their order.
+    /// Returns how some requests are, in their order; an error of one of them is its own.
     ///
     /// # Errors
-    /// For each: it can't be read, a damaged result.
-    fn look(&self, ids: &[&str]) -> Vec<Result<Look, ExchangeError>>;
+    /// Nothing can be read.
+    fn look(&self, ids: &[&str]) -> Result<Vec<Result<Look, ExchangeError>>, ExchangeError>;
+
+    /// Returns how a request is at this moment.
+    ///
+    /// # Errors
+    /// It can't be read, a damaged result.
+    fn look_at(&self, id: &str) -> Result<Look, ExchangeError>;
 
     /// Returns what happened to a request since `offset`, which is moved on; `None` if the result alone tells that.
     fn told(&self, id: &str, offset: &mut u64) -> Option<Vec<Event>>;
@@ -238,6 +244,11 @@ impl ExchangeError {
         }
     }
 
+    /// Returns whether a registry is away: then it is waited for, wherever that happens.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Registry { .. }) && self.may_pass() && self.kind() == ErrorKind::Unavailable
+    }
+
     /// Returns whether it is about what is in the exchange: no later try helps.
     pub fn is_damage(&self) -> bool {
         match self {
@@ -252,7 +263,13 @@ impl ExchangeError {
 
 /// Returns a name that no batch and no question has, of lower-case letters and digits: jobs are named after it.
 pub fn new_name() -> String {
-    const LENGTH: usize = 12;
     let character = || char::from_digit(fastrand::u32(..36), 36).unwrap_or('0');
-    std::iter::repeat_with(character).take(LENGTH).collect()
+    std::iter::repeat_with(character).take(NAME_LENGTH).collect()
 }
+
+/// Returns whether a text has the form of such a name.
+fn is_name(text: &str) -> bool {
+    text.len() == NAME_LENGTH && text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
+}
+
+const NAME_LENGTH: usize = 12;

@@ -10,22 +10,24 @@
 //! first, so nothing is claimed: the engine gives each request to one task, and of two results the later one stands; both are right. What is
 //! removed is deleted, and where a registry doesn't delete, an empty artifact takes its tag.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Batch, Claim, Exchange, ExchangeError, Look, Taken};
+use super::{Batch, Claim, Exchange, ExchangeError, Look, Taken, is_name};
 use crate::digest::Sha256;
 use crate::files::work_folder::{WorkFolder, sweep};
 use crate::fleet::exchange::{Outcome, REQUEST_SCHEMA, RESULT_SCHEMA, RemoteRequest, RemoteResult, What};
 use crate::oci::{Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, ImageManifest, MANIFEST_TYPE, TITLE};
 use crate::portable_path;
-use crate::registry::{Blob, Client, Limits, Options, ReadSeek, RegistryError, Repository, Watch};
+use crate::registry::{
+    Blob, Client, CredentialSource, Limits, Options, PlainHttp, ReadSeek, RegistryError, Repository, Watch,
+};
 use crate::stored_format;
 use crate::worker::protocol::Event;
 
@@ -55,6 +57,10 @@ const NAME: &str = "org.nimctl.fleet.name";
 const PREFIX: &str = "fleet-";
 /// How often results are looked for: one list of tags each time.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long it is believed that a request is there whose tag is: a registry that doesn't delete keeps the tag.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// How long a build may take in all: each request has limits of its own.
+const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How long the removal of what an interrupted command put in may take.
 const AFTER_CANCEL: Duration = Duration::from_secs(20);
 /// A request, a result or a batch is no longer than this.
@@ -90,8 +96,8 @@ pub struct Scratch<'a> {
     repository: Repository,
     /// Where copies of files are.
     folder: PathBuf,
-    /// Requests that are known to be there.
-    there: Mutex<BTreeSet<String>>,
+    /// Requests that were there when it was looked for them.
+    there: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl<'a> Scratch<'a> {
@@ -100,6 +106,16 @@ impl<'a> Scratch<'a> {
         sweep(&folder, PREFIX);
         let client = Client::new(options.clone(), watch);
         Self { client, late: OnceLock::new(), watch, options, repository, folder, there: Mutex::default() }
+    }
+
+    /// Returns how the registry of an exchange is reached.
+    pub fn options(plain_http: bool, credentials: CredentialSource) -> Options {
+        Options {
+            plain_http: if plain_http { PlainHttp::All } else { PlainHttp::Loopback },
+            limits: Limits { total: NO_LIMIT, ..Limits::default() },
+            credentials,
+            ..Options::default()
+        }
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(RegistryError) -> ExchangeError + use<> {
@@ -119,7 +135,7 @@ impl<'a> Scratch<'a> {
         })
     }
 
-    fn there(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn there(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -239,19 +255,32 @@ impl<'a> Scratch<'a> {
     }
 
     /// Returns how a request is, by the tags of the repository.
-    fn look_at(&self, id: &str, tags: &BTreeSet<String>) -> Result<Look, ExchangeError> {
+    fn look_by(&self, id: &str, tags: &BTreeSet<String>) -> Result<Look, ExchangeError> {
         if !tags.contains(&REQUEST.tag(id)) {
+            self.there().remove(id);
             return Ok(Look::Absent);
         }
-        if !self.there().contains(id) {
-            if self.artifact(&REQUEST.tag(id))?.is_none() {
-                return Ok(Look::Absent);
-            }
-            self.there().insert(id.into());
+        let is_known = self.there().get(id).is_some_and(|at| at.elapsed() < BELIEVED);
+        if !is_known && !self.is_there(id)? {
+            return Ok(Look::Absent);
         }
-        if !tags.contains(&RESULT.tag(id)) {
-            return Ok(Look::Waiting);
+        if tags.contains(&RESULT.tag(id)) { self.result(id) } else { Ok(Look::Waiting) }
+    }
+
+    /// Asks whether a request is there.
+    fn is_there(&self, id: &str) -> Result<bool, ExchangeError> {
+        let is_there = self.artifact(&REQUEST.tag(id))?.is_some();
+        #[expect(clippy::disallowed_methods, reason = "what is known is believed for a while")]
+        let now = Instant::now();
+        match is_there {
+            true => _ = self.there().insert(id.into(), now),
+            false => _ = self.there().remove(id),
         }
+        Ok(is_there)
+    }
+
+    /// Returns the result of a request that is there.
+    fn result(&self, id: &str) -> Result<Look, ExchangeError> {
         let read = |bytes: &[u8], what: &str| Ok(stored_format::from_json(bytes, RESULT_SCHEMA, what)?);
         let result = self.document::<RemoteResult>(&RESULT, id, read)?;
         Ok(result.map_or(Look::Waiting, |result| Look::Done(Box::new(result))))
@@ -260,10 +289,6 @@ impl<'a> Scratch<'a> {
     fn tags(&self) -> Result<BTreeSet<String>, ExchangeError> {
         let tags = self.small().tags(&self.repository).map_err(self.failed("listing its tags"))?;
         Ok(tags.into_iter().collect())
-    }
-
-    fn look_alone(&self, id: &str) -> Result<Look, ExchangeError> {
-        self.look_at(id, &BTreeSet::from([REQUEST.tag(id), RESULT.tag(id)]))
     }
 }
 
@@ -277,9 +302,12 @@ impl Exchange for Scratch<'_> {
     }
 
     fn put(&self, id: &str, staged: &WorkFolder, request: &RemoteRequest) -> Result<(), ExchangeError> {
-        // Somebody asked for the same before.
-        if !matches!(self.look_alone(id)?, Look::Absent) {
-            return Ok(());
+        match self.look_at(id)? {
+            Look::Done(_) => return Ok(()),
+            // Somebody asked for the same before, and may have given it another time limit.
+            Look::Waiting | Look::Claimed(_) => {}
+            // What somebody said too late of an earlier one is no answer to this one.
+            Look::Absent => self.remove_artifact(&RESULT.tag(id))?,
         }
         let mut files = Vec::new();
         if let What::Build(build) = &request.what {
@@ -290,22 +318,16 @@ impl Exchange for Scratch<'_> {
                 files.push((path.clone(), Descriptor::new(FILE_TYPE, *digest, size), file));
             }
         }
-        self.put_artifact(&REQUEST, id, request, &files)?;
-        self.there().insert(id.into());
-        Ok(())
+        self.put_artifact(&REQUEST, id, request, &files)
     }
 
-    fn look(&self, ids: &[&str]) -> Vec<Result<Look, ExchangeError>> {
-        let alone;
-        let tags = match self.tags() {
-            Ok(tags) => tags,
-            // Each is asked for, and says for itself what is wrong.
-            Err(_) => {
-                alone = ids.iter().map(|id| self.look_alone(id));
-                return alone.collect();
-            }
-        };
-        ids.iter().map(|id| self.look_at(id, &tags)).collect()
+    fn look(&self, ids: &[&str]) -> Result<Vec<Result<Look, ExchangeError>>, ExchangeError> {
+        let tags = self.tags()?;
+        Ok(ids.iter().map(|id| self.look_by(id, &tags)).collect())
+    }
+
+    fn look_at(&self, id: &str) -> Result<Look, ExchangeError> {
+        if self.is_there(id)? { self.result(id) } else { Ok(Look::Absent) }
     }
 
     fn told(&self, _id: &str, _offset: &mut u64) -> Option<Vec<Event>> {
@@ -339,7 +361,8 @@ impl Exchange for Scratch<'_> {
     fn batches(&self) -> Result<Vec<(String, Batch)>, ExchangeError> {
         let mut batches = Vec::new();
         for tag in self.tags()? {
-            let Some(name) = tag.strip_prefix(BATCH.tag) else { continue };
+            // Jobs are named after it: nobody else's words get there.
+            let Some(name) = tag.strip_prefix(BATCH.tag).filter(|name| is_name(name)) else { continue };
             match self.document(&BATCH, name, batch_from) {
                 Ok(Some(batch)) => batches.push((name.to_owned(), batch)),
                 Err(error) if !error.is_damage() => return Err(error),
@@ -354,7 +377,7 @@ impl Exchange for Scratch<'_> {
     }
 
     fn claim(&self, id: &str, _claim: &Claim) -> Result<bool, ExchangeError> {
-        Ok(matches!(self.look_alone(id)?, Look::Waiting))
+        Ok(matches!(self.look_at(id)?, Look::Waiting))
     }
 
     fn take(&self, id: &str) -> Result<Taken, ExchangeError> {
@@ -380,7 +403,7 @@ impl Exchange for Scratch<'_> {
     }
 
     fn finish(&self, id: &str, result: &RemoteResult, plan: Option<&Path>) -> Result<(), ExchangeError> {
-        if self.look_alone(id)? == Look::Absent {
+        if !self.is_there(id)? {
             return Ok(());
         }
         let mut files = Vec::new();
@@ -388,7 +411,9 @@ impl Exchange for Scratch<'_> {
             let descriptor = Descriptor::new(FILE_TYPE, *digest, answer.plan_size_bytes);
             files.push((file.clone(), descriptor, path.to_owned()));
         }
-        self.put_artifact(&RESULT, id, result, &files)
+        self.put_artifact(&RESULT, id, result, &files)?;
+        // Sending a plan takes a while, in which somebody else's result may have been taken.
+        if self.is_there(id)? { Ok(()) } else { self.remove_artifact(&RESULT.tag(id)) }
     }
 }
 

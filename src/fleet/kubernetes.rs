@@ -13,6 +13,9 @@ const EXCHANGE_PREFIX: &str = "oci://";
 /// The longest name of a label's name or value, or of an object.
 const MAX_NAME_BYTES: usize = 63;
 
+/// What the pods have in their environment anyway.
+const OURS: [&str; 4] = ["DOCKER_CONFIG", "JOB_COMPLETION_INDEX", "NIMCTL_NODE", "TMPDIR"];
+
 /// Jobs of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +160,9 @@ impl Kubernetes {
             if name.as_deref().is_some_and(|name| !is_secret(name)) {
                 return Err((key, "it is not the name of a Secret".into()));
             }
+        }
+        if let Some(name) = environment.keys().find(|name| OURS.contains(&name.as_str())) {
+            return Err(("environment", format!("`{name}` is set by nimctl or Kubernetes")));
         }
         if let Some(name) = environment.keys().find(|name| !is_variable(name)) {
             return Err(("environment", format!("`{name}` is not a valid variable name")));

@@ -196,8 +196,9 @@ impl Executor {
     /// Checks what the types don't.
     fn check(&self, name: &str) -> Result<(), Wrong> {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || !name.chars().all(is_plain) {
-            let problem = "a name has lower-case letters, digits and hyphens";
+        let is_name = !name.is_empty() && name.chars().all(is_plain);
+        if !is_name || name.starts_with('-') || name.ends_with('-') {
+            let problem = "a name has lower-case letters, digits and, between them, hyphens";
             return Err(Wrong { keys: &[], item: name.into(), problem: problem.into() });
         }
         let (keys, checked): (&[&str], _) = match &self.engine {

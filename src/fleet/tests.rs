@@ -149,6 +149,12 @@ fn what_is_wrong_with_kubernetes_is_told_with_its_place() {
         "environment: { '1': x }",
         "fleet.yaml:7:7: executor `ada`: `1` is not a valid variable name",
     );
+    check(
+        "nodes: 2",
+        "environment: { TMPDIR: x }",
+        "fleet.yaml:7:7: executor `ada`: `TMPDIR` is set by nimctl",
+    );
+    check("  ada:", "  -ada:", "fleet.yaml:3:3: executor `-ada`: a name has lower-case letters");
     check("operator: Exists", "operator: exists", "fleet.yaml:8:");
     check("offers:", "slurm: { shared: /scratch }\n    offers:", "fleet.yaml:");
     let none = PODS

@@ -120,7 +120,7 @@ impl Client<'_> {
         let deleted = self.retrying(repository.host(), || self.ask(&ask, &mut Body::Empty).map(drop));
         match deleted {
             Err(RegistryError::NotFound { .. }) | Ok(()) => Ok(true),
-            Err(error) if matches!(error.status(), Some(400..=499)) => Ok(false),
+            Err(error) if matches!(error.status(), Some(400 | 401 | 403 | 405 | 501)) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -165,7 +165,8 @@ impl ControlPlane {
     pub(crate) fn kill_pods(&self, is_eviction: bool) {
         for pod in self.state().pods.iter_mut().filter(|pod| pod.phase == "Running") {
             pod.is_evicted = is_eviction;
-            pod.kill();
+            // Whoever is evicted is asked to end.
+            pod.signal(if is_eviction { Signal::TERM } else { Signal::KILL });
         }
     }
 }
@@ -189,7 +190,7 @@ impl State {
             let arguments = fs_err::read_to_string(call.join("arguments")).unwrap();
             let arguments: Vec<&str> = arguments.lines().collect();
             let input = fs_err::read_to_string(call.join("input")).unwrap();
-            self.calls.push(arguments.join(" "));
+            self.calls.push(format!("{} {input}", arguments.join(" ")));
             let (code, stdout, stderr) = match self.call(&arguments, &input) {
                 Ok(stdout) => (0, stdout, String::new()),
                 Err(stderr) => (1, String::new(), stderr),
@@ -392,15 +393,18 @@ impl State {
 }
 
 impl Pod {
-    fn kill(&mut self) {
+    fn signal(&mut self, signal: Signal) {
         let Some(process) = &mut self.process else { return };
-        if let Some(group) = Pid::from_raw(process.id() as i32) {
-            let _ = kill_process_group(group, Signal::KILL);
+        if let Some(group) = Pid::from_raw(process.id() as i32).filter(|_| self.phase == "Running") {
+            let _ = kill_process_group(group, signal);
         }
-        if self.phase != "Running" {
-            return;
+    }
+
+    fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(process) = &mut self.process {
+            let _ = process.wait();
         }
-        let _ = process.wait();
     }
 
     fn log(&self) -> String {
@@ -410,15 +414,20 @@ impl Pod {
     fn document(&self, faults: &Faults) -> Value {
         let mut status = json!({ "phase": self.phase });
         if self.phase == "Pending" && faults.has_no_image {
-            status["containerStatuses"] =
-                json!([{ "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }]);
+            status["containerStatuses"] = json!([{ "name": "nimctl", "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }]);
         } else if self.phase == "Pending" && faults.is_full {
             status["conditions"] = json!([{
                 "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                 "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu",
             }]);
         } else if self.phase == "Failed" && faults.has_little_memory {
-            status["containerStatuses"] = json!([{ "state": { "terminated": { "reason": "OOMKilled" } } }]);
+            status["containerStatuses"] = json!([{
+                "name": "nimctl", "state": { "terminated": { "reason": "OOMKilled", "exitCode": 137 } },
+            }]);
+        }
+        if self.is_evicted && self.phase == "Failed" {
+            status["conditions"] =
+                json!([{ "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI" }]);
         }
         json!({
             "kind": "Pod",

@@ -11,7 +11,6 @@ mod cluster;
 mod control_plane;
 mod deaths;
 #[path = "../registry/docker.rs"]
-#[expect(dead_code, reason = "the tests of registries use more of it")]
 mod docker;
 mod executed;
 mod failures;
@@ -24,6 +23,7 @@ mod home;
 mod kills;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
+mod pod_failures;
 mod pods;
 #[path = "../cli/recipes.rs"]
 #[expect(dead_code, reason = "the tests of the command line use more of it")]

@@ -23,19 +23,19 @@ const NODES: [(&str, &str, &str); 3] = [
     ("ada", "NVIDIA-L4", "l4"),
 ];
 
-struct Pods {
-    home: Home,
-    plane: ControlPlane,
-    registry: DockerRegistry,
+pub(crate) struct Pods {
+    pub(crate) home: Home,
+    pub(crate) plane: ControlPlane,
+    pub(crate) registry: DockerRegistry,
 }
 
 impl Pods {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(DockerRegistry::start_with(false, true))
     }
 
     /// One profile for each GPU, and the generic one.
-    fn with(registry: DockerRegistry) -> Self {
+    pub(crate) fn with(registry: DockerRegistry) -> Self {
         let gpus: Vec<&str> = NODES.iter().map(|(_, _, gpu)| *gpu).collect();
         let profiles = format!(
             "  - {{ backend: fake, precisions: [fp16], targets: {{ gpus: [{}] }} }}\n{GENERIC}",
@@ -55,7 +55,7 @@ impl Pods {
     }
 
     /// Writes the fleet file, with more keys for each executor.
-    fn write(&self, keys: &str) {
+    pub(crate) fn write(&self, keys: &str) {
         let mut text = "schema: nimctl.fleet/1\nexecutors:\n".to_owned();
         for (name, label, gpu) in NODES {
             let _ = write!(
@@ -68,27 +68,27 @@ impl Pods {
         self.home.write("fleet.yaml", text);
     }
 
-    const BUILD: [&str; 5] = ["build", "r.yaml", "--fleet", "fleet.yaml", "--no-check"];
+    pub(crate) const BUILD: [&str; 5] = ["build", "r.yaml", "--fleet", "fleet.yaml", "--no-check"];
 
-    fn build(&self) -> Printed {
+    pub(crate) fn build(&self) -> Printed {
         self.home.set_up(&[&Self::BUILD[..], &["--output", "json"]].concat())
     }
 
-    fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         self.build().exits(0).json()
     }
 
-    fn failed(&self, code: i32) -> Vec<(String, String)> {
+    pub(crate) fn failed(&self, code: i32) -> Vec<(String, String)> {
         without_id(&self.build().exits(code).json())
     }
 
-    fn start(&self) -> Child {
+    pub(crate) fn start(&self) -> Child {
         let mut command = self.home.command(&Self::BUILD);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Returns the nodes that built something, one line for each plan.
-    fn built(&self) -> Vec<String> {
+    pub(crate) fn built(&self) -> Vec<String> {
         let log = fs_err::read_to_string(self.home.path("built")).unwrap_or_default();
         let mut nodes: Vec<String> =
             log.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
@@ -97,19 +97,24 @@ impl Pods {
     }
 
     /// Makes the executors known, so that what follows is builds alone.
-    fn describe(&self) {
+    pub(crate) fn describe(&self) {
         self.home.set_up(&[&Self::BUILD[..], &["--dry-run"]].concat()).exits(0);
     }
 
     /// Returns the tags of the exchange.
-    fn tags(&self) -> Vec<String> {
-        let folder = self.registry.path("registry/docker/registry/v2/repositories/scratch/_manifests/tags");
-        let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
-        let mut tags: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        tags.sort();
-        tags
+    pub(crate) fn tags(&self) -> Vec<String> {
+        tags_of(&self.registry)
     }
+}
+
+/// Returns the tags of a registry's exchange.
+pub(crate) fn tags_of(registry: &DockerRegistry) -> Vec<String> {
+    let folder = registry.path("registry/docker/registry/v2/repositories/scratch/_manifests/tags");
+    let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
+    let mut tags: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    tags.sort();
+    tags
 }
 
 #[test]
@@ -286,95 +291,6 @@ fn credentials_come_from_a_secret_with_docker_registry() {
     assert!(status.success());
     assert_eq!(pods.built().len(), 3);
     assert!(pods.plane.calls().iter().all(|call| !call.contains("bWU6")));
-}
-
-#[test]
-fn what_no_pod_can_do_is_told_with_docker_registry() {
-    let pods = Pods::new();
-    pods.describe();
-    let all = |reason: &str| {
-        ["fake-h100-sxm-fp16", "fake-a100-sxm-fp16", "fake-l4-fp16"].map(|name| (name, reason.to_owned()))
-    };
-    let check_all = |found: Vec<(String, String)>, reason: &str| {
-        let expected = all(reason);
-        check(&found, &expected.each_ref().map(|(name, reason)| (*name, reason.as_str())));
-        assert_eq!((pods.plane.jobs(), pods.tags()), (Vec::new(), Vec::new()));
-    };
-    pods.plane.set_faults(Faults { has_no_image: true, ..Faults::default() });
-    check_all(
-        pods.failed(5),
-        "can never start (Kubernetes's reason: ImagePullBackOff: not found): correct the executor's keys",
-    );
-    pods.plane.set_faults(Faults { is_full: true, ..Faults::default() });
-    pods.write("max_wait: '00:00:03'");
-    pods.describe_again();
-    check_all(
-        pods.failed(5),
-        "waited for a node for 00:00:03 (Kubernetes's reason: Unschedulable: 0/3 nodes are available: 3",
-    );
-    pods.write("");
-    pods.plane.set_faults(Faults { has_little_memory: true, ..Faults::default() });
-    pods.plane.set_image("FAKE_SECONDS", "60");
-    let mut build = pods.home.command(&[&Pods::BUILD[..], &["--output", "json"]].concat());
-    let build = build.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    for round in 1..=3 {
-        wait("three pods run", || pods.built().len() == 3 * round);
-        pods.plane.kill_pods(false);
-    }
-    let found = without_id(&pods.home.printed(&build.wait_with_output().unwrap()).exits(5).json());
-    check_all(found, "ran out of memory; ask for more with the executor's `memory_mib`");
-}
-
-impl Pods {
-    /// Makes changed executors known while no pod can start.
-    fn describe_again(&self) {
-        self.plane.set_faults(Faults::default());
-        self.describe();
-        self.plane.set_faults(Faults { is_full: true, ..Faults::default() });
-    }
-}
-
-#[test]
-fn a_job_that_somebody_deletes_is_not_applied_again_with_docker_registry() {
-    let pods = Pods::new();
-    pods.describe();
-    pods.plane.set_image("FAKE_SECONDS", "60");
-    let mut build = pods.home.command(&[&Pods::BUILD[..], &["--output", "json"]].concat());
-    let build = build.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait("three pods run", || pods.built().len() == 3);
-    // Until each has been asked after once.
-    let gets = || pods.plane.calls().iter().filter(|call| call.contains("get jobs,pods")).count();
-    let asked = gets();
-    wait("all are asked after", || gets() >= asked + 6);
-    pods.plane.delete_all();
-    let found = without_id(&pods.home.printed(&build.wait_with_output().unwrap()).exits(5).json());
-    assert!(
-        found.iter().all(|(_, reason)| reason.contains("was cancelled, and not by this command")),
-        "{found:?}"
-    );
-    assert_eq!((pods.built().len(), pods.plane.jobs()), (3, Vec::new()));
-}
-
-#[test]
-fn an_api_that_is_away_for_a_while_is_waited_for_with_docker_registry() {
-    let pods = Pods::new();
-    pods.describe();
-    pods.plane.set_faults(Faults { is_down: true, ..Faults::default() });
-    let mut build = pods.start();
-    let before = pods.plane.calls().len();
-    wait("it is asked several times", || pods.plane.calls().len() > before + 6);
-    pods.plane.set_faults(Faults::default());
-    assert!(build.wait().unwrap().success());
-    assert_eq!(pods.built().len(), 3);
-}
-
-#[test]
-fn a_machine_without_kubectl_says_so_with_docker_registry() {
-    let mut pods = Pods::new();
-    pods.home.set("PATH", "/nowhere");
-    let found = pods.failed(5);
-    let reason = "cannot run `kubectl`: is it installed on this machine?";
-    check(&found[..1], &[("fake-h100-sxm-fp16", reason)]);
 }
 
 #[test]

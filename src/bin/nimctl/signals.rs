@@ -18,9 +18,12 @@ use crate::output;
 /// How long what is running has to notice and to clean up. Of what doesn't look (a file that is hashed, a read of a pipe),
 /// the folders of unfinished work are removed then.
 const GRACE: Duration = Duration::from_millis(1500);
+/// How long it has if jobs on other machines are being ended.
+const REMOTE_GRACE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
 
-/// Sets a flag on SIGINT and SIGTERM, and on SIGHUP unless `nohup` had it ignored. The process ends after [`GRACE`], or at
-/// once on a second signal; its workers end too, because their standard input closes. It ends with a message on SIGBUS, which it gets
+/// Sets a flag on SIGINT and SIGTERM, and on SIGHUP unless `nohup` had it ignored. The process ends after [`GRACE`] (later if it is
+/// ending jobs on other machines), or at once on a second signal; its workers end too, because their standard input closes. It ends with a message on SIGBUS, which it gets
 /// if a mapped file loses what is read of it.
 pub(crate) fn cancel_on_signals() -> Cancel {
     let cancel = Cancel::new();
@@ -35,8 +38,13 @@ pub(crate) fn cancel_on_signals() -> Cancel {
                 end(ErrorKind::Interrupted);
             }
             flag.cancel();
-            std::thread::spawn(|| {
+            let cancel = flag.clone();
+            std::thread::spawn(move || {
                 std::thread::sleep(GRACE);
+                let polls = (REMOTE_GRACE - GRACE).as_millis() / POLL.as_millis();
+                for _ in (0..polls).take_while(|_| cancel.is_cleaning_up()) {
+                    std::thread::sleep(POLL);
+                }
                 output::interrupted();
                 end(ErrorKind::Interrupted);
             });

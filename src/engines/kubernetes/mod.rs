@@ -42,6 +42,11 @@ pub fn tasks(kubernetes: &Kubernetes, jobs: &[&str], cancel: &Cancel) -> Result<
     Ok(status::tasks(&json_of(&call(PROGRAM, command, "", cancel)?)?))
 }
 
+/// Returns whether a task runs whose pod was told to end.
+pub fn is_terminating(task: &Task) -> bool {
+    task.reason == status::TERMINATING
+}
+
 /// Returns whether a task waits for something that doesn't come by itself.
 pub fn never_starts(reason: &str) -> bool {
     status::is_hopeless(reason)
@@ -53,7 +58,8 @@ pub fn never_starts(reason: &str) -> bool {
 /// As [`submit`].
 pub fn delete(kubernetes: &Kubernetes, jobs: &[&str]) -> Result<(), EngineError> {
     let mut command = kubectl(kubernetes);
-    command.args(["delete", "jobs", "--ignore-not-found", "--wait=false", "--cascade=background"]).args(jobs);
+    command.args(["delete", "jobs", "--ignore-not-found", "--wait=false", "--cascade=background", "--"]);
+    command.args(jobs);
     // What cancels everything else doesn't cancel this.
     call(PROGRAM, command, "", &Cancel::new()).map(drop)
 }
@@ -64,7 +70,7 @@ pub fn log_tail(kubernetes: &Kubernetes, task: &str) -> String {
     let mut command = kubectl(kubernetes);
     let selector =
         format!("--selector={}={job},batch.kubernetes.io/job-completion-index={index}", job::JOB_LABEL);
-    command.args(["logs", &selector, "--tail=20", "--ignore-errors"]);
+    command.args(["logs", &selector, "--container=nimctl", "--tail=20", "--ignore-errors"]);
     call(PROGRAM, command, "", &Cancel::new()).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use super::error::FleetFailure;
 use super::site::Site;
 use crate::error_kind::ErrorKind;
-use crate::exchange::{Claim, Exchange, Look};
+use crate::exchange::{Claim, Exchange, ExchangeError, Look};
 use crate::fleet::exchange::RemoteResult;
 use crate::fleet::{Executor, Task, TaskState};
 use crate::process::Cancel;
 use crate::worker::protocol::Event;
 
+/// How long it may take until an interrupt is noticed.
+const NAP: Duration = Duration::from_millis(100);
 /// How often the engine is asked, at first and once it has been quiet for a while.
 pub(super) const FIRST_ASK: Duration = Duration::from_millis(500);
 const LAST_ASK: Duration = Duration::from_secs(10);
@@ -94,7 +96,7 @@ impl Batches<'_> {
             tasks: Vec::new(),
             asked_at: None,
             ask_every: FIRST_ASK,
-            answered_at: now(),
+            away_since: None,
             unreadable_since: None,
             has_failures: false,
         };
@@ -122,6 +124,14 @@ impl Batches<'_> {
     }
 }
 
+/// Returns an error with all that caused it.
+fn chain(error: &ExchangeError) -> String {
+    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    format!("{}{hint}", words.join(": "))
+}
+
 pub(super) struct Watch<'a, 'b> {
     pub(super) of: &'b Batches<'a>,
     pub(super) pending: Vec<Pending<'b>>,
@@ -131,8 +141,9 @@ pub(super) struct Watch<'a, 'b> {
     pub(super) tasks: Vec<Task>,
     pub(super) asked_at: Option<Instant>,
     pub(super) ask_every: Duration,
-    pub(super) answered_at: Instant,
-    /// Since when the shared folder can't be read.
+    /// Since when the engine doesn't answer.
+    pub(super) away_since: Option<Instant>,
+    /// Since when the exchange can't be read.
     pub(super) unreadable_since: Option<Instant>,
     /// Then logs are worth keeping.
     pub(super) has_failures: bool,
@@ -159,20 +170,42 @@ impl<'b> Watch<'_, 'b> {
             if self.pending.is_empty() {
                 return Ok(());
             }
-            if self.asked_at.is_none_or(|at| at.elapsed() >= self.ask_every) && self.ask()? {
+            if self.asked_at.is_none_or(|at| at.elapsed() >= self.ask_every) && self.ask(on)? {
                 self.check_waiting(on);
                 self.hand_in_lost(on);
             }
-            std::thread::sleep(self.of.exchange().pace());
+            self.nap();
+        }
+    }
+
+    /// Waits for the next look, or the user: for a registry the longer, the longer nothing happened.
+    fn nap(&self) {
+        let pace = self.of.exchange().pace();
+        let pace = if self.of.site.assigns() { self.ask_every.max(pace) } else { pace };
+        let begin = now();
+        while begin.elapsed() < pace && !self.of.cancel.is_cancelled() {
+            std::thread::sleep(NAP.min(pace));
         }
     }
 
     /// Finds the jobs of earlier coordinators that work on what is asked.
     fn find_jobs(&mut self) -> Result<(), FleetFailure> {
-        let batches = self.of.exchange().batches().map_err(FleetFailure::of_exchange(self.of.name))?;
+        let site = self.of.site;
+        let batches = loop {
+            match self.of.exchange().batches() {
+                Ok(batches) => break batches,
+                Err(error) if error.is_outage() && self.is_patient() && !self.of.cancel.is_cancelled() => {
+                    std::thread::sleep(FIRST_ASK);
+                }
+                Err(error) => return Err(FleetFailure::of_exchange(self.of.name)(error)),
+            }
+        };
         for (name, batch) in batches {
+            // Another executor's Job may be in another cluster.
+            let is_elsewhere = site.assigns() && batch.executor != self.of.name;
             let is_asked = self.pending.iter().any(|pending| batch.requests.contains(&pending.asked.id));
-            if let (true, Some(job)) = (is_asked, batch.job) {
+            let job = site.job_ahead(&batch.executor, &name).or(batch.job);
+            if let (true, false, Some(job)) = (is_asked, is_elsewhere, job) {
                 let requests = numbered(batch.requests);
                 let job_facts =
                     Job { batch: name, requests, is_ours: batch.owner == self.of.owner, waits_since: now() };
@@ -184,7 +217,10 @@ impl<'b> Watch<'_, 'b> {
 
     fn take_results(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
         let ids: Vec<&str> = self.pending.iter().map(|pending| pending.asked.id.as_str()).collect();
-        let looks = self.of.exchange().look(&ids);
+        let looks = match self.of.exchange().look(&ids) {
+            Ok(looks) => looks,
+            Err(error) => return self.cannot_look(&error, on),
+        };
         let mut left = Vec::new();
         for (mut pending, look) in std::mem::take(&mut self.pending).into_iter().zip(looks) {
             let id = pending.asked.id.clone();
@@ -199,9 +235,7 @@ impl<'b> Watch<'_, 'b> {
                     on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error))));
                 }
                 // A file server or a registry that is being restarted answers later.
-                Err(error) => match error.may_pass()
-                    && self.unreadable_since.get_or_insert_with(now).elapsed() < OUTAGE
-                {
+                Err(error) => match error.may_pass() && self.is_patient() {
                     true => left.push(pending),
                     false => on(&id, Happening::Done(Err(FleetFailure::of_exchange(self.of.name)(error)))),
                 },
@@ -209,7 +243,7 @@ impl<'b> Watch<'_, 'b> {
                     self.unreadable_since = None;
                     if claim.task.is_empty() {
                         pending.empty_claims += 1;
-                    } else if pending.claim.as_ref() != Some(&claim) {
+                    } else if pending.claim.as_ref() != Some(&claim) && !claim.node.is_empty() {
                         on(&id, Happening::On(&claim.node));
                     }
                     pending.claim = Some(claim);
@@ -223,6 +257,24 @@ impl<'b> Watch<'_, 'b> {
             }
         }
         self.pending = left;
+    }
+
+    /// Goes on for a while with an exchange that can't be read.
+    fn cannot_look(&mut self, error: &ExchangeError, on: &mut dyn FnMut(&str, Happening<'_>)) {
+        if error.may_pass() && self.is_patient() {
+            let reason = format!("{error}; trying again");
+            self.pending.iter().for_each(|pending| on(&pending.asked.id, Happening::Waits(&reason)));
+            return;
+        }
+        let failure = FleetFailure::new(self.of.name, error.kind(), chain(error));
+        for Pending { asked, .. } in std::mem::take(&mut self.pending) {
+            on(&asked.id, Happening::Done(Err(failure.clone())));
+        }
+    }
+
+    /// Returns whether an exchange that can't be used now is given more time.
+    pub(super) fn is_patient(&mut self) -> bool {
+        self.unreadable_since.get_or_insert_with(now).elapsed() < OUTAGE
     }
 
     /// Returns how a request is, where it is the engine that says who works on it.
@@ -247,7 +299,7 @@ impl<'b> Watch<'_, 'b> {
     }
 
     /// Asks the engine how its jobs are; whether it answered.
-    fn ask(&mut self) -> Result<bool, FleetFailure> {
+    fn ask(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) -> Result<bool, FleetFailure> {
         self.asked_at = Some(now());
         self.ask_every = (self.ask_every * 3 / 2).min(LAST_ASK);
         let of_claims = self.pending.iter().filter_map(|pending| pending.claim.as_ref());
@@ -265,16 +317,23 @@ impl<'b> Watch<'_, 'b> {
                     }
                 }
                 self.tasks = tasks;
-                self.answered_at = now();
+                self.away_since = None;
                 Ok(true)
             }
+            Err(error) if self.of.cancel.is_cancelled() => Err(FleetFailure::of_engine(self.of.name)(error)),
             // A controller that is being restarted answers later.
-            Err(error) if self.answered_at.elapsed() >= OUTAGE || self.of.cancel.is_cancelled() => {
-                Err(FleetFailure::of_engine(self.of.name)(error))
+            Err(error) if error.is_outage() && !self.is_away_for_long() => {
+                let reason = format!("{error}; trying again");
+                self.pending.iter().for_each(|pending| on(&pending.asked.id, Happening::Waits(&reason)));
+                Ok(false)
             }
-            Err(error) if error.is_outage() => Ok(false),
             Err(error) => Err(FleetFailure::of_engine(self.of.name)(error)),
         }
+    }
+
+    /// Returns whether the engine, which is away, has been for too long.
+    pub(super) fn is_away_for_long(&mut self) -> bool {
+        self.away_since.get_or_insert_with(now).elapsed() >= OUTAGE
     }
 
     pub(super) fn is_live(&self, job: &str) -> bool {
@@ -290,28 +349,45 @@ impl<'b> Watch<'_, 'b> {
     /// Tells what waits for a node, and gives up what has waited too long.
     fn check_waiting(&mut self, on: &mut dyn FnMut(&str, Happening<'_>)) {
         let limit = self.of.executor.engine.max_wait();
+        let patience = self.of.site.patience().min(limit.duration());
         let mut given_up = Vec::new();
         for (number, job) in &self.jobs {
-            let waiting = self
-                .tasks
-                .iter()
-                .find(|task| Task::job_of(&task.id) == number && task.state == TaskState::Waiting);
-            let Some(task) = waiting else { continue };
+            let of_job = || self.tasks.iter().filter(|task| Task::job_of(&task.id) == number);
+            let waiting = || of_job().filter(|task| task.state == TaskState::Waiting);
+            let Some(first) = waiting().next() else { continue };
             let unclaimed = self.pending.iter().filter(|pending| pending.claim.is_none());
-            for pending in unclaimed.filter(|pending| job.requests.contains_key(&pending.asked.id)) {
-                on(&pending.asked.id, Happening::Waits(&task.reason));
+            for pending in unclaimed {
+                let Some(place) = job.requests.get(&pending.asked.id) else { continue };
+                // Of Kubernetes each request has a task of its own.
+                let own = waiting().find(|task| task.id == format!("{number}_{place}"));
+                let task = if self.of.site.assigns() { own } else { Some(first) };
+                if let Some(task) = task {
+                    on(&pending.asked.id, Happening::Waits(&task.reason));
+                }
             }
-            let for_ever = self.of.site.never_starts(&task.reason);
-            if for_ever || job.waits_since.elapsed() >= limit.duration() {
-                given_up.push((number.clone(), task.reason.clone(), for_ever));
+            if of_job().any(|task| task.state == TaskState::Running) {
+                continue;
+            }
+            let hopeless = waiting().find(|task| self.of.site.never_starts(&task.reason));
+            let waited = job.waits_since.elapsed();
+            match hopeless {
+                Some(task) if waited >= patience => {
+                    given_up.push((number.clone(), task.reason.clone(), true))
+                }
+                _ if waited >= limit.duration() => {
+                    given_up.push((number.clone(), first.reason.clone(), false));
+                }
+                _ => {}
             }
         }
         let engine = self.of.engine();
         for (number, reason, for_ever) in given_up {
             let Some(job) = self.jobs.remove(&number) else { continue };
             if job.is_ours {
-                let _ = self.of.site.cancel(&[&number]);
-                let _ = self.of.exchange().remove_batch(&job.batch);
+                // A batch tells the next command of a job that is still there.
+                if self.of.site.cancel(&[&number]).is_ok() {
+                    let _ = self.of.exchange().remove_batch(&job.batch);
+                }
             }
             // One that was begun waits, too, if its task was requeued.
             let of_job = |pending: &Pending<'_>| match &pending.claim {
@@ -341,8 +417,19 @@ impl<'b> Watch<'_, 'b> {
     /// Cancels what this command started and is no longer needed, and removes the batches that are over.
     fn leave(&mut self) {
         let interrupted = self.of.cancel.is_cancelled();
-        let is_unfinished =
-            |id: &&String| !matches!(self.of.exchange().look(&[id])[..], [Ok(Look::Done(_) | Look::Absent)]);
+        let _more_time = self.of.cancel.clean_up();
+        let of_jobs: BTreeSet<&str> =
+            self.jobs.values().flat_map(|job| job.requests.keys()).map(String::as_str).collect();
+        let of_jobs: Vec<&str> = of_jobs.into_iter().collect();
+        let looks = self.of.exchange().look(&of_jobs).unwrap_or_default();
+        let is_over = |look: &_| matches!(look, Ok(Look::Done(_) | Look::Absent));
+        let over: BTreeSet<String> = of_jobs
+            .iter()
+            .zip(&looks)
+            .filter(|(_, look)| is_over(look))
+            .map(|(id, _)| (*id).to_owned())
+            .collect();
+        let is_unfinished = |id: &&String| !over.contains(*id);
         // What goes on without us has its result ready for the next command.
         let goes_on =
             |job: &Job| !(job.is_ours && interrupted) && job.requests.keys().any(|id| is_unfinished(&id));
@@ -364,7 +451,9 @@ impl<'b> Watch<'_, 'b> {
         }
         if interrupted {
             // What was put in, and not submitted yet.
-            let waits = |pending: &&Pending<'_>| pending.claim.is_none();
+            let is_others =
+                |id: &String| self.jobs.values().any(|job| !job.is_ours && job.requests.contains_key(id));
+            let waits = |pending: &&Pending<'_>| pending.claim.is_none() && !is_others(&pending.asked.id);
             self.pending.iter().filter(waits).for_each(|one| _ = self.of.exchange().remove(&one.asked.id));
         }
     }

@@ -15,18 +15,21 @@ pub struct FleetFailure {
     pub kind: ErrorKind,
     /// What went wrong, and what to do.
     pub message: String,
+    /// Whether a registry is away, which may be back soon.
+    pub(in crate::ops) is_outage: bool,
 }
 
 impl FleetFailure {
     pub(in crate::ops) fn new(executor: &str, kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { executor: executor.into(), kind, message: message.into() }
+        Self { executor: executor.into(), kind, message: message.into(), is_outage: false }
     }
 
     pub(in crate::ops) fn of_exchange(executor: &str) -> impl Fn(ExchangeError) -> Self {
         move |error| {
             let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let is_outage = error.is_outage();
             let JobError { kind, message, .. } = JobError::new(error.kind(), error);
-            Self::new(executor, kind, format!("{message}{hint}"))
+            Self { is_outage, ..Self::new(executor, kind, format!("{message}{hint}")) }
         }
     }
 

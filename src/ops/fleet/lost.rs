@@ -1,6 +1,6 @@
 //! What no job of the engine works on: handed in, or given up.
 
-use super::batches::{Batches, FIRST_ASK, Happening, Job, OUTAGE, Pending, Watch, now, numbered};
+use super::batches::{Batches, FIRST_ASK, Happening, Job, Pending, Watch, now, numbered};
 use super::error::FleetFailure;
 use crate::engines::EngineError;
 use crate::engines::kubernetes::JobOf;
@@ -31,7 +31,9 @@ impl Watch<'_, '_> {
             if pending.claim.is_none()
                 && let Some(claim) = self.assigned(&id)
             {
-                on(&id, Happening::On(&claim.node));
+                if !claim.node.is_empty() {
+                    on(&id, Happening::On(&claim.node));
+                }
                 pending.claim = Some(claim);
             }
             let cause = match &pending.claim {
@@ -57,7 +59,7 @@ impl Watch<'_, '_> {
                 continue;
             };
             // Between this look and the one before, it may have been done.
-            if matches!(self.of.exchange().look(&[&id])[..], [Ok(Look::Done(_))]) {
+            if matches!(self.of.exchange().look_at(&id), Ok(Look::Done(_))) {
                 left.push(pending);
                 continue;
             }
@@ -96,6 +98,8 @@ impl Watch<'_, '_> {
         for pending in to_hand_in {
             match (pending.asked.put)() {
                 Ok(()) => put.push(pending),
+                // Put in again the next time.
+                Err(failure) if failure.is_outage && self.is_patient() => left.push(pending),
                 Err(failure) => on(&pending.asked.id, Happening::Done(Err(failure))),
             }
         }
@@ -120,6 +124,7 @@ impl Watch<'_, '_> {
 
     /// Returns why a request is not resubmitted after a task ended so: the one that had begun it, or one of the job that it waited for.
     fn verdict(&self, task: &str, state: &str, attempts: u32, begun: bool, is_ours: bool) -> Option<String> {
+        let reason = self.task(task).map(|task| task.reason.clone()).unwrap_or_default();
         let tail = || match self.of.site.log_tail(task) {
             tail if tail.is_empty() => String::new(),
             tail => format!("; its log ends with: {tail}"),
@@ -135,8 +140,15 @@ impl Watch<'_, '_> {
             "OUT_OF_MEMORY" if begun && is_ours => {
                 Some(format!("job {task} ran out of memory; ask for more with the executor's `memory_mib`"))
             }
+            "EVICTED" => Some(format!(
+                "the pods of job {task} were evicted {reason}: ask for memory with the executor's `memory_mib`, and look for the reason on the nodes"
+            )),
             "FAILED" if self.of.site.retries() => {
-                Some(format!("the pods of job {task} failed, however often they were started{}", tail()))
+                let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+                Some(format!(
+                    "the pods of job {task} failed{reason}, however often they were started{}",
+                    tail()
+                ))
             }
             _ if attempts >= ATTEMPTS => Some(format!(
                 "job {task} ended without a result ({}), and so did the {} attempts before it{}",
@@ -152,7 +164,11 @@ impl Watch<'_, '_> {
     }
 
     fn submit(&mut self, requests: Vec<String>) -> Submitted {
-        self.try_submit(requests).unwrap_or_else(Submitted::No)
+        match self.try_submit(requests) {
+            Ok(submitted) => submitted,
+            Err(failure) if failure.is_outage && self.is_patient() => Submitted::NotYet,
+            Err(failure) => Submitted::No(failure),
+        }
     }
 
     fn try_submit(&mut self, requests: Vec<String>) -> Result<Submitted, FleetFailure> {
@@ -173,11 +189,10 @@ impl Watch<'_, '_> {
                 if matches!(error, EngineError::TimedOut { .. } | EngineError::Cancelled) || error.is_outage()
                 {
                     // It may have been submitted all the same.
-                    let _ = site.cancel_batch(name, &batch_name);
+                    let _ = site.cancel_batch(name, &batch_name, None);
                 }
                 let _ = exchange.remove_batch(&batch_name);
-                let is_over = self.answered_at.elapsed() >= OUTAGE;
-                let may_come = error.is_outage() && !is_over;
+                let may_come = error.is_outage() && !self.is_away_for_long();
                 return Ok(if may_come {
                     Submitted::NotYet
                 } else {
@@ -185,7 +200,7 @@ impl Watch<'_, '_> {
                 });
             }
         };
-        self.answered_at = now();
+        self.away_since = None;
         let is_told = batch.job.as_ref() == Some(&job);
         batch.job = Some(job.clone());
         let facts = Job {

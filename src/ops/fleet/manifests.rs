@@ -7,7 +7,7 @@ use super::error::FleetFailure;
 use super::site::{Site, with_own_exchanges};
 use crate::engines::kubernetes::{JobOf, job};
 use crate::exchange::Look;
-use crate::fleet::{Engine, Executor, Fleet};
+use crate::fleet::{Apply, Engine, Executor, Fleet};
 use crate::ops::workspace::Workspace;
 
 /// The batch of an example.
@@ -39,13 +39,14 @@ pub fn waiting_jobs(workspace: &Workspace, used: &UsedFleet) -> Result<Vec<Waiti
         let batches = Site::with(name, executor, used, workspace, |site| {
             let exchange = site.exchange();
             let batches = exchange.batches()?;
-            let with_looks = batches.into_iter().map(|(name, batch)| {
+            let mut with_counts = Vec::new();
+            for (name, batch) in batches {
                 let ids: Vec<&str> = batch.requests.iter().map(String::as_str).collect();
-                let is_waiting = |look: &_| matches!(look, Ok(Look::Waiting));
-                let waiting = exchange.look(&ids).iter().filter(|look| is_waiting(look)).count();
-                (name, batch, waiting)
-            });
-            Ok(with_looks.collect::<Vec<_>>())
+                let looks = exchange.look(&ids)?;
+                let waiting = looks.iter().filter(|look| matches!(look, Ok(Look::Waiting))).count();
+                with_counts.push((name, batch, waiting));
+            }
+            Ok(with_counts)
         })?;
         for (batch_name, batch, waiting) in batches.map_err(FleetFailure::of_exchange(name))? {
             // Another fleet may use the same repository.
@@ -54,7 +55,7 @@ pub fn waiting_jobs(workspace: &Workspace, used: &UsedFleet) -> Result<Vec<Waiti
             else {
                 continue;
             };
-            if waiting > 0 {
+            if waiting > 0 && keys.apply == Apply::ByHand {
                 let of =
                     JobOf { executor: &batch.executor, batch: &batch_name, requests: batch.requests.len() };
                 let job = job(keys, of);

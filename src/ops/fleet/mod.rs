@@ -90,41 +90,17 @@ impl UsedFleet {
     /// can't be done is left for the next time; so are registries, unless `has_work`: nothing is asked of one where nothing is to be done.
     pub(super) fn sweep(&self, workspace: &Workspace, known: &BTreeSet<String>, has_work: bool) {
         let owner = owner(workspace);
-        for (name, executor) in site::with_own_exchanges(self) {
-            if matches!(executor.engine, Engine::Kubernetes(_)) && !has_work {
-                continue;
+        for (name, executor) in self.fleet.executors.iter() {
+            let is_left_alone = match &executor.engine {
+                Engine::Kubernetes(_) => !has_work,
+                // It makes no folders.
+                Engine::Slurm(slurm) => !SharedFolder::is_in(&slurm.shared),
+            };
+            if !is_left_alone {
+                let _ = Site::with(name, executor, self, workspace, |site| {
+                    sweep(name, &owner, site, known);
+                });
             }
-            // It makes no folders.
-            if matches!(&executor.engine, Engine::Slurm(slurm) if !SharedFolder::is_in(&slurm.shared)) {
-                continue;
-            }
-            let _ = Site::with(name, executor, self, workspace, |site| {
-                let exchange = site.exchange();
-                for (name, batch) in exchange.batches().unwrap_or_default() {
-                    if batch.owner != owner {
-                        continue;
-                    }
-                    let ids: Vec<&str> = batch.requests.iter().map(String::as_str).collect();
-                    let looks = exchange.look(&ids);
-                    // It was killed after a plan was in the store, and before its request was removed.
-                    let is_taken =
-                        |id: &str, look: &_| matches!(look, Ok(Look::Done(_))) && known.contains(id);
-                    let is_over = |(id, look): (&&str, &_)| match look {
-                        Ok(Look::Absent) => true,
-                        look => is_taken(id, look) && exchange.remove(id).is_ok(),
-                    };
-                    if !ids.iter().zip(&looks).map(is_over).fold(true, |all, is_over| all && is_over) {
-                        continue;
-                    }
-                    let cancelled = match &batch.job {
-                        Some(job) => site.cancel(&[job]),
-                        None => site.cancel_batch(&batch.executor, &name),
-                    };
-                    if cancelled.is_ok() {
-                        let _ = exchange.remove_batch(&name);
-                    }
-                }
-            });
         }
     }
 
@@ -139,6 +115,28 @@ impl UsedFleet {
         Site::with(name, executor, self, workspace, |site| {
             work(&Batches { name, executor, site, owner: owner(workspace), cancel: &workspace.cancel })
         })
+    }
+}
+
+/// Removes what is over of an executor's batches.
+fn sweep(executor: &str, owner: &str, site: &Site<'_>, known: &BTreeSet<String>) {
+    let exchange = site.exchange();
+    let batches = exchange.batches().unwrap_or_default().into_iter();
+    for (name, batch) in batches.filter(|(_, batch)| batch.owner == owner && batch.executor == executor) {
+        let ids: Vec<&str> = batch.requests.iter().map(String::as_str).collect();
+        let Ok(looks) = exchange.look(&ids) else { return };
+        let mut are_over = true;
+        for (id, look) in ids.into_iter().zip(looks) {
+            are_over &= match look {
+                Ok(Look::Absent) => true,
+                // The command was killed after the plan was in the store, and before the request was removed.
+                Ok(Look::Done(_)) if known.contains(id) => exchange.remove(id).is_ok(),
+                _ => false,
+            };
+        }
+        if are_over && site.cancel_batch(executor, &name, batch.job.as_deref()).is_ok() {
+            let _ = exchange.remove_batch(&name);
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::batches::now;
 use super::error::FleetFailure;
 use super::{UsedFleet, job_name};
 use crate::engines::EngineError;
@@ -15,7 +17,7 @@ use crate::exchange::{Exchange, Scratch, SharedFolder};
 use crate::fleet::{Apply, Engine, Executor, Kubernetes, Slurm, Task, TaskState};
 use crate::ops::workspace::Workspace;
 use crate::process::Cancel;
-use crate::registry::{Notice, Options, PlainHttp, Repository, Watch};
+use crate::registry::{Notice, Repository, Watch};
 
 /// Why a job of Slurm waits for something that doesn't come by itself.
 const NEVER_STARTS: [&str; 9] = [
@@ -29,6 +31,10 @@ const NEVER_STARTS: [&str; 9] = [
     "JobHoldMaxRequeue",
     "launch failed requeued held",
 ];
+/// How long a pod may take to end that was told to.
+const ENDING: Duration = Duration::from_secs(5 * 60);
+/// How long a Job may wait for what doesn't come by itself: an image can't be pulled while its registry is restarted, either.
+const HOPELESS: Duration = Duration::from_secs(2 * 60);
 /// What a Job waits for that nimctl doesn't apply.
 const BY_HAND: &str = "apply its Job, which `nimctl fleet manifests` prints";
 
@@ -47,6 +53,8 @@ pub(in crate::ops) enum Site<'a> {
         scratch: Box<Scratch<'a>>,
         /// How many indexes each Job has that was there: what is gone then, somebody deleted.
         seen: Mutex<BTreeMap<String, usize>>,
+        /// Tasks whose pods were told to end, and since when they are known to be.
+        ending: Mutex<BTreeMap<String, Instant>>,
     },
 }
 
@@ -56,15 +64,6 @@ pub(in crate::ops) enum Site<'a> {
 /// In words: it is no repository.
 pub fn repository(kubernetes: &Kubernetes) -> Result<Repository, String> {
     kubernetes.repository().parse().map_err(|error: crate::registry::InvalidReference| error.to_string())
-}
-
-/// Returns how the registry of an executor's exchange is reached.
-fn registry_options(kubernetes: &Kubernetes, used: &UsedFleet) -> Options {
-    Options {
-        plain_http: if kubernetes.plain_http { PlainHttp::All } else { PlainHttp::Loopback },
-        credentials: used.credentials.clone(),
-        ..Options::default()
-    }
 }
 
 impl Site<'_> {
@@ -91,8 +90,18 @@ impl Site<'_> {
                 })?;
                 let cancelled = || workspace.cancel.is_cancelled();
                 let watch = Watch { cancelled: &cancelled, notice: &|_: Notice| () };
-                let scratch = Scratch::new(repository, registry_options(keys, used), watch, folder);
-                Ok(work(&Site::Kubernetes { keys, scratch: Box::new(scratch), seen: Mutex::default() }))
+                let scratch = Scratch::new(
+                    repository,
+                    Scratch::options(keys.plain_http, used.credentials.clone()),
+                    watch,
+                    folder,
+                );
+                Ok(work(&Site::Kubernetes {
+                    keys,
+                    scratch: Box::new(scratch),
+                    seen: Mutex::default(),
+                    ending: Mutex::default(),
+                }))
             }
         }
     }
@@ -143,9 +152,9 @@ impl Site<'_> {
 
     /// Returns the tasks of jobs, as far as the engine still knows them.
     pub(super) fn tasks(&self, jobs: &[&str], cancel: &Cancel) -> Result<Vec<Task>, EngineError> {
-        let (keys, seen) = match self {
+        let (keys, seen, ending) = match self {
             Self::Slurm { .. } => return slurm::tasks(jobs, cancel),
-            Self::Kubernetes { keys, seen, .. } => (keys, seen),
+            Self::Kubernetes { keys, seen, ending, .. } => (keys, seen, ending),
         };
         let task = |job: &str, index: usize, state: TaskState, reason: &str| Task {
             id: format!("{job}_{index}"),
@@ -169,6 +178,14 @@ impl Site<'_> {
             }
         }
         seen.extend(counts);
+        let mut ending = ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|id, _| tasks.iter().any(|task| task.id == *id && kubernetes::is_terminating(task)));
+        for task in tasks.iter_mut().filter(|task| kubernetes::is_terminating(task)) {
+            // Kubernetes replaces a pod once it has ended, and that of a node that is gone never does.
+            if ending.entry(task.id.clone()).or_insert_with(now).elapsed() >= ENDING {
+                task.state = TaskState::Over("NODE_FAIL".into());
+            }
+        }
         Ok(tasks)
     }
 
@@ -190,6 +207,11 @@ impl Site<'_> {
         }
     }
 
+    /// Returns for how long a job is given a chance whose tasks wait for what doesn't come by itself.
+    pub(super) fn patience(&self) -> Duration {
+        if self.assigns() { HOPELESS } else { Duration::ZERO }
+    }
+
     /// Cancels jobs; those that are over stay over.
     pub(super) fn cancel(&self, jobs: &[&str]) -> Result<(), EngineError> {
         match self {
@@ -199,11 +221,18 @@ impl Site<'_> {
         }
     }
 
-    /// Cancels the job of a batch, whose name in the engine was not told.
-    pub(super) fn cancel_batch(&self, executor: &str, batch: &str) -> Result<(), EngineError> {
-        match self {
-            Self::Slurm { .. } => slurm::cancel_named(&job_name(executor, batch)),
-            Self::Kubernetes { .. } => self.cancel(&[&kubernetes::job_name(executor, batch)]),
+    /// Cancels the job of a batch: by how the engine calls it, if that was told, else by its name.
+    pub(super) fn cancel_batch(
+        &self,
+        executor: &str,
+        batch: &str,
+        job: Option<&str>,
+    ) -> Result<(), EngineError> {
+        match (self, job) {
+            (Self::Slurm { .. }, Some(job)) => slurm::cancel(&[job]),
+            (Self::Slurm { .. }, None) => slurm::cancel_named(&job_name(executor, batch)),
+            // Whatever somebody wrote into the exchange, it is no other Job.
+            (Self::Kubernetes { .. }, _) => self.cancel(&[&kubernetes::job_name(executor, batch)]),
         }
     }
 
@@ -231,7 +260,7 @@ fn copies(workspace: &Workspace) -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Returns the names of the executors that have different exchanges: of several that share one, the first.
+/// Returns the executors that have different exchanges: of several that share one, the first.
 pub(super) fn with_own_exchanges(used: &UsedFleet) -> Vec<(&str, &Executor)> {
     let mut known = BTreeSet::new();
     let place = |executor: &Executor| match &executor.engine {

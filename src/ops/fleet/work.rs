@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use super::batches::{OUTAGE, now};
 use crate::backend::Backend;
 use crate::device::{Device, Host};
 use crate::digest::Sha256;
@@ -13,12 +14,16 @@ use crate::fleet::exchange::{
     FailureKind, Node, NodeFacts, Outcome, RESULT_SCHEMA, RemoteBackend, RemoteBuild, RemoteResult, What,
 };
 use crate::ops::error::JobError;
+
 use crate::ops::resolve::{BackendHere, Backends};
 use crate::ops::worker_build::{BuildFailure, WorkerBuild};
 use crate::ops::workspace::Workspace;
+use crate::process::Cancel;
 use crate::profile::{Target, ToolIdentity, capability_tag};
 use crate::worker::host::{Answer, Worker};
 use crate::worker::protocol::{BuildRequest, Event, Problem};
+
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// Where a node takes its requests from, and who it is.
 #[derive(Clone)]
@@ -50,19 +55,20 @@ pub fn work(
     let mut site =
         Site { workspace, exchange, host, node: &claim.node, backends: &backends, workers: BTreeMap::new() };
     let mut answered = 0;
-    let requests = exchange.batch(batch)?.requests.into_iter().enumerate();
+    let cancel = &workspace.cancel;
+    let requests = patiently(cancel, || exchange.batch(batch))?.requests.into_iter().enumerate();
     let is_ours = |(number, _): &(usize, String)| only.is_none_or(|only| only == *number);
     for (_, id) in requests.filter(is_ours) {
         if workspace.cancel.is_cancelled() {
             break;
         }
-        if !exchange.claim(&id, claim)? {
+        if !patiently(cancel, || exchange.claim(&id, claim))? {
             continue;
         }
         on_request(&id);
         let mut plan = None;
         // Until the result is out, its folder is needed.
-        let (outcome, _taken) = match exchange.take(&id) {
+        let (outcome, _taken) = match patiently(cancel, || exchange.take(&id)) {
             Ok(taken) => {
                 let outcome = match taken.request.what.clone() {
                     What::Describe { backends } => site.describe(&backends),
@@ -87,10 +93,26 @@ pub fn work(
         }
         let node = Node { name: claim.node.clone(), gpus: site.gpu_names() };
         let result = RemoteResult { schema: RESULT_SCHEMA.into(), node, outcome };
-        exchange.finish(&id, &result, plan.as_deref())?;
+        patiently(cancel, || exchange.finish(&id, &result, plan.as_deref()))?;
         answered += 1;
     }
     Ok(answered)
+}
+
+/// Does something again and again while a registry is away: what was built is worth the wait.
+fn patiently<T>(
+    cancel: &Cancel,
+    mut attempt: impl FnMut() -> Result<T, ExchangeError>,
+) -> Result<T, ExchangeError> {
+    let begin = now();
+    loop {
+        match attempt() {
+            Err(error) if error.is_outage() && begin.elapsed() < OUTAGE && !cancel.is_cancelled() => {
+                std::thread::sleep(BETWEEN_ATTEMPTS);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The node, while it works.

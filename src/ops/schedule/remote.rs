@@ -116,7 +116,8 @@ fn watch(
                 (context.on_event)(BuildEvent::Warning { message });
             }
             Happening::Done(result) => {
-                let mut is_taken = true;
+                // What has no result may still run; what was given up is removed already.
+                let mut is_taken = result.is_ok();
                 let result = result.map_err(JobError::from).and_then(|result| {
                     let taken = take(id, remote, result, batches, context);
                     taken.map_err(|failure| match failure {

@@ -108,7 +108,8 @@ fn manifests(file: &Path, global: &Global, output: &Output, cancel: &Cancel) -> 
         output.talk("no request waits for a Job");
     }
     let with_comment = |WaitingJob { executor, owner, waiting, job }| {
-        (format!("# executor {executor}: {waiting} requests of {owner}\n"), job)
+        // What others wrote stays a comment.
+        (format!("# executor {executor}: {waiting} requests of {}\n", owner.escape_debug()), job)
     };
     print_jobs(waiting.into_iter().map(with_comment).collect(), output)
 }

@@ -9,7 +9,7 @@ use nimctl::machine;
 use nimctl::nvml;
 use nimctl::ops::fleet::work::{WorkOptions, work};
 use nimctl::ops::resolve::FoundBackend;
-use nimctl::registry::{InvalidReference, Options, PlainHttp, Repository, Watch};
+use nimctl::registry::{InvalidReference, Repository, Watch};
 use nimctl::worker::host::{Cancel, Elsewhere, NODE_PREFIX};
 use serde::Serialize;
 
@@ -78,11 +78,7 @@ pub(crate) fn run(
             (&folder, None)
         }
         (None, Some(exchange)) => {
-            let options = Options {
-                plain_http: if *plain_http { PlainHttp::All } else { PlainHttp::Loopback },
-                credentials: environment::registry_credentials(),
-                ..Options::default()
-            };
+            let options = Scratch::options(*plain_http, environment::registry_credentials());
             let watch = Watch { cancelled: &cancelled, notice: &notice };
             scratch = Scratch::new(repository(exchange)?, options, watch, environment::temporary_folder());
             (&scratch, environment::job_index()?)
