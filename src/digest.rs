@@ -29,6 +29,11 @@ macro_rules! digest_type {
                 Self(bytes)
             }
 
+            /// Returns the 32 digest bytes.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
             /// Returns the 64 lower-case hex digits, without the algorithm.
             pub fn to_hex(&self) -> String {
                 self.0.iter().map(|byte| format!("{byte:02x}")).collect()

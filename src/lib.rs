@@ -177,6 +177,7 @@ pub mod release;
 pub mod report;
 pub mod samples;
 pub mod selection;
+pub mod signing;
 pub mod source;
 pub mod stats;
 pub mod store;

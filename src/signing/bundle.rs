@@ -1,0 +1,258 @@
+//! The bundle: the signed statement, its signature, and what tells which key made it.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::certificate::Certificate;
+use super::chain::{self, Verified};
+use super::key::PublicKey;
+use super::private_key::PrivateKey;
+use super::refusal::Refusal;
+use super::statement::Statement;
+use super::strict_json;
+use crate::digest::Sha256;
+
+/// The maximum size of a bundle: enough for a model of 100,000 files.
+pub const MAX_BUNDLE_BYTES: u64 = 32 * 1024 * 1024;
+/// The maximum number of certificates in a bundle.
+pub(super) const MAX_CERTIFICATES: usize = 16;
+
+const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+
+/// What tells which key made a signature. Nobody signed this part.
+#[derive(Clone, Debug)]
+pub enum Material {
+    /// A key, by the digest of its PEM text ([`PublicKey::hint`]); bundles of older releases leave it out.
+    Key(Option<String>),
+    /// The certificate of the key, and those that lead from it to a root.
+    Certificates(Vec<Certificate>),
+}
+
+/// A bundle, none of which is verified.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    material: Material,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// Who signed, as far as it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The owner of a key.
+    Key(PublicKey),
+    /// Who a certificate names.
+    Certificate {
+        /// The name in the certificate.
+        subject: String,
+        /// SHA-256 of the certificate.
+        fingerprint: Sha256,
+        /// The name in the root certificate that it was traced to.
+        root: String,
+    },
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "the {} key {}", key.curve(), key.hint().to_hex()),
+            Self::Certificate { subject, fingerprint: _, root } => {
+                write!(f, "{subject}, with a certificate that leads to {root}")
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawBundle {
+    media_type: String,
+    verification_material: RawMaterial,
+    dsse_envelope: RawEnvelope,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMaterial {
+    public_key: Option<RawKey>,
+    x509_certificate_chain: Option<RawChain>,
+    certificate: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawKey {
+    hint: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawChain {
+    certificates: Vec<RawCertificate>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawCertificate {
+    raw_bytes: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEnvelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<RawSignature>,
+}
+
+#[derive(Deserialize)]
+struct RawSignature {
+    sig: String,
+}
+
+impl Bundle {
+    /// Signs a statement. With certificates, the first is that of the key.
+    pub fn sign(statement: &Statement, key: &PrivateKey, certificates: Option<Vec<Certificate>>) -> Self {
+        let payload = statement.to_payload();
+        let signature = key.sign(&envelope_bytes(&payload));
+        let material = match certificates {
+            Some(certificates) => Material::Certificates(certificates),
+            None => Material::Key(Some(key.public_key().hint().to_hex())),
+        };
+        Self { material, payload, signature }
+    }
+
+    /// Parses a bundle.
+    ///
+    /// # Errors
+    /// Everything that is no bundle with an in-toto statement, or more than [`MAX_BUNDLE_BYTES`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        if bytes.len() as u64 > MAX_BUNDLE_BYTES {
+            return Err(Refusal::TooLarge { size_bytes: bytes.len() as u64, limit_bytes: MAX_BUNDLE_BYTES });
+        }
+        let RawBundle { media_type, verification_material, dsse_envelope } =
+            strict_json::parse(bytes).map_err(|error| Refusal::Json(error.to_string()))?;
+        if media_type != MEDIA_TYPE {
+            return Err(Refusal::MediaType { found: media_type, expected: MEDIA_TYPE });
+        }
+        let RawEnvelope { payload, payload_type, signatures } = dsse_envelope;
+        if payload_type != PAYLOAD_TYPE {
+            return Err(Refusal::PayloadType { found: payload_type, expected: PAYLOAD_TYPE });
+        }
+        // As others do: of several signatures, the first decides.
+        let signature = &signatures.first().ok_or(Refusal::NoSignature)?.sig;
+        Ok(Self {
+            material: verification_material.check()?,
+            payload: decoded(&payload, "the payload")?,
+            signature: decoded(signature, "the signature")?,
+        })
+    }
+
+    /// Returns the text of the bundle.
+    pub fn to_json(&self) -> Vec<u8> {
+        let Self { material, payload, signature } = self;
+        let material = match material {
+            Material::Key(hint) => json!({ "publicKey": { "hint": hint }, "tlogEntries": [] }),
+            Material::Certificates(certificates) => {
+                let certificates: Vec<_> = certificates
+                    .iter()
+                    .map(|certificate| json!({ "rawBytes": STANDARD.encode(certificate.der()) }))
+                    .collect();
+                json!({ "x509CertificateChain": { "certificates": certificates }, "tlogEntries": [] })
+            }
+        };
+        strict_json::to_readable(&json!({
+            "mediaType": MEDIA_TYPE,
+            "verificationMaterial": material,
+            "dsseEnvelope": {
+                "payload": STANDARD.encode(payload),
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{ "sig": STANDARD.encode(signature), "keyid": "" }],
+            },
+        }))
+    }
+
+    /// Returns what tells which key made it.
+    pub fn material(&self) -> &Material {
+        &self.material
+    }
+
+    /// Verifies the signature with a key, and returns what was signed.
+    ///
+    /// # Errors
+    /// Another key, a signature that does not match, a statement that breaks a rule.
+    pub fn verify_with_key(&self, key: &PublicKey) -> Result<(Statement, Signer), Refusal> {
+        let Material::Key(named) = &self.material else { return Err(Refusal::HasCertificates) };
+        let given = key.hint().to_hex();
+        if let Some(named) = named.as_ref().filter(|named| **named != given) {
+            return Err(Refusal::OtherKey { named: named.clone(), given });
+        }
+        Ok((self.statement(key)?, Signer::Key(key.clone())))
+    }
+
+    /// Verifies the signature with the certificates in the bundle, and them with those that are trusted, at a time in seconds
+    /// since 1970; returns what was signed, and who signed it.
+    ///
+    /// # Errors
+    /// Certificates that don't lead to a trusted root, a signature that does not match, a statement that breaks a rule.
+    pub fn verify_with_certificates(
+        &self,
+        trusted: &[Certificate],
+        now_s: u64,
+    ) -> Result<(Statement, Signer), Refusal> {
+        let Material::Certificates(certificates) = &self.material else { return Err(Refusal::HasKey) };
+        let (leaf, others) =
+            certificates.split_first().ok_or(Refusal::CertificateCount(certificates.len()))?;
+        let Verified { key, root } = chain::verify(leaf, others, trusted, now_s)?;
+        let signer =
+            Signer::Certificate { subject: leaf.subject(), fingerprint: leaf.fingerprint(), root };
+        Ok((self.statement(&key)?, signer))
+    }
+
+    fn statement(&self, key: &PublicKey) -> Result<Statement, Refusal> {
+        if !key.verifies(&envelope_bytes(&self.payload), &self.signature) {
+            return Err(Refusal::WrongSignature { curve: key.curve() });
+        }
+        Ok(Statement::parse(&self.payload)?)
+    }
+}
+
+impl RawMaterial {
+    fn check(self) -> Result<Material, Refusal> {
+        let Self { public_key, x509_certificate_chain, certificate } = self;
+        if certificate.is_some() {
+            return Err(Refusal::Keyless);
+        }
+        match (public_key, x509_certificate_chain) {
+            (Some(RawKey { hint }), None) => Ok(Material::Key(hint.filter(|hint| !hint.is_empty()))),
+            (None, Some(RawChain { certificates })) => {
+                if certificates.is_empty() || certificates.len() > MAX_CERTIFICATES {
+                    return Err(Refusal::CertificateCount(certificates.len()));
+                }
+                let certificates = (1..).zip(certificates).map(|(number, RawCertificate { raw_bytes })| {
+                    let der = decoded(&raw_bytes, "a certificate")?;
+                    Certificate::from_der(&der).map_err(|error| Refusal::Certificate { number, error })
+                });
+                Ok(Material::Certificates(certificates.collect::<Result<_, _>>()?))
+            }
+            (None, None) => Err(Refusal::NoMaterial),
+            (Some(_), Some(_)) => {
+                Err(Refusal::Json("it has both `publicKey` and `x509CertificateChain`".into()))
+            }
+        }
+    }
+}
+
+fn decoded(text: &str, what: &'static str) -> Result<Vec<u8>, Refusal> {
+    STANDARD.decode(text).map_err(|_| Refusal::Base64(what))
+}
+
+/// Returns what DSSE signs of a payload ("pre-authentication encoding").
+fn envelope_bytes(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
+    bytes.extend_from_slice(payload);
+    bytes
+}
