@@ -6,6 +6,7 @@ pub(crate) mod file_lock;
 pub(crate) mod kept;
 pub mod model_files;
 pub(crate) mod read_file;
+pub mod secret;
 pub mod text;
 pub mod work_folder;
 

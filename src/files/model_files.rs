@@ -127,7 +127,7 @@ type Listed = (BTreeMap<String, Found>, Vec<(String, PathBuf)>);
 
 /// Returns what is no file, and the files with their places.
 fn list(model: &Path, reading: &Reading<'_>) -> Result<Listed, ModelFilesError> {
-    let Reading { follow_links, is_ignored, is_read: _, threads: _, is_cancelled } = reading;
+    let Reading { follow_links, is_ignored, is_read, threads: _, is_cancelled } = reading;
     let (mut others, mut files) = (BTreeMap::new(), Vec::new());
     // The model itself may be a link that is followed; nothing below it is.
     let mut entries = walkdir::WalkDir::new(model).min_depth(1).follow_root_links(true).into_iter();
@@ -135,7 +135,8 @@ fn list(model: &Path, reading: &Reading<'_>) -> Result<Listed, ModelFilesError> 
         if is_cancelled() {
             return Err(ModelFilesError::Cancelled);
         }
-        let entry = entry.map_err(|error| ModelFilesError::Io { path: model.into(), source: error.into() })?;
+        let entry =
+            entry.map_err(|error| ModelFilesError::Io { path: model.into(), source: error.into() })?;
         let relative = entry.path().strip_prefix(model).unwrap_or(entry.path());
         let is_folder = entry.file_type().is_dir();
         let name = relative.to_string_lossy();
@@ -149,6 +150,9 @@ fn list(model: &Path, reading: &Reading<'_>) -> Result<Listed, ModelFilesError> 
             continue;
         }
         let Some(name) = relative.to_str().map(str::to_owned) else {
+            if !is_read(&name) {
+                continue;
+            }
             return Err(ModelFilesError::NotUtf8 { path: name.into_owned() });
         };
         if entry.file_type().is_file() {
@@ -221,7 +225,8 @@ mod tests {
         let place = |name: &str| folder.path().join(name);
         fs_err::create_dir(place("m")).unwrap();
         fs_err::write(place("file"), "x").unwrap();
-        for (link, target) in [("m/file", "../file"), ("m/folder", ".."), ("m/nowhere", "absent"), ("l", "m")] {
+        for (link, target) in [("m/file", "../file"), ("m/folder", ".."), ("m/nowhere", "absent"), ("l", "m")]
+        {
             fs_err::os::unix::fs::symlink(target, place(link)).unwrap();
         }
         let kinds = |follow_links| files(&place("m"), follow_links).unwrap().found;
@@ -229,12 +234,8 @@ mod tests {
         let x = Found::File(Sha256::of(b"x"));
         assert_eq!(
             kinds(false),
-            [
-                named("file", Found::Link),
-                named("folder", Found::LinkToFolder),
-                named("nowhere", Found::Link)
-            ]
-            .into()
+            [named("file", Found::Link), named("folder", Found::LinkToFolder), named("nowhere", Found::Link)]
+                .into()
         );
         assert_eq!(
             kinds(true),

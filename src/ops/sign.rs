@@ -10,8 +10,8 @@ use crate::files::atomic_file;
 use crate::files::destination::{self, BadDestination};
 use crate::files::model_files::{self, ModelFiles, ModelFilesError, Reading};
 use crate::signing::{
-    Bundle, Certificate, ChainError, Found, InvalidStatement, KeyError, MAX_BUNDLE_BYTES, PrivateKey, Resource,
-    Signer, Statement, is_below,
+    Bundle, Certificate, ChainError, Found, InvalidStatement, KeyError, MAX_BUNDLE_BYTES, PrivateKey,
+    Resource, Signer, Statement, is_below,
 };
 
 /// Files of git's, which others leave out of a signature too.
@@ -102,7 +102,9 @@ pub enum SignError {
     #[error(transparent)]
     Certificate(#[from] ChainError),
     /// The certificate is that of another key.
-    #[error("the certificate of {subject} is not that of the key: it has the key {certificate}, and the one given is {key}")]
+    #[error(
+        "the certificate of {subject} is not that of the key: it has the key {certificate}, and the one given is {key}"
+    )]
     OtherKey {
         /// The name in the certificate.
         subject: String,
@@ -112,7 +114,9 @@ pub enum SignError {
         key: String,
     },
     /// More files than a signature can have.
-    #[error("the signature has {size_bytes} bytes, and the limit is {MAX_BUNDLE_BYTES}: sign an archive of the folder instead")]
+    #[error(
+        "the signature has {size_bytes} bytes, and the limit is {MAX_BUNDLE_BYTES}: sign an archive of the folder instead"
+    )]
     TooLarge {
         /// Its size.
         size_bytes: u64,
@@ -143,9 +147,9 @@ impl SignError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model(ModelFilesError::Link { .. }) => Some(LINK_HINT.to_owned()),
-            Self::NotAFile { what, .. } if *what == IS_LINK => {
-                Some("sign the bytes that it leads to with --allow-symlinks, or ignore it with --ignore".into())
-            }
+            Self::NotAFile { what, .. } if *what == IS_LINK => Some(
+                "sign the bytes that it leads to with --allow-symlinks, or ignore it with --ignore".into(),
+            ),
             Self::Certificate(ChainError::Key { error: KeyError::Unsupported(_), .. }) => {
                 Some("use a certificate for an ECDSA key".into())
             }
@@ -186,10 +190,10 @@ pub fn sign(options: SignOptions<'_>) -> Result<Signed, SignError> {
     let mut ignored: BTreeSet<String> = GIT_PATHS.map(str::to_owned).into();
     for path in ignore {
         let inside = path_in_model(model, path);
-        ignored.insert(inside.ok_or_else(|| SignError::IgnoredElsewhere {
-            path: path.clone(),
-            model: model.to_owned(),
-        })?);
+        ignored.insert(
+            inside
+                .ok_or_else(|| SignError::IgnoredElsewhere { path: path.clone(), model: model.to_owned() })?,
+        );
     }
     ignored.extend(path_in_model(model, &signature));
     let reading = Reading {
@@ -268,7 +272,10 @@ pub fn default_signature(model: &Path) -> Result<PathBuf, SignError> {
 
 /// Returns the name of a model: the last part of its path.
 fn name_of(model: &Path) -> Result<String, SignError> {
-    let no_name = || SignError::Name { path: model.to_owned(), source: io::Error::other("its path has no last part that is UTF-8") };
+    let no_name = || SignError::Name {
+        path: model.to_owned(),
+        source: io::Error::other("its path has no last part that is UTF-8"),
+    };
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     match model.file_name() {
         Some(_) => name(model).ok_or_else(no_name),

@@ -146,10 +146,8 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
         Some(path) => path.to_path_buf(),
         None => default_signature(model)?,
     };
-    let refused = |refusal| VerifySignatureError::Refused {
-        signature: signature.clone(),
-        source: Box::new(refusal),
-    };
+    let refused =
+        |refusal| VerifySignatureError::Refused { signature: signature.clone(), source: Box::new(refusal) };
     let bytes = read_signature(model, &signature)?;
     let bundle = Bundle::parse(&bytes).map_err(refused)?;
     let accepted = match trusted {
@@ -163,10 +161,12 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
     let mut ignored = Vec::new();
     for path in *ignore {
         let inside = path_in_model(model, path);
-        ignored.push(inside.ok_or_else(|| SignError::IgnoredElsewhere {
-            path: path.clone(),
-            model: model.to_path_buf(),
-        })?);
+        ignored.push(
+            inside.ok_or_else(|| SignError::IgnoredElsewhere {
+                path: path.clone(),
+                model: model.to_path_buf(),
+            })?,
+        );
     }
     let is_ignored = |name: &str| ignored.iter().any(|ignored| is_below(name, ignored));
     // The signature is no part of what it signs.

@@ -207,8 +207,7 @@ impl Bundle {
         let (leaf, others) =
             certificates.split_first().ok_or(Refusal::CertificateCount(certificates.len()))?;
         let Verified { key, root } = chain::verify(leaf, others, trusted, now_s)?;
-        let signer =
-            Signer::Certificate { subject: leaf.subject(), fingerprint: leaf.fingerprint(), root };
+        let signer = Signer::Certificate { subject: leaf.subject(), fingerprint: leaf.fingerprint(), root };
         Ok((self.statement(&key)?, signer))
     }
 

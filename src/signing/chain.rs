@@ -77,7 +77,8 @@ pub(super) fn verify(
     trusted: &[Certificate],
     now_s: u64,
 ) -> Result<Verified, ChainError> {
-    let (roots, more): (Vec<_>, Vec<_>) = trusted.iter().partition(|certificate| certificate.is_self_issued());
+    let (roots, more): (Vec<_>, Vec<_>) =
+        trusted.iter().partition(|certificate| certificate.is_self_issued());
     if roots.is_empty() {
         return Err(ChainError::NoRoot);
     }
@@ -133,17 +134,14 @@ fn lead<'a>(
     roots: &[&'a Certificate],
     now_s: u64,
 ) -> Result<&'a Certificate, ChainError> {
-    let untrusted = |problem: String| ChainError::Untrusted {
-        subject: leaf.subject(),
-        issuer: leaf.issuer(),
-        problem,
-    };
+    let untrusted =
+        |problem: String| ChainError::Untrusted { subject: leaf.subject(), issuer: leaf.issuer(), problem };
     let ders: Vec<CertificateDer<'_>> = roots.iter().map(|root| root.der().into()).collect();
-    let anchors: Vec<TrustAnchor<'_>> = ders
-        .iter()
-        .map(anchor_from_trusted_cert)
-        .collect::<Result<_, _>>()
-        .map_err(|error| untrusted(format!("a root can't be used: {}", in_words(&error))))?;
+    let anchors: Vec<TrustAnchor<'_>> =
+        ders.iter()
+            .map(anchor_from_trusted_cert)
+            .collect::<Result<_, _>>()
+            .map_err(|error| untrusted(format!("a root can't be used: {}", in_words(&error))))?;
     let between_der: Vec<CertificateDer<'_>> =
         between.iter().map(|certificate| certificate.der().into()).collect();
     let leaf_der = CertificateDer::from(leaf.der());
@@ -185,10 +183,14 @@ fn in_words(error: &Error) -> String {
         Error::UnknownIssuer => "no trusted root, and no certificate in the signature, is its issuer".into(),
         Error::InvalidSignatureForPublicKey => "a signature in the chain is wrong".into(),
         Error::EndEntityUsedAsCa => "a certificate in the chain is not one of an authority (CA:FALSE)".into(),
-        Error::CaUsedAsEndEntity => "it is the certificate of an authority (CA:TRUE), which signs no models".into(),
+        Error::CaUsedAsEndEntity => {
+            "it is the certificate of an authority (CA:TRUE), which signs no models".into()
+        }
         Error::PathLenConstraintViolated => "the chain is longer than a certificate in it allows".into(),
         Error::NameConstraintViolation => "its name is not among those that its authority may name".into(),
-        Error::UnsupportedCriticalExtension => "a certificate has a critical extension that is not supported".into(),
+        Error::UnsupportedCriticalExtension => {
+            "a certificate has a critical extension that is not supported".into()
+        }
         Error::RequiredEkuNotFoundContext(_) => {
             "a certificate in the chain has an extended key usage without codeSigning".into()
         }

@@ -110,7 +110,8 @@ pub fn compare(
         }
     }
     let names: BTreeSet<&str> = signed.iter().map(|resource| resource.name.as_str()).collect();
-    for (name, found) in found.iter().filter(|(name, _)| !names.contains(name.as_str()) && !is_ignored(name)) {
+    for (name, found) in found.iter().filter(|(name, _)| !names.contains(name.as_str()) && !is_ignored(name))
+    {
         let Found::File(digest) = *found else {
             differences.insert(not_a_file(name, *found, false));
             continue;
@@ -127,7 +128,8 @@ pub fn compare(
     }
     differences.extend(missing.into_keys().map(|name| Difference::Missing(name.to_owned())));
     while let Some((name, (signed, now))) = changed.pop_first() {
-        let other = changed.iter().find(|(_, (its, has))| *its == now && *has == signed).map(|(other, _)| *other);
+        let other =
+            changed.iter().find(|(_, (its, has))| *its == now && *has == signed).map(|(other, _)| *other);
         differences.insert(match other {
             Some(other) => {
                 changed.remove(other);
@@ -182,7 +184,11 @@ mod tests {
     fn each_difference_has_its_name() {
         let signed = [("a", "1"), ("b", "2"), ("c", "3")];
         check(&signed, &[("a", "1"), ("b", "2"), ("c", "3"), ("ignored", "x")], &[]);
-        check(&signed, &[("a", "1"), ("b", "x"), ("c", "3")], &["b: its bytes are not those that were signed"]);
+        check(
+            &signed,
+            &[("a", "1"), ("b", "x"), ("c", "3")],
+            &["b: its bytes are not those that were signed"],
+        );
         check(&signed, &[("a", "1"), ("b", "2")], &["c: was signed, and is missing"]);
         check(&signed, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")], &["d: was not signed"]);
         check(&signed, &[("a", "1"), ("b", "2"), ("d", "3")], &["c: was renamed to d"]);

@@ -71,7 +71,9 @@ impl KeyError {
             Self::Unsupported(_) => {
                 "make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem"
             }
-            Self::NeedsPassword => "put the password into an environment variable, and name it with --password-env",
+            Self::NeedsPassword => {
+                "put the password into an environment variable, and name it with --password-env"
+            }
             Self::UnsupportedEncryption(_) => "convert it: openssl pkcs8 -topk8 -in OLD.pem -out key.pem",
             Self::NotThere { expected, .. } if expected.contains("public") => {
                 "write the public key of a private one: openssl pkey -in key.pem -pubout -out key.pub"
@@ -168,9 +170,9 @@ pub(super) fn curve_of(algorithm: &AlgorithmIdentifierRef<'_>) -> Result<Curve, 
     if algorithm.oid != EC_PUBLIC_KEY {
         return Err(KeyError::Unsupported(algorithm_name(&algorithm.oid)));
     }
-    let curve = algorithm
-        .parameters_oid()
-        .map_err(|_| KeyError::Unsupported("ECDSA (with the parameters of the curve instead of its name)".into()))?;
+    let curve = algorithm.parameters_oid().map_err(|_| {
+        KeyError::Unsupported("ECDSA (with the parameters of the curve instead of its name)".into())
+    })?;
     named_curve(&curve)
 }
 
@@ -225,13 +227,13 @@ mod tests {
     use super::*;
 
     fn fixture(name: &str) -> String {
-        fs_err::read_to_string(format!("{}/tests/fixtures/signing/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        fs_err::read_to_string(format!("{}/tests/fixtures/signing/{name}", env!("CARGO_MANIFEST_DIR")))
+            .unwrap()
     }
 
     #[test]
     fn a_key_is_written_as_openssl_writes_it() {
-        for (name, curve) in
-            [("p256.pub", Curve::P256), ("p384.pub", Curve::P384), ("p521.pub", Curve::P521)]
+        for (name, curve) in [("p256.pub", Curve::P256), ("p384.pub", Curve::P384), ("p521.pub", Curve::P521)]
         {
             let text = fixture(name);
             let key = PublicKey::from_pem(&text).unwrap();

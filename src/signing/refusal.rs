@@ -76,7 +76,9 @@ pub enum Refusal {
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// The signature is not of this key over these bytes.
-    #[error("the signature does not match: what is signed was changed, or signed with another key than this {curve} one")]
+    #[error(
+        "the signature does not match: what is signed was changed, or signed with another key than this {curve} one"
+    )]
     WrongSignature {
         /// The curve of the key.
         curve: Curve,

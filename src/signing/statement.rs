@@ -55,10 +55,14 @@ pub enum InvalidStatement {
         expected: &'static str,
     },
     /// A signature of a release before 1.0.
-    #[error("signed in the format of model-signing 0.x (`{OLD_PREDICATE_TYPE}`), which is not supported: sign the model again")]
+    #[error(
+        "signed in the format of model-signing 0.x (`{OLD_PREDICATE_TYPE}`), which is not supported: sign the model again"
+    )]
     OldFormat,
     /// Files were collected in a way that is not supported.
-    #[error("files were collected by method `{method}` with hash type `{hash}`; only `{METHOD}` with `{HASH}` is supported")]
+    #[error(
+        "files were collected by method `{method}` with hash type `{hash}`; only `{METHOD}` with `{HASH}` is supported"
+    )]
     Method {
         /// The method.
         method: String,
@@ -91,7 +95,9 @@ pub enum InvalidStatement {
         found: String,
     },
     /// The digest over all files is another one.
-    #[error("the signed statement contradicts itself: its digest is {stated}, and the digest of its files is {computed}")]
+    #[error(
+        "the signed statement contradicts itself: its digest is {stated}, and the digest of its files is {computed}"
+    )]
     Root {
         /// The stated one.
         stated: String,
@@ -179,8 +185,7 @@ impl Statement {
         if predicate_type != PREDICATE_TYPE {
             return Err(InvalidStatement::Type { found: predicate_type, expected: PREDICATE_TYPE });
         }
-        let RawPredicate { serialization, resources } =
-            RawPredicate::deserialize(predicate).map_err(json)?;
+        let RawPredicate { serialization, resources } = RawPredicate::deserialize(predicate).map_err(json)?;
         let RawSerialization { method, hash_type, allow_symlinks, ignore_paths } = serialization;
         if method != METHOD || hash_type != HASH {
             return Err(InvalidStatement::Method { method, hash: hash_type });
@@ -365,7 +370,15 @@ mod tests {
         refused(|text| text.replace(&of_a, &of_x), "contradicts itself");
         refused(|text| text.replace(&of_a, &of_a.to_uppercase()), "lower-case");
         refused(|text| text.replacen("\"sha256\",", "\"md5\",", 1), "md5");
-        refused(|text| text.replace("\"subject\": [", "\"subject\": [{\"name\": \"x\", \"digest\": {\"sha256\": \"\"}},"), "2 subjects");
+        refused(
+            |text| {
+                text.replace(
+                    "\"subject\": [",
+                    "\"subject\": [{\"name\": \"x\", \"digest\": {\"sha256\": \"\"}},",
+                )
+            },
+            "2 subjects",
+        );
     }
 
     #[test]

@@ -53,8 +53,7 @@ fn what_model_signing_signed_with_a_key_is_verified() {
         assert_eq!(statement.resources(), model());
         assert_eq!(signer, Signer::Key(key));
     }
-    let (file, _) =
-        Bundle::parse(&bytes("file.sig")).unwrap().verify_with_key(&public("p256.pub")).unwrap();
+    let (file, _) = Bundle::parse(&bytes("file.sig")).unwrap().verify_with_key(&public("p256.pub")).unwrap();
     assert_eq!((file.model(), file.resources().len()), ("config.json", 1));
     assert_eq!(file.resources()[0].name, MODEL_ITSELF);
     let (rest, _) =
@@ -94,7 +93,13 @@ fn signatures_are_those_of_rfc_6979() {
     let named = [&[0x30, 0x31], &der[2..], &hex("a00a06082a8648ce3d030107")].concat();
     let pem = format!(
         "-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\n",
-        STANDARD.encode(named).as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line)).collect::<Vec<_>>().join("\n")
+        STANDARD
+            .encode(named)
+            .as_bytes()
+            .chunks(64)
+            .map(|line| String::from_utf8_lossy(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     );
     let signature = PrivateKey::from_pem(&pem, None).unwrap().sign(b"sample");
     let expected = [
@@ -261,7 +266,11 @@ fn chains_lead_to_a_trusted_root() {
 fn chains_are_refused_for_what_is_wrong_with_them() {
     let root: &[&str] = &["root.pem"];
     let cases: [(&[&str], &[&str], &str); 16] = [
-        (&["leaf-expired.pem", "middle.pem"], root, "CN=Test signer\\, expired expired on 2021-01-01T00:00:00Z"),
+        (
+            &["leaf-expired.pem", "middle.pem"],
+            root,
+            "CN=Test signer\\, expired expired on 2021-01-01T00:00:00Z",
+        ),
         (&["leaf-not-yet.pem", "middle.pem"], root, "is not valid before 2119-01-01T00:00:00Z"),
         (&["leaf-wrong-usage.pem", "middle.pem"], root, "digitalSignature"),
         (&["leaf-no-usage.pem", "middle.pem"], root, "no key usage"),
@@ -271,8 +280,16 @@ fn chains_are_refused_for_what_is_wrong_with_them() {
         (&["leaf.pem", "middle.pem"], &["other-root.pem"], "a signature in the chain is wrong"),
         (&["leaf.pem", "middle.pem"], &["middle.pem"], "none of the trusted certificates is a root"),
         (&["leaf-of-leaf.pem", "leaf.pem", "middle.pem"], root, "CA:FALSE"),
-        (&["leaf-too-deep.pem", "too-deep.pem", "middle.pem"], root, "longer than a certificate in it allows"),
-        (&["leaf-no-cert-sign.pem", "no-cert-sign.pem"], root, "CN=Test authority for lists is not for this use"),
+        (
+            &["leaf-too-deep.pem", "too-deep.pem", "middle.pem"],
+            root,
+            "longer than a certificate in it allows",
+        ),
+        (
+            &["leaf-no-cert-sign.pem", "no-cert-sign.pem"],
+            root,
+            "CN=Test authority for lists is not for this use",
+        ),
         (&["leaf-middle-expired.pem", "middle-expired.pem"], root, "CN=Test old middle expired on 2021"),
         (&["leaf-root-expired.pem"], &["root-expired.pem"], "CN=Test old root expired on 2021"),
         (&["leaf-rsa-key.pem", "middle.pem"], root, "RSA keys are not supported"),

@@ -18,6 +18,7 @@ use nimctl::toolchain::{Lock, Pip, Places, STANDARD_LIBRARY_FOLDERS, Tool};
 use nimctl::uri::Sources;
 use nimctl::worker::discover::SearchPath;
 use nimctl::worker::host::Cancel;
+use zeroize::Zeroizing;
 
 use crate::cli::{FleetArguments, Global};
 use crate::exit::Failure;
@@ -246,6 +247,11 @@ pub(crate) fn requests_lora() -> bool {
 /// Returns whether a requested profile is the word for "choose one".
 fn means_any_profile(text: &str) -> bool {
     ["default", "auto"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Returns a secret that a variable holds; its memory is overwritten when it is dropped.
+pub(crate) fn secret(name: &str) -> Option<Zeroizing<String>> {
+    std::env::var_os(name)?.into_string().ok().map(Zeroizing::new)
 }
 
 /// Returns a variable if it is set and not empty. Quotes around the value are no part of it: `docker --env-file` and compose

@@ -104,6 +104,8 @@ failures_with_hints!(
     nimctl::ops::mirror::MirrorError,
     nimctl::ops::publish::PublishError,
     nimctl::ops::pull::PullError,
+    nimctl::ops::sign::SignError,
+    nimctl::ops::verify_signature::VerifySignatureError,
 );
 
 impl From<nimctl::toolchain::ToolchainError> for Failure {

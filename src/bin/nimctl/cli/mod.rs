@@ -13,6 +13,7 @@ mod quantize;
 mod release;
 mod report;
 mod selection;
+mod signing;
 mod store;
 mod validation;
 
@@ -35,9 +36,10 @@ pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
 pub(crate) use quantize::{BasePrecision, Quantize};
-pub(crate) use release::{Release, Verify};
+pub(crate) use release::Release;
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
+pub(crate) use signing::{Sign, Verify};
 pub(crate) use store::{StoreCare, StoreGc};
 pub(crate) use validation::Validate;
 
@@ -150,7 +152,9 @@ pub(crate) enum Command {
     Release(Release),
     /// Write one page with everything that was built, validated and measured.
     Report(Report),
-    /// Verify a release: recompute every digest and id in it.
+    /// Sign a model: one signature over every file of a folder, or over one file.
+    Sign(Sign),
+    /// Verify a release: recompute every digest and id in it. With a key or certificates: verify a signature.
     Verify(Verify),
     /// Publish a release: to a registry, or a folder or tar in the OCI image layout.
     Publish(Publish),

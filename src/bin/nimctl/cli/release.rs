@@ -1,4 +1,4 @@
-//! Arguments of `release` and `verify`.
+//! Arguments of `release`.
 
 use std::path::PathBuf;
 
@@ -79,19 +79,4 @@ pub(crate) struct Release {
     pub(crate) job_timeout: u64,
     #[command(flatten)]
     pub(crate) registries: RegistryArguments,
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Recomputes every digest and id, and compares SHA256SUMS, the manifest, each contents.json and each passport with them.
-
-Exit codes: 1 neither a folder nor a tar archive; 3 a file does not match: every such file is listed.
-
-Examples:
-  nimctl verify dist/nvclip-demo
-  nimctl verify dist/nvclip-demo.tar --output json")]
-pub(crate) struct Verify {
-    /// The release: its folder, or its tar archive.
-    pub(crate) release: PathBuf,
 }

@@ -31,10 +31,12 @@ mod release;
 mod report;
 mod schema;
 mod select;
+mod sign;
 mod store;
 mod toolchain;
 mod validate;
 mod verify;
+mod verify_signature;
 mod work;
 
 use std::process::ExitCode;
@@ -63,7 +65,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Bundle(arguments) => bundle::run(&arguments, &global, output, cancel),
         Command::Pull(arguments) => pull::run(&arguments, &global, output, cancel),
         Command::Mirror(arguments) => mirror::run(&arguments, output, cancel),
-        Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Sign(arguments) => sign::run(&arguments, output, cancel),
+        Command::Verify(arguments) => verify::run(&arguments, output, cancel),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::Store(arguments) => store::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),

@@ -5,15 +5,20 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::verify::{Finding, VerifyReport, verify};
+use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::verify_signature;
 use crate::cli;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::size;
 
-pub(crate) fn run(arguments: &cli::Verify, output: &Output) -> Result<ExitCode, Failure> {
-    let cli::Verify { release } = arguments;
+pub(crate) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
+    if arguments.key.is_some() || !arguments.certificate_chain.is_empty() {
+        return verify_signature::run(arguments, output, cancel);
+    }
+    let release = &arguments.release;
     let report = verify(release).map_err(|error| {
         let error =
             anyhow::Error::from(error).context(format!("cannot read the release {}", release.display()));

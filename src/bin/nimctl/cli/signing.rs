@@ -1,0 +1,100 @@
+//! Arguments of `sign` and `verify`.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+
+/// Arguments of `sign`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("private-key").args(["key", "key_fd", "key_env"]).required(true), after_help = "\
+Signs the name and SHA-256 of every file, in the format of OpenSSF model signing (a Sigstore bundle), which `model_signing verify`
+reads too. The same key and files give the same signature.
+
+The key is ECDSA on P-256, P-384 or P-521, in PEM: PKCS#8, which may be encrypted, or SEC1. Its text is never an argument: others
+can read those.
+
+.git, .gitattributes, .github, .gitignore and the signature itself are left out.
+
+Exit codes: 1 the model, the key or a certificate is wrong.
+
+Examples:
+  nimctl sign dist/nvclip --key release.key
+  nimctl sign dist/nvclip.tar --key release.key --password-env RELEASE_KEY_PASSWORD
+  nimctl sign dist/nvclip --key-env RELEASE_KEY --signature nvclip.sig --ignore dist/nvclip/notes
+  nimctl sign dist/nvclip --key-fd 3 3< <(pass show release.key)
+  nimctl sign dist/nvclip --key release.key --certificate release.pem --chain authority.pem")]
+pub(crate) struct Sign {
+    /// The model: a folder, or one file.
+    #[arg(value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// The file with the private key.
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    pub(crate) key: Option<PathBuf>,
+    /// The open file descriptor to read the private key from.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) key_fd: Option<String>,
+    /// The environment variable that has the private key.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub(crate) key_env: Option<String>,
+    /// The environment variable that has the password of the key.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub(crate) password_env: Option<String>,
+    /// The file with the certificate of the key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// A file with certificates between that of the key and the root; may be repeated.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) chain: Vec<PathBuf>,
+    /// Where to write the signature [default: PATH.sig].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature: Option<PathBuf>,
+    /// A file or folder in the model to leave out, as a path from here; may be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ignore: Vec<PathBuf>,
+    /// Sign the bytes that symbolic links to files lead to.
+    #[arg(long)]
+    pub(crate) allow_symlinks: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("trusted").args(["key", "certificate_chain"]), after_help = "\
+Without a key or certificates, it recomputes every digest and id of a release, and compares SHA256SUMS, the manifest, each
+contents.json and each passport with them.
+
+With a key or certificates, it verifies the signature of a model (any folder or file), then every file against it: one that was
+changed, added, removed, renamed, swapped or replaced by a symbolic link is listed. `nimctl sign` and `model_signing sign` make
+such signatures, with a key or a certificate.
+
+Exit codes: 1 neither a folder nor a tar archive, or the key can't be read; 3 a file does not match (every such file is listed), or
+the signature is missing or not accepted.
+
+Examples:
+  nimctl verify dist/nvclip-demo
+  nimctl verify dist/nvclip-demo.tar --output json
+  nimctl verify dist/nvclip --key release.pub
+  nimctl verify dist/nvclip --key release.pub --signature nvclip.sig --ignore-unsigned-files
+  nimctl verify dist/nvclip --certificate-chain root.pem")]
+pub(crate) struct Verify {
+    /// The release: its folder, or its tar archive. With a key or certificates: any folder or file.
+    #[arg(value_name = "PATH")]
+    pub(crate) release: PathBuf,
+    /// The file with the public key that must have signed it.
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) key: Option<PathBuf>,
+    /// A file with the root certificates that the signer's must lead to, and perhaps some between; may be repeated.
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) certificate_chain: Vec<PathBuf>,
+    /// The signature [default: PATH.sig].
+    #[arg(long, value_name = "FILE", requires = "trusted", help_heading = "Signature")]
+    pub(crate) signature: Option<PathBuf>,
+    /// A file or folder in the model that need not be signed, as a path from here; may be repeated.
+    #[arg(long, value_name = "PATH", requires = "trusted", help_heading = "Signature")]
+    pub(crate) ignore: Vec<PathBuf>,
+    /// Accept files that are not signed.
+    #[arg(long, requires = "trusted", help_heading = "Signature")]
+    pub(crate) ignore_unsigned_files: bool,
+    /// Follow symbolic links to files, if the signature was made so.
+    #[arg(long, requires = "trusted", help_heading = "Signature")]
+    pub(crate) allow_symlinks: bool,
+}

@@ -1,0 +1,126 @@
+//! `nimctl verify` with a key or certificates.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::digest::Sha256;
+use nimctl::error_kind::ErrorKind;
+use nimctl::files::text;
+use nimctl::ops::verify_signature::{SignatureReport, Trusted, VerifyOptions, verify_signature};
+use nimctl::signing::{Difference, PublicKey};
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use super::sign::{SignerView, certificates, key_failure, now_s, threads};
+use crate::cli;
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::size;
+
+pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
+    let cli::Verify {
+        release: model,
+        key,
+        certificate_chain,
+        signature,
+        ignore,
+        ignore_unsigned_files,
+        allow_symlinks,
+    } = arguments;
+    let trusted = match key {
+        Some(file) => Trusted::Key(Box::new(public_key(file)?)),
+        None => Trusted::Certificates { certificates: certificates(certificate_chain)?, now_s: now_s() },
+    };
+    let report = verify_signature(&VerifyOptions {
+        model,
+        signature: signature.as_deref(),
+        trusted,
+        ignore,
+        ignore_unsigned: *ignore_unsigned_files,
+        allow_symlinks: *allow_symlinks,
+        threads: threads(),
+        is_cancelled: &|| cancel.is_cancelled(),
+    })?;
+    let SignatureReport {
+        signature,
+        model: name,
+        digest,
+        signer,
+        files,
+        size_bytes,
+        differences,
+        links_were_followed,
+    } = &report;
+    let mut text = String::new();
+    for difference in differences {
+        let _ = writeln!(text, "{}: {difference}", difference.path());
+    }
+    let verdict = match differences.len() {
+        0 => "all as signed".to_owned(),
+        1 => "1 difference from what was signed".to_owned(),
+        count => format!("{count} differences from what was signed"),
+    };
+    let _ = writeln!(text, "{}: {files} files signed, {}: {verdict}", model.display(), size(*size_bytes));
+    let _ = writeln!(text, "signed by {signer}");
+    let view = View {
+        schema: "nimctl.signature-verification/1",
+        signature,
+        model: name,
+        digest,
+        signed_by: signer.into(),
+        files: *files,
+        size_bytes: *size_bytes,
+        differences: differences.iter().map(DifferenceView::from).collect(),
+    };
+    output.result(&text, &view);
+    if differences.is_empty() {
+        return Ok(done());
+    }
+    if *links_were_followed && differences.iter().any(|difference| matches!(difference, Difference::Link(..)))
+    {
+        output.hint("symbolic links were followed when it was signed: --allow-symlinks follows them here");
+    }
+    Ok(ExitCode::from(code(ErrorKind::Refused)))
+}
+
+fn public_key(file: &Path) -> Result<PublicKey, Failure> {
+    let text = text::read(file).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    PublicKey::from_pem(&text).map_err(|error| key_failure(&format!("the key in {}", file.display()), error))
+}
+
+/// `nimctl.signature-verification/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    signature: &'a Path,
+    model: &'a str,
+    digest: &'a Sha256,
+    signed_by: SignerView<'a>,
+    files: usize,
+    size_bytes: u64,
+    differences: Vec<DifferenceView<'a>>,
+}
+
+#[derive(Serialize)]
+struct DifferenceView<'a> {
+    path: &'a str,
+    kind: &'static str,
+    problem: String,
+}
+
+impl<'a> From<&'a Difference> for DifferenceView<'a> {
+    fn from(difference: &'a Difference) -> Self {
+        let kind = match difference {
+            Difference::Changed(_) => "changed",
+            Difference::Missing(_) => "missing",
+            Difference::Added(_) => "added",
+            Difference::Renamed { .. } => "renamed",
+            Difference::Swapped(..) => "swapped",
+            Difference::Link(..) | Difference::LinkToFolder(_) => "link",
+            Difference::Special(_) => "special",
+            Difference::LeftOut(_) => "ignored",
+        };
+        Self { path: difference.path(), kind, problem: difference.to_string() }
+    }
+}
