@@ -10,6 +10,7 @@ mod ci;
 mod codegen;
 mod gpu_kit;
 mod libclang;
+mod model_signing;
 mod project;
 mod release;
 mod set_up;

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
 
 use crate::build_engines::DEMO_RECIPE;
+use crate::model_signing;
 use crate::project::{Project, output, read, run as execute, say};
 use crate::set_up::{SetUp, set_up};
 
@@ -108,6 +109,17 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
             say(&format!("skipped: tests whose names end with `{by}`: {why}"));
             skipped.push(by);
         }
+    }
+    let peer = model_signing::packages(project);
+    let _peer = peer.as_ref().ok().map(|folder| shell.push_env(model_signing::VARIABLE, folder));
+    if let Err(error) = &peer
+        && arguments.is_empty()
+    {
+        let by = model_signing::TESTS;
+        say(&format!(
+            "skipped: tests whose names end with `{by}`: pip can't install model-signing: {error:#}"
+        ));
+        skipped.push(by);
     }
     // The kit's example is a worker like others, and has to be where they are.
     execute(cmd!(shell, "cargo build --workspace --examples"))?;

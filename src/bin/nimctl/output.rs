@@ -164,6 +164,15 @@ impl Output {
 /// Prints what the command line gets in place of a command: help, a version, or what is wrong with it.
 pub(crate) fn help_or_usage(instead: &clap::Error) -> ExitCode {
     let code = u8::try_from(instead.exit_code()).unwrap_or(1);
+    // It repeats what it does not understand.
+    if instead.use_stderr() && instead.render().to_string().contains("PRIVATE KEY-----") {
+        let _ = writeln!(
+            anstream::stderr().lock(),
+            "{RED}error{RED:#}: the command line has a private key in it, which other users can read: name its file with --key, \
+             or its environment variable with --key-env"
+        );
+        return ExitCode::from(code);
+    }
     match instead.print() {
         Err(error) if code == 0 && error.kind() != io::ErrorKind::BrokenPipe => {
             let _ = writeln!(

@@ -36,6 +36,7 @@ const CORE: &[&str] = &[
     "samples",
     "selection",
     "shape_range",
+    "signing",
     "stats",
     "stored_format",
     "synth",
