@@ -29,7 +29,8 @@
 //! [`ops::validate`] (numbers), [`ops::bench`] (speed), [`ops::report`]; [`ops::release`] is all of it in one, for shipping.
 //! So a recipe is read once in a command, its graphs are resolved once, and a backend is asked once what it is.
 //! [`ops::workspace`] is what all of them are handed. Without a recipe: [`ops::lower`], [`ops::inspect`], [`ops::synth`];
-//! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped.
+//! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped. [`ops::sign`] signs a folder or a file,
+//! and [`ops::verify_signature`] tells whether it still is what was signed.
 //! [`ops::store_care`] looks after the store itself.
 //! [`ops::check`] says whether a model or a recipe can be compiled. [`ops::precision_check`] is the part of a build that compares
 //! what was lowered with what it was.
@@ -40,7 +41,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`engines`], [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -85,6 +86,8 @@
 //! | `<shared>/exchange-1/requests/<id>/claim.json`, `events.jsonl`, `batches/<name>.json`, `logs/`, `new/` | those of the layout, `exchange-1` | [`mod@exchange`] | both |
 //! | `<data>/fleet/<hex>.json` | `nimctl.executor/1` | [`ops::fleet`] | both |
 //! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
+//! | a signature, `<model>.sig` | Sigstore bundle 0.3, with OpenSSF's model signing 1.0 in it | [`mod@signing`] | both |
+//! | keys and certificates | PEM: PKCS#8, SEC1, X.509 | [`mod@signing`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
 //! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
@@ -136,8 +139,7 @@
 //! * **An async runtime.** A build waits for few processes; threads do.
 //! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
 //! * **Floats in identities.** [`canonical`] refuses them.
-//! * **Signatures.** They come later.
-
+//!
 pub mod backend;
 pub mod benchmark;
 pub mod canonical;

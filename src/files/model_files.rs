@@ -89,7 +89,7 @@ pub fn read(model: &Path, reading: &Reading<'_>) -> Result<ModelFiles, ModelFile
     let files: Vec<_> = files.into_iter().filter(|(name, _)| is_read(name)).collect();
 
     let next = AtomicUsize::new(0);
-    let digests: Mutex<Vec<(usize, io::Result<(Sha256, u64)>)>> = Mutex::default();
+    let digests: Mutex<Vec<(usize, ReadResult)>> = Mutex::default();
     let work = || {
         while let Some((index, (_, path))) = take(&next, &files).filter(|_| !is_cancelled()) {
             let digest = open(path, *follow_links).and_then(|mut file| Sha256::of_reader(&mut file));
@@ -122,6 +122,9 @@ fn take<'a, T>(next: &AtomicUsize, all: &'a [T]) -> Option<(usize, &'a T)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     Some((index, all.get(index)?))
 }
+
+/// A file's digest and its bytes.
+type ReadResult = io::Result<(Sha256, u64)>;
 
 type Listed = (BTreeMap<String, Found>, Vec<(String, PathBuf)>);
 

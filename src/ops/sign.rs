@@ -103,7 +103,7 @@ pub enum SignError {
     Certificate(#[from] ChainError),
     /// The certificate is that of another key.
     #[error(
-        "the certificate of {subject} is not that of the key: it has the key {certificate}, and the one given is {key}"
+        "the certificate `{subject}` is not that of the key: it has the key {certificate}, and the one given is {key}"
     )]
     OtherKey {
         /// The name in the certificate.

@@ -74,6 +74,9 @@ pub enum VerifySignatureError {
     /// The name of the model, or a path to be ignored.
     #[error(transparent)]
     Path(#[from] SignError),
+    /// No certificate that is trusted is a root.
+    #[error("none of the trusted certificates is a root: a root is issued by itself")]
+    NoRoot,
     /// There is no signature.
     #[error("{} has no signature: there is no {}", model.display(), signature.display())]
     NoSignature {
@@ -107,7 +110,7 @@ impl VerifySignatureError {
             Self::Model(ModelFilesError::Cancelled) => ErrorKind::Interrupted,
             // Someone may have put it in the place of the model.
             Self::Model(ModelFilesError::Link { .. } | ModelFilesError::NotUtf8 { .. }) => ErrorKind::Refused,
-            Self::Model(_) | Self::Path(_) => ErrorKind::Input,
+            Self::Model(_) | Self::Path(_) | Self::NoRoot => ErrorKind::Input,
             Self::NoSignature { .. } | Self::Read { .. } | Self::Refused { .. } => ErrorKind::Refused,
         }
     }
@@ -116,6 +119,7 @@ impl VerifySignatureError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model(ModelFilesError::Link { .. }) => Some(LINK_HINT.to_owned()),
+            Self::NoRoot => Some("add the root to the files of --certificate-chain".to_owned()),
             Self::NoSignature { .. } => {
                 Some("name the file with --signature; `nimctl sign` writes one".to_owned())
             }
@@ -142,6 +146,11 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
     } = options;
     fs_err::symlink_metadata(model)
         .map_err(|source| ModelFilesError::Io { path: model.to_path_buf(), source })?;
+    if let Trusted::Certificates { certificates, now_s: _ } = trusted
+        && !certificates.iter().any(Certificate::is_self_issued)
+    {
+        return Err(VerifySignatureError::NoRoot);
+    }
     let signature = match signature {
         Some(path) => path.to_path_buf(),
         None => default_signature(model)?,

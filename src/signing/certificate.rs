@@ -92,7 +92,7 @@ impl Certificate {
     }
 
     /// Returns whether its issuer is its owner, as with a root.
-    pub(super) fn is_self_issued(&self) -> bool {
+    pub fn is_self_issued(&self) -> bool {
         let certificate = self.parsed.tbs_certificate();
         certificate.subject() == certificate.issuer()
     }

@@ -18,7 +18,7 @@ pub enum ChainError {
     #[error("none of the trusted certificates is a root: a root is issued by itself")]
     NoRoot,
     /// Too late.
-    #[error("the certificate of {subject} expired on {at}")]
+    #[error("the certificate `{subject}` expired on {at}")]
     Expired {
         /// Whose certificate.
         subject: String,
@@ -26,7 +26,7 @@ pub enum ChainError {
         at: String,
     },
     /// Too early.
-    #[error("the certificate of {subject} is not valid before {at}")]
+    #[error("the certificate `{subject}` is not valid before {at}")]
     NotYetValid {
         /// Whose certificate.
         subject: String,
@@ -34,7 +34,7 @@ pub enum ChainError {
         at: String,
     },
     /// The key is for something else.
-    #[error("the certificate of {subject} is not for this use: {problem}")]
+    #[error("the certificate `{subject}` is not for this use: {problem}")]
     WrongUsage {
         /// Whose certificate.
         subject: String,
@@ -42,7 +42,7 @@ pub enum ChainError {
         problem: String,
     },
     /// The key makes no signatures of models.
-    #[error("the certificate of {subject}: {error}")]
+    #[error("the certificate `{subject}`: {error}")]
     Key {
         /// Whose certificate.
         subject: String,
@@ -50,7 +50,9 @@ pub enum ChainError {
         error: KeyError,
     },
     /// No path to a root.
-    #[error("the certificate of {subject} does not lead to a trusted root (issued by {issuer}): {problem}")]
+    #[error(
+        "the certificate `{subject}` does not lead to a trusted root (it was issued by `{issuer}`): {problem}"
+    )]
     Untrusted {
         /// Whose certificate.
         subject: String,
@@ -86,11 +88,11 @@ pub(super) fn verify(
     let between: Vec<&Certificate> = others.iter().chain(more).collect();
     let (valid, invalid): (Vec<&Certificate>, Vec<_>) =
         roots.into_iter().partition(|root| root.validity(now_s) == Validity::Now);
-    let found = lead(leaf, &between, &valid, now_s).or_else(|error| {
+    let found = lead(leaf, &between, &valid, now_s).map_err(|error| {
         // A root that is too old or too new: that is why.
         match lead(leaf, &between, &invalid, now_s) {
-            Ok(root) => Err(out_of_time(root, now_s).unwrap_or(error)),
-            Err(_) => Err(error),
+            Ok(root) => out_of_time(root, now_s).unwrap_or(error),
+            Err(_) => error,
         }
     });
     found.map(|root| Verified { key, root: root.subject() })

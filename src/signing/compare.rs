@@ -170,7 +170,7 @@ mod tests {
                 ((*name).to_owned(), if *text == "@" { Found::Link } else { Found::File(digest(text)) })
             })
             .collect();
-        let differences = compare(&signed, &found, |name| is_ignored(name));
+        let differences = compare(&signed, &found, is_ignored);
         let differences: Vec<String> =
             differences.iter().map(|difference| format!("{}: {difference}", difference.path())).collect();
         assert_eq!(differences, expected);

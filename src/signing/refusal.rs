@@ -94,8 +94,29 @@ impl Refusal {
         let hint = match self {
             Self::HasCertificates => "verify it with --certificate-chain ROOT.pem",
             Self::HasKey => "verify it with --key PUBLIC.pem",
+            Self::OtherKey { .. } | Self::WrongSignature { .. } => {
+                "ask who signed the model for the public key, and get model and signature again if it is the right one"
+            }
+            Self::Chain(ChainError::Untrusted { .. }) => {
+                "name the root that the certificate must lead to with --certificate-chain"
+            }
+            Self::Chain(_) => "have the model signed again, with a certificate that is valid for it",
+            Self::Statement(InvalidStatement::OldFormat | InvalidStatement::Method { .. }) => {
+                "have the model signed again: `nimctl sign`, or `model_signing sign` with its defaults"
+            }
             Self::Keyless => "verify it with `model_signing verify sigstore`, or have it signed with a key",
-            _ => return None,
+            Self::TooLarge { .. }
+            | Self::Json(_)
+            | Self::MediaType { .. }
+            | Self::PayloadType { .. }
+            | Self::Base64(_)
+            | Self::NoSignature
+            | Self::NoMaterial
+            | Self::CertificateCount(_)
+            | Self::Certificate { .. }
+            | Self::Statement(_) => {
+                "this is not what `nimctl sign` or `model_signing sign` writes: get the signature again"
+            }
         };
         Some(hint.to_owned())
     }

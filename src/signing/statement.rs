@@ -76,7 +76,7 @@ pub enum InvalidStatement {
     #[error("no file is signed")]
     Empty,
     /// A path that is no path in the model.
-    #[error("the signed path {name:?} is not a path inside a model: {problem}")]
+    #[error("the path {name:?} can't be part of a model: {problem}")]
     Path {
         /// The path.
         name: String,

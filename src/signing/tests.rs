@@ -269,7 +269,7 @@ fn chains_are_refused_for_what_is_wrong_with_them() {
         (
             &["leaf-expired.pem", "middle.pem"],
             root,
-            "CN=Test signer\\, expired expired on 2021-01-01T00:00:00Z",
+            "`CN=Test signer\\, expired` expired on 2021-01-01T00:00:00Z",
         ),
         (&["leaf-not-yet.pem", "middle.pem"], root, "is not valid before 2119-01-01T00:00:00Z"),
         (&["leaf-wrong-usage.pem", "middle.pem"], root, "digitalSignature"),
@@ -288,10 +288,10 @@ fn chains_are_refused_for_what_is_wrong_with_them() {
         (
             &["leaf-no-cert-sign.pem", "no-cert-sign.pem"],
             root,
-            "CN=Test authority for lists is not for this use",
+            "`CN=Test authority for lists` is not for this use",
         ),
-        (&["leaf-middle-expired.pem", "middle-expired.pem"], root, "CN=Test old middle expired on 2021"),
-        (&["leaf-root-expired.pem"], &["root-expired.pem"], "CN=Test old root expired on 2021"),
+        (&["leaf-middle-expired.pem", "middle-expired.pem"], root, "`CN=Test old middle` expired on 2021"),
+        (&["leaf-root-expired.pem"], &["root-expired.pem"], "`CN=Test old root` expired on 2021"),
         (&["leaf-rsa-key.pem", "middle.pem"], root, "RSA keys are not supported"),
         (&["middle.pem"], root, "digitalSignature"),
     ];

@@ -13,7 +13,7 @@ const VERIFY: [&str; 4] = ["verify", "model", "--key", "p256.pub"];
 
 /// Signs the model, does something to it, and verifies it.
 #[track_caller]
-fn refused(what: &str, change: impl Fn(&Home), expected: &str) {
+fn refused(change: impl Fn(&Home), expected: &str) {
     let home = signed_home();
     home.set_up(&VERIFY).exits(0);
     change(&home);
@@ -21,7 +21,6 @@ fn refused(what: &str, change: impl Fn(&Home), expected: &str) {
     // The same, of what `model_signing` signed.
     let theirs = [&VERIFY[..], &["--signature", "p256.sig"]].concat();
     home.set_up(&theirs).exits(3).has(&[expected]);
-    assert!(!what.is_empty());
 }
 
 fn rename(home: &Home, from: &str, to: &str) {
@@ -32,7 +31,6 @@ fn rename(home: &Home, from: &str, to: &str) {
 fn a_byte_that_changed() {
     let changed = "weights/0.bin: its bytes are not those that were signed";
     refused(
-        "one byte",
         |home| {
             let mut bytes = fs_err::read(home.path("model/weights/0.bin")).unwrap();
             bytes[40] ^= 1;
@@ -40,46 +38,40 @@ fn a_byte_that_changed() {
         },
         changed,
     );
-    refused("cut off", |home| home.write("model/weights/0.bin", []), changed);
+    refused(|home| home.write("model/weights/0.bin", []), changed);
 }
 
 #[test]
 fn a_file_that_was_added() {
-    refused("a file", |home| home.write("model/weights/2.bin", "x"), "weights/2.bin: was not signed");
-    refused("in a new folder", |home| home.write("model/new/.x", ""), "new/.x: was not signed");
+    refused(|home| home.write("model/weights/2.bin", "x"), "weights/2.bin: was not signed");
+    refused(|home| home.write("model/new/.x", ""), "new/.x: was not signed");
     // A copy has no new bytes, and is one file more.
     let copy = |home: &Home| {
         fs_err::copy(home.path("model/config.json"), home.path("model/config-2.json")).unwrap();
     };
-    refused("a copy", copy, "config-2.json: was not signed");
+    refused(copy, "config-2.json: was not signed");
 }
 
 #[test]
 fn a_file_that_was_removed() {
     let remove = |home: &Home| fs_err::remove_file(home.path("model/config.json")).unwrap();
-    refused("a file", remove, "config.json: was signed, and is missing");
+    refused(remove, "config.json: was signed, and is missing");
     let remove = |home: &Home| fs_err::remove_dir_all(home.path("model/weights")).unwrap();
-    refused("a folder", remove, "weights/1.bin: was signed, and is missing");
+    refused(remove, "weights/1.bin: was signed, and is missing");
 }
 
 #[test]
 fn a_file_that_was_renamed() {
     refused(
-        "a file",
         |home| rename(home, "model/config.json", "model/konfig.json"),
         "config.json: was renamed to konfig.json",
     );
-    refused(
-        "a folder",
-        |home| rename(home, "model/weights", "model/w"),
-        "weights/0.bin: was renamed to w/0.bin",
-    );
+    refused(|home| rename(home, "model/weights", "model/w"), "weights/0.bin: was renamed to w/0.bin");
 }
 
 #[test]
 fn two_files_that_were_swapped() {
     refused(
-        "two files",
         |home| {
             rename(home, "model/weights/0.bin", "model/weights/x");
             rename(home, "model/weights/1.bin", "model/weights/0.bin");
@@ -95,17 +87,17 @@ fn a_link_in_the_place_of_a_file() {
         rename(home, "model/config.json", "config.json");
         fs_err::os::unix::fs::symlink("../config.json", home.path("model/config.json")).unwrap();
     };
-    refused("a file", replace, "config.json: a symbolic link is in the place of the signed file");
+    refused(replace, "config.json: a symbolic link is in the place of the signed file");
     let replace = |home: &Home| {
         rename(home, "model/weights", "weights");
         fs_err::os::unix::fs::symlink("../weights", home.path("model/weights")).unwrap();
     };
-    refused("a folder", replace, "weights: is a symbolic link to a folder");
+    refused(replace, "weights: is a symbolic link to a folder");
     let replace = |home: &Home| {
         rename(home, "model", "moved");
         fs_err::os::unix::fs::symlink("moved", home.path("model")).unwrap();
     };
-    refused("the model", replace, "the model model is a symbolic link");
+    refused(replace, "the model model is a symbolic link");
 }
 
 #[test]
@@ -116,7 +108,7 @@ fn a_pipe_in_the_place_of_a_file_is_not_read() {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     };
-    refused("a pipe", replace, "config.json: is neither a file nor a folder");
+    refused(replace, "config.json: is neither a file nor a folder");
 }
 
 /// Nothing is wrong with the model.
@@ -185,10 +177,10 @@ fn statements_that_are_not_accepted() {
             "https://model_signing/Digests/v0.1",
             "sign the model again",
         ),
-        ("\"config.json\"", "\"../config.json\"", "is not a path inside a model"),
+        ("\"config.json\"", "\"../config.json\"", "can't be part of a model"),
         ("\"config.json\"", "\"/config.json\"", "it is absolute"),
         ("\"config.json\"", "\"weights/0.bin\"", "is signed twice"),
-        ("\".git\"", "\"..\"", "is not a path inside a model"),
+        ("\".git\"", "\"..\"", "can't be part of a model"),
         ("\"sha256\": \"", "\"sha256\": \"00", "contradicts itself"),
         ("\"method\": \"files\"", "\"method\": \"shards\"", "by method `shards`"),
     ] {
@@ -219,7 +211,7 @@ fn certificates_that_are_not_accepted() {
     home.run(&verify).exits(0);
     home.run(&["verify", "model", "--certificate-chain", "other-root.pem"]).exits(3);
     home.run(&["verify", "model", "--certificate-chain", "rsa-root.pem"]).exits(3);
-    home.run(&["verify", "model", "--certificate-chain", "middle.pem"]).exits(3);
+    home.run(&["verify", "model", "--certificate-chain", "middle.pem"]).exits(1);
     home.run(&["verify", "model", "--certificate-chain", "p256.pub"]).exits(1);
     for leaf in ["leaf-expired.pem", "leaf-not-yet.pem", "leaf-wrong-usage.pem", "leaf-web-server.pem"] {
         sign(leaf);

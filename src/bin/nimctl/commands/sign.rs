@@ -178,7 +178,9 @@ pub(super) fn certificates<'a>(
 ) -> Result<Vec<Certificate>, Failure> {
     let mut certificates = Vec::new();
     for file in files {
-        let text = text::read(file).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+        let text = text::read(file).map_err(|error| {
+            Failure::new(ErrorKind::Input, anyhow::Error::from(error).context("cannot read the certificate"))
+        })?;
         let read = Certificate::all_from_pem(&text).map_err(|error| {
             let error = anyhow::Error::from(error).context(format!("cannot use {}", file.display()));
             Failure::new(ErrorKind::Input, error)

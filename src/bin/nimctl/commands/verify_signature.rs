@@ -85,7 +85,9 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
 }
 
 fn public_key(file: &Path) -> Result<PublicKey, Failure> {
-    let text = text::read(file).map_err(|error| Failure::new(ErrorKind::Input, error))?;
+    let text = text::read(file).map_err(|error| {
+        Failure::new(ErrorKind::Input, anyhow::Error::from(error).context("cannot read the public key"))
+    })?;
     PublicKey::from_pem(&text).map_err(|error| key_failure(&format!("the key in {}", file.display()), error))
 }
 
