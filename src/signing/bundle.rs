@@ -5,7 +5,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use super::certificate::Certificate;
 use super::chain::{self, Verified};
@@ -81,7 +82,7 @@ struct RawBundle {
 struct RawMaterial {
     public_key: Option<RawKey>,
     x509_certificate_chain: Option<RawChain>,
-    certificate: Option<Value>,
+    certificate: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

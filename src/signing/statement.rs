@@ -106,14 +106,19 @@ pub enum InvalidStatement {
     },
 }
 
+/// What every statement has; the rest is up to its type.
 #[derive(Deserialize)]
-struct RawStatement {
+struct RawTypes {
     #[serde(rename = "_type")]
     kind: String,
     #[serde(rename = "predicateType")]
     predicate_type: String,
+}
+
+#[derive(Deserialize)]
+struct RawStatement {
     subject: Vec<RawSubject>,
-    predicate: serde_json::Value,
+    predicate: RawPredicate,
 }
 
 #[derive(Deserialize)]
@@ -174,8 +179,7 @@ impl Statement {
     /// Everything that is no statement of a model, or breaks a rule.
     pub fn parse(payload: &[u8]) -> Result<Self, InvalidStatement> {
         let json = |error: serde_json::Error| InvalidStatement::Json(error.to_string());
-        let RawStatement { kind, predicate_type, subject, predicate } =
-            strict_json::parse(payload).map_err(json)?;
+        let RawTypes { kind, predicate_type } = strict_json::parse(payload).map_err(json)?;
         if kind != STATEMENT_TYPE {
             return Err(InvalidStatement::Type { found: kind, expected: STATEMENT_TYPE });
         }
@@ -185,7 +189,8 @@ impl Statement {
         if predicate_type != PREDICATE_TYPE {
             return Err(InvalidStatement::Type { found: predicate_type, expected: PREDICATE_TYPE });
         }
-        let RawPredicate { serialization, resources } = RawPredicate::deserialize(predicate).map_err(json)?;
+        let RawStatement { subject, predicate } = serde_json::from_slice(payload).map_err(json)?;
+        let RawPredicate { serialization, resources } = predicate;
         let RawSerialization { method, hash_type, allow_symlinks, ignore_paths } = serialization;
         if method != METHOD || hash_type != HASH {
             return Err(InvalidStatement::Method { method, hash: hash_type });
