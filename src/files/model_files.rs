@@ -250,6 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_can_give_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs_err::write(&path, "x").unwrap();
+        let reading = Reading {
+            follow_links: false,
+            is_ignored: &|_| false,
+            is_read: &|_| true,
+            threads: 2,
+            is_cancelled: &|| true,
+        };
+        for model in [folder.path(), &path] {
+            assert!(matches!(read(model, &reading), Err(ModelFilesError::Cancelled)));
+        }
+    }
+
+    #[test]
     fn names_that_are_not_utf_8() {
         use std::os::unix::ffi::OsStrExt as _;
         let folder = tempfile::tempdir().unwrap();
