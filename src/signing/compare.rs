@@ -1,5 +1,6 @@
 //! Where the files of a model differ from what was signed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -70,8 +71,10 @@ impl fmt::Display for Difference {
             Self::Changed(_) => f.write_str("its bytes are not those that were signed"),
             Self::Missing(_) => f.write_str("was signed, and is missing"),
             Self::Added(_) => f.write_str("was not signed"),
-            Self::Renamed { to, .. } => write!(f, "was renamed to {to}"),
-            Self::Swapped(_, other) => write!(f, "was swapped with {other}: each has the other's bytes"),
+            Self::Renamed { to, .. } => write!(f, "was renamed to {}", shown(to)),
+            Self::Swapped(_, other) => {
+                write!(f, "was swapped with {}: each has the other's bytes", shown(other))
+            }
             Self::Link(_, true) => f.write_str("a symbolic link is in the place of the signed file"),
             Self::Link(_, false) => f.write_str("is a symbolic link, and was not signed"),
             Self::LinkToFolder(_) => {
@@ -81,6 +84,11 @@ impl fmt::Display for Difference {
             Self::LeftOut(_) => f.write_str("was signed, and can't be ignored"),
         }
     }
+}
+
+/// Returns a path as it is shown to people: one that could pass for several lines is quoted.
+pub fn shown(path: &str) -> Cow<'_, str> {
+    if path.contains(char::is_control) { Cow::Owned(format!("{path:?}")) } else { Cow::Borrowed(path) }
 }
 
 /// Returns every difference, by path. `is_ignored` says what the caller leaves out.
@@ -222,6 +230,13 @@ mod tests {
             &[("c", "1"), ("d", "1"), ("e", "1")],
             &["a: was renamed to c", "b: was renamed to d", "e: was not signed"],
         );
+    }
+
+    #[test]
+    fn a_name_is_one_line() {
+        assert_eq!(shown("a/ä b"), "a/ä b");
+        assert_eq!(shown("a\n4 files: all as signed"), "\"a\\n4 files: all as signed\"");
+        check(&[("a", "1")], &[("b\nc", "1")], &["a: was renamed to \"b\\nc\""]);
     }
 
     #[test]

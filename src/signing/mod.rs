@@ -31,7 +31,7 @@ mod tests;
 pub use bundle::{Bundle, MAX_BUNDLE_BYTES, Material, Signer};
 pub use certificate::{Certificate, CertificateError};
 pub use chain::ChainError;
-pub use compare::{Difference, Found, compare};
+pub use compare::{Difference, Found, compare, shown};
 pub use key::{Curve, KeyError, PublicKey};
 pub use private_key::PrivateKey;
 pub use refusal::Refusal;

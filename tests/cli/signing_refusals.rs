@@ -45,6 +45,8 @@ fn a_byte_that_changed() {
 fn a_file_that_was_added() {
     refused(|home| home.write("model/weights/2.bin", "x"), "weights/2.bin: was not signed");
     refused(|home| home.write("model/new/.x", ""), "new/.x: was not signed");
+    let lines = |home: &Home| home.write("model/x\nmodel: 4 files signed, 159 B: all as signed", "");
+    refused(lines, "\"x\\nmodel: 4 files signed");
     // A copy has no new bytes, and is one file more.
     let copy = |home: &Home| {
         fs_err::copy(home.path("model/config.json"), home.path("model/config-2.json")).unwrap();

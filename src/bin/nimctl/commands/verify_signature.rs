@@ -8,7 +8,7 @@ use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::text;
 use nimctl::ops::verify_signature::{SignatureReport, Trusted, VerifyOptions, verify_signature};
-use nimctl::signing::{Difference, PublicKey};
+use nimctl::signing::{Difference, PublicKey, shown};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     } = &report;
     let mut text = String::new();
     for difference in differences {
-        let _ = writeln!(text, "{}: {difference}", difference.path());
+        let _ = writeln!(text, "{}: {difference}", shown(difference.path()));
     }
     let verdict = match differences.len() {
         0 => "all as signed".to_owned(),
