@@ -196,6 +196,24 @@ fn bundles_are_read_strictly() {
     refused(twice.as_bytes(), "\"mediaType\" appears twice");
 }
 
+/// A bit of each fifth byte: what is accepted nevertheless says the same.
+#[test]
+fn a_changed_bundle_is_refused_or_says_the_same() {
+    let bundle = bytes("p256.sig");
+    let key = public("p256.pub");
+    let (statement, _) = Bundle::parse(&bundle).unwrap().verify_with_key(&key).unwrap();
+    let mut refused = 0;
+    for at in (0..bundle.len()).step_by(5) {
+        let mut changed = bundle.clone();
+        changed[at] ^= 1 << (at % 7);
+        match Bundle::parse(&changed).and_then(|bundle| bundle.verify_with_key(&key)) {
+            Ok((other, _)) => assert_eq!(other, statement, "byte {at}"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > bundle.len() / 6, "{refused}");
+}
+
 #[test]
 fn of_several_signatures_the_first_decides() {
     let second = json!({ "sig": "AAAA", "keyid": "" });
