@@ -5,6 +5,7 @@ mod check;
 mod distribution;
 mod execution;
 mod fleet;
+mod global;
 mod init;
 pub(crate) mod limits;
 mod manifest;
@@ -24,14 +25,13 @@ use nimctl::ops::lower::NodePattern;
 use nimctl::recipe::Only;
 use nimctl::synth::NvclipSize;
 
-use crate::output::{Format, ProgressFormat};
-
 pub(crate) use bench::Bench;
 pub(crate) use check::Check;
 pub(crate) use distribution::{
     Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull, RegistryArguments,
 };
 pub(crate) use fleet::{Discover, Fleet, FleetArguments, Work};
+pub(crate) use global::Global;
 pub(crate) use init::Init;
 pub(crate) use manifest::Manifest;
 pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
@@ -57,76 +57,6 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0 success  1 the input is wrong  2 the command line is wrong  3 a check failed  4 no profile fits
   5 a backend, driver, device or tool is missing or failed  70 a bug  130 interrupted";
-
-/// Options of every command.
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// The format of results on stdout.
-    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Global options")]
-    pub(crate) output: Format,
-    /// How progress and messages are shown on stderr.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "auto",
-        env = "NIMCTL_PROGRESS",
-        help_heading = "Global options"
-    )]
-    pub(crate) progress: ProgressFormat,
-    /// Print only results and errors: no progress, notes or warnings.
-    #[arg(short, long, global = true, help_heading = "Global options")]
-    pub(crate) quiet: bool,
-    /// The folder for toolchains and fetched models [default: nimctl in the user's data folder].
-    #[arg(
-        long,
-        global = true,
-        value_name = "FOLDER",
-        env = "NIMCTL_DATA_DIR",
-        help_heading = "Global options"
-    )]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The folder for build results [default: store in the data folder].
-    #[arg(long, global = true, value_name = "FOLDER", env = "NIMCTL_STORE", help_heading = "Global options")]
-    pub(crate) store: Option<PathBuf>,
-    /// A file of toolchain pins to use instead of the built-in ones.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "NIMCTL_TOOLCHAIN_LOCK",
-        help_heading = "Global options"
-    )]
-    pub(crate) toolchain_lock: Option<PathBuf>,
-    /// Your own ONNX Runtime: the library, or its folder.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "NIMCTL_ONNXRUNTIME_LIB",
-        help_heading = "Global options"
-    )]
-    pub(crate) onnxruntime_lib: Option<PathBuf>,
-    /// Your own TensorRT for RTX: the library, or its folder.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "NIMCTL_TENSORRT_RTX_LIB",
-        help_heading = "Global options"
-    )]
-    pub(crate) tensorrt_rtx_lib: Option<PathBuf>,
-    /// Your own TensorRT: the library, or its folder.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "NIMCTL_TENSORRT_LIB",
-        help_heading = "Global options"
-    )]
-    pub(crate) tensorrt_lib: Option<PathBuf>,
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
