@@ -114,6 +114,7 @@
 //! | `<data>/sources/pip/<sha256>.json`, `<data>/sources/synth/<name>.json` | `nimctl.kept-files/1` | [`files`] | both |
 //! | `<store>/lock`, `passports.lock`, `gc.lock`, `nimctl/in-use/<id>.lock`, `tmp/` | – | [`store`], [`files`] | both |
 //! | `<data>/toolchains/<tool>/…/installed.json` | `nimctl.installed-tool/1` | [`toolchain`] | both |
+//! | a tar of `toolchain export`: `toolchain.json`, then libraries | `nimctl.exported-tools/1` | [`toolchain`] | both |
 //! | `<data>/sources/https/…`, `pip/…` | – | [`source`] | both |
 //! | `<data>/sources/synth/…` | – | [`ops::synth`] | both |
 //! | `~/.docker/config.json`, `containers/auth.json` | Docker's, Podman's | [`registry`] | read |

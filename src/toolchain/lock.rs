@@ -5,13 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::RECORD_NAME;
 use super::{Tool, ToolchainError};
 use crate::digest::Sha256;
 use crate::stored_format;
 
 const SCHEMA: &str = "nimctl.toolchain-lock/1";
-/// The record that an install carries; no file of a wheel may have its name.
-pub(super) const RECORD_NAME: &str = "installed.json";
 const EMBEDDED: &str = include_str!("../../toolchain.lock.yaml");
 
 /// The pins of all tools, checked.

@@ -11,6 +11,8 @@ pub enum Stage {
     Verifying,
     /// Files are unpacked, and hashed on the way.
     Unpacking,
+    /// Files are put into a tar, and hashed on the way.
+    Packing,
 }
 
 /// How far it is.

@@ -2,7 +2,7 @@
 //! version, which is refused and stays as it is.
 //!
 //! Formats that only one module reads have their golden files tested beside it: build records and keys (`src/worklist`),
-//! passports, origins, mixed precision and precision checks (`src/store`), the digest cache (`src/files`), installed tools (`src/toolchain`),
+//! passports, origins, mixed precision and precision checks (`src/store`), the digest cache (`src/files`), installed tools and lists of exported ones (`src/toolchain`),
 //! requests and results of a fleet (`src/exchange`), what an executor is (`src/ops/fleet`).
 //! Here is what a user sees.
 

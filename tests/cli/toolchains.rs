@@ -78,3 +78,76 @@ fn a_build_without_its_toolchain_says_how_to_get_it() {
     home.output(home.command(&["build", "r.yaml"]).env("NIMCTL_BACKENDS", home.path("bin"))).exits(5);
     insta::assert_snapshot!(home.transcript());
 }
+
+/// A lock of one library, and the install that it pins, in `data`.
+fn home_with_installed_library() -> Home {
+    let home = Home::new();
+    let (library, wheel) = ("not really a library", nimctl::digest::Sha256::of(b"a wheel"));
+    let (sha256, size_bytes) = (nimctl::digest::Sha256::of(library.as_bytes()), library.len());
+    let name = "libonnxruntime.so.1.2.3";
+    home.write(
+        "lock.yaml",
+        format!(
+            "schema: nimctl.toolchain-lock/1
+tools:
+  onnxruntime:
+    package: nimctl-fake
+    version: \"1.2.3\"
+    hosts:
+      x86_64-linux:
+        wheel: {{python_version: \"3\", implementation: py, abi: none, platform: any, sha256: \"{wheel}\", size_bytes: 9}}
+        files:
+          - {{from: x/{name}, name: {name}, sha256: \"{sha256}\", size_bytes: {size_bytes}}}
+"
+        ),
+    );
+    let folder = format!("data/toolchains/onnxruntime/1.2.3-{}", &wheel.to_hex()[..12]);
+    home.write(&format!("{folder}/{name}"), library);
+    home.write(
+        &format!("{folder}/installed.json"),
+        format!(
+            "{{\"schema\": \"nimctl.installed-tool/1\", \"name\": \"onnxruntime\", \"version\": \"1.2.3\", \
+             \"wheel_sha256\": \"{wheel}\", \"files\": [{{\"name\": \"{name}\", \"sha256\": \"{sha256}\", \
+             \"size_bytes\": {size_bytes}}}]}}"
+        ),
+    );
+    home.with("NIMCTL_TOOLCHAIN_LOCK", "lock.yaml")
+}
+
+#[test]
+fn libraries_are_carried_as_a_tar() {
+    let home = home_with_installed_library();
+    home.run(&["toolchain", "export", "onnxruntime", "-o", "toolchain.tar"]).exits(0);
+    home.run(&["toolchain", "import", "toolchain.tar", "--data-dir", "second"]).exits(0);
+    home.run(&["toolchain", "list", "--data-dir", "second"]).exits(0);
+    home.run(&["toolchain", "import", "toolchain.tar", "--data-dir", "second"])
+        .exits(0)
+        .has(&["already installed"]);
+    home.run(&["toolchain", "export", "onnxruntime", "-o", "toolchain.tar", "--output", "json"]).exits(0);
+    home.run(&["toolchain", "import", "toolchain.tar", "--output", "json"]).exits(0);
+    insta::assert_snapshot!(home.transcript());
+}
+
+#[test]
+fn a_tar_that_cannot_be_imported_says_why() {
+    let home = home_with_installed_library();
+    home.set_up(&["toolchain", "export", "onnxruntime", "-o", "toolchain.tar"]).exits(0);
+    let tar = fs_err::read(home.path("toolchain.tar")).unwrap();
+    home.write("short.tar", &tar[..tar.len() - 1536]);
+    home.write("other.tar", "no tar");
+    home.write("lock-2.yaml", home.read("lock.yaml").replace("1.2.3", "1.2.4"));
+    let import = |name, more: &[&str], code| {
+        home.run(&[&["toolchain", "import", name, "--data-dir", "second"], more].concat()).exits(code);
+    };
+    import("absent.tar", &[], 1);
+    import(".", &[], 1);
+    import("other.tar", &[], 1);
+    import("short.tar", &[], 3);
+    import("short.tar", &["--output", "json"], 3);
+    import("toolchain.tar", &["--toolchain-lock", "lock-2.yaml"], 3);
+    home.run(&["toolchain", "export", "tensorrt-rtx", "-o", "x.tar"]).exits(5);
+    home.run(&["toolchain", "export", "onnxruntime", "-o", "x.tar", "--data-dir", "second"]).exits(5);
+    home.run(&["toolchain", "export", "onnxruntime", "-o", "data"]).exits(1);
+    home.run(&["toolchain", "export", "onnxruntime"]).exits(2);
+    insta::assert_snapshot!(home.transcript());
+}

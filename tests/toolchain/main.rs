@@ -6,6 +6,7 @@
     reason = "tests start programs, wait for them and are told where things are"
 )]
 
+mod export;
 mod fixture;
 mod https;
 mod install;

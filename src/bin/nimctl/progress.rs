@@ -268,6 +268,7 @@ pub(crate) fn show_bytes(bar: &ProgressBar, title: &str, progress: Progress) {
         Stage::Downloading => "downloading",
         Stage::Verifying => "verifying",
         Stage::Unpacking => "unpacking",
+        Stage::Packing => "packing",
     };
     bar.set_message(format!("{title}: {doing}"));
     if let Some(total_bytes) = total_bytes {
