@@ -23,7 +23,7 @@ use crate::profile::{Target, ToolIdentity, capability_tag};
 use crate::worker::host::{Answer, Worker};
 use crate::worker::protocol::{BuildRequest, Event, Problem};
 
-const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(10);
 
 /// Where a node takes its requests from, and who it is.
 #[derive(Clone)]
