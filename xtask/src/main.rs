@@ -3,11 +3,14 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person who runs them")]
 
+mod bare_root;
 mod bench;
 mod bindings;
 mod build_engines;
 mod ci;
 mod codegen;
+mod dist;
+mod glibc;
 mod gpu_kit;
 mod libclang;
 mod model_signing;
@@ -34,6 +37,10 @@ Tasks:
                                        `nimctl release`, and --release as above
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
+  dist [--out DIR]                     build nimctl and its workers for hosts with glibc 2.28 or later, and pack them with
+                                       what a GPU host needs into a tar [default: target/dist]; a clone in another folder
+                                       gives the same bytes
+  dist --try DIR                       unpack such a tar in a bare root, and run it there (root only)
   gpu-kit -o DIR                       make a folder, in parts of at most 60 MB, that tries everything on a GPU host
   gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a stand-in driver
   stress [--minutes N] [--seed N]      four processes in one store, some killed or interrupted, for N minutes [default:
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
             "test" => test::run(&project, &arguments).map(done),
             "test-gpu" => test_gpu::run(&project, &arguments).map(done),
             "stress" => stress::run(&project, &arguments).map(done),
+            "dist" => dist::run(&project, &arguments).map(done),
             "gpu-kit" => gpu_kit::run(&project, &arguments).map(done),
             "codegen" => codegen::run(&project, &arguments).map(done),
             "tidy" => tidy::run(&project).map(done),

@@ -10,7 +10,7 @@ use crate::project::{Project, output, read, run as execute, say};
 use crate::set_up::{SetUp, set_up};
 
 /// The manifest of the demo, as it is committed.
-const DEMO_MANIFEST: &str = "manifests/nvclip-demo/model_manifest.yaml";
+pub(crate) const DEMO_MANIFEST: &str = "manifests/nvclip-demo/model_manifest.yaml";
 
 /// A program that computes a manifest's ids without any of our code.
 const STRANGER: &str = "tests/recompute_ids.py";

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use xshell::cmd;
 
-use super::packed::library_in;
-use crate::project::{Project, Stdout, read, say, status};
+use crate::bare_root::{self, LIBRARIES};
+use crate::project::{Project, read, say};
 
 /// All that `run.sh` may call on a host.
 const PROGRAMS: [&str; 16] = [
@@ -30,10 +30,6 @@ const PROGRAMS: [&str; 16] = [
     "timeout",
     "tr",
 ];
-/// The parts of glibc that the programs above do without.
-const GLIBC: [&str; 4] = ["libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1"];
-/// Where the loader looks without being told.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// The GPUs of the stand-in for NVML: an L40S at the address where the CUDA stand-in has one too.
 const HOST: &str = "-DHOST_MIXED";
 
@@ -44,32 +40,11 @@ pub(super) fn run(project: &Project, kit: &Path) -> Result<()> {
     let kit = project.root().join(kit);
     let root = shell.create_temp_dir().context("no temporary folder can be made")?;
     let root = root.path();
-    for folder in ["usr/bin", LIBRARIES, "lib64", "dev", "proc", "tmp", "kit", "root"] {
-        shell.create_dir(root.join(folder))?;
-    }
-    for (link, to) in [("bin", "usr/bin"), ("lib", "usr/lib")] {
-        let link = root.join(link);
-        read(cmd!(shell, "ln -s {to} {link}"))?;
-    }
-    for program in PROGRAMS {
-        copy_program(project, root, program)?;
-    }
-    let linked = read(cmd!(shell, "bash -c 'ldd \"$(command -v bash)\"'"))?;
-    let libc = library_in(&linked, "libc.so.6").context("bash does not use glibc")?;
-    for library in GLIBC {
-        let library = Path::new(libc).with_file_name(library);
-        read(cmd!(shell, "cp --dereference {library} {root}/{LIBRARIES}/"))?;
-    }
+    bare_root::make(shell, root, &PROGRAMS)?;
     stand_ins(project, root)?;
-    read(cmd!(shell, "cp -r {kit}/. {root}/kit"))?;
+    read(cmd!(shell, "cp -r {kit} {root}/kit"))?;
     say("running the kit in a bare root");
-    let script = "mount -t proc proc \"$1/proc\" && touch \"$1/dev/null\" \"$1/dev/urandom\" && \
-                  mount --bind /dev/null \"$1/dev/null\" && mount --bind /dev/urandom \"$1/dev/urandom\" && \
-                  exec chroot \"$1\" /usr/bin/env -i PATH=/usr/bin HOME=/root \
-                  /usr/bin/bash /kit/part-1/run.sh -o /kit/out";
-    let namespace = ["--map-root-user", "--mount", "--pid", "--fork"];
-    let ended = status(cmd!(shell, "unshare {namespace...} bash -c {script} trial {root}"), Stdout::Passed)?;
-    ensure!(ended.success(), "run.sh ended with {ended}");
+    bare_root::run(project, root, &["/usr/bin/bash", "/kit/part-1/run.sh", "-o", "/kit/out"])?;
     let out = root.join("kit/out");
     let text = shell.read_file(out.join("kit.json"))?;
     let found: Value = serde_json::from_str(&text).context("kit.json is no JSON")?;
@@ -78,26 +53,6 @@ pub(super) fn run(project: &Project, kit: &Path) -> Result<()> {
     shell.remove_path(&to)?;
     read(cmd!(shell, "cp -r {out} {to}"))?;
     say(&format!("{}: kit.json and kit.log of the trial", to.display()));
-    Ok(())
-}
-
-/// Copies a program and all libraries that it loads.
-fn copy_program(project: &Project, root: &Path, name: &str) -> Result<()> {
-    let shell = &project.shell;
-    let script = "readlink -f \"$(command -v \"$1\")\"";
-    let found = read(cmd!(shell, "bash -c {script} find {name}"))
-        .with_context(|| format!("{name} is missing on this machine"))?;
-    let program = found.trim();
-    read(cmd!(shell, "cp --dereference {program} {root}/usr/bin/{name}"))?;
-    for library in read(cmd!(shell, "ldd {program}"))?.lines() {
-        let mut words = library.split_whitespace();
-        let library = library.split_whitespace().find(|word| word.starts_with('/'));
-        let to =
-            if words.next().is_some_and(|word| word.starts_with("/lib64")) { "lib64" } else { LIBRARIES };
-        if let Some(library) = library {
-            read(cmd!(shell, "cp --dereference --update {library} {root}/{to}/"))?;
-        }
-    }
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 //! * [`contents`]: which files go in, the ones needed by most steps first.
 //! * [`packed`]: each file compressed, once for all kits.
 //! * [`parts`]: how the compressed files are cut into parts of at most [`parts::MAX_PART_BYTES`].
-//! * [`symbols`]: which glibc the host needs.
 //! * [`bare_root`]: a trial of a kit on this machine, in a root with a stand-in driver.
 //!
 //! `run.sh` is what runs on the host, and `peer.py` its part in Python, for hosts that have it.
@@ -14,15 +13,17 @@ mod packed;
 mod parts;
 #[cfg(test)]
 mod run_script;
-mod symbols;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use xshell::cmd;
 
+use crate::glibc::{self, Glibc};
 use crate::project::{Project, read, say};
+use contents::Content;
 use packed::Packed;
+pub(crate) use packed::library_in;
 use parts::{MAX_PART_BYTES, Slice};
 
 const RUN: &str = include_str!("run.sh");
@@ -60,7 +61,7 @@ fn make(project: &Project, kit: &Path) -> Result<()> {
         kit.display()
     );
     let contents = contents::gather(project)?;
-    let needs = symbols::newest_glibc(project, contents.iter().map(|file| file.source.as_path()))?;
+    let needs = newest_glibc(project, &contents)?;
     let packed: Vec<Packed> =
         contents.iter().map(|file| packed::pack(project, file)).collect::<Result<_>>()?;
     let sizes: Vec<u64> = packed.iter().map(|file| file.packed_bytes).collect();
@@ -105,6 +106,19 @@ fn make(project: &Project, kit: &Path) -> Result<()> {
     read(cmd!(shell, "mv {new} {kit}"))?;
     say(&format!("carry the parts of {} side by side, then run `bash part-1/run.sh`", kit.display()));
     Ok(())
+}
+
+/// Returns the newest glibc that a file of the kit asks for; those that only hosts without a C++ runtime use aside.
+fn newest_glibc(project: &Project, contents: &[Content]) -> Result<Glibc> {
+    let is_fallback = |file: &&Content| {
+        let name = file.source.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        ["libstdc++.so", "libgcc_s.so"].iter().any(|fallback| name.starts_with(fallback))
+    };
+    let mut newest = None;
+    for file in contents.iter().filter(|file| !is_fallback(file)) {
+        newest = newest.max(glibc::needed_by(project, &file.source)?);
+    }
+    newest.context("no file of the kit asks for a version of glibc")
 }
 
 fn write_slice(project: &Project, kit: &Path, slice: &Slice, file: &Packed) -> Result<()> {

@@ -66,7 +66,7 @@ pub(super) fn copy_decompressor(project: &Project, folder: &Path) -> Result<()> 
 }
 
 /// Returns the path that `ldd` printed for a library.
-pub(super) fn library_in<'a>(linked: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn library_in<'a>(linked: &'a str, name: &str) -> Option<&'a str> {
     linked
         .lines()
         .find_map(|line| line.trim().strip_prefix(name)?.trim().strip_prefix("=> ")?.split(' ').next())
