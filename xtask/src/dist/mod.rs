@@ -2,8 +2,8 @@
 //!
 //! * [`zig`]: the linker that knows older versions of glibc than this machine's.
 //! * [`binaries`]: the executables, and what they must not need or contain.
-//! * [`licences`]: `THIRD-PARTY.txt`.
-//! * [`archive`]: the tar.
+//! * [`licences`]: whose code is in it, for `THIRD-PARTY.txt`.
+//! * [`archive`]: how the tar is written.
 //! * [`bare_root`]: a trial of a tar on this machine, in a root without Rust and Python.
 
 mod archive;
