@@ -86,7 +86,8 @@ fn same_in_every_folder(project: &Project, build_folder: &Path) -> Result<Variab
         (format!("CXXFLAGS_{target}"), c_flags.into()),
         ("CARGO_INCREMENTAL".into(), "0".into()),
         ("CARGO_TARGET_DIR".into(), build_folder.into()),
-        ("SOURCE_DATE_EPOCH".into(), super::time(project)?.to_string().into()),
+        // What C code takes for the day of its compilation. Always the same: with another one, it is compiled again.
+        ("SOURCE_DATE_EPOCH".into(), "0".into()),
     ];
     Ok(variables.into())
 }
