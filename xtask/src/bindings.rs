@@ -18,7 +18,12 @@ const HEADERS: &str = "out/trtx_transformed_headers";
 
 /// Gives the headers that the build script wrote the time at which it was started.
 pub(crate) fn settle(project: &Project) -> Result<()> {
-    for build in project.shell.read_dir(project.executables.join("build"))? {
+    settle_in(project, &project.executables)
+}
+
+/// Does so for the executables in another folder of the build folder.
+pub(crate) fn settle_in(project: &Project, executables: &Path) -> Result<()> {
+    for build in project.shell.read_dir(executables.join("build"))? {
         let name = build.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with("trtx-sys-") && build.join(HEADERS).is_dir() {
             settle_headers(project, &build)

@@ -8,9 +8,9 @@ use xshell::cmd;
 
 use super::zig::Zig;
 use crate::glibc::{self, Glibc};
-use crate::libclang;
 use crate::project::{Project, Variables, read, run as execute};
 use crate::set_up::TENSORRT_FLAVOURS;
+use crate::{bindings, libclang};
 
 /// The kind of machine.
 pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -51,6 +51,7 @@ pub(super) fn build(project: &Project, zig: &Zig) -> Result<PathBuf> {
         )?;
     }
     let folder = build_folder.join(TARGET).join("release");
+    bindings::settle_in(project, &folder)?;
     for name in NAMES {
         check(project, &folder.join(name), build_folder)?;
     }
