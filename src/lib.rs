@@ -41,7 +41,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`engines`], [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -86,6 +86,7 @@
 //! | `<shared>/exchange-1/requests/<id>/claim.json`, `events.jsonl`, `batches/<name>.json`, `logs/`, `new/` | those of the layout, `exchange-1` | [`mod@exchange`] | both |
 //! | `<data>/fleet/<hex>.json` | `nimctl.executor/1` | [`ops::fleet`] | both |
 //! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
+//! | a trust policy | `nimctl.trust/1` | [`mod@trust`] | read |
 //! | a signature, `<model>.sig` | Sigstore bundle 0.3, with OpenSSF's model signing 1.0 in it | [`mod@signing`] | both |
 //! | keys and certificates | PEM: PKCS#8, SEC1, X.509 | [`mod@signing`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
@@ -188,6 +189,7 @@ pub mod stored_format;
 pub mod synth;
 pub mod text_encoding;
 pub mod toolchain;
+pub mod trust;
 pub mod uri;
 pub mod validation;
 pub mod worker;

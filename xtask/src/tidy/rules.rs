@@ -41,6 +41,7 @@ const CORE: &[&str] = &[
     "stored_format",
     "synth",
     "text_encoding",
+    "trust",
     "validation",
     "worklist",
     "yaml",

@@ -1,0 +1,65 @@
+//! What a passport says that a rule can ask for.
+
+use crate::compute_capability::ComputeCapability;
+use crate::passport::{Passport, Status};
+
+/// What a signed passport says of its profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfileFacts {
+    /// The name of the profile.
+    pub name: String,
+    /// How it was validated: `executed`, `static` or `skipped`.
+    pub status: &'static str,
+    /// Whether it passed validation; `false` if there was none.
+    pub passed: bool,
+    /// What ran it, as the passport says it.
+    pub ran_on: Option<String>,
+    /// The compute capability of the GPU that ran it; `None` for the CPU.
+    pub compute_capability: Option<ComputeCapability>,
+    /// The least cosine of a row of an output with the reference; `None` if none was measured, or one is not finite.
+    pub min_cosine: Option<f64>,
+}
+
+impl ProfileFacts {
+    /// Returns what a passport says.
+    pub fn of(passport: &Passport) -> Self {
+        let validation = passport.validation.validation();
+        let cosines: Option<Vec<f64>> = validation.and_then(|validation| {
+            let gates = validation.all_gates().filter(|gate| gate.gate == "row_cosine");
+            gates.map(|gate| gate.value.filter(|value| value.is_finite())).collect()
+        });
+        let executed = match &passport.validation {
+            Status::Executed(validation) => Some(validation),
+            Status::Static(_) | Status::Skipped(_) => None,
+        };
+        Self {
+            name: passport.name.clone(),
+            status: passport.validation.word(),
+            passed: validation.is_some_and(|validation| validation.passed),
+            ran_on: validation.map(|validation| validation.ran_on.clone()),
+            compute_capability: executed.and_then(|validation| compute_capability(&validation.ran_on)),
+            min_cosine: cosines.and_then(|cosines| cosines.into_iter().min_by(f64::total_cmp)),
+        }
+    }
+}
+
+/// Returns the compute capability in `TensorRT 11.4.0.1 on NVIDIA L4 (8.9)`.
+fn compute_capability(ran_on: &str) -> Option<ComputeCapability> {
+    ran_on.strip_suffix(')')?.rsplit_once(" (")?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_named_with_its_compute_capability() {
+        assert_eq!(
+            compute_capability("TensorRT 11.4.0.1 on NVIDIA L4 (8.9)"),
+            Some(ComputeCapability::new(8, 9))
+        );
+        for other in ["ONNX Runtime 1.32.0 on the CPU", "x on NVIDIA L4 (8.9) or so", "(8.9)", ""] {
+            assert_eq!(compute_capability(other), None, "{other}");
+        }
+    }
+}
