@@ -86,7 +86,7 @@
 //! | `<shared>/exchange-1/requests/<id>/claim.json`, `events.jsonl`, `batches/<name>.json`, `logs/`, `new/` | those of the layout, `exchange-1` | [`mod@exchange`] | both |
 //! | `<data>/fleet/<hex>.json` | `nimctl.executor/1` | [`ops::fleet`] | both |
 //! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
-//! | a trust policy | `nimctl.trust/1` | [`mod@trust`] | read |
+//! | a trust policy | `nimctl.trust/1` | [`mod@trust`] | read; [`ops::trust`] writes the first |
 //! | a signature, `<model>.sig` | Sigstore bundle 0.3, with OpenSSF's model signing 1.0 in it | [`mod@signing`] | both |
 //! | keys and certificates | PEM: PKCS#8, SEC1, X.509 | [`mod@signing`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |

@@ -40,6 +40,7 @@ pub mod sign;
 pub mod store_care;
 pub mod synth;
 mod to_lower;
+pub mod trust;
 pub mod validate;
 pub mod verify;
 pub mod verify_signature;

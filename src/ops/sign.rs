@@ -15,7 +15,7 @@ use crate::signing::{
 };
 
 /// Files of git's, which others leave out of a signature too.
-const GIT_PATHS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
+pub(super) const GIT_PATHS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
 
 /// What to sign, and with what.
 pub struct SignOptions<'a> {

@@ -3,22 +3,32 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::sign::{LINK_HINT, SignError, default_signature, path_in_model};
+use super::sign::{GIT_PATHS, LINK_HINT, SignError, default_signature, path_in_model};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::files::model_files::{self, ModelFiles, ModelFilesError, Reading};
 use crate::signing::{
-    Bundle, Certificate, Difference, MAX_BUNDLE_BYTES, PublicKey, Refusal, Signer, compare, is_below,
+    Bundle, Certificate, Difference, MAX_BUNDLE_BYTES, PublicKey, Refusal, Signer, Statement, compare,
+    is_below,
 };
+use crate::trust::{Identified, Trust, UnknownSigner};
 
 /// Whose signatures are accepted.
-pub enum Trusted {
+pub enum Trusted<'t> {
     /// Those of one key.
     Key(Box<PublicKey>),
     /// Those with a certificate that leads to one of these roots, at a time in seconds since 1970.
     Certificates {
         /// The roots, and perhaps some between.
         certificates: Vec<Certificate>,
+        /// The time.
+        now_s: u64,
+    },
+    /// Those that a policy knows, at a time in seconds since 1970. Then every file must be signed, also if the signature leaves
+    /// some out; files of git's may be there.
+    Policy {
+        /// The policy.
+        trust: &'t Trust,
         /// The time.
         now_s: u64,
     },
@@ -31,7 +41,7 @@ pub struct VerifyOptions<'a> {
     /// The signature; without it, the one beside the model.
     pub signature: Option<&'a Path>,
     /// Whose signatures are accepted.
-    pub trusted: Trusted,
+    pub trusted: Trusted<'a>,
     /// Files and folders that nobody signed and that may be there, as paths from here.
     pub ignore: &'a [PathBuf],
     /// Whether all files that nobody signed may be there.
@@ -63,6 +73,10 @@ pub struct SignatureReport {
     pub differences: Vec<Difference>,
     /// Whether symbolic links were followed for the signature, and are not here.
     pub links_were_followed: bool,
+    /// What is signed.
+    pub statement: Statement,
+    /// Which rules of the policy know the signer, if there is a policy.
+    pub identified: Option<Identified>,
 }
 
 /// What can go wrong.
@@ -101,6 +115,14 @@ pub enum VerifySignatureError {
         /// Why.
         source: Box<Refusal>,
     },
+    /// The policy knows nobody who made the signature.
+    #[error("the signature {} is refused", signature.display())]
+    Unknown {
+        /// The signature.
+        signature: PathBuf,
+        /// Why.
+        source: Box<UnknownSigner>,
+    },
 }
 
 impl VerifySignatureError {
@@ -111,7 +133,9 @@ impl VerifySignatureError {
             // Someone may have put it in the place of the model.
             Self::Model(ModelFilesError::Link { .. } | ModelFilesError::NotUtf8 { .. }) => ErrorKind::Refused,
             Self::Model(_) | Self::Path(_) | Self::NoRoot => ErrorKind::Input,
-            Self::NoSignature { .. } | Self::Read { .. } | Self::Refused { .. } => ErrorKind::Refused,
+            Self::NoSignature { .. } | Self::Read { .. } | Self::Refused { .. } | Self::Unknown { .. } => {
+                ErrorKind::Refused
+            }
         }
     }
 
@@ -124,6 +148,7 @@ impl VerifySignatureError {
                 Some("name the file with --signature; `nimctl sign` writes one".to_owned())
             }
             Self::Refused { source, .. } => source.hint(),
+            Self::Unknown { source, .. } => Some(source.hint()),
             Self::Model(_) | Self::Path(_) | Self::Read { .. } => None,
         }
     }
@@ -159,13 +184,25 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
         |refusal| VerifySignatureError::Refused { signature: signature.clone(), source: Box::new(refusal) };
     let bytes = read_signature(model, &signature)?;
     let bundle = Bundle::parse(&bytes).map_err(refused)?;
-    let accepted = match trusted {
-        Trusted::Key(key) => bundle.verify_with_key(key),
+    let (statement, signer, identified) = match trusted {
+        Trusted::Key(key) => {
+            let (statement, signer) = bundle.verify_with_key(key).map_err(refused)?;
+            (statement, signer, None)
+        }
         Trusted::Certificates { certificates, now_s } => {
-            bundle.verify_with_certificates(certificates, *now_s)
+            let verified = bundle.verify_with_certificates(certificates, *now_s);
+            let (statement, signer) = verified.map_err(refused)?;
+            (statement, signer, None)
+        }
+        Trusted::Policy { trust, now_s } => {
+            let unknown = |error| VerifySignatureError::Unknown {
+                signature: signature.clone(),
+                source: Box::new(error),
+            };
+            let (statement, identified) = trust.identify(&bundle, *now_s).map_err(unknown)?;
+            (statement, identified.signer.clone(), Some(identified))
         }
     };
-    let (statement, signer) = accepted.map_err(refused)?;
 
     let mut ignored = Vec::new();
     for path in *ignore {
@@ -180,9 +217,14 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
     let is_ignored = |name: &str| ignored.iter().any(|ignored| is_below(name, ignored));
     // The signature is no part of what it signs.
     let signature_inside = path_in_model(model, &signature);
+    let may_be_left_out =
+        |path: &str| identified.is_none() || GIT_PATHS.iter().any(|ours| is_below(path, ours));
     let was_ignored = |name: &str| {
         signature_inside.as_deref() == Some(name)
-            || statement.ignore_paths().iter().any(|ignored| is_below(name, ignored))
+            || statement
+                .ignore_paths()
+                .iter()
+                .any(|ignored| is_below(name, ignored) && may_be_left_out(ignored))
     };
     let signed: std::collections::BTreeSet<&str> =
         statement.resources().iter().map(|resource| resource.name.as_str()).collect();
@@ -207,6 +249,8 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
         differences,
         links_were_followed: statement.allow_symlinks() && !allow_symlinks,
         signature,
+        identified,
+        statement,
     })
 }
 

@@ -147,17 +147,13 @@ impl Rule {
     pub fn describe(&self) -> String {
         let Self { line: _, models, identities, min_release, from, until, executed_on, min_cosine } = self;
         let Identities { keys, roots, subjects } = identities;
-        let mut parts = vec![models.join(", ")];
-        parts.extend(keys.iter().map(|key| format!("signed by {}", Signer::Key(key.clone()))));
+        let mut signers: Vec<String> = keys.iter().map(|key| Signer::Key(key.clone()).to_string()).collect();
         if !roots.is_empty() {
             let names: Vec<String> =
                 roots.iter().filter(|root| root.is_self_issued()).map(Certificate::subject).collect();
-            parts.push(format!(
-                "signed by {} with a certificate of {}",
-                subjects.join(" or "),
-                names.join(" or ")
-            ));
+            signers.push(format!("{} with a certificate of {}", subjects.join(" or "), names.join(" or ")));
         }
+        let mut parts = vec![models.join(", "), format!("signed by {}", signers.join(" or "))];
         parts.extend(min_release.iter().map(|min| format!("release {min} or later")));
         parts.extend(from.iter().map(|(_, day)| format!("from {day}")));
         parts.extend(until.iter().map(|(_, day)| format!("until {day}")));

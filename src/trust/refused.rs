@@ -36,7 +36,7 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Broken {
     /// Somebody else signed.
-    #[error("it is signed by {signer}, whom this rule does not trust")]
+    #[error("it is signed by {signer}, which this rule does not trust")]
     Signer {
         /// Who signed.
         signer: String,
@@ -182,7 +182,7 @@ impl Refused {
                 "get the model from who the policy trusts, or add its signer to a rule".into()
             }
             Broken::NotYet { .. } | Broken::Over { .. } => {
-                format!("check the clock, then `from` and `until` in line {line} ff. of {}", self.policy)
+                format!("check the clock, then `from` and `until` of the rule in line {line} of {}", self.policy)
             }
             Broken::TooOld { .. } | Broken::NotComparable { .. } => "use a later release".into(),
             Broken::NoPassport

@@ -112,7 +112,7 @@ fn each_refusal_names_the_rule_and_the_fact() {
     refused(
         &format!("- models: [clip]\n  keys: [other.pub]\n{}", OWN.replace("clip", "more")),
         &[],
-        &format!("rule in line 3: it is signed by the P-256 key {hint}, whom this rule does not trust"),
+        &format!("rule in line 3: it is signed by the P-256 key {hint}, which this rule does not trust"),
     );
     refused(&own("min_release: 2.0.1"), &[], "rule in line 3: the release is older than `min_release` 2.0.1");
     refused(&own("from: 2026-06-16"), &[], "rule in line 3: the rule holds from 2026-06-16");

@@ -18,6 +18,7 @@ use nimctl::profile::Contents;
 use nimctl::recipe::Recipe;
 use nimctl::release::Policy;
 use nimctl::toolchain::Lock;
+use nimctl::trust::Trust;
 
 use crate::home::Home;
 use crate::recipes::{FAKE, home_with_graph};
@@ -52,6 +53,8 @@ fn golden_files_are_read() {
     }
     assert_eq!(BenchDocument::parse(golden("bench.json").as_bytes(), "b").unwrap().profiles.len(), 2);
     assert_eq!(Policy::parse(&golden("release-policy.yaml"), "p").unwrap().required, ["onnx-*"]);
+    let key = |name: &str| fs_err::read_to_string(crate::signing::fixtures().join(name));
+    assert_eq!(Trust::parse(&golden("trust.yaml"), "t", &key).unwrap().rules()[0].line(), 3);
     let fleet = Fleet::parse(&golden("fleet.yaml"), "f").unwrap();
     assert_eq!(fleet.executors.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["hopper", "rest", "pods"]);
     assert_eq!(Host::read(&golden("devices.json"), "d").unwrap().devices.len(), 1);
@@ -217,6 +220,9 @@ fn newer_files_that_a_user_names_are_refused() {
     write_newer(&home, "policy.yaml", "nimctl.release-policy");
     let release: &[&str] = &["release", "r.yaml", "-o", "out", "--policy", "policy.yaml"];
     refused(&home, "policy.yaml", "nimctl.release-policy/2", &[release]);
+    write_newer(&home, "trust.yaml", "nimctl.trust");
+    refused(&home, "trust.yaml", "nimctl.trust/2", &[&["trust", "check", "trust.yaml"]]);
+    home.run(&["verify", ".", "--trust", "trust.yaml"]).exits(3).has(&["nimctl.trust/2"]);
     write_newer(&home, "bench.json", "nimctl.bench");
     refused(&home, "bench.json", "nimctl.bench/2", &[&["bench", "r.yaml", "--baseline", "bench.json"]]);
 }

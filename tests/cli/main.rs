@@ -48,5 +48,6 @@ mod small_models;
 mod store_care;
 mod store_kills;
 mod toolchains;
+mod trust;
 mod workers;
 mod wrong_names;

@@ -8,13 +8,14 @@ use xshell::cmd;
 use crate::project::{Project, output, run as execute, say};
 
 /// What `nimctl schema` has schemas of.
-const SCHEMAS: [&str; 11] = [
+const SCHEMAS: [&str; 12] = [
     "recipe",
     "manifest",
     "contents",
     "passport",
     "bench",
     "release-policy",
+    "trust",
     "fleet",
     "devices",
     "plan",

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the environment is read here only")]
 
 use std::ffi::OsString;
+use std::io::ErrorKind as ErrorKindOfIo;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -196,6 +197,30 @@ pub(crate) fn nim_cache(named: Option<&Path>) -> PathBuf {
 pub(crate) fn visible_devices() -> VisibleDevices {
     let value = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     VisibleDevices { container: value("NVIDIA_VISIBLE_DEVICES"), cuda: value("CUDA_VISIBLE_DEVICES") }
+}
+
+/// Where a host has its trust policy.
+const HOST_TRUST: &str = "/etc/nimctl/trust.yaml";
+
+/// Returns the trust policy in place, and what says so: `--trust`, `NIMCTL_TRUST`, the host's, the user's. One that is there and can't
+/// be read is in place too.
+pub(crate) fn trust_policy(flag: Option<&Path>) -> Option<(PathBuf, &'static str)> {
+    if let Some(path) = flag {
+        return Some((path.into(), "--trust"));
+    }
+    if let Some(path) = std::env::var_os("NIMCTL_TRUST").filter(|path| !path.is_empty()) {
+        return Some((path.into(), "NIMCTL_TRUST"));
+    }
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(absolute);
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(absolute);
+    let users = configuration.or_else(|| Some(home?.join(".config")));
+    let users = users.map(|folder| (folder.join("nimctl/trust.yaml"), "of the user"));
+    let is_there = |(path, _): &(PathBuf, &str)| match fs_err::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKindOfIo::NotFound | ErrorKindOfIo::NotADirectory),
+    };
+    [Some((PathBuf::from(HOST_TRUST), "of the host")), users].into_iter().flatten().find(is_there)
 }
 
 /// Where NIM containers keep their manifest.

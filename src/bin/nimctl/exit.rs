@@ -105,6 +105,8 @@ failures_with_hints!(
     nimctl::ops::publish::PublishError,
     nimctl::ops::pull::PullError,
     nimctl::ops::sign::SignError,
+    nimctl::ops::trust::NotTrusted,
+    nimctl::ops::trust::PolicyError,
     nimctl::ops::verify_signature::VerifySignatureError,
 );
 

@@ -40,7 +40,7 @@ pub(crate) use quantize::{BasePrecision, Quantize};
 pub(crate) use release::Release;
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
-pub(crate) use signing::{Sign, Verify};
+pub(crate) use signing::{Sign, Trust, Verify};
 pub(crate) use store::{StoreCare, StoreGc};
 pub(crate) use toolchain::Toolchain;
 pub(crate) use validation::Validate;
@@ -86,8 +86,11 @@ pub(crate) enum Command {
     Report(Report),
     /// Sign a model: one signature over every file of a folder, or over one file.
     Sign(Sign),
-    /// Verify a release: recompute every digest and id in it. With a key or certificates: verify a signature.
+    /// Verify a release: recompute every digest and id in it. With a key, certificates or a trust policy: verify a signature.
     Verify(Verify),
+    /// Write and check trust policies: whose signatures a host accepts.
+    #[command(subcommand, arg_required_else_help = true)]
+    Trust(Trust),
     /// Publish a release: to a registry, or a folder or tar in the OCI image layout.
     Publish(Publish),
     /// Write a release as one file, for hosts without a network.
@@ -178,6 +181,8 @@ pub(crate) enum SchemaOf {
     Passport,
     /// The requirements for a release, `nimctl.release-policy/1`.
     ReleasePolicy,
+    /// Whose signatures a host accepts, `nimctl.trust/1`.
+    Trust,
     /// The machines to build on, `nimctl.fleet/1`.
     Fleet,
     /// The results of `nimctl bench`, `nimctl.bench/1`.

@@ -1,8 +1,8 @@
-//! Arguments of `sign` and `verify`.
+//! Arguments of `sign`, `verify` and `trust`.
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, Subcommand};
 
 /// Arguments of `sign`.
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub(crate) struct Sign {
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("trusted").args(["key", "certificate_chain"]), after_help = "\
+#[command(group = ArgGroup::new("trusted").args(["key", "certificate_chain", "trust"]), after_help = "\
 Without a key or certificates, it recomputes every digest and id of a release, and compares SHA256SUMS, the manifest, each
 contents.json and each passport with them.
 
@@ -66,15 +66,20 @@ With a key or certificates, it verifies the signature of a model (any folder or 
 changed, added, removed, renamed, swapped or replaced by a symbolic link is listed. `nimctl sign` and `model_signing sign` make
 such signatures, with a key or a certificate.
 
+With a trust policy, it verifies the signature of a release folder, every file, and that a rule of the policy accepts its signer, model,
+release and passports. The policy is that of --trust, else of NIMCTL_TRUST, else /etc/nimctl/trust.yaml, else nimctl/trust.yaml in the
+user's configuration folder (~/.config). --key and --certificate-chain are used in its place.
+
 Exit codes: 1 neither a folder nor a tar archive, or the key can't be read; 3 a file does not match (every such file is listed), or
-the signature is missing or not accepted.
+the signature is missing or not accepted, or the trust policy refuses the release or can't be read.
 
 Examples:
   nimctl verify dist/nvclip-demo
   nimctl verify dist/nvclip-demo.tar --output json
   nimctl verify dist/nvclip --key release.pub
   nimctl verify dist/nvclip --key release.pub --signature nvclip.sig --ignore-unsigned-files
-  nimctl verify dist/nvclip --certificate-chain root.pem")]
+  nimctl verify dist/nvclip --certificate-chain root.pem
+  nimctl verify dist/nvclip --trust trust.yaml")]
 pub(crate) struct Verify {
     /// The release: its folder, or its tar archive. With a key or certificates: any folder or file.
     #[arg(value_name = "PATH")]
@@ -85,16 +90,62 @@ pub(crate) struct Verify {
     /// A file with the root certificates that the signer's must lead to, and perhaps some between; may be repeated.
     #[arg(long, value_name = "FILE", help_heading = "Signature")]
     pub(crate) certificate_chain: Vec<PathBuf>,
+    /// The trust policy that must accept it.
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) trust: Option<PathBuf>,
     /// The signature [default: PATH.sig].
-    #[arg(long, value_name = "FILE", requires = "trusted", help_heading = "Signature")]
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
     pub(crate) signature: Option<PathBuf>,
     /// A file or folder in the model that need not be signed, as a path from here; may be repeated.
-    #[arg(long, value_name = "PATH", requires = "trusted", help_heading = "Signature")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "trusted",
+        conflicts_with = "trust",
+        help_heading = "Signature"
+    )]
     pub(crate) ignore: Vec<PathBuf>,
     /// Accept files that are not signed.
-    #[arg(long, requires = "trusted", help_heading = "Signature")]
+    #[arg(long, requires = "trusted", conflicts_with = "trust", help_heading = "Signature")]
     pub(crate) ignore_unsigned_files: bool,
     /// Follow symbolic links to files, if the signature was made so.
-    #[arg(long, requires = "trusted", help_heading = "Signature")]
+    #[arg(long, help_heading = "Signature")]
     pub(crate) allow_symlinks: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trust {
+    /// Write a first trust policy: the signatures of one key, for some models.
+    #[command(after_help = "\
+Put it where hosts find it: /etc/nimctl/trust.yaml, or nimctl/trust.yaml in the user's configuration folder (~/.config), with the key
+beside it.
+
+Examples:
+  nimctl trust init release.pub --model 'nvclip-*'
+  nimctl trust init release.pub --model nvclip-demo --model minilm -o trust/trust.yaml")]
+    Init {
+        /// The file with the public key.
+        #[arg(value_name = "KEY")]
+        key: PathBuf,
+        /// A name of models, in which * matches anything; may be repeated.
+        #[arg(long = "model", value_name = "PATTERN", required = true)]
+        models: Vec<String>,
+        /// The file to write.
+        #[arg(short = 'o', long, value_name = "FILE", default_value = "trust.yaml")]
+        destination: PathBuf,
+        /// Overwrite the file if it is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check a trust policy, with its keys and certificates, and show its rules.
+    #[command(after_help = "\
+Exit codes: 1 the policy, a key or a certificate is wrong.
+
+Example:
+  nimctl trust check /etc/nimctl/trust.yaml")]
+    Check {
+        /// The policy.
+        #[arg(value_name = "FILE")]
+        policy: PathBuf,
+    },
 }

@@ -34,9 +34,11 @@ mod select;
 mod sign;
 mod store;
 mod toolchain;
+mod trust;
 mod validate;
 mod verify;
 mod verify_signature;
+mod verify_trust;
 mod work;
 
 use std::process::ExitCode;
@@ -67,6 +69,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Mirror(arguments) => mirror::run(&arguments, output, cancel),
         Command::Sign(arguments) => sign::run(&arguments, output, cancel),
         Command::Verify(arguments) => verify::run(&arguments, output, cancel),
+        Command::Trust(arguments) => trust::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),
         Command::Store(arguments) => store::run(&arguments, &global, output, cancel),
         Command::HashProfile(arguments) => hash_profile::run(&arguments, &global, output, cancel),

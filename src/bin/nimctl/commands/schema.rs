@@ -11,6 +11,7 @@ use nimctl::passport::Passport;
 use nimctl::profile::Contents;
 use nimctl::recipe::Recipe;
 use nimctl::release::Policy;
+use nimctl::trust::TrustText;
 use nimctl::worker::protocol::{EventLine, RequestLine};
 use schemars::schema_for;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(file: SchemaOf, output: &Output) -> Result<ExitCode, Failure> 
         SchemaOf::Contents => schema_for!(Contents),
         SchemaOf::Passport => schema_for!(Passport),
         SchemaOf::ReleasePolicy => schema_for!(Policy),
+        SchemaOf::Trust => schema_for!(TrustText),
         SchemaOf::Fleet => schema_for!(Fleet),
         SchemaOf::Bench => schema_for!(BenchDocument),
         SchemaOf::Devices => schema_for!(Host),

@@ -3,20 +3,31 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::verify::{Finding, VerifyReport, verify};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
-use super::verify_signature;
-use crate::cli;
+use super::{verify_signature, verify_trust};
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::size;
+use crate::{cli, environment};
 
 pub(crate) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
     if arguments.key.is_some() || !arguments.certificate_chain.is_empty() {
         return verify_signature::run(arguments, output, cancel);
+    }
+    if let Some((path, says)) = environment::trust_policy(arguments.trust.as_deref()) {
+        return verify_trust::run(arguments, (&path, says), output, cancel);
+    }
+    if arguments.signature.is_some() || arguments.allow_symlinks {
+        let option = if arguments.signature.is_some() { "--signature" } else { "--allow-symlinks" };
+        let message = format!(
+            "{option} is about a signature: name whose is accepted with --key, --certificate-chain or --trust"
+        );
+        cli::Arguments::command().error(clap::error::ErrorKind::MissingRequiredArgument, message).exit();
     }
     let release = &arguments.release;
     let report = verify(release).map_err(|error| {

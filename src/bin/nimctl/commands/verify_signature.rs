@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
         ignore,
         ignore_unsigned_files,
         allow_symlinks,
+        trust: _,
     } = arguments;
     let trusted = match key {
         Some(file) => Trusted::Key(Box::new(public_key(file)?)),
@@ -51,6 +52,8 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
         size_bytes,
         differences,
         links_were_followed,
+        statement: _,
+        identified: _,
     } = &report;
     let mut text = String::new();
     for difference in differences {
@@ -105,7 +108,7 @@ struct View<'a> {
 }
 
 #[derive(Serialize)]
-struct DifferenceView<'a> {
+pub(super) struct DifferenceView<'a> {
     path: &'a str,
     kind: &'static str,
     problem: String,

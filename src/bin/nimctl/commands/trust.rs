@@ -1,0 +1,51 @@
+//! `nimctl trust`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::ops::trust::{FirstPolicy, load, write_first};
+use nimctl::trust::{Rule, Trust};
+use serde::Serialize;
+
+use crate::cli;
+use crate::exit::{Failure, done};
+use crate::output::Output;
+
+/// `nimctl.trust-check/1`, `nimctl.trust-init/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    policy: &'a Path,
+    rules: Vec<RuleView>,
+}
+
+#[derive(Serialize)]
+struct RuleView {
+    line: u32,
+    accepts: String,
+}
+
+pub(crate) fn run(arguments: &cli::Trust, output: &Output) -> Result<ExitCode, Failure> {
+    let mut text = String::new();
+    let (schema, policy, trust) = match arguments {
+        cli::Trust::Init { key, models, destination, force } => {
+            let trust = write_first(&FirstPolicy { key, models, destination, force: *force })?;
+            let _ = writeln!(text, "wrote {}", destination.display());
+            ("nimctl.trust-init/1", destination, trust)
+        }
+        cli::Trust::Check { policy } => ("nimctl.trust-check/1", policy, load(policy)?),
+    };
+    text.push_str(&rules(&trust));
+    let view = |rule: &Rule| RuleView { line: rule.line(), accepts: rule.describe() };
+    output.result(&text, &View { schema, policy, rules: trust.rules().iter().map(view).collect() });
+    Ok(done())
+}
+
+fn rules(trust: &Trust) -> String {
+    let mut text = String::new();
+    for rule in trust.rules() {
+        let _ = writeln!(text, "line {}: {}", rule.line(), rule.describe());
+    }
+    text
+}

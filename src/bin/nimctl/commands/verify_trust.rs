@@ -1,0 +1,106 @@
+//! `nimctl verify` with a trust policy.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::digest::Sha256;
+use nimctl::error_kind::ErrorKind;
+use nimctl::ops::trust::{ReleaseVerdict, VerifyReleaseOptions, load, verify_release};
+use nimctl::ops::verify::Finding;
+use nimctl::ops::verify_signature::SignatureReport;
+use nimctl::signing::shown;
+use nimctl::trust::Trust;
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use super::sign::{SignerView, now_s, threads};
+use super::verify_signature::DifferenceView;
+use crate::cli;
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::table::size;
+
+pub(super) fn run(
+    arguments: &cli::Verify,
+    (path, says): (&Path, &str),
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let trust = policy(path)?;
+    let release = &arguments.release;
+    let verdict = verify_release(&VerifyReleaseOptions {
+        release,
+        signature: arguments.signature.as_deref(),
+        trust: &trust,
+        allow_symlinks: arguments.allow_symlinks,
+        now_s: now_s(),
+        threads: threads(),
+        is_cancelled: &|| cancel.is_cancelled(),
+    })?;
+    let ReleaseVerdict { signature: report, accepted, findings } = &verdict;
+    let SignatureReport { signature, digest, signer, files, size_bytes, differences, .. } = report;
+    let mut text = String::new();
+    for difference in differences {
+        let _ = writeln!(text, "{}: {difference}", shown(difference.path()));
+    }
+    for Finding { path, problem } in findings {
+        let _ = writeln!(text, "{path}: {problem}");
+    }
+    let verdict = match (differences.len(), findings.len()) {
+        (0, 0) => "all as signed".to_owned(),
+        (0, problems) => format!("{problems} problems"),
+        (differences, _) => format!("{differences} differences from what was signed"),
+    };
+    let _ = writeln!(text, "{}: {files} files signed, {}: {verdict}", release.display(), size(*size_bytes));
+    let _ = writeln!(text, "signed by {signer}");
+    if let Some((model, line)) = accepted {
+        let _ = writeln!(text, "{} {}: accepted by {}", model.name, model.release, rule(&trust, *line, says));
+    }
+    let view = View {
+        schema: "nimctl.trust-verification/1",
+        policy: path,
+        policy_from: says,
+        rule_line: accepted.as_ref().map(|(_, line)| *line),
+        model: accepted.as_ref().map(|(model, _)| model.name.as_str()),
+        release: accepted.as_ref().map(|(model, _)| model.release.as_str()),
+        signature,
+        digest,
+        signed_by: signer.into(),
+        files: *files,
+        size_bytes: *size_bytes,
+        differences: differences.iter().map(DifferenceView::from).collect(),
+        findings,
+    };
+    output.result(&text, &view);
+    let is_accepted = accepted.is_some() && findings.is_empty() && differences.is_empty();
+    Ok(if is_accepted { done() } else { ExitCode::from(code(ErrorKind::Refused)) })
+}
+
+/// Names a rule, and what put its policy in place.
+pub(super) fn rule(trust: &Trust, line: u32, says: &str) -> String {
+    format!("the rule in line {line} of {} ({says})", trust.path())
+}
+
+/// Reads the policy in place. One that can't be read refuses everything.
+pub(super) fn policy(path: &Path) -> Result<Trust, Failure> {
+    load(path).map_err(|error| Failure { kind: ErrorKind::Refused, ..Failure::from(error) })
+}
+
+/// `nimctl.trust-verification/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    policy: &'a Path,
+    policy_from: &'a str,
+    rule_line: Option<u32>,
+    model: Option<&'a str>,
+    release: Option<&'a str>,
+    signature: &'a Path,
+    digest: &'a Sha256,
+    signed_by: SignerView<'a>,
+    files: usize,
+    size_bytes: u64,
+    differences: Vec<DifferenceView<'a>>,
+    findings: &'a [Finding],
+}

@@ -1,0 +1,24 @@
+//! Trust policies on the side that loads models: reading one, writing the first, and what a signed release says of itself.
+
+mod error;
+mod init;
+mod release;
+
+use std::path::Path;
+
+pub use error::{NotTrusted, PolicyError};
+pub use init::{FirstPolicy, write_first};
+pub use release::{ReleaseVerdict, VerifyReleaseOptions, verify_release};
+
+use crate::files::text;
+use crate::trust::Trust;
+
+/// Reads a policy, with the keys and certificates that it names.
+///
+/// # Errors
+/// A file that can't be read, or is no whole policy.
+pub fn load(path: &Path) -> Result<Trust, PolicyError> {
+    let policy = text::read(path).map_err(|source| PolicyError::Read { path: path.into(), source })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(Trust::parse(&policy, &path.display().to_string(), &|file| text::read(&folder.join(file)))?)
+}
