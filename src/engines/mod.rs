@@ -32,8 +32,33 @@ fn call(
                 let stripped = prefixes.iter().find_map(|prefix| line.strip_prefix(prefix.as_str()));
                 stripped.unwrap_or(line).to_owned()
             };
-            let lines: Vec<String> = stderr_tail.lines().map(tamed).collect();
+            let (log, said): (Vec<&str>, Vec<&str>) = stderr_tail.lines().partition(|line| is_of_log(line));
+            let lines: Vec<String> =
+                if said.is_empty() { log } else { said }.into_iter().map(tamed).collect();
             Err(EngineError::Failed { program, message: lines.join("; ") })
+        }
+    }
+}
+
+/// Returns whether a line is one of `kubectl`'s log, which comes before what it says to people: `E1127 19:02:38.127621 …`.
+fn is_of_log(line: &str) -> bool {
+    let (level, rest) = line.split_at_checked(1).unwrap_or_default();
+    let day = rest.get(..4).unwrap_or_default();
+    ["I", "W", "E", "F"].contains(&level)
+        && day.len() == 4
+        && day.bytes().all(|byte| byte.is_ascii_digit())
+        && rest[4..].starts_with(' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_told_from_what_is_said() {
+        assert!(is_of_log("E1127 19:02:38.127621   18921 memcache.go:265] \"Unhandled Error\""));
+        for said in ["Error from server (Forbidden): no", "E: 1127", "E11é7 x", ""] {
+            assert!(!is_of_log(said), "{said}");
         }
     }
 }

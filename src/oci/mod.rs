@@ -54,6 +54,8 @@ pub const PASSPORT_TYPE: &str = "application/vnd.nimctl.passport.v1+json";
 pub const PACK_INDEX_TYPE: &str = "application/vnd.nimctl.pack-index.v1+json";
 /// A pack.
 pub const PACK_TYPE: &str = "application/vnd.nimctl.pack.v1";
+/// A signature of a release, and the type of the artifact that holds it.
+pub const SIGNATURE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// Any other file.
 pub const FILE_TYPE: &str = "application/octet-stream";
 /// The annotation for a path.

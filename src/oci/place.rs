@@ -97,6 +97,19 @@ pub trait Place: Sync {
     /// The source can't be read or gives other bytes; the place can't be written.
     fn put_large_blob(&self, blob: &Blob, source: &mut dyn ReadSeek) -> Result<(), PlaceError>;
 
+    /// Whether manifests about other manifests are found here by what they are about.
+    fn keeps_referrers(&self) -> bool {
+        false
+    }
+
+    /// Returns the manifests that are about another one (`subject`), of one artifact type; none where they are not kept.
+    ///
+    /// # Errors
+    /// The place can't be read.
+    fn referrers(&self, _subject: &Sha256, _artifact_type: &str) -> Result<Vec<Sha256>, PlaceError> {
+        Ok(Vec::new())
+    }
+
     /// Whether parts of blobs are fetched without the rest.
     fn reads_ranges(&self) -> bool {
         true

@@ -90,6 +90,15 @@ impl Place for RegistryPlace<'_> {
         Ok(())
     }
 
+    fn keeps_referrers(&self) -> bool {
+        true
+    }
+
+    fn referrers(&self, subject: &Sha256, artifact_type: &str) -> Result<Vec<Sha256>, PlaceError> {
+        let found = self.client.referrers(&self.repository, subject, Some(artifact_type))?;
+        Ok(found.into_iter().map(|descriptor| descriptor.digest).collect())
+    }
+
     fn reads_ranges(&self) -> bool {
         self.reads_ranges.load(Ordering::Relaxed)
     }

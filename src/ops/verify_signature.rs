@@ -254,6 +254,20 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
     })
 }
 
+/// Reads a signature that is a bundle, whoever made it.
+///
+/// # Errors
+/// No file, one that can't be read, no bundle.
+pub fn read_bundle(model: &Path, signature: &Path) -> Result<Vec<u8>, VerifySignatureError> {
+    let bytes = read_signature(model, signature)?;
+    match Bundle::parse(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(refusal) => {
+            Err(VerifySignatureError::Refused { signature: signature.into(), source: Box::new(refusal) })
+        }
+    }
+}
+
 /// Reads a signature, unless it is larger than one can be.
 fn read_signature(model: &Path, signature: &Path) -> Result<Vec<u8>, VerifySignatureError> {
     let failed = |source: io::Error| match source.kind() {

@@ -21,5 +21,6 @@ pub use document::{
 };
 pub use facts::ProfileFacts;
 pub use judge::{Identified, Rule, Trust};
+pub(crate) use refused::in_words;
 pub use refused::{Broken, Refused, UnknownSigner};
 pub use version::Version;

@@ -198,7 +198,7 @@ impl Refused {
 }
 
 /// Returns an error with its causes.
-fn in_words(error: &dyn Error) -> String {
+pub(crate) fn in_words(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

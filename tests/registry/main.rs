@@ -20,6 +20,7 @@ mod releases;
 mod retries;
 mod running;
 mod server;
+mod signed_releases;
 mod skopeo;
 mod support;
 mod uploads;

@@ -70,6 +70,12 @@ pub enum PublishError {
         /// What was named.
         from: String,
     },
+    /// A signature for a place that keeps none.
+    #[error("{place} keeps no signatures: only registries do")]
+    KeepsNoSignatures {
+        /// The place.
+        place: String,
+    },
     /// A recipe of which the store has no profile.
     #[error("{path} has no built profile: run `nimctl build {path}` first")]
     NothingBuilt {
@@ -97,6 +103,10 @@ impl PublishError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Place(error) => error.hint(),
+            Self::KeepsNoSignatures { .. } => Some(
+                "publish without --signature, and give the file to who pulls: `nimctl pull --signature FILE`"
+                    .into(),
+            ),
             _ => None,
         }
     }
@@ -111,6 +121,7 @@ impl PublishError {
             | Self::Damaged { .. }
             | Self::Read { .. }
             | Self::NoEarlier { .. }
+            | Self::KeepsNoSignatures { .. }
             | Self::NothingBuilt { .. }
             | Self::Document { .. } => ErrorKind::Input,
             Self::OtherFile { .. } | Self::Changed { .. } => ErrorKind::Refused,

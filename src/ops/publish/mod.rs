@@ -24,7 +24,7 @@ use crate::files::direct_file;
 use crate::oci::{
     CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE, ImageIndex,
     ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID,
-    PROFILE_NAME, Place, RELEASE_ARTIFACT, TITLE, Which, fetch_small,
+    PROFILE_NAME, Place, RELEASE_ARTIFACT, SIGNATURE_TYPE, TITLE, Which, fetch_small,
 };
 use crate::packs::{MAX_INDEX_BYTES, NewPack, Pack, PackIndex, Plan};
 use crate::profile::CONTENTS_FILE;
@@ -85,6 +85,9 @@ pub fn publish(
     to: &dyn Place,
     options: &PublishOptions<'_>,
 ) -> Result<Published, PublishError> {
+    if shipment.signature.is_some() && !to.keeps_referrers() {
+        return Err(PublishError::KeepsNoSignatures { place: to.name() });
+    }
     let sender = Sender { to, bytes: AtomicU64::new(0), blobs: AtomicU64::new(0) };
     let files = Files::of(shipment, store, options)?;
     let small = small_blobs(shipment);
@@ -136,7 +139,11 @@ pub fn publish(
     let mut manifests = vec![documents(shipment, &sender)?];
     manifests.extend(profiles);
     let index = ImageIndex::new(Some(RELEASE_ARTIFACT), manifests);
-    let descriptor = sender.manifest(Some(options.tag), INDEX_TYPE, &index.to_json())?;
+    let index = index.to_json();
+    if let Some(signature) = &shipment.signature {
+        sign(&index, signature, &sender)?;
+    }
+    let descriptor = sender.manifest(Some(options.tag), INDEX_TYPE, &index)?;
     Ok(Published {
         digest: descriptor.digest,
         files_bytes: files.size_bytes(),
@@ -154,6 +161,16 @@ fn small_blobs(shipment: &Shipment) -> Vec<(&'static str, &[u8])> {
     let passports = shipment.profiles.iter().map(|profile| (PASSPORT_TYPE, profile.passport.as_slice()));
     let all = documents.chain(contents).chain(passports);
     std::iter::once((EMPTY_TYPE, EMPTY)).chain(all).collect()
+}
+
+/// Sends a signature, which refers to the release's index. Before the tag: whoever pulls by it finds the signature.
+fn sign(index: &[u8], signature: &[u8], sender: &Sender<'_>) -> Result<(), PublishError> {
+    let subject = sender.manifest(None, INDEX_TYPE, index)?;
+    let layer = sender.blob(SIGNATURE_TYPE, signature)?;
+    let mut manifest = ImageManifest::new(SIGNATURE_TYPE, Descriptor::of(EMPTY_TYPE, EMPTY), vec![layer]);
+    manifest.subject = Some(subject);
+    sender.manifest(None, MANIFEST_TYPE, &manifest.to_json())?;
+    Ok(())
 }
 
 /// Sends the manifest of the release's documents, which are there.

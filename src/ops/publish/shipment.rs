@@ -28,6 +28,8 @@ pub struct Shipment {
     pub in_use: Arc<InUse>,
     /// The profiles, in the order of the manifest.
     pub profiles: Vec<ShippedProfile>,
+    /// The signature of the release, a Sigstore bundle.
+    pub signature: Option<Vec<u8>>,
 }
 
 /// A profile that is published.
@@ -87,7 +89,7 @@ impl Shipment {
                 documents.push((name.into(), read(&path)?));
             }
         }
-        Ok(Self { model, documents, in_use: Arc::default(), profiles })
+        Ok(Self { model, documents, in_use: Arc::default(), profiles, signature: None })
     }
 
     /// Returns the shipment of what the store has of a recipe.
@@ -119,7 +121,7 @@ impl Shipment {
                 profiles.push(of_store(profile, &store));
             }
         }
-        Ok(Self { model, documents, in_use: Arc::new(in_use), profiles })
+        Ok(Self { model, documents, in_use: Arc::new(in_use), profiles, signature: None })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::NotSigned;
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::oci::{InvalidDocument, PlaceError};
@@ -115,6 +116,9 @@ pub enum PullError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its signature.
+    #[error(transparent)]
+    Signature(#[from] NotSigned),
     /// A manifest or index that can't be read.
     #[error(transparent)]
     Document(#[from] InvalidDocument),
@@ -262,6 +266,7 @@ impl PullError {
         match self {
             Self::Place(error) => error.hint(),
             Self::File { source, .. } => source.hint(),
+            Self::Signature(error) => Some(error.hint()),
             Self::NeedsFolder { .. } => Some("name a folder with -o FOLDER".into()),
             _ => None,
         }
@@ -284,6 +289,7 @@ impl PullError {
             | Self::NotEmpty { .. }
             | Self::NoSpace { .. } => ErrorKind::Input,
             Self::Document(_)
+            | Self::Signature(_)
             | Self::Index(_)
             | Self::BadRelease { .. }
             | Self::BadProfile { .. }

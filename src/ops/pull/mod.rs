@@ -9,6 +9,7 @@ mod from_manifest;
 mod hostile;
 mod model_store;
 mod partial;
+mod signed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use error::{FileError, PullError};
 pub use from_manifest::{Connect, FromManifest, Outcome};
 pub use model_store::{check_model_store, copy_to_model_store};
+pub use signed::{Accepted, NotSigned};
 
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest};

@@ -9,6 +9,7 @@ use std::path::Path;
 pub use error::{NotTrusted, PolicyError};
 pub use init::{FirstPolicy, write_first};
 pub use release::{ReleaseVerdict, VerifyReleaseOptions, verify_release};
+pub(super) use release::{SignedDocuments, signed_facts};
 
 use crate::files::text;
 use crate::trust::Trust;

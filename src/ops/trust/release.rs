@@ -71,7 +71,7 @@ pub fn verify_release(options: &VerifyReleaseOptions<'_>) -> Result<ReleaseVerdi
         statement: &report.statement,
         read: &|name| fs_err::read(folder.join(name)).map_err(NotTrusted::Io),
     };
-    let (_, manifest) = documents.manifest()?;
+    let manifest = documents.manifest()?;
     let ids: Vec<String> = manifest.profiles.iter().map(|profile| profile.id.clone()).collect();
     let (model, facts) = signed_facts(&documents, &manifest, &ids)?;
     let Some(identified) = &report.identified else {
@@ -104,12 +104,11 @@ impl SignedDocuments<'_> {
     }
 
     /// Reads the manifest.
-    pub(in crate::ops) fn manifest(&self) -> Result<(Vec<u8>, Manifest), NotTrusted> {
+    pub(in crate::ops) fn manifest(&self) -> Result<Manifest, NotTrusted> {
         let bytes = self.get(MANIFEST_FILE)?;
         let wrong = |problem: String| NotTrusted::Document { name: MANIFEST_FILE.into(), problem };
         let text = std::str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
-        let manifest = Manifest::parse(text, MANIFEST_FILE).map_err(|error| wrong(error.to_string()))?;
-        Ok((bytes, manifest))
+        Manifest::parse(text, MANIFEST_FILE).map_err(|error| wrong(error.to_string()))
     }
 }
 

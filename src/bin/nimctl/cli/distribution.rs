@@ -74,6 +74,9 @@ pub(crate) struct Publish {
     /// How files travel.
     #[arg(long, value_enum, default_value = "packs")]
     pub(crate) layout: LayoutArgument,
+    /// The signature of the release folder, to keep beside the release in a registry [default: SOURCE.sig, if it is there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registries: RegistryArguments,
 }
@@ -117,11 +120,16 @@ other files there share is not fetched, and everything is verified before it cou
 
 Of a manifest, profiles that nimctl did not make go to the folder of -o alone, verified by the manifest's checksums.
 
-Exit codes: 3 the place gave other bytes than it should; 4 no profile fits.
+With --key, --certificate-chain or a trust policy, the release must have a signature that is accepted and covers every file of it:
+one that `nimctl publish` keeps in the registry, or the file of --signature. Nothing large is fetched before. The policy is that of
+--trust, else of NIMCTL_TRUST, else /etc/nimctl/trust.yaml, else nimctl/trust.yaml in the user's configuration folder (~/.config).
+
+Exit codes: 3 the place gave other bytes than it should, or no signature is accepted; 4 no profile fits.
 
 Examples:
   nimctl pull registry.example.com/models/nvclip:2.0.0
   nimctl pull registry.example.com/models/nvclip:2.0.0 --device l4 -o nvclip
+  nimctl pull registry.example.com/models/nvclip:2.0.0 --key release.pub
   nimctl pull nvclip-2.0.0.tar --profile onnx-fp16
   nimctl pull model_manifest.yaml --all -o model --mirror ngc://=https://models.example.com/ngc")]
 pub(crate) struct Pull {
@@ -143,7 +151,27 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) parallel: u8,
     #[command(flatten)]
+    pub(crate) accepted: AcceptedArguments,
+    #[command(flatten)]
     pub(crate) registries: RegistryArguments,
+}
+
+/// Whose signatures are accepted.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct AcceptedArguments {
+    /// The file with the public key that must have signed the release.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate_chain", "trust"], help_heading = "Signature")]
+    pub(crate) key: Option<PathBuf>,
+    /// A file with the root certificates that the signer's must lead to, and perhaps some between; may be repeated.
+    #[arg(long, value_name = "FILE", conflicts_with = "trust", help_heading = "Signature")]
+    pub(crate) certificate_chain: Vec<PathBuf>,
+    /// The trust policy that must accept the release.
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) trust: Option<PathBuf>,
+    /// The signature, if it is not in the registry.
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) signature: Option<PathBuf>,
 }
 
 /// Arguments of `mirror`.

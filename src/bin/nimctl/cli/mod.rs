@@ -29,7 +29,8 @@ use nimctl::synth::NvclipSize;
 pub(crate) use bench::Bench;
 pub(crate) use check::Check;
 pub(crate) use distribution::{
-    Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull, RegistryArguments,
+    AcceptedArguments, Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull,
+    RegistryArguments,
 };
 pub(crate) use fleet::{Discover, Fleet, FleetArguments, Work};
 pub(crate) use global::Global;

@@ -35,6 +35,7 @@ mod sign;
 mod store;
 mod toolchain;
 mod trust;
+mod trusted;
 mod validate;
 mod verify;
 mod verify_signature;

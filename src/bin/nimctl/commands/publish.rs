@@ -1,13 +1,15 @@
 //! `nimctl publish`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::oci::Which;
 use nimctl::ops::publish::{FileLayout, PublishOptions, Published, Shipment, publish};
+use nimctl::ops::sign::default_signature;
+use nimctl::ops::verify_signature::read_bundle;
 use nimctl::ops::workspace::Workspace;
 use nimctl::profile::ModelRelease;
 use nimctl::recipe::Only;
@@ -33,7 +35,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Publish { source, only, to, from, layout, registries } = arguments;
+    let cli::Publish { source, only, to, from, layout, signature, registries } = arguments;
     let layout = match layout {
         LayoutArgument::Packs => FileLayout::Packs,
         LayoutArgument::Files => FileLayout::Files,
@@ -45,11 +47,45 @@ pub(crate) fn run(
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     check_form(to)?;
     let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
-    let shipment = shipment(source, only.as_ref(), &workspace)?;
+    let mut shipment = shipment(source, only.as_ref(), &workspace)?;
+    let signature = signature_of(source, signature.as_deref())?;
     let opened = to_write(to, Reach { arguments: registries, watch })?;
+    if let Some((path, bytes, is_named)) = signature {
+        if is_named || opened.place.keeps_referrers() {
+            shipment.signature = Some(bytes);
+        } else {
+            let place = opened.place.name();
+            output.warning(&format!("{} is not published: {place} keeps no signatures", path.display()));
+        }
+    }
     let sent = send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)?;
     output.result(&sent.text(), &sent.view());
     Ok(done())
+}
+
+/// Returns the signature of a release folder, its file, and whether the user named it: that file, else the one beside the folder.
+fn signature_of(source: &Path, named: Option<&Path>) -> Result<Option<(PathBuf, Vec<u8>, bool)>, Failure> {
+    if !source.is_dir() {
+        return match named {
+            None => Ok(None),
+            Some(_) => {
+                let message = format!(
+                    "--signature is that of a release folder, and {} is none: make one with `nimctl release`, and sign it",
+                    source.display()
+                );
+                Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)))
+            }
+        };
+    }
+    let path = match named {
+        Some(path) => path.to_path_buf(),
+        None => default_signature(source)?,
+    };
+    if named.is_none() && fs_err::symlink_metadata(&path).is_err() {
+        return Ok(None);
+    }
+    let bytes = read_bundle(source, &path)?;
+    Ok(Some((path, bytes, named.is_some())))
 }
 
 /// Returns what a release folder or a recipe gives to publish. First of all: without it, no place is made.

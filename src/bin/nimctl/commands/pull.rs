@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::MANIFEST_FILE;
-use nimctl::ops::pull::{PullOptions, Pulled, RemoteRelease};
+use nimctl::ops::pull::{Accepted, PullOptions, Pulled, RemoteRelease};
+use nimctl::ops::verify_signature::read_bundle;
 use nimctl::passport::Passport;
 use nimctl::registry::Watch;
 use nimctl::selection::find_pinned;
@@ -17,6 +18,9 @@ use serde::Serialize;
 
 use super::places::{Reach, shown, tell, to_read};
 use super::pull_manifest::{self, Destination, Done, One, Profiles, Request, is_manifest};
+use super::sign::SignerView;
+use super::trusted::InPlace;
+use super::verify_trust;
 use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, done};
@@ -30,8 +34,18 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Pull { from, profiles, all, devices, destination, parallel, registries } = arguments;
+    let cli::Pull { from, profiles, all, devices, destination, parallel, accepted, registries } = arguments;
+    let cli::AcceptedArguments { key, certificate_chain, trust, signature } = accepted;
+    let in_place = InPlace::of(key.as_deref(), certificate_chain, trust.as_deref())?;
+    if let (None, Some(signature)) = (&in_place, signature) {
+        let message = format!("nothing says whose signature {} must be", signature.display());
+        let hint = "name a key with --key, roots with --certificate-chain, or a trust policy with --trust";
+        return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)).hint(Some(hint.into())));
+    }
     if is_manifest(from) {
+        if let Some(in_place) = &in_place {
+            return Err(manifest_is_not_signed(from, in_place));
+        }
         return of_manifest(arguments, global, output, cancel);
     }
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
@@ -56,6 +70,14 @@ pub(crate) fn run(
         };
         profiles.iter().map(named).collect::<Result<Vec<_>, Failure>>()?
     };
+    let accepted = match &in_place {
+        None => None,
+        Some(in_place) => {
+            let given = signature.as_ref().map(|path| read_bundle(Path::new(from), path)).transpose()?;
+            let accepted = release.check_signature(&in_place.trusted(), given, &ids)?;
+            Some((accepted, in_place))
+        }
+    };
     let store = Store::open(&environment::store_folder(global)?)?;
     let mut pulled = Vec::new();
     for id in ids {
@@ -79,8 +101,34 @@ pub(crate) fn run(
     }
     let place = shown(from);
     let view = View::new(&place, release.digest, &pulled, destination.as_deref(), &[]);
-    output.result(&text(&pulled, destination.as_deref()), &view);
+    let mut said = text(&pulled, destination.as_deref());
+    if let Some((Accepted { signer, rule_line }, in_place)) = &accepted {
+        let _ = writeln!(said, "signed by {signer}");
+        if let (Some(line), InPlace::Policy(trust, says)) = (rule_line, in_place) {
+            let _ = writeln!(said, "accepted by {}", verify_trust::rule(trust, *line, says));
+        }
+    }
+    let signed = accepted.as_ref().map(|(Accepted { signer, rule_line }, in_place)| SignedView {
+        signed_by: signer.into(),
+        policy: match in_place {
+            InPlace::Policy(trust, _) => Some(trust.path()),
+            InPlace::Key(_) | InPlace::Certificates(_) => None,
+        },
+        rule_line: *rule_line,
+    });
+    output.result(&said, &View { signed, ..view });
     Ok(done())
+}
+
+/// Returns why a manifest is not pulled where only what is signed is accepted.
+fn manifest_is_not_signed(from: &str, in_place: &InPlace) -> Failure {
+    let what = match in_place {
+        InPlace::Policy(trust, _) => format!("the trust policy {}", trust.path()),
+        InPlace::Key(_) | InPlace::Certificates(_) => "the command line".to_owned(),
+    };
+    let message = format!("{} is a manifest, which has no signature, and {what} asks for one", shown(from));
+    let hint = "pull the release from a registry, or verify a release folder with `nimctl verify`";
+    Failure::new(ErrorKind::Refused, anyhow::Error::msg(message)).hint(Some(hint.into()))
 }
 
 /// Returns the ids of the profiles that selection chooses for these GPUs.
@@ -128,7 +176,8 @@ fn of_manifest(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Pull { from, profiles, all, devices, destination, parallel, registries } = arguments;
+    let cli::Pull { from, profiles, all, devices, destination, parallel, accepted: _, registries } =
+        arguments;
     let profiles = match (all, profiles.as_slice()) {
         (true, _) => Profiles::All,
         (false, []) => Profiles::Chosen { lora: false, single: false },
@@ -151,6 +200,16 @@ pub(super) struct View<'a> {
     folder: Option<&'a Path>,
     profiles: Vec<ProfileView<'a>>,
     unverified: &'a [String],
+    #[serde(flatten)]
+    signed: Option<SignedView<'a>>,
+}
+
+/// Who signed, and the rule that accepted it.
+#[derive(Serialize)]
+struct SignedView<'a> {
+    signed_by: SignerView<'a>,
+    policy: Option<&'a str>,
+    rule_line: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -182,7 +241,7 @@ impl<'a> View<'a> {
             here_bytes: pulled.here_bytes,
         };
         let profiles = pulled.iter().map(profile).collect();
-        Self { schema: "nimctl.pulled/1", place, digest, folder, profiles, unverified }
+        Self { schema: "nimctl.pulled/1", place, digest, folder, profiles, unverified, signed: None }
     }
 
     pub(super) fn of_manifest(place: &'a str, done: &'a Done) -> Self {

@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     Ok(ExitCode::from(code(ErrorKind::Refused)))
 }
 
-fn public_key(file: &Path) -> Result<PublicKey, Failure> {
+pub(super) fn public_key(file: &Path) -> Result<PublicKey, Failure> {
     let text = text::read(file).map_err(|error| {
         Failure::new(ErrorKind::Input, anyhow::Error::from(error).context("cannot read the public key"))
     })?;

@@ -1,0 +1,256 @@
+//! The signature of a release at its place, verified before anything large is fetched: the key or policy, then that it covers every
+//! file of the release with the digest that its manifests name, then what the policy says of it.
+
+use std::collections::BTreeMap;
+
+use super::{MAX_TEXT_BYTES, PullError, RemoteRelease, manifest_of, profile};
+use crate::digest::Sha256;
+use crate::error_kind::ErrorKind;
+use crate::oci::{PASSPORT_TYPE, SIGNATURE_TYPE, fetch_small};
+use crate::ops::trust::{NotTrusted, SignedDocuments, signed_facts};
+use crate::ops::verify_signature::Trusted;
+use crate::profile::CONTENTS_FILE;
+use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE};
+use crate::signing::{Bundle, MAX_BUNDLE_BYTES, Signer, Statement, shown};
+use crate::trust::in_words;
+
+/// At most this many signatures of a release are tried.
+const MAX_SIGNATURES: usize = 32;
+
+/// A signature of a release that was accepted.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Who signed.
+    pub signer: Signer,
+    /// The line of the rule that accepts the release, if a policy decided.
+    pub rule_line: Option<u32>,
+}
+
+/// A release whose signature is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSigned {
+    /// The place is not one for signatures.
+    #[error("{place} keeps no signatures: registries do")]
+    NotKept {
+        /// The place.
+        place: String,
+    },
+    /// There is none.
+    #[error("{place} has no signature of the release {digest}: only signed releases are accepted")]
+    None {
+        /// The place.
+        place: String,
+        /// The digest of the release's index.
+        digest: Sha256,
+    },
+    /// None is accepted.
+    #[error("no signature of the release is accepted: {}", reasons.join("; "))]
+    Refused {
+        /// Why, for each signature.
+        reasons: Vec<String>,
+    },
+}
+
+impl NotSigned {
+    /// Returns what to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotKept { .. } => "name the file with the signature with --signature, or pull from a registry".into(),
+            Self::None { .. } => {
+                "ask for the signature: `nimctl sign` makes one, and `nimctl publish` puts it beside the release".into()
+            }
+            Self::Refused { .. } => "get the release from who you trust; nothing of this one was kept".into(),
+        }
+    }
+}
+
+/// What the manifests of a release name: every file with its digest, by path in a release folder.
+struct Described {
+    digests: BTreeMap<String, Sha256>,
+    /// The small files that are looked into.
+    texts: BTreeMap<String, Vec<u8>>,
+}
+
+impl RemoteRelease<'_> {
+    /// Verifies that a signature at the place, or the one given, is accepted and covers exactly this release; `ids` are the profiles
+    /// whose passports a policy judges.
+    ///
+    /// # Errors
+    /// No signature, none that is accepted, a place that can't be read.
+    pub fn check_signature(
+        &self,
+        trusted: &Trusted<'_>,
+        given: Option<Vec<u8>>,
+        ids: &[String],
+    ) -> Result<Accepted, PullError> {
+        let mut reasons = Vec::new();
+        let bundles = match given {
+            Some(bundle) => vec![bundle],
+            None => self.signatures(&mut reasons)?,
+        };
+        let described = self.described(ids)?;
+        for bundle in bundles {
+            match self.check_bundle(&bundle, trusted, &described, ids) {
+                Ok(accepted) => return Ok(accepted),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(NotSigned::Refused { reasons }.into())
+    }
+
+    /// Fetches the signatures of the release. One that can't be used is a reason, since anyone may have put it there.
+    fn signatures(&self, reasons: &mut Vec<String>) -> Result<Vec<Vec<u8>>, PullError> {
+        let place = self.place.name();
+        if !self.place.keeps_referrers() {
+            return Err(NotSigned::NotKept { place }.into());
+        }
+        let found = self.place.referrers(&self.digest, SIGNATURE_TYPE)?;
+        if found.is_empty() {
+            return Err(NotSigned::None { place, digest: self.digest }.into());
+        }
+        let mut bundles = Vec::new();
+        for digest in found.into_iter().take(MAX_SIGNATURES) {
+            let fetched = manifest_of(self.place, digest).and_then(|manifest| {
+                if manifest.subject.as_ref().map(|subject| subject.digest) != Some(self.digest) {
+                    return Ok(None);
+                }
+                let layer = manifest.layer(SIGNATURE_TYPE);
+                Ok(layer.map(|layer| fetch_small(self.place, layer, MAX_BUNDLE_BYTES)).transpose()?)
+            });
+            match fetched {
+                Ok(Some(bundle)) => bundles.push(bundle),
+                Ok(None) => reasons.push(format!("{digest} is not a signature of this release")),
+                Err(error) if error.kind() == ErrorKind::Refused => reasons.push(in_words(&error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bundles)
+    }
+
+    /// Reads what the manifests say of every file.
+    fn described(&self, ids: &[String]) -> Result<Described, PullError> {
+        let mut texts = self.documents.clone();
+        let mut digests: BTreeMap<String, Sha256> =
+            texts.iter().map(|(name, bytes)| (name.clone(), Sha256::of(bytes))).collect();
+        for (id, descriptor) in &self.profiles {
+            let manifest = manifest_of(self.place, descriptor.digest)?;
+            let described = profile(self.place, id, &manifest)?;
+            let folder = format!("{PROFILES_FOLDER}/{id}");
+            for file in &described.contents.files {
+                digests.insert(format!("{folder}/{}", file.path), file.sha256);
+            }
+            let contents = Sha256::of(described.contents_json.as_bytes());
+            digests.insert(format!("{folder}/{CONTENTS_FILE}"), contents);
+            if let Some(layer) = manifest.layer(PASSPORT_TYPE) {
+                let name = format!("{folder}/{PASSPORT_FILE}");
+                digests.insert(name.clone(), layer.digest);
+                if ids.contains(id) {
+                    texts.insert(name, fetch_small(self.place, layer, MAX_TEXT_BYTES)?);
+                }
+            }
+        }
+        Ok(Described { digests, texts })
+    }
+
+    fn check_bundle(
+        &self,
+        bundle: &[u8],
+        trusted: &Trusted<'_>,
+        described: &Described,
+        ids: &[String],
+    ) -> Result<Accepted, String> {
+        let bundle = Bundle::parse(bundle).map_err(|refusal| in_words(&refusal))?;
+        let verified = match trusted {
+            Trusted::Key(key) => bundle.verify_with_key(key),
+            Trusted::Certificates { certificates, now_s } => {
+                bundle.verify_with_certificates(certificates, *now_s)
+            }
+            Trusted::Policy { trust, now_s } => {
+                let (statement, signer) =
+                    trust.identify(&bundle, *now_s).map_err(|error| error.to_string())?;
+                covers(&statement, &described.digests)?;
+                let documents = SignedDocuments {
+                    statement: &statement,
+                    read: &|name| {
+                        let text = described.texts.get(name).cloned();
+                        text.ok_or_else(|| NotTrusted::NotSigned { name: name.into() })
+                    },
+                };
+                let judged = || {
+                    let manifest = documents.manifest()?;
+                    let (model, facts) = signed_facts(&documents, &manifest, ids)?;
+                    Ok(trust.judge(&model.name, &model.release, &signer, &facts, *now_s)?.line())
+                };
+                let line = judged().map_err(|error: NotTrusted| in_words(&error))?;
+                return Ok(Accepted { signer: signer.signer.clone(), rule_line: Some(line) });
+            }
+        };
+        let (statement, signer) = verified.map_err(|refusal| in_words(&refusal))?;
+        covers(&statement, &described.digests)?;
+        Ok(Accepted { signer, rule_line: None })
+    }
+}
+
+/// Fails unless a statement is of exactly these files. `SHA256SUMS` and samples of benchmarks are signed and not published.
+fn covers(statement: &Statement, digests: &BTreeMap<String, Sha256>) -> Result<(), String> {
+    let signed: BTreeMap<&str, Sha256> =
+        statement.resources().iter().map(|resource| (resource.name.as_str(), resource.digest)).collect();
+    for (name, digest) in digests {
+        match signed.get(name.as_str()) {
+            None => {
+                return Err(format!("the signature does not cover {}, which the release has", shown(name)));
+            }
+            Some(signed) if signed != digest => {
+                return Err(format!(
+                    "the signature is of other files: {} is {digest} here, and {signed} was signed",
+                    shown(name)
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_published = |name: &&&str| {
+        let is_samples = name.starts_with(PROFILES_FOLDER) && name.ends_with(&format!("/{SAMPLES_FILE}"));
+        **name != SUMS_FILE && !is_samples
+    };
+    match signed.keys().filter(is_published).find(|name| !digests.contains_key(**name)) {
+        Some(name) => Err(format!("the signature is of other files: the release has no {}", shown(name))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::signing::Resource;
+
+    fn check(signed: &[(&str, &str)], here: &[(&str, &str)]) -> Result<(), String> {
+        let of = |bytes: &str| Sha256::of(bytes.as_bytes());
+        let resources =
+            signed.iter().map(|(name, bytes)| Resource { name: (*name).into(), digest: of(bytes) }).collect();
+        let statement = Statement::new("m".into(), false, BTreeSet::new(), resources).unwrap();
+        covers(&statement, &here.iter().map(|(name, bytes)| ((*name).into(), of(bytes))).collect())
+    }
+
+    #[test]
+    fn a_signature_covers_exactly_the_release() {
+        let all = [("model_manifest.yaml", "m"), ("profiles/a/x", "x"), ("profiles/a/contents.json", "c")];
+        let more = [&all[..], &[(SUMS_FILE, "s"), ("profiles/a/samples.npz", "n")]].concat();
+        assert_eq!(check(&more, &all), Ok(()));
+        assert_eq!(
+            check(&more[1..], &all).unwrap_err(),
+            "the signature does not cover model_manifest.yaml, which the release has"
+        );
+        assert!(
+            check(&more, &[("profiles/a/x", "y"), all[0], all[2]])
+                .unwrap_err()
+                .contains("other files: profiles/a/x")
+        );
+        assert_eq!(
+            check(&more, &all[..2]).unwrap_err(),
+            "the signature is of other files: the release has no profiles/a/contents.json"
+        );
+    }
+}

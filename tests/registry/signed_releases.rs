@@ -1,0 +1,176 @@
+//! Signatures of releases in a registry: attached by `publish`, and asked for by `pull`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::docker_registry::DockerRegistry;
+use crate::releases::{RECIPE, nimctl};
+
+/// Two signed releases of one model: the folders `r1` and `r2`, and keys.
+struct Releases {
+    folder: tempfile::TempDir,
+    registry: DockerRegistry,
+}
+
+impl Releases {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let releases = Self { folder, registry: DockerRegistry::start(false) };
+        let first = releases.set_up("1.0.0", "r1");
+        assert_ne!(first, releases.set_up("2.0.0", "r2"));
+        releases.policy("");
+        releases
+    }
+
+    /// Makes a release folder, and signs it; returns the text of the signature.
+    fn set_up(&self, release: &str, folder: &str) -> String {
+        let recipe = RECIPE.replace("release: 1.0.0", &format!("release: {release}"));
+        fs_err::write(self.path("r.yaml"), recipe).unwrap();
+        let layout = format!("oci:layout-{folder}");
+        self.run(&["build", "r.yaml"]);
+        self.run(&["publish", "r.yaml", "--to", &layout]);
+        self.run(&["pull", &layout, "--all", "-o", folder]);
+        self.run(&["sign", folder, "--key", &key("p256.key"), "--signature", &format!("{folder}.signature")]);
+        fs_err::read_to_string(self.path(&format!("{folder}.signature"))).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn place(&self, tag: &str) -> String {
+        format!("{}/models/m:{tag}", self.registry.address())
+    }
+
+    fn run(&self, arguments: &[&str]) {
+        nimctl(self.folder.path(), arguments);
+    }
+
+    /// Writes a policy with one rule for the model.
+    fn policy(&self, more: &str) {
+        let key = key("p256.pub");
+        let text = format!("schema: nimctl.trust/1\nrules:\n- models: [m]\n  keys: ['{key}']\n{more}");
+        fs_err::write(self.path("trust.yaml"), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
+        command.args(arguments).current_dir(self.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("NIMCTL_DATA_DIR", self.path("data"));
+        command
+    }
+
+    /// Pulls, and returns what is said of it.
+    #[track_caller]
+    fn accepted(&self, tag: &str, more: &[&str], expected: &str) {
+        let place = self.place(tag);
+        let _ = fs_err::remove_dir_all(self.path("out"));
+        let pull = [&["pull", &place, "--all", "--store", "accepted", "-o", "out"], more].concat();
+        let output = self.command(&pull).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains(expected), "{said}");
+        assert!(self.path("out/model_manifest.yaml").is_file());
+    }
+
+    /// Pulls, and checks that it is refused, that it says so, and that nothing of it is kept.
+    #[track_caller]
+    fn refused(&self, tag: &str, more: &[&str], expected: &str) {
+        let place = self.place(tag);
+        let pull = [&["pull", &place, "--all", "--store", "refused", "-o", "no"], more].concat();
+        self.refused_command(&mut self.command(&pull), expected);
+    }
+
+    #[track_caller]
+    fn refused_command(&self, command: &mut Command, expected: &str) {
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains(expected), "{said}");
+        assert!(!self.path("no").exists() && is_empty(&self.path("refused/blobs/sha256")), "{said}");
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs_err::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+fn key(name: &str) -> String {
+    format!("{}/tests/fixtures/signing/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn signed_releases_are_pulled_and_others_refused_with_docker_registry() {
+    let releases = Releases::new();
+    let (own, other) = (key("p256.pub"), key("other.pub"));
+    let (with_key, with_other, with_policy) = (["--key", &own], ["--key", &other], ["--trust", "trust.yaml"]);
+    releases.run(&["publish", "r1", "--to", &releases.place("1.0.0")]);
+    releases.refused("1.0.0", &with_key, "has no signature of the release sha256:");
+    releases.refused("1.0.0", &with_policy, "has no signature of the release sha256:");
+    let place = releases.place("1.0.0");
+    let mut by_environment = releases.command(&["pull", &place, "--all", "--store", "refused", "-o", "no"]);
+    releases.refused_command(by_environment.env("NIMCTL_TRUST", "trust.yaml"), "has no signature");
+    // Without a policy, as before.
+    releases.accepted("1.0.0", &[], "laid out in out");
+    // Beside the folder, the signature is found.
+    fs_err::copy(releases.path("r1.signature"), releases.path("r1.sig")).unwrap();
+    releases.run(&["publish", "r1", "--to", &place]);
+    releases.accepted("1.0.0", &with_key, "signed by the P-256 key");
+    releases.accepted("1.0.0", &with_policy, "accepted by the rule in line 3 of trust.yaml (--trust)");
+    releases.refused("1.0.0", &with_other, "it was made with another key");
+    releases.policy("  min_release: 2.0.0\n");
+    releases.refused("1.0.0", &with_policy, "rule in line 3: the release is older than `min_release` 2.0.0");
+    releases.policy("  require: { executed_on: any }\n");
+    releases.refused("1.0.0", &with_policy, "was validated as `skipped`");
+    let mut strange = releases.command(&["pull", &place, "--all", "--store", "refused", "-o", "no"]);
+    releases.refused_command(
+        strange.env("NIMCTL_TRUST", "absent.yaml"),
+        "cannot read the trust policy absent.yaml",
+    );
+}
+
+#[test]
+fn a_signature_of_another_release_is_refused_with_docker_registry() {
+    let releases = Releases::new();
+    let own = key("p256.pub");
+    let with_key = ["--key", own.as_str()];
+    let second = releases.place("2.0.0");
+    // The first release's signature on the second.
+    releases.run(&["publish", "r2", "--to", &second, "--signature", "r1.signature"]);
+    releases.refused("2.0.0", &with_key, "the signature is of other files: model_manifest.yaml is sha256:");
+    releases.refused("2.0.0", &["--trust", "trust.yaml"], "the signature is of other files");
+    // A signature that leaves a file out.
+    let name = fs_err::read_dir(releases.path("r2/profiles")).unwrap().next().unwrap().unwrap().path();
+    let left_out = name.join("passport.json").display().to_string();
+    releases.run(&[
+        "sign",
+        "r2",
+        "--key",
+        &key("p256.key"),
+        "--ignore",
+        &left_out,
+        "--signature",
+        "part.signature",
+    ]);
+    releases.run(&["publish", "r2", "--to", &second, "--signature", "part.signature"]);
+    releases.refused("2.0.0", &with_key, "/passport.json, which the release has");
+    // One that fits is enough.
+    releases.run(&["publish", "r2", "--to", &second, "--signature", "r2.signature"]);
+    releases.accepted("2.0.0", &with_key, "signed by the P-256 key");
+}
+
+#[test]
+fn places_without_signatures_take_a_file_with_docker_registry() {
+    let releases = Releases::new();
+    let pull = ["pull", "oci:layout-r1", "--all", "--store", "refused", "-o", "no", "--trust", "trust.yaml"];
+    releases
+        .refused_command(&mut releases.command(&pull), "oci:layout-r1 keeps no signatures: registries do");
+    let with = |signature| [&pull[..], &["--signature", signature]].concat();
+    releases.refused_command(&mut releases.command(&with("r2.signature")), "the signature is of other files");
+    let output = releases.command(&with("r1.signature")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut publish = releases.command(&["publish", "r1", "--to", "oci:new", "--signature", "r1.signature"]);
+    let output = publish.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("oci:new keeps no signatures"));
+}
