@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::docker_registry::DockerRegistry;
+use crate::docker::DockerRegistry;
 use crate::releases::{RECIPE, nimctl};
 
 /// Two signed releases of one model: the folders `r1` and `r2`, and keys.
@@ -15,7 +15,7 @@ struct Releases {
 impl Releases {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let releases = Self { folder, registry: DockerRegistry::start(false) };
+        let releases = Self { folder, registry: DockerRegistry::start() };
         let first = releases.set_up("1.0.0", "r1");
         assert_ne!(first, releases.set_up("2.0.0", "r2"));
         releases.policy("");
