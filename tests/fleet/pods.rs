@@ -14,7 +14,7 @@ use crate::docker::DockerRegistry;
 use crate::failures::{check, without_id};
 use crate::home::{Home, Printed, scripted_backends};
 use crate::recipes::{GENERIC, home_with_graph};
-use crate::support::{places, wait};
+use crate::support::{built, places, wait};
 
 /// The nodes: executor, label, GPU.
 const NODES: [(&str, &str, &str); 3] = [
@@ -89,11 +89,7 @@ impl Pods {
 
     /// Returns the nodes that built something, one line for each plan.
     pub(crate) fn built(&self) -> Vec<String> {
-        let log = fs_err::read_to_string(self.home.path("built")).unwrap_or_default();
-        let mut nodes: Vec<String> =
-            log.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
-        nodes.sort();
-        nodes
+        built(&self.home)
     }
 
     /// Makes the executors known, so that what follows is builds alone.

@@ -82,11 +82,7 @@ impl Fleet {
 
     /// Returns the nodes that built something, one line for each plan.
     pub(crate) fn built(&self) -> Vec<String> {
-        let log = fs_err::read_to_string(self.home.path("built")).unwrap_or_default();
-        let mut nodes: Vec<String> =
-            log.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
-        nodes.sort();
-        nodes
+        built(&self.home)
     }
 
     /// Returns where profiles were built, by name.
@@ -143,4 +139,13 @@ pub(crate) fn places(home: &Home, report: &Value) -> Vec<(String, String)> {
         (profile["name"].as_str().unwrap().to_owned(), node)
     };
     profiles.map(place).collect()
+}
+
+/// Returns the nodes that built something, one line for each plan.
+pub(crate) fn built(home: &Home) -> Vec<String> {
+    let log = fs_err::read_to_string(home.path("built")).unwrap_or_default();
+    let mut nodes: Vec<String> =
+        log.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+    nodes.sort();
+    nodes
 }
