@@ -41,7 +41,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@attestation`], [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`engines`], [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -88,6 +88,7 @@
 //! | a release policy | `nimctl.release-policy/1` | [`release`] | read |
 //! | a trust policy | `nimctl.trust/1` | [`mod@trust`] | read; [`ops::trust`] writes the first |
 //! | a signature, `<model>.sig` | Sigstore bundle 0.3, with OpenSSF's model signing 1.0 in it | [`mod@signing`] | both |
+//! | attestations, `<release>.attestations.jsonl` | Sigstore bundles 0.3, one a line, with SLSA provenance 1 or in-toto test results 0.1 in them | [`mod@attestation`], [`ops::attest`] | both |
 //! | keys and certificates | PEM: PKCS#8, SEC1, X.509 | [`mod@signing`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
@@ -142,6 +143,7 @@
 //! * **Hash maps in what is written.** Order would depend on the run; `BTreeMap` everywhere.
 //! * **Floats in identities.** [`canonical`] refuses them.
 //!
+pub mod attestation;
 pub mod backend;
 pub mod benchmark;
 pub mod canonical;

@@ -40,8 +40,8 @@ fuzz_target!(|data: &[u8]| {
         Ok(bundle) => {
             let text = bundle.to_json();
             assert_eq!(Bundle::parse(&text).expect("what we write we read").to_json(), text);
-            let _ = bundle.verify_with_key(&KEY).map_err(|error| (error.to_string(), error.hint()));
-            let _ = bundle.verify_with_certificates(&ROOTS, NOW_S).map_err(|error| error.to_string());
+            let _ = bundle.verify_with_key::<Statement>(&KEY).map_err(|error| (error.to_string(), error.hint()));
+            let _ = bundle.verify_with_certificates::<Statement>(&ROOTS, NOW_S).map_err(|error| error.to_string());
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -56,6 +56,12 @@ pub const PACK_INDEX_TYPE: &str = "application/vnd.nimctl.pack-index.v1+json";
 pub const PACK_TYPE: &str = "application/vnd.nimctl.pack.v1";
 /// A signature of a release, and the type of the artifact that holds it.
 pub const SIGNATURE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// The annotation for what a bundle holds, as others write it.
+pub const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
+/// The annotation for the type of the statement in a bundle, as others write it.
+pub const BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
+/// The annotation for what an attestation is: `provenance`, `validation` or `benchmark`.
+pub const ATTESTATION_KIND: &str = "org.nimctl.attestation.kind";
 /// Any other file.
 pub const FILE_TYPE: &str = "application/octet-stream";
 /// The annotation for a path.

@@ -5,6 +5,7 @@
 //! what was built.
 
 pub mod assemble;
+pub mod attest;
 pub mod bench;
 pub mod build;
 pub mod check;

@@ -208,14 +208,7 @@ pub fn sign(options: SignOptions<'_>) -> Result<Signed, SignError> {
     let resources: Vec<Resource> = resources.collect::<Result<_, _>>()?;
     let statement = Statement::new(name, allow_symlinks, ignored, resources)
         .map_err(|source| SignError::Statement { model: model.to_owned(), source })?;
-    let signer = match certificates.as_deref() {
-        Some([leaf, others @ ..]) => Signer::Certificate {
-            subject: leaf.subject(),
-            fingerprint: leaf.fingerprint(),
-            root: others.last().unwrap_or(leaf).issuer(),
-        },
-        Some([]) | None => Signer::Key(key.public_key()),
-    };
+    let signer = Signer::of(&key, certificates.as_deref());
     let bundle = Bundle::sign(&statement, &key, certificates).to_json();
     drop(key);
     if bundle.len() as u64 > MAX_BUNDLE_BYTES {
@@ -234,7 +227,7 @@ pub fn sign(options: SignOptions<'_>) -> Result<Signed, SignError> {
     })
 }
 
-fn check_certificate(leaf: &Certificate, key: &PrivateKey, now_s: u64) -> Result<(), SignError> {
+pub(super) fn check_certificate(leaf: &Certificate, key: &PrivateKey, now_s: u64) -> Result<(), SignError> {
     let of_certificate = leaf.check_for_signing(now_s)?;
     let of_key = key.public_key();
     if of_certificate == of_key {

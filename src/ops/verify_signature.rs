@@ -186,7 +186,7 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
     let bundle = Bundle::parse(&bytes).map_err(refused)?;
     let (statement, signer, identified) = match trusted {
         Trusted::Key(key) => {
-            let (statement, signer) = bundle.verify_with_key(key).map_err(refused)?;
+            let (statement, signer): (Statement, _) = bundle.verify_with_key(key).map_err(refused)?;
             (statement, signer, None)
         }
         Trusted::Certificates { certificates, now_s } => {

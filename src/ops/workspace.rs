@@ -23,6 +23,8 @@ pub struct Workspace {
     pub parallel_jobs: usize,
     /// A job of a worker may take at most this long.
     pub job_timeout: Duration,
+    /// Variables of the environment that no worker gets: those with secrets.
+    pub secrets: Vec<String>,
     /// The machines that jobs may run on beside this one.
     pub fleet: Option<UsedFleet>,
     /// Set to stop.

@@ -13,7 +13,7 @@ use super::chain::{self, Verified};
 use super::key::PublicKey;
 use super::private_key::PrivateKey;
 use super::refusal::Refusal;
-use super::statement::Statement;
+use super::statement::InvalidStatement;
 use super::strict_json;
 use crate::digest::Sha256;
 
@@ -32,6 +32,18 @@ pub enum Material {
     Key(Option<String>),
     /// The certificate of the key, and those that lead from it to a root.
     Certificates(Vec<Certificate>),
+}
+
+/// What is signed: an in-toto statement of some type.
+pub trait Payload: Sized {
+    /// Returns the bytes to sign.
+    fn to_payload(&self) -> Vec<u8>;
+
+    /// Parses what was signed.
+    ///
+    /// # Errors
+    /// Everything that is no statement of this type, or breaks a rule.
+    fn parse(payload: &[u8]) -> Result<Self, InvalidStatement>;
 }
 
 /// A bundle, none of which is verified.
@@ -56,6 +68,20 @@ pub enum Signer {
         /// The name in the root certificate that it was traced to.
         root: String,
     },
+}
+
+impl Signer {
+    /// Returns who signs with a key and perhaps the certificates that lead from it to a root.
+    pub fn of(key: &PrivateKey, certificates: Option<&[Certificate]>) -> Self {
+        match certificates {
+            Some([leaf, others @ ..]) => Self::Certificate {
+                subject: leaf.subject(),
+                fingerprint: leaf.fingerprint(),
+                root: others.last().unwrap_or(leaf).issuer(),
+            },
+            Some([]) | None => Self::Key(key.public_key()),
+        }
+    }
 }
 
 impl fmt::Display for Signer {
@@ -116,7 +142,7 @@ struct RawSignature {
 
 impl Bundle {
     /// Signs a statement. With certificates, the first is that of the key.
-    pub fn sign(statement: &Statement, key: &PrivateKey, certificates: Option<Vec<Certificate>>) -> Self {
+    pub fn sign(statement: &impl Payload, key: &PrivateKey, certificates: Option<Vec<Certificate>>) -> Self {
         let payload = statement.to_payload();
         let signature = key.sign(&envelope_bytes(&payload));
         let material = match certificates {
@@ -154,6 +180,15 @@ impl Bundle {
 
     /// Returns the text of the bundle.
     pub fn to_json(&self) -> Vec<u8> {
+        strict_json::to_readable(&self.to_value())
+    }
+
+    /// Returns the text of the bundle on one line, without a line feed.
+    pub fn to_json_line(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    fn to_value(&self) -> serde_json::Value {
         let Self { material, payload, signature } = self;
         let material = match material {
             Material::Key(hint) => json!({ "publicKey": { "hint": hint }, "tlogEntries": [] }),
@@ -165,7 +200,7 @@ impl Bundle {
                 json!({ "x509CertificateChain": { "certificates": certificates }, "tlogEntries": [] })
             }
         };
-        strict_json::to_readable(&json!({
+        json!({
             "mediaType": MEDIA_TYPE,
             "verificationMaterial": material,
             "dsseEnvelope": {
@@ -173,7 +208,7 @@ impl Bundle {
                 "payloadType": PAYLOAD_TYPE,
                 "signatures": [{ "sig": STANDARD.encode(signature), "keyid": "" }],
             },
-        }))
+        })
     }
 
     /// Returns what tells which key made it.
@@ -181,11 +216,19 @@ impl Bundle {
         &self.material
     }
 
+    /// Returns what the bundle says was signed, whoever made it: to sort bundles, and for nothing else.
+    ///
+    /// # Errors
+    /// A statement of another type, or one that breaks a rule.
+    pub fn unverified<P: Payload>(&self) -> Result<P, InvalidStatement> {
+        P::parse(&self.payload)
+    }
+
     /// Verifies the signature with a key, and returns what was signed.
     ///
     /// # Errors
     /// Another key, a signature that does not match, a statement that breaks a rule.
-    pub fn verify_with_key(&self, key: &PublicKey) -> Result<(Statement, Signer), Refusal> {
+    pub fn verify_with_key<P: Payload>(&self, key: &PublicKey) -> Result<(P, Signer), Refusal> {
         let Material::Key(named) = &self.material else { return Err(Refusal::HasCertificates) };
         let given = key.hint().to_hex();
         if let Some(named) = named.as_ref().filter(|named| **named != given) {
@@ -199,11 +242,11 @@ impl Bundle {
     ///
     /// # Errors
     /// Certificates that don't lead to a trusted root, a signature that does not match, a statement that breaks a rule.
-    pub fn verify_with_certificates(
+    pub fn verify_with_certificates<P: Payload>(
         &self,
         trusted: &[Certificate],
         now_s: u64,
-    ) -> Result<(Statement, Signer), Refusal> {
+    ) -> Result<(P, Signer), Refusal> {
         let Material::Certificates(certificates) = &self.material else { return Err(Refusal::HasKey) };
         let (leaf, others) =
             certificates.split_first().ok_or(Refusal::CertificateCount(certificates.len()))?;
@@ -212,11 +255,11 @@ impl Bundle {
         Ok((self.statement(&key)?, signer))
     }
 
-    fn statement(&self, key: &PublicKey) -> Result<Statement, Refusal> {
+    fn statement<P: Payload>(&self, key: &PublicKey) -> Result<P, Refusal> {
         if !key.verifies(&envelope_bytes(&self.payload), &self.signature) {
             return Err(Refusal::WrongSignature { curve: key.curve() });
         }
-        Ok(Statement::parse(&self.payload)?)
+        Ok(P::parse(&self.payload)?)
     }
 }
 

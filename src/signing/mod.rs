@@ -24,15 +24,16 @@ mod pem;
 mod private_key;
 mod refusal;
 mod statement;
-mod strict_json;
+pub(crate) mod strict_json;
 #[cfg(test)]
 mod tests;
 
-pub use bundle::{Bundle, MAX_BUNDLE_BYTES, Material, Signer};
+pub use bundle::{Bundle, MAX_BUNDLE_BYTES, Material, Payload, Signer};
 pub use certificate::{Certificate, CertificateError};
 pub use chain::ChainError;
 pub use compare::{Difference, Found, compare, shown};
 pub use key::{Curve, KeyError, PublicKey};
 pub use private_key::PrivateKey;
 pub use refusal::Refusal;
+pub(crate) use statement::STATEMENT_TYPE;
 pub use statement::{InvalidStatement, MODEL_ITSELF, Resource, Statement, is_below};

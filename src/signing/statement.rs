@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::bundle::Payload;
 use super::strict_json;
 use crate::digest::Sha256;
 
 /// The type of every in-toto statement, version 1.
-const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+pub(crate) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The type of what is said about the model.
 const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
 /// The one of releases before 1.0, which did not name the files that were left out.
@@ -69,6 +70,9 @@ pub enum InvalidStatement {
         /// The hash type.
         hash: String,
     },
+    /// What is said of the subjects breaks a rule.
+    #[error("what the signed statement says cannot be read: {0}")]
+    Predicate(String),
     /// Not one subject.
     #[error("the signed statement has {0} subjects, expected 1")]
     Subjects(usize),
@@ -276,6 +280,16 @@ impl Statement {
     /// Returns the files, in the order of the digest.
     pub fn resources(&self) -> &[Resource] {
         &self.resources
+    }
+}
+
+impl Payload for Statement {
+    fn to_payload(&self) -> Vec<u8> {
+        self.to_payload()
+    }
+
+    fn parse(payload: &[u8]) -> Result<Self, InvalidStatement> {
+        Self::parse(payload)
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// What is no JSON, has a name twice in an object, or does not have the form of `T`.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let Unique = serde_json::from_slice(bytes)?;
     serde_json::from_slice(bytes)
 }

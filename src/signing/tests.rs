@@ -47,17 +47,20 @@ fn what_model_signing_signed_with_a_key_is_verified() {
     for name in ["p256", "p384", "p521"] {
         let bundle = Bundle::parse(&bytes(&format!("{name}.sig"))).unwrap();
         let key = public(&format!("{name}.pub"));
-        let (statement, signer) = bundle.verify_with_key(&key).unwrap();
+        let (statement, signer) = bundle.verify_with_key::<Statement>(&key).unwrap();
         assert_eq!(statement.model(), "model");
         // Also the order.
         assert_eq!(statement.resources(), model());
         assert_eq!(signer, Signer::Key(key));
     }
-    let (file, _) = Bundle::parse(&bytes("file.sig")).unwrap().verify_with_key(&public("p256.pub")).unwrap();
+    let (file, _) =
+        Bundle::parse(&bytes("file.sig")).unwrap().verify_with_key::<Statement>(&public("p256.pub")).unwrap();
     assert_eq!((file.model(), file.resources().len()), ("config.json", 1));
     assert_eq!(file.resources()[0].name, MODEL_ITSELF);
-    let (rest, _) =
-        Bundle::parse(&bytes("ignored.sig")).unwrap().verify_with_key(&public("p256.pub")).unwrap();
+    let (rest, _) = Bundle::parse(&bytes("ignored.sig"))
+        .unwrap()
+        .verify_with_key::<Statement>(&public("p256.pub"))
+        .unwrap();
     assert_eq!(rest.resources().len(), 2);
     assert!(rest.ignore_paths().contains(&"weights".to_owned()));
 }
@@ -68,7 +71,8 @@ fn what_is_signed_here_is_the_same_each_time_and_verified() {
         let key = private(&format!("{name}.key"));
         let bundle = Bundle::sign(&statement(), &key, None).to_json();
         assert_eq!(bundle, Bundle::sign(&statement(), &key, None).to_json());
-        let (read, _) = Bundle::parse(&bundle).unwrap().verify_with_key(&key.public_key()).unwrap();
+        let (read, _) =
+            Bundle::parse(&bundle).unwrap().verify_with_key::<Statement>(&key.public_key()).unwrap();
         assert_eq!(read, statement());
         // A key is named by the same digest as by others.
         let theirs: Value = serde_json::from_slice(&bytes(&format!("{}.sig", &name[..4]))).unwrap();
@@ -138,24 +142,27 @@ fn private_keys_of_other_kinds_are_refused_by_name() {
 #[test]
 fn another_key_and_changed_bytes_are_refused() {
     let bundle = Bundle::parse(&bytes("p256.sig")).unwrap();
-    let error = bundle.verify_with_key(&public("other.pub")).unwrap_err();
+    let error = bundle.verify_with_key::<Statement>(&public("other.pub")).unwrap_err();
     assert!(matches!(error, Refusal::OtherKey { .. }), "{error}");
     // The name of the key is no part of what is signed.
     let renamed = changed(|bundle| {
         bundle["verificationMaterial"]["publicKey"]["hint"] = json!(public("other.pub").hint().to_hex());
     });
-    let error = Bundle::parse(&renamed).unwrap().verify_with_key(&public("other.pub")).unwrap_err();
+    let error =
+        Bundle::parse(&renamed).unwrap().verify_with_key::<Statement>(&public("other.pub")).unwrap_err();
     assert_eq!(error, Refusal::WrongSignature { curve: Curve::P256 });
     let unnamed = changed(|bundle| bundle["verificationMaterial"]["publicKey"] = json!({}));
-    Bundle::parse(&unnamed).unwrap().verify_with_key(&public("p256.pub")).unwrap();
-    let error = Bundle::parse(&unnamed).unwrap().verify_with_key(&public("p384.pub")).unwrap_err();
+    Bundle::parse(&unnamed).unwrap().verify_with_key::<Statement>(&public("p256.pub")).unwrap();
+    let error =
+        Bundle::parse(&unnamed).unwrap().verify_with_key::<Statement>(&public("p384.pub")).unwrap_err();
     assert_eq!(error, Refusal::WrongSignature { curve: Curve::P384 });
     let payload = changed(|bundle| {
         let payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
         let payload = String::from_utf8(payload).unwrap().replace("config.json", "konfig.json");
         bundle["dsseEnvelope"]["payload"] = json!(STANDARD.encode(payload));
     });
-    let error = Bundle::parse(&payload).unwrap().verify_with_key(&public("p256.pub")).unwrap_err();
+    let error =
+        Bundle::parse(&payload).unwrap().verify_with_key::<Statement>(&public("p256.pub")).unwrap_err();
     assert_eq!(error, Refusal::WrongSignature { curve: Curve::P256 });
 }
 
@@ -201,12 +208,12 @@ fn bundles_are_read_strictly() {
 fn a_changed_bundle_is_refused_or_says_the_same() {
     let bundle = bytes("p256.sig");
     let key = public("p256.pub");
-    let (statement, _) = Bundle::parse(&bundle).unwrap().verify_with_key(&key).unwrap();
+    let (statement, _) = Bundle::parse(&bundle).unwrap().verify_with_key::<Statement>(&key).unwrap();
     let mut refused = 0;
     for at in (0..bundle.len()).step_by(5) {
         let mut changed = bundle.clone();
         changed[at] ^= 1 << (at % 7);
-        match Bundle::parse(&changed).and_then(|bundle| bundle.verify_with_key(&key)) {
+        match Bundle::parse(&changed).and_then(|bundle| bundle.verify_with_key::<Statement>(&key)) {
             Ok((other, _)) => assert_eq!(other, statement, "byte {at}"),
             Err(_) => refused += 1,
         }
@@ -220,18 +227,20 @@ fn of_several_signatures_the_first_decides() {
     let added = changed(|bundle| {
         bundle["dsseEnvelope"]["signatures"].as_array_mut().unwrap().push(second.clone());
     });
-    Bundle::parse(&added).unwrap().verify_with_key(&public("p256.pub")).unwrap();
+    Bundle::parse(&added).unwrap().verify_with_key::<Statement>(&public("p256.pub")).unwrap();
     let before = changed(|bundle| {
         bundle["dsseEnvelope"]["signatures"].as_array_mut().unwrap().insert(0, second.clone());
     });
-    let error = Bundle::parse(&before).unwrap().verify_with_key(&public("p256.pub")).unwrap_err();
+    let error =
+        Bundle::parse(&before).unwrap().verify_with_key::<Statement>(&public("p256.pub")).unwrap_err();
     assert_eq!(error, Refusal::WrongSignature { curve: Curve::P256 });
 }
 
 #[test]
 fn what_model_signing_signed_with_a_certificate_is_verified() {
     let bundle = Bundle::parse(&bytes("certificate.sig")).unwrap();
-    let (statement, signer) = bundle.verify_with_certificates(&[certificate("root.pem")], NOW_S).unwrap();
+    let (statement, signer) =
+        bundle.verify_with_certificates::<Statement>(&[certificate("root.pem")], NOW_S).unwrap();
     assert_eq!(statement.resources(), model());
     assert_eq!(
         signer,
@@ -241,9 +250,13 @@ fn what_model_signing_signed_with_a_certificate_is_verified() {
             root: "CN=Test root".into()
         }
     );
-    assert_eq!(bundle.verify_with_key(&public("p256.pub")).unwrap_err(), Refusal::HasCertificates);
+    assert_eq!(
+        bundle.verify_with_key::<Statement>(&public("p256.pub")).unwrap_err(),
+        Refusal::HasCertificates
+    );
     let with_key = Bundle::parse(&bytes("p256.sig")).unwrap();
-    let error = with_key.verify_with_certificates(&[certificate("root.pem")], NOW_S).unwrap_err();
+    let error =
+        with_key.verify_with_certificates::<Statement>(&[certificate("root.pem")], NOW_S).unwrap_err();
     assert_eq!(error, Refusal::HasKey);
 }
 
@@ -252,7 +265,7 @@ fn verdict(certificates: &[&str], trusted: &[&str], now_s: u64) -> Result<Signer
     let read = |names: &[&str]| -> Vec<Certificate> { names.iter().map(|name| certificate(name)).collect() };
     let bundle = Bundle::sign(&statement(), &private("leaf.key"), Some(read(certificates))).to_json();
     let bundle = Bundle::parse(&bundle).unwrap();
-    bundle.verify_with_certificates(&read(trusted), now_s).map(|(_, signer)| signer)
+    bundle.verify_with_certificates::<Statement>(&read(trusted), now_s).map(|(_, signer)| signer)
 }
 
 #[test]
@@ -325,6 +338,6 @@ fn chains_are_refused_for_what_is_wrong_with_them() {
 fn the_certificate_has_to_be_that_of_the_key() {
     let certificates = vec![certificate("leaf.pem"), certificate("middle.pem")];
     let bundle = Bundle::sign(&statement(), &private("other.key"), Some(certificates));
-    let error = bundle.verify_with_certificates(&[certificate("root.pem")], NOW_S).unwrap_err();
+    let error = bundle.verify_with_certificates::<Statement>(&[certificate("root.pem")], NOW_S).unwrap_err();
     assert_eq!(error, Refusal::WrongSignature { curve: Curve::P256 });
 }

@@ -7,7 +7,7 @@ use super::facts::ProfileFacts;
 use super::refused::{Broken, Refused, UnknownSigner};
 use super::version::Version;
 use crate::glob;
-use crate::signing::{Bundle, Certificate, Material, PublicKey, Signer, Statement};
+use crate::signing::{Bundle, Certificate, Material, Payload, PublicKey, Signer};
 
 const DAY_S: u64 = 24 * 60 * 60;
 
@@ -65,8 +65,12 @@ impl Trust {
     ///
     /// # Errors
     /// No key and no root of any rule made it, or it doesn't match.
-    pub fn identify(&self, bundle: &Bundle, now_s: u64) -> Result<(Statement, Identified), UnknownSigner> {
-        let mut found: Option<(Statement, Signer)> = None;
+    pub fn identify<P: Payload>(
+        &self,
+        bundle: &Bundle,
+        now_s: u64,
+    ) -> Result<(P, Identified), UnknownSigner> {
+        let mut found: Option<(P, Signer)> = None;
         let mut rules = BTreeSet::new();
         let mut tried = Vec::new();
         for (number, rule) in self.rules.iter().enumerate() {

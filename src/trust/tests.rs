@@ -51,7 +51,7 @@ fn judge(rules: &str, facts: &[ProfileFacts]) -> Result<u32, String> {
 
 fn judge_release(rules: &str, release: &str, facts: &[ProfileFacts]) -> Result<u32, String> {
     let trust = parse(rules).unwrap();
-    let (_, signer) = trust.identify(&bundle("p256.key"), NOW_S).unwrap();
+    let (_, signer) = trust.identify::<Statement>(&bundle("p256.key"), NOW_S).unwrap();
     let judged = trust.judge("clip", release, &signer, facts, NOW_S);
     judged.map(Rule::line).map_err(|refused| {
         assert!(!refused.hint().is_empty());
@@ -191,7 +191,7 @@ fn a_signature_of_nobody_known_is_refused() {
     let trust =
         parse(&format!("{OWN}- models: ['*']\n  certificates: {{ roots: [root.pem], subjects: ['*'] }}\n"))
             .unwrap();
-    let error = trust.identify(&bundle("other.key"), NOW_S).unwrap_err();
+    let error = trust.identify::<Statement>(&bundle("other.key"), NOW_S).unwrap_err();
     assert_eq!(error.tried.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 5]);
     let said = error.to_string();
     assert!(
@@ -205,7 +205,7 @@ fn a_signature_of_nobody_known_is_refused() {
     let signature =
         |text: &str| text.split("\"sig\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let forged = Bundle::parse(text.replace(&signature(&text), &signature(&other)).as_bytes()).unwrap();
-    assert!(trust.identify(&forged, NOW_S).is_err());
+    assert!(trust.identify::<Statement>(&forged, NOW_S).is_err());
 }
 
 #[test]
@@ -215,7 +215,8 @@ fn a_certificate_needs_the_root_and_the_name() {
     };
     let judge = |rules: &str| {
         let trust = parse(rules).unwrap();
-        let (_, signer) = trust.identify(&certified(), NOW_S).map_err(|error| error.to_string())?;
+        let (_, signer) =
+            trust.identify::<Statement>(&certified(), NOW_S).map_err(|error| error.to_string())?;
         assert!(matches!(signer.signer, Signer::Certificate { .. }));
         let judged = trust.judge("m", "1", &signer, &[], NOW_S);
         judged.map(Rule::line).map_err(|refused| refused.to_string())

@@ -14,6 +14,8 @@ pub struct BackendCommand {
     pub path: PathBuf,
     /// What is added to the environment that the worker inherits.
     pub environment: BTreeMap<String, OsString>,
+    /// Variables of the environment that it does not inherit.
+    pub withheld: Vec<String>,
     /// What starts it on another machine, if it does not run on this one.
     pub through: Option<Launch>,
 }
@@ -32,7 +34,7 @@ pub struct Launch {
 impl BackendCommand {
     /// Returns a command that adds nothing to the environment.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), environment: BTreeMap::new(), through: None }
+        Self { path: path.into(), environment: BTreeMap::new(), withheld: Vec::new(), through: None }
     }
 
     /// Returns the name of the backend, from the executable's.

@@ -115,6 +115,9 @@ fn command_of(command: &BackendCommand) -> Command {
         None => {
             let mut program = Command::new(&command.path);
             program.envs(&command.environment);
+            command.withheld.iter().for_each(|name| {
+                program.env_remove(name);
+            });
             program
         }
         Some((launch, (first, arguments))) => {

@@ -91,6 +91,7 @@ pub(crate) fn workspace(global: &Global, job_timeout_s: u64, cancel: &Cancel) ->
         search_path: search_path(),
         parallel_jobs: std::thread::available_parallelism().map_or(1, usize::from),
         job_timeout: Duration::from_secs(job_timeout_s),
+        secrets: Vec::new(),
         fleet: None,
         cancel: cancel.clone(),
     })

@@ -18,13 +18,15 @@ use pieces::Pieces;
 use sender::{Sender, in_parallel};
 pub use shipment::{Shipment, ShippedFile, ShippedProfile};
 
+use crate::attestation::Kind;
 use crate::chunks::{Chunk, ChunkList, Digested, digest_and_cut};
 use crate::digest::{Blake3, Sha256};
 use crate::files::direct_file;
 use crate::oci::{
-    CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY, EMPTY_TYPE, FILE_TYPE, INDEX_TYPE, ImageIndex,
-    ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE, PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID,
-    PROFILE_NAME, Place, RELEASE_ARTIFACT, SIGNATURE_TYPE, TITLE, Which, fetch_small,
+    ATTESTATION_KIND, BUNDLE_CONTENT, BUNDLE_PREDICATE, CONTENTS_TYPE, DOCUMENTS_ARTIFACT, Descriptor, EMPTY,
+    EMPTY_TYPE, FILE_TYPE, INDEX_TYPE, ImageIndex, ImageManifest, MANIFEST_TYPE, PACK_INDEX_TYPE, PACK_TYPE,
+    PASSPORT_TYPE, PROFILE_ARTIFACT, PROFILE_ID, PROFILE_NAME, Place, RELEASE_ARTIFACT, SIGNATURE_TYPE,
+    TITLE, Which, fetch_small,
 };
 use crate::packs::{MAX_INDEX_BYTES, NewPack, Pack, PackIndex, Plan};
 use crate::profile::CONTENTS_FILE;
@@ -85,7 +87,7 @@ pub fn publish(
     to: &dyn Place,
     options: &PublishOptions<'_>,
 ) -> Result<Published, PublishError> {
-    if shipment.signature.is_some() && !to.keeps_referrers() {
+    if (shipment.signature.is_some() || !shipment.attestations.is_empty()) && !to.keeps_referrers() {
         return Err(PublishError::KeepsNoSignatures { place: to.name() });
     }
     let sender = Sender { to, bytes: AtomicU64::new(0), blobs: AtomicU64::new(0) };
@@ -131,6 +133,9 @@ pub fn publish(
         }
         let manifest = ImageManifest::new(PROFILE_ARTIFACT, config, layers).to_json();
         let mut descriptor = sender.manifest(None, MANIFEST_TYPE, &manifest)?;
+        for (kind, bundle) in shipment.attestations.get(&profile.id).into_iter().flatten() {
+            attach(&descriptor, bundle, Some(*kind), &sender)?;
+        }
         descriptor.artifact_type = Some(PROFILE_ARTIFACT.into());
         Ok(descriptor.with(PROFILE_ID, profile.id.to_string()).with(PROFILE_NAME, &profile.name))
     })?;
@@ -141,7 +146,9 @@ pub fn publish(
     let index = ImageIndex::new(Some(RELEASE_ARTIFACT), manifests);
     let index = index.to_json();
     if let Some(signature) = &shipment.signature {
-        sign(&index, signature, &sender)?;
+        // Before the tag: whoever pulls by it finds the signature.
+        let subject = sender.manifest(None, INDEX_TYPE, &index)?;
+        attach(&subject, signature, None, &sender)?;
     }
     let descriptor = sender.manifest(Some(options.tag), INDEX_TYPE, &index)?;
     Ok(Published {
@@ -163,13 +170,25 @@ fn small_blobs(shipment: &Shipment) -> Vec<(&'static str, &[u8])> {
     std::iter::once((EMPTY_TYPE, EMPTY)).chain(all).collect()
 }
 
-/// Sends a signature, which refers to the release's index. Before the tag: whoever pulls by it finds the signature.
-fn sign(index: &[u8], signature: &[u8], sender: &Sender<'_>) -> Result<(), PublishError> {
-    let subject = sender.manifest(None, INDEX_TYPE, index)?;
-    let layer = sender.blob(SIGNATURE_TYPE, signature)?;
+/// Sends a bundle that is about a manifest, as others attach theirs; `kind` is that of an attestation. One that is there is not sent again.
+fn attach(
+    subject: &Descriptor,
+    bundle: &[u8],
+    kind: Option<Kind>,
+    sender: &Sender<'_>,
+) -> Result<(), PublishError> {
+    let layer = sender.blob(SIGNATURE_TYPE, bundle)?;
     let mut manifest = ImageManifest::new(SIGNATURE_TYPE, Descriptor::of(EMPTY_TYPE, EMPTY), vec![layer]);
-    manifest.subject = Some(subject);
-    sender.manifest(None, MANIFEST_TYPE, &manifest.to_json())?;
+    manifest.subject = Some(Descriptor::new(&subject.media_type, subject.digest, subject.size));
+    if let Some(kind) = kind {
+        manifest.annotations.insert(BUNDLE_CONTENT.into(), "dsse-envelope".into());
+        manifest.annotations.insert(BUNDLE_PREDICATE.into(), kind.predicate_type().into());
+        manifest.annotations.insert(ATTESTATION_KIND.into(), kind.word().into());
+    }
+    let manifest = manifest.to_json();
+    if sender.to.manifest(&Which::Digest(Sha256::of(&manifest)))?.is_none() {
+        sender.manifest(None, MANIFEST_TYPE, &manifest)?;
+    }
     Ok(())
 }
 

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::PublishError;
+use crate::attestation::Kind;
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestProfile, file_uri};
 use crate::ops::assemble::{self, Assembled, AssembledProfile, AssembledState};
+use crate::ops::attest::Unverified;
 use crate::ops::report::sort_out;
 use crate::ops::resolve::Resolved;
 use crate::ops::workspace::Workspace;
@@ -30,6 +32,8 @@ pub struct Shipment {
     pub profiles: Vec<ShippedProfile>,
     /// The signature of the release, a Sigstore bundle.
     pub signature: Option<Vec<u8>>,
+    /// What is attested of its profiles, by their ids: bundles, each with its kind.
+    pub attestations: BTreeMap<ProfileId, Vec<(Kind, Vec<u8>)>>,
 }
 
 /// A profile that is published.
@@ -89,7 +93,33 @@ impl Shipment {
                 documents.push((name.into(), read(&path)?));
             }
         }
-        Ok(Self { model, documents, in_use: Arc::default(), profiles, signature: None })
+        Ok(Self {
+            model,
+            documents,
+            in_use: Arc::default(),
+            profiles,
+            signature: None,
+            attestations: BTreeMap::new(),
+        })
+    }
+
+    /// Adds attestations; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// One that is not about a profile of this release.
+    pub fn attest(&mut self, path: &Path, all: Vec<Unverified>) -> Result<(), PublishError> {
+        for Unverified { bundle, says, line } in all {
+            let is_about =
+                |profile: &&ShippedProfile| says.is_about(&profile.id, &Sha256::of(&profile.contents_json));
+            let (Some(profile), Some(kind)) = (self.profiles.iter().find(is_about), says.kind()) else {
+                let problem = format!(
+                    "line {line} is about something else than the profiles of this release: attest it again with `nimctl attest`"
+                );
+                return Err(PublishError::Damaged { path: path.into(), problem });
+            };
+            self.attestations.entry(profile.id).or_default().push((kind, bundle.to_json_line().into_bytes()));
+        }
+        Ok(())
     }
 
     /// Returns the shipment of what the store has of a recipe.
@@ -121,7 +151,14 @@ impl Shipment {
                 profiles.push(of_store(profile, &store));
             }
         }
-        Ok(Self { model, documents, in_use: Arc::new(in_use), profiles, signature: None })
+        Ok(Self {
+            model,
+            documents,
+            in_use: Arc::new(in_use),
+            profiles,
+            signature: None,
+            attestations: BTreeMap::new(),
+        })
     }
 }
 

@@ -69,6 +69,7 @@ impl FoundBackend {
 pub struct Backends {
     search_path: SearchPath,
     places: Places,
+    secrets: Vec<String>,
     found: Mutex<BTreeMap<Backend, Arc<FoundBackend>>>,
 }
 
@@ -95,8 +96,13 @@ pub struct Builder {
 impl Backends {
     /// Nobody asked for any yet.
     pub(in crate::ops) fn new(workspace: &Workspace) -> Self {
-        let Workspace { search_path, places, .. } = workspace;
-        Self { search_path: search_path.clone(), places: places.clone(), found: Mutex::default() }
+        let Workspace { search_path, places, secrets, .. } = workspace;
+        Self {
+            search_path: search_path.clone(),
+            places: places.clone(),
+            secrets: secrets.clone(),
+            found: Mutex::default(),
+        }
     }
 
     /// Returns a backend of this machine.
@@ -108,7 +114,9 @@ impl Backends {
         if let Some(known) = found.get(backend) {
             return Ok(Arc::clone(known));
         }
-        let new = Arc::new(FoundBackend::find(backend.name(), &self.search_path, &self.places)?);
+        let mut new = FoundBackend::find(backend.name(), &self.search_path, &self.places)?;
+        new.command.withheld.clone_from(&self.secrets);
+        let new = Arc::new(new);
         found.insert(backend.clone(), Arc::clone(&new));
         Ok(new)
     }

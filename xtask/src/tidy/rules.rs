@@ -5,6 +5,7 @@ use super::code::{is_of_tests, modules_used, only_code, without_tests, word};
 
 /// Pure: no disk, clock, environment, process, printing.
 const CORE: &[&str] = &[
+    "attestation",
     "backend",
     "benchmark",
     "canonical",

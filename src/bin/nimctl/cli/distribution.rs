@@ -77,6 +77,9 @@ pub(crate) struct Publish {
     /// The signature of the release folder, to keep beside the release in a registry [default: SOURCE.sig, if it is there].
     #[arg(long, value_name = "FILE")]
     pub(crate) signature: Option<PathBuf>,
+    /// The attestations of the release's profiles, to attach to them in a registry [default: SOURCE.attestations.jsonl, if it is there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attestations: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registries: RegistryArguments,
 }

@@ -41,7 +41,7 @@ pub(crate) use quantize::{BasePrecision, Quantize};
 pub(crate) use release::Release;
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use selection::{ListModelProfiles, Select};
-pub(crate) use signing::{Sign, Trust, Verify};
+pub(crate) use signing::{Attest, BUILDER, PrivateKey, Sign, Trust, Verify};
 pub(crate) use store::{StoreCare, StoreGc};
 pub(crate) use toolchain::Toolchain;
 pub(crate) use validation::Validate;
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Sign a model: one signature over every file of a folder, or over one file.
     Sign(Sign),
+    /// Attest what the passports of a release say: provenance, validation and benchmark of each profile, as signed statements.
+    Attest(Attest),
     /// Verify a release: recompute every digest and id in it. With a key, certificates or a trust policy: verify a signature.
     Verify(Verify),
     /// Write and check trust policies: whose signatures a host accepts.

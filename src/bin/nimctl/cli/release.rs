@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use nimctl::recipe::Only;
 
 use super::{RegistryArguments, limits};
 
 /// Arguments of `release`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("private-key").args(["key", "key_fd", "key_env"]), after_help = "\
 Builds, validates and measures the profiles, checks the results against a policy, and writes a folder and a tar archive of
 it. A release is complete or absent. Without a policy, every built profile must pass validation.
 
@@ -19,6 +19,9 @@ inputs have not changed. --fresh validates and measures again.
 The folder holds model_manifest.yaml, profiles/<id>/ with the files and passport of each, release-notes.md and SHA256SUMS
 (for `sha256sum -c`). With --no-bench, the tar of the same release has the same bytes on every machine that computes the
 same results.
+
+With a key, FOLDER.sig is the signature of the folder (as by `nimctl sign`), and FOLDER.attestations.jsonl says of each profile what it was made
+from and what was found of it (as by `nimctl attest`); --publish-to publishes both with the release.
 
 A policy:
   schema: nimctl.release-policy/1
@@ -33,6 +36,7 @@ Examples:
   nimctl release recipes/nvclip-demo.yaml -o dist/nvclip-demo
   nimctl release recipes/nvclip-demo.yaml -o dist/2.0.1 --policy policy.yaml --baseline dist/2.0.0
   nimctl release recipes/nvclip-demo.yaml -o dist/2.0.1 --publish-to registry.example.com/models/nvclip:2.0.1
+  nimctl release recipes/nvclip-demo.yaml -o dist/2.0.1 --key release.key --publish-to registry.example.com/models/nvclip:2.0.1
   nimctl release recipes/nvclip-demo.yaml -o dist/quick --no-bench --only 'onnx-*'
   nimctl release recipes/hopper.yaml recipes/ada.yaml -o dist/2.0.0")]
 pub(crate) struct Release {
@@ -77,6 +81,11 @@ pub(crate) struct Release {
     /// The maximum time for one worker job, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(limits::SECONDS))]
     pub(crate) job_timeout: u64,
+    #[command(flatten)]
+    pub(crate) private_key: super::PrivateKey,
+    /// The URI of what runs the build, as the provenance names it.
+    #[arg(long, value_name = "URI", default_value = super::BUILDER, requires = "private-key", help_heading = "Signature")]
+    pub(crate) builder_id: String,
     #[command(flatten)]
     pub(crate) registries: RegistryArguments,
 }

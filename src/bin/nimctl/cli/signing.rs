@@ -1,4 +1,4 @@
-//! Arguments of `sign`, `verify` and `trust`.
+//! Arguments of `sign`, `attest`, `verify` and `trust`.
 
 use std::path::PathBuf;
 
@@ -27,24 +27,8 @@ pub(crate) struct Sign {
     /// The model: a folder, or one file.
     #[arg(value_name = "PATH")]
     pub(crate) model: PathBuf,
-    /// The file with the private key.
-    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
-    pub(crate) key: Option<PathBuf>,
-    /// The open file descriptor to read the private key from.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub(crate) key_fd: Option<String>,
-    /// The environment variable that has the private key.
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
-    pub(crate) key_env: Option<String>,
-    /// The environment variable that has the password of the key.
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
-    pub(crate) password_env: Option<String>,
-    /// The file with the certificate of the key.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) certificate: Option<PathBuf>,
-    /// A file with certificates between that of the key and the root; may be repeated.
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    pub(crate) chain: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) private_key: PrivateKey,
     /// Where to write the signature [default: PATH.sig].
     #[arg(long, value_name = "FILE")]
     pub(crate) signature: Option<PathBuf>,
@@ -54,6 +38,73 @@ pub(crate) struct Sign {
     /// Sign the bytes that symbolic links to files lead to.
     #[arg(long)]
     pub(crate) allow_symlinks: bool,
+}
+
+/// The key that signs.
+#[derive(Debug, Args)]
+pub(crate) struct PrivateKey {
+    /// The file with the private key.
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true, help_heading = "Signature")]
+    pub(crate) key: Option<PathBuf>,
+    /// The open file descriptor to read the private key from.
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Signature")]
+    pub(crate) key_fd: Option<String>,
+    /// The environment variable that has the private key.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true, help_heading = "Signature")]
+    pub(crate) key_env: Option<String>,
+    /// The environment variable that has the password of the key.
+    #[arg(
+        long,
+        value_name = "NAME",
+        allow_hyphen_values = true,
+        requires = "private-key",
+        help_heading = "Signature"
+    )]
+    pub(crate) password_env: Option<String>,
+    /// The file with the certificate of the key.
+    #[arg(long, value_name = "FILE", requires = "private-key", help_heading = "Signature")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// A file with certificates between that of the key and the root; may be repeated.
+    #[arg(long, value_name = "FILE", requires = "certificate", help_heading = "Signature")]
+    pub(crate) chain: Vec<PathBuf>,
+}
+
+impl PrivateKey {
+    /// Returns whether there is one.
+    pub(crate) fn is_given(&self) -> bool {
+        self.key.is_some() || self.key_fd.is_some() || self.key_env.is_some()
+    }
+}
+
+/// Who is named as the builder if nobody says otherwise.
+pub(crate) const BUILDER: &str = "https://nimctl.org/builder/local";
+
+/// Arguments of `attest`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("private-key").args(["key", "key_fd", "key_env"]).required(true), after_help = "\
+Writes what the passports of a release say as signed in-toto statements, one Sigstore bundle a line: of each profile its provenance (SLSA
+provenance v1: graphs, toolchain by digest, every field of each build key), the result of its validation, and its benchmark. `nimctl publish`
+attaches them to the profiles in a registry; `nimctl verify` compares them with the release.
+
+The same key and release give the same bytes. The key is one as for `nimctl sign`.
+
+Exit codes: 1 the release, the key or a certificate is wrong.
+
+Examples:
+  nimctl attest dist/nvclip --key release.key
+  nimctl attest dist/nvclip --key-env RELEASE_KEY --builder-id https://ci.example.com/nightly")]
+pub(crate) struct Attest {
+    /// The folder of the release.
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: PathBuf,
+    #[command(flatten)]
+    pub(crate) private_key: PrivateKey,
+    /// The URI of what ran the build, as the provenance names it.
+    #[arg(long, value_name = "URI", default_value = BUILDER)]
+    pub(crate) builder_id: String,
+    /// Where to write the attestations [default: RELEASE.attestations.jsonl].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attestations: Option<PathBuf>,
 }
 
 /// Arguments of `verify`.

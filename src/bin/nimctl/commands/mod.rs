@@ -1,6 +1,7 @@
 //! One file per command: it parses arguments and prints results; the work is done in `nimctl::ops`. `precision` is a part of the
 //! report of `build`.
 
+mod attest;
 mod backend;
 mod bench;
 mod build;
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Pull(arguments) => pull::run(&arguments, &global, output, cancel),
         Command::Mirror(arguments) => mirror::run(&arguments, output, cancel),
         Command::Sign(arguments) => sign::run(&arguments, output, cancel),
+        Command::Attest(arguments) => attest::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output, cancel),
         Command::Trust(arguments) => trust::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, &global, output, cancel),

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
-use nimctl::oci::Which;
+use nimctl::oci::{Place, Which};
+use nimctl::ops::attest::{Unverified, default_attestations, read_attestations};
 use nimctl::ops::publish::{FileLayout, PublishOptions, Published, Shipment, publish};
 use nimctl::ops::sign::default_signature;
 use nimctl::ops::verify_signature::read_bundle;
@@ -35,7 +36,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Publish { source, only, to, from, layout, signature, registries } = arguments;
+    let cli::Publish { source, only, to, from, layout, signature, attestations, registries } = arguments;
     let layout = match layout {
         LayoutArgument::Packs => FileLayout::Packs,
         LayoutArgument::Files => FileLayout::Files,
@@ -48,44 +49,87 @@ pub(crate) fn run(
     check_form(to)?;
     let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
     let mut shipment = shipment(source, only.as_ref(), &workspace)?;
-    let signature = signature_of(source, signature.as_deref())?;
+    let beside = Beside::of(source, signature.as_deref(), attestations.as_deref())?;
     let opened = to_write(to, Reach { arguments: registries, watch })?;
-    if let Some((path, bytes, is_named)) = signature {
-        if is_named || opened.place.keeps_referrers() {
-            shipment.signature = Some(bytes);
-        } else {
-            let place = opened.place.name();
-            output.warning(&format!("{} is not published: {place} keeps no signatures", path.display()));
-        }
-    }
+    beside.add_to(&mut shipment, opened.place.as_ref(), output)?;
     let sent = send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)?;
     output.result(&sent.text(), &sent.view());
     Ok(done())
 }
 
-/// Returns the signature of a release folder, its file, and whether the user named it: that file, else the one beside the folder.
-fn signature_of(source: &Path, named: Option<&Path>) -> Result<Option<(PathBuf, Vec<u8>, bool)>, Failure> {
-    if !source.is_dir() {
-        return match named {
-            None => Ok(None),
-            Some(_) => {
-                let message = format!(
-                    "--signature is that of a release folder, and {} is none: make one with `nimctl release`, and sign it",
-                    source.display()
-                );
-                Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)))
-            }
+/// What lies beside a release folder, each with its file and whether the user named it.
+#[derive(Default)]
+struct Beside {
+    signature: Option<(PathBuf, bool, Vec<u8>)>,
+    attestations: Option<(PathBuf, bool, Vec<Unverified>)>,
+}
+
+impl Beside {
+    /// Reads the files that the user named, else those beside the folder.
+    fn of(source: &Path, signature: Option<&Path>, attestations: Option<&Path>) -> Result<Self, Failure> {
+        if !source.is_dir() {
+            let named = signature.map(|_| "--signature").or(attestations.map(|_| "--attestations"));
+            let Some(option) = named else { return Ok(Self::default()) };
+            let message = format!(
+                "{option} is of a release folder, and {} is none: make one with `nimctl release`, and sign it",
+                source.display()
+            );
+            return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)));
+        }
+        let file = |named: Option<&Path>, beside: PathBuf| match named {
+            Some(path) => Some((path.to_path_buf(), true)),
+            None => fs_err::symlink_metadata(&beside).is_ok().then_some((beside, false)),
         };
+        let signature = match file(signature, default_signature(source)?) {
+            Some((path, is_named)) => {
+                let bytes = read_bundle(source, &path)?;
+                Some((path, is_named, bytes))
+            }
+            None => None,
+        };
+        let attestations = match file(attestations, default_attestations(source)?) {
+            Some((path, is_named)) => {
+                let all = read_attestations(&path)?;
+                Some((path, is_named, all))
+            }
+            None => None,
+        };
+        Ok(Self { signature, attestations })
     }
-    let path = match named {
-        Some(path) => path.to_path_buf(),
-        None => default_signature(source)?,
-    };
-    if named.is_none() && fs_err::symlink_metadata(&path).is_err() {
-        return Ok(None);
+
+    /// Adds them to what is published; what the place can't keep is left out with a warning, unless the user named it.
+    fn add_to(self, shipment: &mut Shipment, place: &dyn Place, output: &Output) -> Result<(), Failure> {
+        let is_kept = |path: &Path, is_named: bool| {
+            let kept = is_named || place.keeps_referrers();
+            if !kept {
+                let place = place.name();
+                output.warning(&format!("{} is not published: {place} keeps no signatures", path.display()));
+            }
+            kept
+        };
+        if let Some((path, is_named, bytes)) = self.signature
+            && is_kept(&path, is_named)
+        {
+            shipment.signature = Some(bytes);
+        }
+        if let Some((path, is_named, all)) = self.attestations
+            && is_kept(&path, is_named)
+        {
+            shipment.attest(&path, all)?;
+        }
+        Ok(())
     }
-    let bytes = read_bundle(source, &path)?;
-    Ok(Some((path, bytes, named.is_some())))
+}
+
+/// Returns the shipment of a release folder with the signature and attestations that lie beside it.
+pub(super) fn signed_shipment(
+    folder: &Path,
+    place: &dyn Place,
+    output: &Output,
+) -> Result<Shipment, Failure> {
+    let mut shipment = Shipment::of_release(folder)?;
+    Beside::of(folder, None, None)?.add_to(&mut shipment, place, output)?;
+    Ok(shipment)
 }
 
 /// Returns what a release folder or a recipe gives to publish. First of all: without it, no place is made.

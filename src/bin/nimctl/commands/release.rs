@@ -6,17 +6,21 @@ use std::process::ExitCode;
 
 use nimctl::benchmark::{BenchStatus, Comparison, Settings, Uncompared};
 use nimctl::error_kind::ErrorKind;
+use nimctl::ops::attest::{AttestOptions, Attested, attest, check_builder};
 use nimctl::ops::bench::BenchOptions;
-use nimctl::ops::publish::{FileLayout, Shipment};
+use nimctl::ops::publish::FileLayout;
 use nimctl::ops::release::{Made, ReleaseOptions, ReleaseReport, release};
+use nimctl::ops::sign::{SignOptions, Signed, sign};
 use nimctl::passport::Passport;
 use nimctl::registry::Watch;
 use nimctl::release::{Policy, Refusal, least_row_cosine};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::attest::{self, View as AttestationsView};
 use super::places::{Reach, check_to_write, tell, to_write};
-use super::publish::{Sent, View as PublishedView, send};
+use super::publish::{Sent, View as PublishedView, send, signed_shipment};
+use super::sign::{Signing, now_s, threads};
 use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, code, done};
@@ -48,13 +52,20 @@ pub(crate) fn run(
         budget_ms,
         job_timeout,
         publish_to,
+        private_key,
+        builder_id,
         registries,
     } = arguments;
+    // Hours of building before a key turns out to be mistyped would be lost.
+    let signing = private_key.is_given().then(|| Signing::of(private_key)).transpose()?;
+    check_builder(builder_id)?;
     let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
+    workspace
+        .secrets
+        .extend([&private_key.key_env, &private_key.password_env].into_iter().flatten().cloned());
     environment::use_fleet(&mut workspace, fleet)?;
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
-    // Hours of building before a place turns out to be mistyped would be lost.
     publish_to.as_ref().map_or(Ok(()), |to| check_to_write(to, reach))?;
     let (read, policy_file) = match policy {
         None => (Policy::default(), None),
@@ -91,28 +102,100 @@ pub(crate) fn run(
         baseline: baseline.clone(),
     };
     let report = release(&workspace, &options, &|step| output.talk(step))?;
-    let shipment = match (&report.made, publish_to) {
-        (Some(made), Some(to)) => Some((Shipment::of_release(&made.folder)?, made.folder.display(), to)),
+    let signed = match (&report.made, signing) {
+        (Some(made), Some(signing)) => {
+            output.talk("signing");
+            let signed = sign_release(&made.folder, signing, builder_id, cancel);
+            Some(signed.map_err(|failure| {
+                let hint = failure.hint.as_ref().map(|hint| format!("{hint}; ")).unwrap_or_default();
+                let folder = made.folder.display();
+                failure.hint(Some(format!(
+                    "{hint}the release is in {folder}: sign it with `nimctl sign` and `nimctl attest`"
+                )))
+            })?)
+        }
         _ => None,
     };
-    let sent = shipment.as_ref().map(|(shipment, folder, to)| {
-        output.talk("publishing");
-        let sent = to_write(to, reach)
-            .and_then(|opened| send(shipment, &workspace, to, opened, (FileLayout::Packs, None), output));
-        sent.map_err(|failure| {
-            let hint = failure.hint.as_ref().map(|hint| format!("{hint}; ")).unwrap_or_default();
-            let again = format!("the release is in {folder}: `nimctl publish {folder} --to {to}`");
-            failure.hint(Some(format!("{hint}{again}")))
-        })
-    });
-    let sent = sent.transpose()?;
+    // Of a release that is here, whatever goes wrong with publishing it.
+    let again = |made: &Made, to: &str, failure: Failure| {
+        let hint = failure.hint.as_ref().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        let folder = made.folder.display();
+        failure.hint(Some(format!("{hint}the release is in {folder}: `nimctl publish {folder} --to {to}`")))
+    };
+    let shipment = match (&report.made, publish_to) {
+        (Some(made), Some(to)) => {
+            output.talk("publishing");
+            let opened = to_write(to, reach).and_then(|opened| {
+                Ok((signed_shipment(&made.folder, opened.place.as_ref(), output)?, opened))
+            });
+            let (shipment, opened) = opened.map_err(|failure| again(made, to, failure))?;
+            Some((made, to, shipment, opened))
+        }
+        _ => None,
+    };
+    let kept;
+    let sent = match shipment {
+        Some((made, to, shipment, opened)) => {
+            kept = shipment;
+            let sent = send(&kept, &workspace, to, opened, (FileLayout::Packs, None), output);
+            Some(sent.map_err(|failure| again(made, to, failure))?)
+        }
+        None => None,
+    };
     let published = sent.as_ref().map(Sent::text).unwrap_or_default();
-    output.result(&format!("{}{published}", text(&report)), &View::new(&report, sent.as_ref()));
+    let signed_text = signed.as_ref().map(SignedRelease::text).unwrap_or_default();
+    output.result(
+        &format!("{}{signed_text}{published}", text(&report)),
+        &View::new(&report, signed.as_ref(), sent.as_ref()),
+    );
     if report.made.is_some() {
         return Ok(done());
     }
     output.problem("no release was written; builds and results are kept in the store");
     Ok(ExitCode::from(code(ErrorKind::Refused)))
+}
+
+/// A release that was signed.
+struct SignedRelease {
+    signed: Signed,
+    attested: Attested,
+}
+
+impl SignedRelease {
+    fn text(&self) -> String {
+        let Self { signed, attested } = self;
+        format!("signed by {}: {}\n{}", signed.signer, signed.signature.display(), attest::text(attested))
+    }
+}
+
+/// Signs a release and attests its profiles.
+fn sign_release(
+    folder: &Path,
+    signing: Signing,
+    builder: &str,
+    cancel: &Cancel,
+) -> Result<SignedRelease, Failure> {
+    let Signing { key, certificates } = signing;
+    let attested = attest(&AttestOptions {
+        release: folder,
+        destination: None,
+        key: &key,
+        certificates: certificates.as_deref(),
+        builder,
+        now_s: now_s(),
+    })?;
+    let signed = sign(SignOptions {
+        model: folder,
+        signature: None,
+        ignore: &[],
+        allow_symlinks: false,
+        key,
+        certificates,
+        now_s: now_s(),
+        threads: threads(),
+        is_cancelled: &|| cancel.is_cancelled(),
+    })?;
+    Ok(SignedRelease { signed, attested })
 }
 
 /// Returns the policy, and its text.
@@ -193,6 +276,11 @@ struct View<'a> {
     comparisons: &'a [Comparison],
     uncompared: &'a [Uncompared],
     refusals: &'a [Refusal],
+    /// Absent for a release that is not signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestations: Option<AttestationsView<'a>>,
     published: Option<PublishedView<'a>>,
 }
 
@@ -213,7 +301,7 @@ struct NotBuiltView<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(report: &'a ReleaseReport, sent: Option<&'a Sent<'_>>) -> Self {
+    fn new(report: &'a ReleaseReport, signed: Option<&'a SignedRelease>, sent: Option<&'a Sent<'_>>) -> Self {
         let ReleaseReport { model, profiles, not_built, compared, refusals, made } = report;
         let profile = |passport: &'a Passport| ProfileView {
             profile_id: passport.id.to_string(),
@@ -234,6 +322,8 @@ impl<'a> View<'a> {
             comparisons: &compared.comparisons,
             uncompared: &compared.uncompared,
             refusals,
+            signature: signed.map(|signed| signed.signed.signature.as_path()),
+            attestations: signed.map(|signed| AttestationsView::new(&signed.attested)),
             published: sent.map(Sent::view),
         }
     }

@@ -23,24 +23,8 @@ use crate::{cli, environment};
 const MAX_THREADS: usize = 8;
 
 pub(crate) fn run(arguments: &cli::Sign, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
-    let cli::Sign {
-        model,
-        key,
-        key_fd,
-        key_env,
-        password_env,
-        certificate,
-        chain,
-        signature,
-        ignore,
-        allow_symlinks,
-    } = arguments;
-    leave_no_core();
-    let key = private_key(key.as_deref(), key_fd.as_deref(), key_env.as_deref(), password_env.as_deref())?;
-    let certificates = match certificate {
-        Some(leaf) => Some(certificates([leaf].into_iter().chain(chain))?),
-        None => None,
-    };
+    let cli::Sign { model, private_key, signature, ignore, allow_symlinks } = arguments;
+    let Signing { key, certificates } = Signing::of(private_key)?;
     let signed = sign(SignOptions {
         model,
         signature: signature.as_deref(),
@@ -69,6 +53,28 @@ pub(crate) fn run(arguments: &cli::Sign, output: &Output, cancel: &Cancel) -> Re
     };
     output.result(&text, &view);
     Ok(done())
+}
+
+/// What signs.
+pub(super) struct Signing {
+    pub(super) key: PrivateKey,
+    /// The certificate of the key, and those that lead from it to a root.
+    pub(super) certificates: Option<Vec<Certificate>>,
+}
+
+impl Signing {
+    /// Reads what the arguments name.
+    pub(super) fn of(arguments: &cli::PrivateKey) -> Result<Self, Failure> {
+        let cli::PrivateKey { key, key_fd, key_env, password_env, certificate, chain } = arguments;
+        leave_no_core();
+        let key =
+            private_key(key.as_deref(), key_fd.as_deref(), key_env.as_deref(), password_env.as_deref())?;
+        let certificates = match certificate {
+            Some(leaf) => Some(certificates([leaf].into_iter().chain(chain))?),
+            None => None,
+        };
+        Ok(Self { key, certificates })
+    }
 }
 
 /// `nimctl.signature/1`.
