@@ -9,12 +9,14 @@ use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::oci::{
     Blob, Descriptor, INDEX_TYPE, ImageIndex, ImageManifest, InvalidDocument, MANIFEST_TYPE, Place,
-    PlaceError, Which, fetch_small,
+    PlaceError, SIGNATURE_TYPE, Which, fetch_small,
 };
 use crate::packs::MAX_PACK_BYTES;
 
 /// Indexes may hold indexes, but not without end.
 const MAX_DEPTH: usize = 4;
+/// Signatures or attestations of one manifest that are copied, at most.
+const MAX_ATTACHED: usize = 100;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Mirrored {
     pub copied_bytes: u64,
     /// Blobs that were there.
     pub were_there: usize,
+    /// Signatures and attestations among the manifests that were copied.
+    pub attached: usize,
 }
 
 /// Why a copy failed.
@@ -91,7 +95,8 @@ pub fn mirror(
     tag: Option<&str>,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Mirrored, MirrorError> {
-    let mut copy = Copy { from, to, cancelled, done: Mirrored::default() };
+    let with_referrers = from.keeps_referrers() && to.keeps_referrers();
+    let mut copy = Copy { from, to, cancelled, with_referrers, done: Mirrored::default() };
     copy.document(which, tag, 0)?;
     Ok(copy.done)
 }
@@ -100,6 +105,7 @@ struct Copy<'a> {
     from: &'a dyn Place,
     to: &'a dyn Place,
     cancelled: &'a (dyn Fn() -> bool + Sync),
+    with_referrers: bool,
     done: Mirrored,
 }
 
@@ -123,8 +129,24 @@ impl Copy<'_> {
             }
             _ => return Err(MirrorError::Unknown { which: what, media_type }),
         }
+        if self.with_referrers {
+            // Before the tag, as they were published. Their subject need not be there yet.
+            self.attached(&Sha256::of(&bytes), depth)?;
+        }
         self.to.put_manifest(tag, &media_type, &bytes)?;
         self.count(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Copies the signatures and attestations that are attached to a manifest.
+    fn attached(&mut self, subject: &Sha256, depth: usize) -> Result<(), MirrorError> {
+        if depth == MAX_DEPTH {
+            return Ok(());
+        }
+        for digest in self.from.referrers(subject, SIGNATURE_TYPE)?.into_iter().take(MAX_ATTACHED) {
+            self.document(&Which::Digest(digest), None, MAX_DEPTH)?;
+            self.done.attached += 1;
+        }
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::files::model_files::{self, ModelFiles, ModelFilesError, Reading};
 use crate::signing::{
-    Bundle, Certificate, Difference, MAX_BUNDLE_BYTES, PublicKey, Refusal, Signer, Statement, compare,
-    is_below,
+    Bundle, Certificate, Difference, MAX_BUNDLE_BYTES, Payload, PublicKey, Refusal, Signer, Statement,
+    compare, is_below,
 };
 use crate::trust::{Identified, Trust, UnknownSigner};
 
@@ -34,6 +34,38 @@ pub enum Trusted<'t> {
     },
 }
 
+/// A signature of somebody who is not trusted, or that does not match.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// By the key or the certificates.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// By the policy.
+    #[error(transparent)]
+    Unknown(#[from] Box<UnknownSigner>),
+}
+
+impl Trusted<'_> {
+    /// Verifies a signature; returns what was signed, by whom, and for a policy also which of its rules know the signer. Whether one of
+    /// them accepts what was signed is not asked.
+    ///
+    /// # Errors
+    /// A signature of somebody else, or one that does not match.
+    pub fn open<P: Payload>(&self, bundle: &Bundle) -> Result<(P, Signer, Option<Identified>), NotOpened> {
+        let (payload, signer) = match self {
+            Self::Key(key) => bundle.verify_with_key(key).map_err(Box::new)?,
+            Self::Certificates { certificates, now_s } => {
+                bundle.verify_with_certificates(certificates, *now_s).map_err(Box::new)?
+            }
+            Self::Policy { trust, now_s } => {
+                let (payload, identified) = trust.identify(bundle, *now_s).map_err(Box::new)?;
+                return Ok((payload, identified.signer.clone(), Some(identified)));
+            }
+        };
+        Ok((payload, signer, None))
+    }
+}
+
 /// What to verify, and how.
 pub struct VerifyOptions<'a> {
     /// The model: a folder, or one file.
@@ -41,7 +73,7 @@ pub struct VerifyOptions<'a> {
     /// The signature; without it, the one beside the model.
     pub signature: Option<&'a Path>,
     /// Whose signatures are accepted.
-    pub trusted: Trusted<'a>,
+    pub trusted: &'a Trusted<'a>,
     /// Files and folders that nobody signed and that may be there, as paths from here.
     pub ignore: &'a [PathBuf],
     /// Whether all files that nobody signed may be there.
@@ -184,25 +216,15 @@ pub fn verify_signature(options: &VerifyOptions<'_>) -> Result<SignatureReport, 
         |refusal| VerifySignatureError::Refused { signature: signature.clone(), source: Box::new(refusal) };
     let bytes = read_signature(model, &signature)?;
     let bundle = Bundle::parse(&bytes).map_err(refused)?;
-    let (statement, signer, identified) = match trusted {
-        Trusted::Key(key) => {
-            let (statement, signer): (Statement, _) = bundle.verify_with_key(key).map_err(refused)?;
-            (statement, signer, None)
-        }
-        Trusted::Certificates { certificates, now_s } => {
-            let verified = bundle.verify_with_certificates(certificates, *now_s);
-            let (statement, signer) = verified.map_err(refused)?;
-            (statement, signer, None)
-        }
-        Trusted::Policy { trust, now_s } => {
-            let unknown = |error| VerifySignatureError::Unknown {
-                signature: signature.clone(),
-                source: Box::new(error),
-            };
-            let (statement, identified) = trust.identify(&bundle, *now_s).map_err(unknown)?;
-            (statement, identified.signer.clone(), Some(identified))
-        }
-    };
+    let (statement, signer, identified): (Statement, _, _) =
+        trusted.open(&bundle).map_err(|error| match error {
+            NotOpened::Refused(source) => {
+                VerifySignatureError::Refused { signature: signature.clone(), source }
+            }
+            NotOpened::Unknown(source) => {
+                VerifySignatureError::Unknown { signature: signature.clone(), source }
+            }
+        })?;
 
     let mut ignored = Vec::new();
     for path in *ignore {

@@ -12,10 +12,12 @@
 
 mod notes;
 mod policy;
+mod rebuilt;
 mod sums;
 
 pub use notes::{Notes, least_row_cosine, notes};
 pub use policy::{Policy, PolicyError, RELEASE_POLICY_SCHEMA, Refusal};
+pub use rebuilt::{ChangedField, changed_fields, why_rebuilt};
 pub use sums::{SUMS_FILE, Sums};
 
 use crate::profile::ProfileId;

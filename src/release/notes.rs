@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::benchmark::{BenchStatus, Comparison, Metric, Verdict};
 use crate::passport::Passport;
-use crate::profile::{Contents, ModelRelease};
+use crate::profile::ModelRelease;
+use crate::release::why_rebuilt;
 
 /// A profile whose min cosine drops by more than this is reported as less accurate.
 const LESS_ACCURATE: f64 = 1e-5;
@@ -92,9 +93,10 @@ fn changes(text: &mut String, name: &str, before: &[Passport], now: &[Passport],
     section("Removed", missing(before, now));
     let pairs: Vec<(&Passport, &Passport)> =
         now.iter().filter_map(|passport| Some((&before[of(before, &passport.name)?], passport))).collect();
-    let rebuilt = pairs.iter().filter(|(before, now)| before.id != now.id).map(|(before, now)| {
-        format!("* {}: {}\n", now.name, why_rebuilt(&before.contents, &now.contents).join("; "))
-    });
+    let rebuilt = pairs
+        .iter()
+        .filter(|(before, now)| before.id != now.id)
+        .map(|(before, now)| format!("* {}: {}\n", now.name, why_rebuilt(before, now).join("; ")));
     section("Rebuilt", rebuilt.collect());
     for (heading, verdict) in [("Slower", Verdict::Slower), ("Faster", Verdict::Faster)] {
         let lines = comparisons.iter().filter(|found| {
@@ -120,39 +122,4 @@ fn changes(text: &mut String, name: &str, before: &[Passport], now: &[Passport],
     section("Less accurate", less_accurate.collect());
     let same = pairs.iter().filter(|(before, now)| before.id == now.id).count();
     let _ = writeln!(text, "\n{same} of {} profiles are byte for byte the same as before.", now.len());
-}
-
-/// Returns what differs between two profiles with the same name.
-fn why_rebuilt(before: &Contents, now: &Contents) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if before.model != now.model {
-        reasons.push(format!("release {} → {}", before.model.release, now.model.release));
-    }
-    for (graph, digest) in &now.graphs {
-        if before.graphs.get(graph).is_some_and(|other| other != digest) {
-            reasons.push(format!("graph `{graph}` changed"));
-        }
-    }
-    for (tool, identity) in &now.toolchain {
-        match before.toolchain.get(tool) {
-            Some(other) if other.version != identity.version => {
-                reasons.push(format!("{tool} {} → {}", other.version, identity.version));
-            }
-            Some(other) if other != identity => reasons.push(format!("{tool}: libraries changed")),
-            Some(_) => {}
-            None => reasons.push(format!("{tool} {} is new", identity.version)),
-        }
-    }
-    if before.shape_ranges != now.shape_ranges {
-        reasons.push("shape ranges changed".into());
-    }
-    if before.graphs.keys().ne(now.graphs.keys()) {
-        reasons.push("its set of graphs changed".into());
-    }
-    if reasons.is_empty() {
-        reasons.push(
-            "lowering options or compiler flags changed, or the compiler produced different bytes".into(),
-        );
-    }
-    reasons
 }

@@ -129,6 +129,22 @@ impl Trust {
     }
 }
 
+impl Trust {
+    /// Judges who signed something about a model and release other than the release itself: no fact is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn judge_signer(
+        &self,
+        model: &str,
+        release: &str,
+        signer: &Identified,
+        now_s: u64,
+    ) -> Result<&Rule, Refused> {
+        self.judge(model, release, signer, &[], now_s)
+    }
+}
+
 /// Returns whose signature a bundle says it is, which nobody verified.
 fn claimed(material: &Material) -> String {
     match material {

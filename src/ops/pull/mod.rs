@@ -1,6 +1,7 @@
 //! `pull`: brings profiles of a release into the store. Nothing is used that was not verified: each chunk when it arrives, each file
 //! as a whole, and the profile by its id.
 
+mod attested;
 mod error;
 mod fetch;
 mod folder;
@@ -14,6 +15,7 @@ mod signed;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use attested::Attestations;
 pub use error::{FileError, PullError};
 pub use from_manifest::{Connect, FromManifest, Outcome};
 pub use model_store::{check_model_store, copy_to_model_store};
@@ -157,6 +159,23 @@ impl<'a> RemoteRelease<'a> {
             None => Vec::new(),
         };
         Ok((contents_json.into_bytes(), passport))
+    }
+
+    /// Reads a profile's passport, and nothing of its files.
+    ///
+    /// # Errors
+    /// No such profile; a place that can't be read, or has the passport of another profile.
+    pub fn passport(&self, id: &str) -> Result<Passport, PullError> {
+        let (contents_json, passport) = self.descriptions(id)?;
+        let wrong = |problem: String| PullError::BadProfile { id: id.into(), problem };
+        let passport =
+            Passport::parse(&passport, "passport.json").map_err(|error| wrong(error.to_string()))?;
+        // The contents were found to be those of the id.
+        let contents = passport.contents.to_canonical_json().map_err(|error| wrong(error.to_string()))?;
+        if passport.id.to_string() != id || contents.as_bytes() != contents_json {
+            return Err(wrong("its passport is that of another profile".into()));
+        }
+        Ok(passport)
     }
 
     /// Returns where the release is, as `nimctl pull` takes it.

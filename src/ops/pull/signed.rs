@@ -14,7 +14,7 @@ use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE};
 use crate::signing::{Bundle, MAX_BUNDLE_BYTES, Signer, Statement, shown};
 use crate::trust::in_words;
 
-/// At most this many signatures of a release are tried.
+/// At most this many signatures of a release are tried, and attestations of a profile.
 const MAX_SIGNATURES: usize = 32;
 
 /// A signature of a release that was accepted.
@@ -104,14 +104,23 @@ impl RemoteRelease<'_> {
         if !self.place.keeps_referrers() {
             return Err(NotSigned::NotKept { place }.into());
         }
-        let found = self.place.referrers(&self.digest, SIGNATURE_TYPE)?;
-        if found.is_empty() {
+        let bundles = self.bundles_about(self.digest, reasons)?;
+        if bundles.is_empty() && reasons.is_empty() {
             return Err(NotSigned::None { place, digest: self.digest }.into());
         }
+        Ok(bundles)
+    }
+
+    /// Fetches the bundles that are attached to a manifest. One that can't be used is a reason, since anyone may have put it there.
+    pub(super) fn bundles_about(
+        &self,
+        subject: Sha256,
+        reasons: &mut Vec<String>,
+    ) -> Result<Vec<Vec<u8>>, PullError> {
         let mut bundles = Vec::new();
-        for digest in found.into_iter().take(MAX_SIGNATURES) {
+        for digest in self.place.referrers(&subject, SIGNATURE_TYPE)?.into_iter().take(MAX_SIGNATURES) {
             let fetched = manifest_of(self.place, digest).and_then(|manifest| {
-                if manifest.subject.as_ref().map(|subject| subject.digest) != Some(self.digest) {
+                if manifest.subject.as_ref().map(|found| found.digest) != Some(subject) {
                     return Ok(None);
                 }
                 let layer = manifest.layer(SIGNATURE_TYPE);
@@ -119,7 +128,7 @@ impl RemoteRelease<'_> {
             });
             match fetched {
                 Ok(Some(bundle)) => bundles.push(bundle),
-                Ok(None) => reasons.push(format!("{digest} is not a signature of this release")),
+                Ok(None) => reasons.push(format!("{digest} is not attached to {subject}")),
                 Err(error) if error.kind() == ErrorKind::Refused => reasons.push(in_words(&error)),
                 Err(error) => return Err(error),
             }

@@ -56,7 +56,7 @@ pub fn verify_release(options: &VerifyReleaseOptions<'_>) -> Result<ReleaseVerdi
     let report = verify_signature(&VerifyOptions {
         model: release,
         signature: *signature,
-        trusted: Trusted::Policy { trust, now_s: *now_s },
+        trusted: &Trusted::Policy { trust, now_s: *now_s },
         ignore: &[],
         ignore_unsigned: false,
         allow_symlinks: *allow_symlinks,

@@ -117,6 +117,8 @@ With a key or certificates, it verifies the signature of a model (any folder or 
 changed, added, removed, renamed, swapped or replaced by a symbolic link is listed. `nimctl sign` and `model_signing sign` make
 such signatures, with a key or a certificate.
 
+Attestations beside a release must be signed by the same, be about its profiles, and say what their passports say.
+
 With a trust policy, it verifies the signature of a release folder, every file, and that a rule of the policy accepts its signer, model,
 release and passports. The policy is that of --trust, else of NIMCTL_TRUST, else /etc/nimctl/trust.yaml, else nimctl/trust.yaml in the
 user's configuration folder (~/.config). --key and --certificate-chain are used in its place.
@@ -147,6 +149,9 @@ pub(crate) struct Verify {
     /// The signature [default: PATH.sig].
     #[arg(long, value_name = "FILE", help_heading = "Signature")]
     pub(crate) signature: Option<PathBuf>,
+    /// The attestations of the release's profiles [default: PATH.attestations.jsonl, if it is there].
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) attestations: Option<PathBuf>,
     /// A file or folder in the model that need not be signed, as a path from here; may be repeated.
     #[arg(
         long,

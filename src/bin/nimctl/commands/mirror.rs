@@ -38,15 +38,23 @@ pub(crate) fn run(
     };
     let mirrored =
         mirror(source.place.as_ref(), &source.which, destination.place.as_ref(), Some(&tag), &cancelled)?;
+    if source.place.keeps_referrers() && !destination.place.keeps_referrers() {
+        let place = destination.place.name();
+        output.warning(&format!("signatures and attestations are not copied: {place} keeps none"));
+    }
     destination.finish()?;
-    let Mirrored { copied, copied_bytes, were_there } = mirrored;
+    let Mirrored { copied, copied_bytes, were_there, attached } = mirrored;
+    let attachments = match attached {
+        0 => String::new(),
+        count => format!("; {count} signatures and attestations"),
+    };
     let text = format!(
-        "copied {copied} blobs and manifests, {}, to {to} as {tag}; {were_there} were there",
+        "copied {copied} blobs and manifests, {}, to {to} as {tag}; {were_there} were there{attachments}",
         size(copied_bytes)
     );
     let view = json!({
         "schema": "nimctl.mirrored/1", "from": shown(from), "to": to, "tag": tag,
-        "copied": copied, "copied_bytes": copied_bytes, "were_there": were_there,
+        "copied": copied, "copied_bytes": copied_bytes, "were_there": were_there, "attached": attached,
     });
     output.result(&text, &view);
     Ok(done())

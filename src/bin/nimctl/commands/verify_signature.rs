@@ -1,12 +1,15 @@
 //! `nimctl verify` with a key or certificates.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use nimctl::attestation::Kind;
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::text;
+use nimctl::ops::attest::{VerifiedAttestation, verify_attestations};
 use nimctl::ops::verify_signature::{SignatureReport, Trusted, VerifyOptions, verify_signature};
 use nimctl::signing::{Difference, PublicKey, shown};
 use nimctl::worker::host::Cancel;
@@ -27,6 +30,7 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
         ignore,
         ignore_unsigned_files,
         allow_symlinks,
+        attestations,
         trust: _,
     } = arguments;
     let trusted = match key {
@@ -36,7 +40,7 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     let report = verify_signature(&VerifyOptions {
         model,
         signature: signature.as_deref(),
-        trusted,
+        trusted: &trusted,
         ignore,
         ignore_unsigned: *ignore_unsigned_files,
         allow_symlinks: *allow_symlinks,
@@ -66,6 +70,11 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     };
     let _ = writeln!(text, "{}: {files} files signed, {}: {verdict}", model.display(), size(*size_bytes));
     let _ = writeln!(text, "signed by {signer}");
+    let attested = match differences.is_empty() {
+        true => verify_attestations(model, attestations.as_deref(), &trusted)?,
+        false => None,
+    };
+    text.push_str(&attested_text(attested.as_deref()));
     let view = View {
         schema: "nimctl.signature-verification/1",
         signature,
@@ -75,6 +84,7 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
         files: *files,
         size_bytes: *size_bytes,
         differences: differences.iter().map(DifferenceView::from).collect(),
+        attestations: attested.as_deref().map(attested_view),
     };
     output.result(&text, &view);
     if differences.is_empty() {
@@ -105,6 +115,36 @@ struct View<'a> {
     files: usize,
     size_bytes: u64,
     differences: Vec<DifferenceView<'a>>,
+    /// Absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestations: Option<Vec<AttestationView<'a>>>,
+}
+
+/// Says which attestations were verified.
+pub(super) fn attested_text(attested: Option<&[VerifiedAttestation]>) -> String {
+    let Some(attested) = attested else { return String::new() };
+    let profiles: BTreeSet<_> = attested.iter().map(|attestation| attestation.id).collect();
+    format!("{} attestations of {} profiles: all accepted\n", attested.len(), profiles.len())
+}
+
+pub(super) fn attested_view(attested: &[VerifiedAttestation]) -> Vec<AttestationView<'_>> {
+    let views = attested.iter().map(|VerifiedAttestation { id, says, signer }| AttestationView {
+        profile_id: id.to_string(),
+        kind: says.kind(),
+        predicate_type: says.predicate_type(),
+        signed_by: signer.into(),
+    });
+    views.collect()
+}
+
+#[derive(Serialize)]
+pub(super) struct AttestationView<'a> {
+    profile_id: String,
+    /// Absent for a statement that is not one of nimctl's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
+    predicate_type: &'a str,
+    signed_by: SignerView<'a>,
 }
 
 #[derive(Serialize)]

@@ -6,16 +6,17 @@ use std::process::ExitCode;
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
+use nimctl::ops::attest::verify_attestations;
 use nimctl::ops::trust::{ReleaseVerdict, VerifyReleaseOptions, load, verify_release};
 use nimctl::ops::verify::Finding;
-use nimctl::ops::verify_signature::SignatureReport;
+use nimctl::ops::verify_signature::{SignatureReport, Trusted};
 use nimctl::signing::shown;
 use nimctl::trust::Trust;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
 use super::sign::{SignerView, now_s, threads};
-use super::verify_signature::DifferenceView;
+use super::verify_signature::{AttestationView, DifferenceView, attested_text, attested_view};
 use crate::cli;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
@@ -57,6 +58,14 @@ pub(super) fn run(
     if let Some((model, line)) = accepted {
         let _ = writeln!(text, "{} {}: accepted by {}", model.name, model.release, rule(&trust, *line, says));
     }
+    let attested = match accepted {
+        Some(_) => {
+            let trusted = Trusted::Policy { trust: &trust, now_s: now_s() };
+            verify_attestations(release, arguments.attestations.as_deref(), &trusted)?
+        }
+        None => None,
+    };
+    text.push_str(&attested_text(attested.as_deref()));
     let view = View {
         schema: "nimctl.trust-verification/1",
         policy: path,
@@ -71,6 +80,7 @@ pub(super) fn run(
         size_bytes: *size_bytes,
         differences: differences.iter().map(DifferenceView::from).collect(),
         findings,
+        attestations: attested.as_deref().map(attested_view),
     };
     output.result(&text, &view);
     let is_accepted = accepted.is_some() && findings.is_empty() && differences.is_empty();
@@ -103,4 +113,7 @@ struct View<'a> {
     size_bytes: u64,
     differences: Vec<DifferenceView<'a>>,
     findings: &'a [Finding],
+    /// Absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestations: Option<Vec<AttestationView<'a>>>,
 }

@@ -1,7 +1,14 @@
 //! `attest`: what the passports of a release say, as signed statements, one bundle a line in a file beside the release.
 
+mod file;
+
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub use file::{
+    AttestationsError, Unverified, VerifiedAttestation, open_attestation, read_attestations,
+    verify_attestations,
+};
 
 use super::sign::{SignError, check_certificate, default_signature};
 use super::verify::{self, ReadReleaseError};
@@ -11,12 +18,10 @@ use crate::error_kind::ErrorKind;
 use crate::files::atomic_file;
 use crate::files::destination::{self, BadDestination};
 use crate::profile::ProfileId;
-use crate::signing::{Bundle, Certificate, InvalidStatement, MAX_BUNDLE_BYTES, PrivateKey, Refusal, Signer};
+use crate::signing::{Bundle, Certificate, PrivateKey, Signer};
 
 /// How the name of the file ends that is beside a release.
 const ENDING: &str = "attestations.jsonl";
-/// Attestations in a file, at most.
-const MAX_ATTESTATIONS: usize = 10_000;
 
 /// What to attest, and with what.
 pub struct AttestOptions<'a> {
@@ -158,90 +163,4 @@ pub fn check_builder(builder: &str) -> Result<(), AttestError> {
 /// A path without a name, such as `/`.
 pub fn default_attestations(release: &Path) -> Result<PathBuf, SignError> {
     Ok(default_signature(release)?.with_extension(ENDING))
-}
-
-/// A file of attestations that can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AttestationsError {
-    /// It can't be read.
-    #[error("cannot read the attestations {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why; names the path.
-        source: io::Error,
-    },
-    /// A line that is no attestation.
-    #[error("{}, line {line}: {source}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        source: Box<Refusal>,
-    },
-    /// Too many.
-    #[error("{} is too large: at most {MAX_BUNDLE_BYTES} bytes and {MAX_ATTESTATIONS} attestations are read", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// An attestation that nobody has verified, and what it says it is about.
-#[derive(Clone, Debug)]
-pub struct Unverified {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// What it says.
-    pub says: Attestation,
-    /// Its line in the file, from 1.
-    pub line: usize,
-}
-
-/// Reads a file of attestations; none of them is verified.
-///
-/// # Errors
-/// A file that can't be read, or a line that is no attestation.
-pub fn read_attestations(path: &Path) -> Result<Vec<Unverified>, AttestationsError> {
-    let failed = |source| AttestationsError::Read { path: path.to_owned(), source };
-    let too_large = || AttestationsError::TooLarge { path: path.to_owned() };
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(
-        &mut io::Read::take(fs_err::File::open(path).map_err(failed)?, MAX_BUNDLE_BYTES + 1),
-        &mut bytes,
-    )
-    .map_err(failed)?;
-    if bytes.len() as u64 > MAX_BUNDLE_BYTES {
-        return Err(too_large());
-    }
-    let mut all = Vec::new();
-    for (line, text) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
-        if text.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        if all.len() == MAX_ATTESTATIONS {
-            return Err(too_large());
-        }
-        let wrong = |refusal: Refusal| AttestationsError::Line {
-            path: path.to_owned(),
-            line,
-            source: Box::new(refusal),
-        };
-        let bundle = Bundle::parse(text).map_err(wrong)?;
-        let says = bundle.unverified().map_err(|error: InvalidStatement| wrong(error.into()))?;
-        all.push(Unverified { bundle, says, line });
-    }
-    Ok(all)
-}
-
-impl AttestationsError {
-    /// Returns what kind of error it is.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Read { .. } => ErrorKind::Input,
-            Self::Line { .. } | Self::TooLarge { .. } => ErrorKind::Refused,
-        }
-    }
 }

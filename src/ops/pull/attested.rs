@@ -1,0 +1,70 @@
+//! The attestations of a profile at its place: fetched, and those that are accepted.
+
+use super::{PullError, RemoteRelease};
+use crate::digest::Sha256;
+use crate::ops::attest::{VerifiedAttestation, open_attestation};
+use crate::ops::verify_signature::Trusted;
+use crate::passport::Passport;
+use crate::signing::Bundle;
+use crate::trust::in_words;
+
+/// What is attested of a profile.
+#[derive(Clone, Debug, Default)]
+pub struct Attestations {
+    /// What was accepted.
+    pub accepted: Vec<VerifiedAttestation>,
+    /// Why others were not: anyone who can write to the place can attach something.
+    pub refused: Vec<String>,
+}
+
+impl RemoteRelease<'_> {
+    /// Fetches what is attested of a profile, and verifies it; none where the place keeps no attestations.
+    ///
+    /// # Errors
+    /// A place that can't be read.
+    pub fn attestations(
+        &self,
+        passport: &Passport,
+        trusted: &Trusted<'_>,
+    ) -> Result<Attestations, PullError> {
+        let mut found = Attestations::default();
+        for bundle in self.bundles_of(&passport.id.to_string(), &mut found.refused)? {
+            match open_attestation(&bundle, passport, trusted) {
+                Ok(verified) => found.accepted.push(verified),
+                Err(why) => found.refused.push(why.to_string()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fetches the bundles that are attached to a profile; nobody has verified them.
+    pub(in crate::ops) fn bundles_of(
+        &self,
+        id: &str,
+        reasons: &mut Vec<String>,
+    ) -> Result<Vec<Bundle>, PullError> {
+        match self.profile_digest(id) {
+            Some(digest) => self.parsed_bundles(digest, reasons),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Fetches the bundles that are attached to the release; nobody has verified them.
+    pub(in crate::ops) fn bundles_of_release(
+        &self,
+        reasons: &mut Vec<String>,
+    ) -> Result<Vec<Bundle>, PullError> {
+        self.parsed_bundles(self.digest, reasons)
+    }
+
+    fn parsed_bundles(&self, subject: Sha256, reasons: &mut Vec<String>) -> Result<Vec<Bundle>, PullError> {
+        let mut bundles = Vec::new();
+        for bytes in self.bundles_about(subject, reasons)? {
+            match Bundle::parse(&bytes) {
+                Ok(bundle) => bundles.push(bundle),
+                Err(refusal) => reasons.push(in_words(&refusal)),
+            }
+        }
+        Ok(bundles)
+    }
+}
