@@ -12,6 +12,7 @@ pub mod check;
 pub mod check_recipe;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod fleet;
 pub mod hash_profile;
 pub mod import_manifest;

@@ -216,6 +216,18 @@ impl Bundle {
         &self.material
     }
 
+    /// Returns whose signature the bundle says it is, which nobody verified.
+    pub fn claimed(&self) -> String {
+        match &self.material {
+            Material::Key(Some(hint)) => format!("the key {}", hint.escape_debug()),
+            Material::Key(None) => "a key that it does not name".into(),
+            Material::Certificates(certificates) => match certificates.first() {
+                Some(leaf) => format!("{} with a certificate", leaf.subject().escape_debug()),
+                None => "nobody".into(),
+            },
+        }
+    }
+
     /// Returns what the bundle says was signed, whoever made it: to sort bundles, and for nothing else.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::facts::ProfileFacts;
 use super::refused::{Broken, Refused, UnknownSigner};
 use super::version::Version;
 use crate::glob;
-use crate::signing::{Bundle, Certificate, Material, Payload, PublicKey, Signer};
+use crate::signing::{Bundle, Certificate, Payload, PublicKey, Signer};
 
 const DAY_S: u64 = 24 * 60 * 60;
 
@@ -89,9 +89,7 @@ impl Trust {
         }
         match found {
             Some((statement, signer)) => Ok((statement, Identified { signer, rules })),
-            None => {
-                Err(UnknownSigner { policy: self.path.clone(), claimed: claimed(bundle.material()), tried })
-            }
+            None => Err(UnknownSigner { policy: self.path.clone(), claimed: bundle.claimed(), tried }),
         }
     }
 
@@ -142,18 +140,6 @@ impl Trust {
         now_s: u64,
     ) -> Result<&Rule, Refused> {
         self.judge(model, release, signer, &[], now_s)
-    }
-}
-
-/// Returns whose signature a bundle says it is, which nobody verified.
-fn claimed(material: &Material) -> String {
-    match material {
-        Material::Key(Some(hint)) => format!("the key {}", hint.escape_debug()),
-        Material::Key(None) => "a key that it does not name".into(),
-        Material::Certificates(certificates) => match certificates.first() {
-            Some(leaf) => format!("{} with a certificate", leaf.subject().escape_debug()),
-            None => "nobody".into(),
-        },
     }
 }
 

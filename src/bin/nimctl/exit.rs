@@ -106,6 +106,7 @@ failures_with_hints!(
     nimctl::ops::publish::PublishError,
     nimctl::ops::pull::PullError,
     nimctl::ops::attest::AttestError,
+    nimctl::ops::explain::ExplainError,
     nimctl::ops::sign::SignError,
     nimctl::ops::trust::NotTrusted,
     nimctl::ops::trust::PolicyError,

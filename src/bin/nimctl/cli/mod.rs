@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod distribution;
 mod execution;
+mod explain;
 mod fleet;
 mod global;
 mod init;
@@ -32,6 +33,7 @@ pub(crate) use distribution::{
     AcceptedArguments, Bundle, LayoutArgument, MirrorArgument, MirrorRelease, Publish, Pull,
     RegistryArguments,
 };
+pub(crate) use explain::Explain;
 pub(crate) use fleet::{Discover, Fleet, FleetArguments, Work};
 pub(crate) use global::Global;
 pub(crate) use init::Init;
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     Release(Release),
     /// Write one page with everything that was built, validated and measured.
     Report(Report),
+    /// Tell the story of a profile: made from what, why rebuilt, what was found, who signed, what the trust policy says.
+    Explain(Explain),
     /// Sign a model: one signature over every file of a folder, or over one file.
     Sign(Sign),
     /// Attest what the passports of a release say: provenance, validation and benchmark of each profile, as signed statements.

@@ -10,6 +10,7 @@ mod check;
 mod create_model_store;
 mod doctor;
 mod download_to_cache;
+mod explain;
 mod fleet;
 mod hash_profile;
 mod init;
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Bundle(arguments) => bundle::run(&arguments, &global, output, cancel),
         Command::Pull(arguments) => pull::run(&arguments, &global, output, cancel),
         Command::Mirror(arguments) => mirror::run(&arguments, output, cancel),
+        Command::Explain(arguments) => explain::run(&arguments, &global, output, cancel),
         Command::Sign(arguments) => sign::run(&arguments, output, cancel),
         Command::Attest(arguments) => attest::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output, cancel),
