@@ -9,6 +9,7 @@
     reason = "tests start programs, wait for them and are told where things are"
 )]
 
+mod attest;
 mod builds;
 mod check;
 mod destinations;

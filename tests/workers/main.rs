@@ -8,6 +8,9 @@
 )]
 
 mod contract;
+#[path = "../registry/docker.rs"]
+#[expect(dead_code, reason = "the tests of registries use more of it")]
+mod docker;
 #[path = "../cli/documented.rs"]
 mod documented;
 mod gpu_watch;

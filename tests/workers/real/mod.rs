@@ -30,6 +30,7 @@ mod quantized_nvfp4;
 mod quantized_profiles;
 mod release;
 mod same_bytes;
+mod signed_release;
 mod tensorrt;
 mod tensorrt_rtx;
 mod towers;

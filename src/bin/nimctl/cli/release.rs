@@ -49,6 +49,9 @@ pub(crate) struct Release {
     /// Also publish it there: HOST/NAME:TAG, oci:FOLDER[:TAG] or oci-archive:FILE[:TAG].
     #[arg(long, value_name = "PLACE")]
     pub(crate) publish_to: Option<String>,
+    /// The tag or digest of the release at that place that most of it is in already [default: the tag of --publish-to].
+    #[arg(long, value_name = "TAG", requires = "publish_to")]
+    pub(crate) publish_from: Option<String>,
     #[command(flatten)]
     pub(crate) fleet: super::FleetArguments,
     /// The requirements that the release must meet.

@@ -41,9 +41,7 @@ pub(crate) fn run(
         LayoutArgument::Packs => FileLayout::Packs,
         LayoutArgument::Files => FileLayout::Files,
     };
-    let from = from
-        .as_ref()
-        .map(|from| from.parse::<Sha256>().map_or_else(|_| Which::Tag(from.clone()), Which::Digest));
+    let from = from.as_deref().map(named_release);
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     check_form(to)?;
@@ -55,6 +53,11 @@ pub(crate) fn run(
     let sent = send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)?;
     output.result(&sent.text(), &sent.view());
     Ok(done())
+}
+
+/// Returns which release of a place a tag or digest names.
+pub(super) fn named_release(text: &str) -> Which {
+    text.parse::<Sha256>().map_or_else(|_| Which::Tag(text.into()), Which::Digest)
 }
 
 /// What lies beside a release folder, each with its file and whether the user named it.

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::attest::{self, View as AttestationsView};
 use super::places::{Reach, check_to_write, tell, to_write};
-use super::publish::{Sent, View as PublishedView, send, signed_shipment};
+use super::publish::{Sent, View as PublishedView, named_release, send, signed_shipment};
 use super::sign::{Signing, now_s, threads};
 use crate::cli::{self, Global};
 use crate::environment;
@@ -52,6 +52,7 @@ pub(crate) fn run(
         budget_ms,
         job_timeout,
         publish_to,
+        publish_from,
         private_key,
         builder_id,
         registries,
@@ -133,11 +134,12 @@ pub(crate) fn run(
         }
         _ => None,
     };
+    let from = publish_from.as_deref().map(named_release);
     let kept;
     let sent = match shipment {
         Some((made, to, shipment, opened)) => {
             kept = shipment;
-            let sent = send(&kept, &workspace, to, opened, (FileLayout::Packs, None), output);
+            let sent = send(&kept, &workspace, to, opened, (FileLayout::Packs, from.as_ref()), output);
             Some(sent.map_err(|failure| again(made, to, failure))?)
         }
         None => None,

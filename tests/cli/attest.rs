@@ -1,0 +1,101 @@
+//! `nimctl attest`, what `verify` makes of it, and `explain`.
+
+use serde_json::Value;
+
+use crate::home::Home;
+use crate::trust::release_home;
+
+const FILE: &str = "release.attestations.jsonl";
+const VERIFY: &[&str] = &["verify", "release", "--key", "keys/p256.pub"];
+
+/// A home with a release that is signed and attested by `p256.key`.
+fn attested() -> Home {
+    let home = release_home();
+    home.set_up(&["attest", "release", "--key", "keys/p256.key"]).exits(0);
+    home.set_up(&["sign", "release", "--key", "keys/p256.key"]).exits(0);
+    home
+}
+
+#[test]
+fn a_release_is_attested_and_explained() {
+    let home = attested();
+    let first = home.read(FILE);
+    assert_eq!(first.lines().count(), 2);
+    home.set_up(&["attest", "release", "--key", "keys/p256.key"]).exits(0);
+    assert_eq!(home.read(FILE), first, "the same key and release give the same bytes");
+    home.run(VERIFY).exits(0).has(&["2 attestations of 2 profiles: all accepted"]);
+    let verified: Value = home.set_up(&[VERIFY, &["--output", "json"]].concat()).exits(0).json();
+    assert_eq!(verified["attestations"][0]["kind"], "provenance");
+    home.run(&["explain", "release", "--only", "onnx-fp16", "--key", "keys/p256.pub"]).exits(0);
+    home.run(&["explain", "release", "--only", "onnx-fp16", "--baseline", "release"]).exits(0);
+    home.set_up(&["explain", "release", "--only", "onnx-bf16"])
+        .exits(1)
+        .has(&["--only onnx-bf16 selects none"]);
+    home.set_up(&["explain", &"0".repeat(64)]).exits(1).has(&["the store has no profile 000"]);
+    home.set_up(&["explain", "oci:nowhere"]).exits(1);
+    insta::assert_snapshot!(home.transcript_with_digests());
+}
+
+#[test]
+fn a_profile_of_the_store_is_explained() {
+    let home = release_home();
+    let id = fs_err::read_dir(home.path("release/profiles")).unwrap().next().unwrap().unwrap().file_name();
+    let id = id.to_str().unwrap();
+    home.set_up(&["explain", id])
+        .exits(0)
+        .has(&["built on    this machine", "it is a profile of this store"]);
+    let view: Value = home.set_up(&["explain", id, "--output", "json"]).exits(0).json();
+    assert_eq!(view["profiles"][0]["passport"]["id"], id);
+}
+
+#[test]
+fn attestations_that_are_not_of_the_release_are_refused() {
+    let home = attested();
+    let good = home.read(FILE);
+    let refused = |expected: &str| {
+        home.run(VERIFY).exits(3).has(&[FILE, expected]);
+    };
+    // Of another key.
+    home.set_up(&["attest", "release", "--key", "keys/other.key"]).exits(0);
+    refused("line 1: the attestation is not accepted: it was made with another key");
+    // Moved to another profile: the statement of the first, signed for the first.
+    let statements: Vec<Value> = good.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let payload = |number: usize| statements[number]["dsseEnvelope"]["payload"].clone();
+    let mut moved = statements.clone();
+    moved[0]["dsseEnvelope"]["payload"] = payload(1);
+    home.write(FILE, format!("{}\n{}\n", moved[0], moved[1]));
+    refused("line 1: the attestation is not accepted: the signature does not match");
+    // What is no attestation.
+    home.write(FILE, good.replacen("application/vnd.in-toto+json", "text/plain", 1));
+    refused("line 1: what is signed is of type `text/plain`");
+    home.write(FILE, good.replacen("{", "{\"mediaType\":\"x\",", 1));
+    refused("appears twice");
+    home.write(FILE, format!("{good}not JSON\n"));
+    refused("line 3: it is not a Sigstore bundle");
+    // A signature of the whole release is none of a profile.
+    let whole: Value = serde_json::from_str(&home.read("release.sig")).unwrap();
+    home.write(FILE, format!("{whole}\n"));
+    refused("line 1: the attestation is about release, and not about a profile of release");
+    home.set_up(&["publish", "release", "--to", "oci:place", "--attestations", FILE])
+        .exits(1)
+        .has(&["keeps no signatures"]);
+    home.write(FILE, good);
+    home.set_up(VERIFY).exits(0);
+}
+
+#[test]
+fn what_can_not_be_attested_is_told() {
+    let home = release_home();
+    let key = ["--key", "keys/p256.key"];
+    home.run(&["attest", "keys", "--key", "keys/p256.key"]).exits(1).has(&["cannot read the release keys"]);
+    home.run(&[&["attest", "release", "--builder-id", "the build machine"], &key[..]].concat())
+        .exits(1)
+        .has(&["`the build machine` does not name a builder"]);
+    home.run(&["attest", "release"]).exits(2);
+    home.run(&[&["attest", "release", "--certificate", "keys/leaf.pem"], &key[..]].concat())
+        .exits(1)
+        .has(&["is not that of the key"]);
+    home.run(&["attest", "release", "--key", "keys/p256.pub"]).exits(1);
+    assert!(!home.path(FILE).exists());
+    insta::assert_snapshot!(home.transcript());
+}
