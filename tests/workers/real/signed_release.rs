@@ -35,7 +35,7 @@ fn home() -> Home {
 fn attached(registry: &DockerRegistry, digest: &str) -> Vec<Value> {
     let mut stream = TcpStream::connect(registry.address()).unwrap();
     let path = format!("/v2/m/manifests/{}", digest.replace(':', "-"));
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nAccept: application/vnd.oci.image.index.v1+json\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
