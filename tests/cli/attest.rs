@@ -1,5 +1,8 @@
 //! `nimctl attest`, what `verify` makes of it, and `explain`.
 
+use nimctl::attestation::{Attestation, Says};
+use nimctl::digest::Sha256;
+use nimctl::signing::{Bundle, PrivateKey};
 use serde_json::Value;
 
 use crate::home::Home;
@@ -98,4 +101,43 @@ fn what_can_not_be_attested_is_told() {
     home.run(&["attest", "release", "--key", "keys/p256.pub"]).exits(1);
     assert!(!home.path(FILE).exists());
     insta::assert_snapshot!(home.transcript());
+}
+
+/// Signs a statement as somebody who is trusted would, and writes it as the only one.
+fn write_signed(home: &Home, statement: &Attestation) {
+    let key = PrivateKey::from_pem(&home.read("keys/p256.key"), None).unwrap();
+    home.write(FILE, Bundle::sign(statement, &key, None).to_json_line());
+}
+
+/// What is rightly signed can still be about something else.
+#[test]
+fn a_statement_about_other_files_is_refused() {
+    let home = attested();
+    let line = home.read(FILE).lines().next().unwrap().to_owned();
+    let statement: Attestation = Bundle::parse(line.as_bytes()).unwrap().unverified().unwrap();
+    write_signed(&home, &statement);
+    home.set_up(VERIFY).exits(0).has(&["1 attestations of 1 profiles"]);
+    // The path of a profile, and other contents.
+    let mut of_other_contents = statement.clone();
+    of_other_contents.subjects[0].digest = Sha256::of(b"other contents");
+    write_signed(&home, &of_other_contents);
+    let digest = of_other_contents.subjects[0].digest.to_string();
+    home.run(VERIFY)
+        .exits(3)
+        .has(&[&format!("line 1: the attestation is about {digest}, and not about onnx-")]);
+    // The statement of one profile, about the files of the other.
+    let other = home.read(FILE);
+    home.set_up(&["attest", "release", "--key", "keys/p256.key"]).exits(0);
+    let second = home.read(FILE).lines().nth(1).unwrap().to_owned();
+    assert_ne!(other, second);
+    let second: Attestation = Bundle::parse(second.as_bytes()).unwrap().unverified().unwrap();
+    write_signed(&home, &Attestation { subjects: second.subjects, says: statement.says.clone() });
+    home.run(VERIFY).exits(3).has(&["and not about onnx-"]);
+    // Another provenance than the passport has.
+    let Says::Provenance(mut provenance) = statement.says.clone() else {
+        panic!("the first is the provenance")
+    };
+    provenance.graphs.values_mut().next().unwrap().lower.workspace_mib = Some(1);
+    write_signed(&home, &Attestation { says: Says::Provenance(provenance), ..statement.clone() });
+    home.run(VERIFY).exits(3).has(&["line 1: the attestation says another provenance of onnx-"]);
 }
