@@ -31,6 +31,7 @@
 //! [`ops::workspace`] is what all of them are handed. Without a recipe: [`ops::lower`], [`ops::inspect`], [`ops::synth`];
 //! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped. [`ops::sign`] signs a folder or a file,
 //! and [`ops::verify_signature`] tells whether it still is what was signed.
+//! [`ops::reproduce`] builds a release again from what its passports say, in a store of its own, and compares.
 //! [`ops::store_care`] looks after the store itself.
 //! [`ops::check`] says whether a model or a recipe can be compiled. [`ops::precision_check`] is the part of a build that compares
 //! what was lowered with what it was.
@@ -41,7 +42,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@attestation`], [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@attestation`], [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`mod@reproduction`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`engines`], [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -181,6 +182,7 @@ pub mod recipe;
 pub mod registry;
 pub mod release;
 pub mod report;
+pub mod reproduction;
 pub mod samples;
 pub mod selection;
 pub mod signing;

@@ -25,6 +25,7 @@ mod new_nodes;
 mod node_names;
 mod not_onnx;
 pub mod opset;
+mod other_weight;
 mod parallel;
 mod precision;
 pub mod proto;
@@ -49,6 +50,7 @@ pub use lower::{Fp32Inside, Io, LOWERING_VERSION, LoweringOptions, LoweringRepor
 pub use mapped_file::shortened_files;
 pub use node_names::NodeNames;
 pub use opset::{OpsetProblem, Raised};
+pub use other_weight::{OtherWeight, other_weight};
 pub use precision::{Precision, UnknownPrecision};
 pub use summary::Summary;
 pub use tensor_info::{Dimension, TensorInfo};

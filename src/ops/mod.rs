@@ -30,6 +30,7 @@ pub mod quantize;
 pub mod read_manifest;
 pub mod release;
 pub mod report;
+pub mod reproduce;
 pub mod resolve;
 mod run_identity;
 mod runners;

@@ -8,6 +8,7 @@ mod facts;
 mod header;
 mod layers;
 mod read;
+mod same_text;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -18,4 +19,5 @@ pub use facts::{
     FusedAttention, GemmFacts, GemmKind, KernelFacts, PlanLayers, TensorType, WeightFacts, WeightPath,
 };
 pub use header::PlanHeader;
-pub use read::{layers_in, read_layers};
+pub use read::{layers_in, read_layers, read_texts};
+pub use same_text::{TextComparison, compare_texts};

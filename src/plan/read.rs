@@ -31,26 +31,34 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Reads what the compiler made of each layer. `None` if the file is not a plan of TensorRT for RTX, or has no text that can be
 /// read.
 ///
+/// # Errors
+/// I/O errors.
+pub fn read_layers(plan: &Path) -> io::Result<Option<PlanLayers>> {
+    Ok(layers::of(&graphs(&read_texts(plan)?)))
+}
+
+/// Reads the texts of a plan, in their order; none if the file is not a plan of TensorRT for RTX, or has no text that can be read.
+///
 /// Reads the engine section alone where the plan says where that is, else the whole file, a megabyte at a time.
 ///
 /// # Errors
 /// I/O errors.
-pub fn read_layers(plan: &Path) -> io::Result<Option<PlanLayers>> {
+pub fn read_texts(plan: &Path) -> io::Result<Vec<String>> {
     let mut file = fs_err::File::open(plan)?;
     let mut head = Vec::new();
     (&mut file).take((SECTIONS + MAX_SECTIONS * SECTION_SIZE_BYTES) as u64).read_to_end(&mut head)?;
     if PlanHeader::parse(&head).is_none() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     if let Some((offset, size_bytes)) = engine_section(&head) {
         file.seek(SeekFrom::Start(offset))?;
-        let layers = layers_in(&mut (&mut file).take(size_bytes))?;
-        if layers.is_some() {
-            return Ok(layers);
+        let texts = texts_in(&mut (&mut file).take(size_bytes))?;
+        if layers::of(&graphs(&texts)).is_some() {
+            return Ok(texts);
         }
     }
     file.seek(SeekFrom::Start(0))?;
-    layers_in(&mut file)
+    texts_in(&mut file)
 }
 
 /// Returns the offset and the size of the engine section.
@@ -67,7 +75,15 @@ fn engine_section(head: &[u8]) -> Option<(u64, u64)> {
 /// # Errors
 /// I/O errors.
 pub fn layers_in(stream: &mut dyn Read) -> io::Result<Option<PlanLayers>> {
-    let mut graphs = Vec::new();
+    Ok(layers::of(&graphs(&texts_in(stream)?)))
+}
+
+fn graphs(texts: &[String]) -> Vec<Graph> {
+    texts.iter().map(|text| Graph::parse(text)).collect()
+}
+
+fn texts_in(stream: &mut dyn Read) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
     let mut texts = Texts { stream, buffer: Vec::new(), is_at_end: false };
     let mut total = 0;
     while let Some(text) = texts.next()? {
@@ -75,9 +91,9 @@ pub fn layers_in(stream: &mut dyn Read) -> io::Result<Option<PlanLayers>> {
         if total > MAX_TEXTS_BYTES {
             break;
         }
-        graphs.push(Graph::parse(&String::from_utf8_lossy(&text)));
+        found.push(String::from_utf8_lossy(&text).into_owned());
     }
-    Ok(layers::of(&graphs))
+    Ok(found)
 }
 
 /// A stream, and what was read of it but not yet searched.

@@ -11,6 +11,7 @@ use super::{Store, StoreError};
 use crate::digest::Sha256;
 use crate::onnx::GraphDigest;
 use crate::portable_path;
+use crate::profile::ContentsFile;
 use crate::worklist::OutputFile;
 
 impl Store {
@@ -33,6 +34,14 @@ impl Store {
     /// As [`Self::lay_out`].
     pub fn lay_out_graph(&self, graph: &GraphDigest, folder: &Path) -> Result<(), StoreError> {
         self.lay_out_all(graph.files.iter().map(|file| (file.path.as_str(), &file.sha256)), folder)
+    }
+
+    /// Does so with the files that a profile's contents list.
+    ///
+    /// # Errors
+    /// As [`Self::lay_out`].
+    pub fn lay_out_contents(&self, files: &[ContentsFile], folder: &Path) -> Result<(), StoreError> {
+        self.lay_out_all(files.iter().map(|file| (file.path.as_str(), &file.sha256)), folder)
     }
 
     fn lay_out_all<'a>(

@@ -153,6 +153,11 @@ impl fmt::Display for FieldChange {
 
 /// Returns every field in which two documents differ, sorted by name.
 pub fn changes(old: &BuildKeyDocument, new: &BuildKeyDocument) -> Vec<FieldChange> {
+    changes_between(old, new)
+}
+
+/// Does so with any two documents.
+pub fn changes_between<T: Serialize>(old: &T, new: &T) -> Vec<FieldChange> {
     let (old, new) = (leaves(old), leaves(new));
     let fields: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     fields
@@ -167,7 +172,7 @@ pub fn changes(old: &BuildKeyDocument, new: &BuildKeyDocument) -> Vec<FieldChang
 }
 
 /// Flattens a document into `path.of.field → value`; lists of plain values count as one value.
-fn leaves(document: &BuildKeyDocument) -> BTreeMap<String, String> {
+fn leaves(document: &impl Serialize) -> BTreeMap<String, String> {
     fn walk(path: &str, value: &Value, out: &mut BTreeMap<String, String>) {
         let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match value {

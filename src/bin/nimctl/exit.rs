@@ -107,6 +107,7 @@ failures_with_hints!(
     nimctl::ops::pull::PullError,
     nimctl::ops::attest::AttestError,
     nimctl::ops::explain::ExplainError,
+    nimctl::ops::reproduce::ReproduceError,
     nimctl::ops::sign::SignError,
     nimctl::ops::trust::NotTrusted,
     nimctl::ops::trust::PolicyError,

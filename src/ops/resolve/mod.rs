@@ -7,6 +7,7 @@
 mod backends;
 mod found_lowerings;
 mod mixed_precision;
+mod of_records;
 mod only;
 mod quantized_graphs;
 mod recipe_file;
@@ -21,7 +22,7 @@ pub use recipe_file::RecipeFile;
 
 pub(super) use found_lowerings::{FoundLowerings, PendingSearch};
 pub(super) use only::selected;
-pub(super) use sources::SourceGraph;
+pub(super) use sources::{SourceGraph, resolve as resolve_sources};
 
 use super::error::PipelineError;
 use super::event::OnEvent;

@@ -55,7 +55,7 @@ impl SourceGraph {
 }
 
 /// Fetches what has to be fetched, opens every graph, and checks the recipe against it.
-pub(super) fn resolve(
+pub(in crate::ops) fn resolve(
     recipe_file: &RecipeFile,
     workspace: &Workspace,
     on_event: OnEvent<'_>,

@@ -34,6 +34,7 @@ const CORE: &[&str] = &[
     "recipe",
     "release",
     "report",
+    "reproduction",
     "samples",
     "selection",
     "shape_range",

@@ -14,6 +14,7 @@ mod nim;
 mod quantize;
 mod release;
 mod report;
+mod reproduce;
 mod selection;
 mod signing;
 mod store;
@@ -42,6 +43,7 @@ pub(crate) use nim::{CreateModelStore, DownloadToCache, NimArguments};
 pub(crate) use quantize::{BasePrecision, Quantize};
 pub(crate) use release::Release;
 pub(crate) use report::{Report, ReportFormat};
+pub(crate) use reproduce::Reproduce;
 pub(crate) use selection::{ListModelProfiles, Select};
 pub(crate) use signing::{Attest, BUILDER, PrivateKey, Sign, Trust, Verify};
 pub(crate) use store::{StoreCare, StoreGc};
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Tell the story of a profile: made from what, why rebuilt, what was found, who signed, what the trust policy says.
     Explain(Explain),
+    /// Build a release again from what it was made from, and compare every file.
+    Reproduce(Reproduce),
     /// Sign a model: one signature over every file of a folder, or over one file.
     Sign(Sign),
     /// Attest what the passports of a release say: provenance, validation and benchmark of each profile, as signed statements.

@@ -31,6 +31,7 @@ mod quantize;
 mod recipe;
 mod release;
 mod report;
+mod reproduce;
 mod schema;
 mod select;
 mod sign;
@@ -66,6 +67,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Bench(arguments) => bench::run(&arguments, &global, output, cancel),
         Command::Release(arguments) => release::run(&arguments, &global, output, cancel),
         Command::Report(arguments) => report::run(&arguments, &global, output, cancel),
+        Command::Reproduce(arguments) => reproduce::run(&arguments, &global, output, cancel),
         Command::Publish(arguments) => publish::run(&arguments, &global, output, cancel),
         Command::Bundle(arguments) => bundle::run(&arguments, &global, output, cancel),
         Command::Pull(arguments) => pull::run(&arguments, &global, output, cancel),

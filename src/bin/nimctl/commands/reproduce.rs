@@ -1,0 +1,174 @@
+//! `nimctl reproduce`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nimctl::error_kind::ErrorKind;
+use nimctl::files::work_folder::{self, WorkFolder};
+use nimctl::ops::pull::{PullOptions, RemoteRelease};
+use nimctl::ops::reproduce::{Released, ReproduceError, ReproduceOptions, reproduce};
+use nimctl::registry::Watch;
+use nimctl::reproduction::{FileReproduction, Finding, ProfileReproduction, Reproduction, Verdict};
+use nimctl::store::Store;
+use nimctl::worker::host::Cancel;
+use serde::Serialize;
+
+use super::places::{Reach, shown, tell, to_read};
+use crate::cli::{self, Global};
+use crate::environment;
+use crate::exit::{Failure, code, done};
+use crate::output::Output;
+use crate::progress::{BuildProgress, Bytes};
+use crate::table::table;
+
+/// Temporary stores are in folders of this name.
+const PREFIX: &str = "nimctl-reproduce-";
+/// Parts of files that are fetched at the same time.
+const PARALLEL_PARTS: usize = 8;
+
+pub(crate) fn run(
+    arguments: &cli::Reproduce,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Reproduce { release, graphs, recipes, only: _, work_dir, jobs, job_timeout, registries: _ } =
+        arguments;
+    let parent = work_dir.clone().unwrap_or_else(environment::temporary_folder);
+    work_folder::sweep(&parent, PREFIX);
+    let work = WorkFolder::new_in(&parent, PREFIX).map_err(|error| {
+        let error = anyhow::Error::from(error);
+        Failure::new(ErrorKind::Input, error.context(format!("cannot make a folder in {}", parent.display())))
+            .hint(Some("name a folder that can be written with --work-dir".into()))
+    })?;
+    let mut workspace = environment::workspace(global, *job_timeout, cancel)?;
+    workspace.store = work.path().join("store");
+    if let Some(jobs) = jobs {
+        workspace.parallel_jobs = usize::from(*jobs);
+    }
+    let released = released(arguments, &work, output, cancel)?;
+    let options = ReproduceOptions { graphs: graphs.clone(), recipes: recipes.clone() };
+    let progress = BuildProgress::new(output);
+    let show = |event| progress.show(event);
+    let result = reproduce(&workspace, &released, &options, &work, &show);
+    progress.finish();
+    let result = result?;
+    output.result(&text(&result), &View::new(&shown(release), &result));
+    Ok(result.failure().map_or_else(done, |kind| ExitCode::from(code(kind))))
+}
+
+/// Reads the release: a folder, or a place that is pulled into the work folder.
+fn released(
+    arguments: &cli::Reproduce,
+    work: &WorkFolder,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<Released, Failure> {
+    let cli::Reproduce { release, only, registries, .. } = arguments;
+    let folder = Path::new(release);
+    if folder.is_dir() && !folder.join("oci-layout").is_file() {
+        return Ok(Released::of_folder(folder, only.as_ref(), cancel)?);
+    }
+    let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
+    let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
+    let opened = to_read(release, reach)?;
+    let remote = RemoteRelease::open(opened.place.as_ref(), &opened.which)?;
+    let store = Store::open(&work.path().join("released"))?;
+    let bytes = Bytes::new(output, &shown(release));
+    let options = PullOptions {
+        parallel: PARALLEL_PARTS,
+        cancelled: &cancelled,
+        on_bytes: &|done, total| bytes.show(done, total),
+    };
+    let released = Released::of_place(&remote, only.as_ref(), &store, &work.path().join("files"), &options);
+    bytes.finish();
+    match released {
+        Err(_) if cancel.is_cancelled() => Err(ReproduceError::Cancelled.into()),
+        released => Ok(released?),
+    }
+}
+
+fn text(result: &Reproduction) -> String {
+    let Reproduction { model, profiles } = result;
+    let mut text = format!("{} {}\n\n", model.name, model.release);
+    let row = |profile: &ProfileReproduction| {
+        let identical = profile.files.iter().filter(|file| file.verdict == Verdict::Identical).count();
+        let files = match profile.files.len() {
+            0 => "-".into(),
+            of => format!("{identical} of {of} identical"),
+        };
+        vec![profile.name.clone(), profile.verdict.word().into(), files, profile.id.clone()]
+    };
+    text.push_str(&table(&["PROFILE", "VERDICT", "FILES", "ID"], &profiles.iter().map(row).collect::<Vec<_>>()));
+    for ProfileReproduction { name, id: _, rebuilt_id: _, verdict, files, findings } in profiles {
+        let compared = files.iter().filter(|file| !file.compared.is_empty());
+        if findings.is_empty() && compared.clone().next().is_none() {
+            continue;
+        }
+        let _ = writeln!(text, "\n{name}: {}", verdict.word());
+        for finding in findings {
+            let _ = writeln!(text, "  {}", finding.text);
+        }
+        for file in compared {
+            for compared in &file.compared {
+                let _ = writeln!(text, "  {}: {compared}", file.path);
+            }
+        }
+    }
+    let verdicts = [Verdict::Identical, Verdict::Equivalent, Verdict::Different, Verdict::NotReproduced];
+    let counts = verdicts.iter().filter_map(|&verdict| match result.count(verdict) {
+        0 => None,
+        count => Some(format!("{count} {}", verdict.word())),
+    });
+    let profiles = if profiles.len() == 1 { "1 profile".into() } else { format!("{} profiles", profiles.len()) };
+    let _ = writeln!(text, "\n{profiles}: {}", counts.collect::<Vec<_>>().join(", "));
+    text
+}
+
+/// `nimctl.reproduction/1`.
+#[derive(Serialize)]
+struct View<'a> {
+    schema: &'static str,
+    release: &'a str,
+    model: &'a str,
+    model_release: &'a str,
+    /// That of all profiles together.
+    verdict: &'static str,
+    profiles: Vec<ProfileView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProfileView<'a> {
+    name: &'a str,
+    profile_id: &'a str,
+    rebuilt_profile_id: Option<String>,
+    verdict: &'static str,
+    files: &'a [FileReproduction],
+    findings: &'a [Finding],
+}
+
+impl<'a> View<'a> {
+    fn new(release: &'a str, result: &'a Reproduction) -> Self {
+        let Reproduction { model, profiles } = result;
+        let view = |profile: &'a ProfileReproduction| {
+            let ProfileReproduction { name, id, rebuilt_id, verdict, files, findings } = profile;
+            ProfileView {
+                name,
+                profile_id: id,
+                rebuilt_profile_id: rebuilt_id.map(|id| id.to_string()),
+                verdict: verdict.word(),
+                files,
+                findings,
+            }
+        };
+        Self {
+            schema: "nimctl.reproduction/1",
+            release,
+            model: &model.name,
+            model_release: &model.release,
+            verdict: profiles.iter().map(|profile| profile.verdict).max().unwrap_or(Verdict::Identical).word(),
+            profiles: profiles.iter().map(view).collect(),
+        }
+    }
+}
