@@ -254,7 +254,7 @@ impl MadeFrom {
                 continue;
             }
             let (passport, contents) = (change.old.clone(), change.new.clone());
-            let word = |value: Option<String>| value.unwrap_or_else(|| "nothing".into());
+            let word = |value: Option<String>| value.unwrap_or_else(|| "not set".into());
             findings.push(Finding {
                 subject: Subject::Field,
                 name: format!("{graph}: {}", change.field),

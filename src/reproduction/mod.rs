@@ -90,7 +90,7 @@ impl Finding {
     /// Says that a field has another value; `where_found` is what has the other one.
     pub fn of_change(subject: Subject, graph: &str, change: &FieldChange, where_found: &str) -> Self {
         let FieldChange { field, old, new } = change;
-        let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+        let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".into());
         Self {
             subject,
             name: format!("{graph}: {field}"),

@@ -17,7 +17,7 @@ fn start_hanging_build(home: &Home) -> (Child, u32) {
     (child, id)
 }
 
-fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = check() {
@@ -28,12 +28,12 @@ fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn is_alive(process_id: u32) -> bool {
+pub(crate) fn is_alive(process_id: u32) -> bool {
     let status = fs_err::read_to_string(Path::new("/proc").join(process_id.to_string()).join("status"));
     status.is_ok_and(|status| !status.contains("State:\tZ"))
 }
 
-fn signal(child: &Child, signal: rustix::process::Signal) {
+pub(crate) fn signal(child: &Child, signal: rustix::process::Signal) {
     let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(id, signal).unwrap();
 }

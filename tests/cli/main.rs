@@ -40,6 +40,7 @@ mod nim_commands;
 mod nvml_stand_in;
 mod real_hosts;
 mod recipes;
+mod reproduction;
 mod selection;
 mod signing;
 mod signing_peer;

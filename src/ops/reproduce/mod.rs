@@ -79,7 +79,7 @@ fn try_reproduce(
     let mut done: BTreeMap<usize, ProfileReproduction> = BTreeMap::new();
     let mut to_build = Vec::new();
     let place = |id: &str| released.profiles.iter().position(|profile| profile.id == id).unwrap_or_default();
-    for (index, profile) in released.profiles.iter().enumerate() {
+    for (index, profile) in released.profiles.iter().enumerate().filter(|(_, profile)| profile.is_asked_for) {
         let not_built = |(verdict, findings): NotBuilt| {
             ProfileReproduction::not_built(&profile.name, &profile.id, verdict, findings)
         };
@@ -120,7 +120,8 @@ fn try_reproduce(
 
 /// Returns the graphs that the builds began with.
 fn wanted(released: &Released) -> BTreeSet<GraphDigest> {
-    let here = released.profiles.iter().filter_map(|profile| Some(&profile.here.as_ref()?.0));
+    let asked_for = released.profiles.iter().filter(|profile| profile.is_asked_for);
+    let here = asked_for.filter_map(|profile| Some(&profile.here.as_ref()?.0));
     let of_profile = |made_from: &MadeFrom| {
         let quantized = made_from.graphs.values().filter_map(|graph| graph.quantized().cloned());
         made_from.contents.graphs.values().cloned().chain(quantized).collect::<Vec<_>>()

@@ -100,7 +100,8 @@ fn no_graph(name: &str, digest: &GraphDigest, sources: &Sources) -> Finding {
     let recorded = sha256_of(digest);
     let why = match sources.why_not(digest) {
         Some(why) => why.to_owned(),
-        None => "no file in --graphs or of --recipe is that one".into(),
+        None if sources.searched() => "no file in --graphs and no graph of --recipe has this digest".into(),
+        None => "name a file or folder that has it with --graphs, or its recipe with --recipe".into(),
     };
     let size_bytes = model_of(digest).map_or(0, |file| file.size_bytes);
     let text = format!("the source of graph `{name}` is missing ({recorded}, {size_bytes} bytes): {why}");
@@ -128,7 +129,9 @@ fn no_tools(made_from: &MadeFrom, backends: &Backends) -> Result<Vec<Finding>, R
         Ok(BackendHere::NothingToCompile) => BTreeMap::new(),
         Ok(BackendHere::NotHere(why)) => return Ok(missing(why)),
         Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error.into()),
-        Err(error) => return Ok(missing(with_causes(&error))),
+        Err(error) => {
+            return Ok(vec![Finding::new(Subject::Missing, backend.name(), with_causes(&error))]);
+        }
     };
     Ok(made_from.other_tools(&installed)?)
 }

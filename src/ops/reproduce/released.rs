@@ -19,7 +19,7 @@ use crate::store::Store;
 pub struct Released {
     /// The model and its release.
     pub model: ModelRelease,
-    /// Its profiles, as far as they were asked for.
+    /// Its profiles, as far as they are here.
     pub(super) profiles: Vec<ReleasedProfile>,
 }
 
@@ -28,6 +28,8 @@ pub struct Released {
 pub(super) struct ReleasedProfile {
     pub(super) name: String,
     pub(super) id: String,
+    /// Whether it is to be reproduced; others are there to be compared with.
+    pub(super) is_asked_for: bool,
     /// What it was made from, and the folder of its files; `None` if they are not in the release folder.
     pub(super) here: Option<(MadeFrom, PathBuf)>,
 }
@@ -55,10 +57,12 @@ impl Released {
         let text = fs_err::read_to_string(&path).map_err(io("cannot read the manifest"))?;
         let manifest = Manifest::parse(&text, &path.display().to_string())?;
         let mut profiles = Vec::new();
-        for profile in chosen(&manifest, only)? {
+        let chosen: Vec<String> = chosen(&manifest, only)?.iter().map(|profile| profile.id.clone()).collect();
+        for profile in &manifest.profiles {
             let id = profile.id.clone();
+            let is_asked_for = chosen.contains(&id);
             if elsewhere.contains(&id) {
-                profiles.push(ReleasedProfile { name: profile.readable_name(), id, here: None });
+                profiles.push(ReleasedProfile { name: profile.readable_name(), id, is_asked_for, here: None });
                 continue;
             }
             let root = folder.join(PROFILES_FOLDER).join(&id);
@@ -71,7 +75,8 @@ impl Released {
                 return Err(damaged(vec![Finding { path: of_release(PASSPORT_FILE), problem }]));
             }
             let name = passport.name.clone();
-            profiles.push(ReleasedProfile { name, id, here: Some((MadeFrom::of_passport(&passport), root)) });
+            let here = Some((MadeFrom::of_passport(&passport), root));
+            profiles.push(ReleasedProfile { name, id, is_asked_for, here });
         }
         Ok(Self { model: model_of(&profiles, &manifest), profiles })
     }
@@ -96,6 +101,7 @@ impl Released {
             profiles.push(ReleasedProfile {
                 name: passport.name.clone(),
                 id: profile.id.clone(),
+                is_asked_for: true,
                 here: Some((MadeFrom::of_passport(&passport), root)),
             });
         }

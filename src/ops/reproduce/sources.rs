@@ -15,6 +15,7 @@ pub(super) struct Sources {
     places: BTreeMap<GraphDigest, PathBuf>,
     /// Models with the bytes that are looked for which can't be used, by their digest; each with why.
     unusable: BTreeMap<GraphDigest, String>,
+    searched: bool,
 }
 
 impl Sources {
@@ -27,7 +28,7 @@ impl Sources {
         roots: &[PathBuf],
         cancel: &Cancel,
     ) -> Result<Self, ReproduceError> {
-        let mut sources = Self::default();
+        let mut sources = Self { searched: !roots.is_empty(), ..Self::default() };
         for root in roots {
             let failed = |source| ReproduceError::Graphs { path: root.clone(), source };
             fs_err::metadata(root).map_err(failed)?;
@@ -73,7 +74,13 @@ impl Sources {
 
     /// Adds a graph of a recipe.
     pub(super) fn add(&mut self, digest: GraphDigest, path: &Path) {
+        self.searched = true;
         self.places.entry(digest).or_insert_with(|| path.into());
+    }
+
+    /// Returns whether there was anywhere to look.
+    pub(super) fn searched(&self) -> bool {
+        self.searched
     }
 
     /// Returns whether a graph was found.

@@ -29,6 +29,7 @@ mod quantized_forms;
 mod quantized_nvfp4;
 mod quantized_profiles;
 mod release;
+mod reproduction;
 mod same_bytes;
 mod signed_release;
 mod tensorrt;

@@ -36,6 +36,11 @@ pub(crate) fn run(
     let cli::Reproduce { release, graphs, recipes, only: _, work_dir, jobs, job_timeout, registries: _ } =
         arguments;
     let parent = work_dir.clone().unwrap_or_else(environment::temporary_folder);
+    if !parent.is_dir() {
+        let message = format!("there is no folder {} for the temporary store", parent.display());
+        return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message))
+            .hint(Some("create it, or name another one with --work-dir".into())));
+    }
     work_folder::sweep(&parent, PREFIX);
     let work = WorkFolder::new_in(&parent, PREFIX).map_err(|error| {
         let error = anyhow::Error::from(error);
@@ -72,7 +77,10 @@ fn released(
     }
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
-    let opened = to_read(release, reach)?;
+    let opened = to_read(release, reach).map_err(|failure| match failure.hint {
+        Some(_) => failure,
+        None => failure.hint(Some("a release folder that is there can be named too".into())),
+    })?;
     let remote = RemoteRelease::open(opened.place.as_ref(), &opened.which)?;
     let store = Store::open(&work.path().join("released"))?;
     let bytes = Bytes::new(output, &shown(release));
@@ -96,24 +104,24 @@ fn text(result: &Reproduction) -> String {
         let identical = profile.files.iter().filter(|file| file.verdict == Verdict::Identical).count();
         let files = match profile.files.len() {
             0 => "-".into(),
-            of => format!("{identical} of {of} identical"),
+            of => format!("{identical} of {of}"),
         };
         vec![profile.name.clone(), profile.verdict.word().into(), files, profile.id.clone()]
     };
-    text.push_str(&table(&["PROFILE", "VERDICT", "FILES", "ID"], &profiles.iter().map(row).collect::<Vec<_>>()));
-    for ProfileReproduction { name, id: _, rebuilt_id: _, verdict, files, findings } in profiles {
-        let compared = files.iter().filter(|file| !file.compared.is_empty());
-        if findings.is_empty() && compared.clone().next().is_none() {
-            continue;
+    text.push_str(&table(&["PROFILE", "VERDICT", "IDENTICAL FILES", "ID"], &profiles.iter().map(row).collect::<Vec<_>>()));
+    // Profiles share graphs and tools, and then what is to be said of them.
+    let mut explained: Vec<(Verdict, Vec<String>, Vec<&str>)> = Vec::new();
+    for profile in profiles {
+        let lines = explanation(profile);
+        match explained.iter_mut().find(|(verdict, known, _)| *verdict == profile.verdict && *known == lines) {
+            Some((_, _, names)) => names.push(&profile.name),
+            None => explained.push((profile.verdict, lines, vec![&profile.name])),
         }
-        let _ = writeln!(text, "\n{name}: {}", verdict.word());
-        for finding in findings {
-            let _ = writeln!(text, "  {}", finding.text);
-        }
-        for file in compared {
-            for compared in &file.compared {
-                let _ = writeln!(text, "  {}: {compared}", file.path);
-            }
+    }
+    for (verdict, lines, names) in explained.iter().filter(|(_, lines, _)| !lines.is_empty()) {
+        let _ = writeln!(text, "\n{}: {}", names.join(", "), verdict.word());
+        for line in lines {
+            let _ = writeln!(text, "  {line}");
         }
     }
     let verdicts = [Verdict::Identical, Verdict::Equivalent, Verdict::Different, Verdict::NotReproduced];
@@ -124,6 +132,15 @@ fn text(result: &Reproduction) -> String {
     let profiles = if profiles.len() == 1 { "1 profile".into() } else { format!("{} profiles", profiles.len()) };
     let _ = writeln!(text, "\n{profiles}: {}", counts.collect::<Vec<_>>().join(", "));
     text
+}
+
+/// Returns what is to be said of a profile, a line each.
+fn explanation(profile: &ProfileReproduction) -> Vec<String> {
+    let ProfileReproduction { name: _, id: _, rebuilt_id: _, verdict: _, files, findings } = profile;
+    let compared = files.iter().flat_map(|file| {
+        file.compared.iter().map(|compared| format!("{}: {compared}", file.path))
+    });
+    findings.iter().map(|finding| finding.text.clone()).chain(compared).collect()
 }
 
 /// `nimctl.reproduction/1`.
