@@ -26,18 +26,26 @@ fn by_name(file: &OnnxFile) -> BTreeMap<&str, &TensorProto> {
 /// A weight whose bytes can't be read.
 pub fn other_weight(one: &OnnxFile, other: &OnnxFile) -> Result<Option<OtherWeight>, OnnxError> {
     let theirs = by_name(other);
-    let found = |tensor: &TensorProto, what: String| Ok(Some(OtherWeight { name: tensor.name().into(), what }));
+    let found =
+        |tensor: &TensorProto, what: String| Ok(Some(OtherWeight { name: tensor.name().into(), what }));
     for tensor in &one.graph().initializer {
-        let Some(their) = theirs.get(tensor.name()) else { return found(tensor, "only one graph has it".into()) };
+        let Some(their) = theirs.get(tensor.name()) else {
+            return found(tensor, "only one graph has it".into());
+        };
         if (tensor.data_type, &tensor.dims) != (their.data_type, &their.dims) {
-            let words = |tensor: &TensorProto| format!("type {} and shape {:?}", tensor.data_type(), tensor.dims);
+            let words =
+                |tensor: &TensorProto| format!("type {} and shape {:?}", tensor.data_type(), tensor.dims);
             return found(tensor, format!("{}, and {}", words(tensor), words(their)));
         }
         let (bytes, their_bytes) = (one.tensor_bytes(tensor)?, other.tensor_bytes(their)?);
         if let Some(at) = bytes.iter().zip(their_bytes.iter()).position(|(byte, other)| byte != other) {
-            let elements: usize = tensor.dims.iter().map(|&size| usize::try_from(size).unwrap_or(1)).product();
+            let elements: usize =
+                tensor.dims.iter().map(|&size| usize::try_from(size).unwrap_or(1)).product();
             let size_bytes = (bytes.len() / elements.max(1)).max(1);
-            return found(tensor, format!("its values differ from number {} of {elements} on", at / size_bytes));
+            return found(
+                tensor,
+                format!("its values differ from number {} of {elements} on", at / size_bytes),
+            );
         }
     }
     let ours = by_name(one);

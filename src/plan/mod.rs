@@ -19,5 +19,5 @@ pub use facts::{
     FusedAttention, GemmFacts, GemmKind, KernelFacts, PlanLayers, TensorType, WeightFacts, WeightPath,
 };
 pub use header::PlanHeader;
-pub use read::{layers_in, read_layers, read_texts};
+pub use read::{PlanText, layers_in, read_layers, read_texts};
 pub use same_text::{TextComparison, compare_texts};

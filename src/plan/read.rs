@@ -28,6 +28,17 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 const MAX_TEXTS_BYTES: usize = 256 << 20;
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// One text of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanText {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its size there.
+    pub size_bytes: u64,
+    /// The text; what is not UTF-8 is replaced.
+    pub text: String,
+}
+
 /// Reads what the compiler made of each layer. `None` if the file is not a plan of TensorRT for RTX, or has no text that can be
 /// read.
 ///
@@ -43,7 +54,7 @@ pub fn read_layers(plan: &Path) -> io::Result<Option<PlanLayers>> {
 ///
 /// # Errors
 /// I/O errors.
-pub fn read_texts(plan: &Path) -> io::Result<Vec<String>> {
+pub fn read_texts(plan: &Path) -> io::Result<Vec<PlanText>> {
     let mut file = fs_err::File::open(plan)?;
     let mut head = Vec::new();
     (&mut file).take((SECTIONS + MAX_SECTIONS * SECTION_SIZE_BYTES) as u64).read_to_end(&mut head)?;
@@ -52,13 +63,13 @@ pub fn read_texts(plan: &Path) -> io::Result<Vec<String>> {
     }
     if let Some((offset, size_bytes)) = engine_section(&head) {
         file.seek(SeekFrom::Start(offset))?;
-        let texts = texts_in(&mut (&mut file).take(size_bytes))?;
+        let texts = texts_in(&mut (&mut file).take(size_bytes), offset)?;
         if layers::of(&graphs(&texts)).is_some() {
             return Ok(texts);
         }
     }
     file.seek(SeekFrom::Start(0))?;
-    texts_in(&mut file)
+    texts_in(&mut file, 0)
 }
 
 /// Returns the offset and the size of the engine section.
@@ -75,23 +86,25 @@ fn engine_section(head: &[u8]) -> Option<(u64, u64)> {
 /// # Errors
 /// I/O errors.
 pub fn layers_in(stream: &mut dyn Read) -> io::Result<Option<PlanLayers>> {
-    Ok(layers::of(&graphs(&texts_in(stream)?)))
+    Ok(layers::of(&graphs(&texts_in(stream, 0)?)))
 }
 
-fn graphs(texts: &[String]) -> Vec<Graph> {
-    texts.iter().map(|text| Graph::parse(text)).collect()
+fn graphs(texts: &[PlanText]) -> Vec<Graph> {
+    texts.iter().map(|text| Graph::parse(&text.text)).collect()
 }
 
-fn texts_in(stream: &mut dyn Read) -> io::Result<Vec<String>> {
+/// Reads the texts of a stream that begins at an offset of its file.
+fn texts_in(stream: &mut dyn Read, begin: u64) -> io::Result<Vec<PlanText>> {
     let mut found = Vec::new();
-    let mut texts = Texts { stream, buffer: Vec::new(), is_at_end: false };
+    let mut texts = Texts { stream, buffer: Vec::new(), is_at_end: false, at: begin };
     let mut total = 0;
-    while let Some(text) = texts.next()? {
+    while let Some((offset, text)) = texts.next()? {
         total += text.len();
         if total > MAX_TEXTS_BYTES {
             break;
         }
-        found.push(String::from_utf8_lossy(&text).into_owned());
+        let size_bytes = text.len() as u64;
+        found.push(PlanText { offset, size_bytes, text: String::from_utf8_lossy(&text).into_owned() });
     }
     Ok(found)
 }
@@ -101,6 +114,8 @@ struct Texts<'a> {
     stream: &'a mut dyn Read,
     buffer: Vec<u8>,
     is_at_end: bool,
+    /// Where the buffer begins in the file.
+    at: u64,
 }
 
 impl Texts<'_> {
@@ -114,7 +129,14 @@ impl Texts<'_> {
         Ok(())
     }
 
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Removes bytes from the beginning of the buffer.
+    fn pass_over(&mut self, count: usize) {
+        self.buffer.drain(..count);
+        self.at += count as u64;
+    }
+
+    /// Returns the next text, and where it is in the file.
+    fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
             self.fill(BUFFER_BYTES)?;
             let Some(at) = find(&self.buffer) else {
@@ -122,22 +144,23 @@ impl Texts<'_> {
                     return Ok(None);
                 }
                 // What begins at the end of the buffer may go on behind it.
-                self.buffer.drain(..self.buffer.len().saturating_sub(TEXT_HEAD - 1));
+                self.pass_over(self.buffer.len().saturating_sub(TEXT_HEAD - 1));
                 continue;
             };
-            self.buffer.drain(..at);
+            self.pass_over(at);
             let size = u64::from_le_bytes(self.buffer[8..16].try_into().expect("eight bytes"));
             let begin = TEXT_HEAD - TEXT_BEGIN.len();
             if size > MAX_TEXT_BYTES {
-                self.buffer.drain(..begin);
+                self.pass_over(begin);
                 continue;
             }
             let end = begin + size as usize;
             self.fill(end)?;
             let end = end.min(self.buffer.len());
             let text = self.buffer[begin..end].to_vec();
-            self.buffer.drain(..end);
-            return Ok(Some(text));
+            let offset = self.at + begin as u64;
+            self.pass_over(end);
+            return Ok(Some((offset, text)));
         }
     }
 }
@@ -206,6 +229,21 @@ mod tests {
             bytes.extend(text(GEMM));
             let layers = layers_in(&mut bytes.as_slice()).unwrap().unwrap();
             assert_eq!(layers.gemms.len(), 1, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_where_it_is_said_to_be() {
+        let bytes =
+            plan(&[vec![7; 2 * BUFFER_BYTES + 5], text(GEMM), vec![0; 9], text(GEMM)].concat(), &[1; 9]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.plan");
+        fs_err::write(&path, &bytes).unwrap();
+        let texts = read_texts(&path).unwrap();
+        assert_eq!(texts.len(), 2);
+        for PlanText { offset, size_bytes, text } in texts {
+            let at = offset as usize;
+            assert_eq!(&bytes[at..at + size_bytes as usize], text.as_bytes());
         }
     }
 

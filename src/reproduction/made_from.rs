@@ -8,10 +8,14 @@ use crate::mixed_precision::MixedPrecision;
 use crate::onnx::{GraphDigest, LoweringOptions};
 use crate::passport::{GraphPassport, Passport};
 use crate::profile::{Contents, ProfileId, ProfileSpec, Tags, ToolIdentity};
-use crate::worklist::{Action, BuildKey, BuildKeyDocument, Inputs, Job, OutputFile, changes, jobs};
+use crate::worklist::{
+    Action, BuildKey, BuildKeyDocument, FieldChange, Inputs, Job, OutputFile, changes, jobs,
+};
 
 /// The tools of a profile's contents that are a part of nimctl. The build key has their versions elsewhere.
 const OF_NIMCTL: &str = "nimctl-";
+/// How the fields begin that say which revision of a worker made a plan.
+const WORKERS: &str = "toolchain.nimctl-backend-";
 /// Its version is a field of the build key of its own.
 const LOWERING: &str = "nimctl-lowering";
 
@@ -139,7 +143,7 @@ impl MadeFrom {
     }
 
     /// Returns in what a rebuild here with these libraries would differ from what was recorded: tools, and nothing else if the
-    /// record has no [contradictions](Self::contradictions).
+    /// record has no [contradictions](Self::contradictions). Not the revision of the worker: see [`Self::other_worker`].
     ///
     /// # Errors
     /// As [`Self::jobs`].
@@ -148,7 +152,8 @@ impl MadeFrom {
         toolchain: &BTreeMap<String, ToolIdentity>,
     ) -> Result<Vec<Finding>, NotCanonical> {
         let mut findings: Vec<Finding> = Vec::new();
-        for (_, change) in self.changes_to(&self.jobs(toolchain)?) {
+        let changes = self.changes_to(&self.jobs(toolchain)?).into_iter();
+        for (_, change) in changes.filter(|(_, change)| !change.field.starts_with(WORKERS)) {
             let (tool, what) = match change.field.strip_prefix("toolchain.") {
                 Some(field) => match field.split_once(".libraries.") {
                     Some((tool, library)) => (tool.to_owned(), format!("library {library} of {tool}")),
@@ -183,8 +188,28 @@ impl MadeFrom {
         Ok(findings)
     }
 
+    /// Returns which revision of its worker made the profile, if this nimctl expects another one. Plans may differ then, and need not.
+    ///
+    /// # Errors
+    /// As [`Self::jobs`].
+    pub fn other_worker(&self) -> Result<Option<Finding>, NotCanonical> {
+        let changes = self.changes_to(&self.jobs(&self.toolchain())?).into_iter();
+        let of_worker = changes.map(|(_, change)| change).find(|change| change.field.starts_with(WORKERS));
+        Ok(of_worker.map(|FieldChange { field, old, new }| {
+            let word = |value: &Option<String>| {
+                value.as_ref().map_or("none".to_owned(), |revision| format!("revision {revision}"))
+            };
+            let text = format!(
+                "the worker is another one: {} built the release ({field}), here is {}",
+                word(&old),
+                word(&new)
+            );
+            Finding { recorded: old, found: new, ..Finding::new(Subject::Tool, field, text) }
+        }))
+    }
+
     /// Returns the fields in which some jobs differ from what was recorded, each with its graph.
-    pub fn changes_to(&self, jobs: &[Job]) -> Vec<(String, crate::worklist::FieldChange)> {
+    pub fn changes_to(&self, jobs: &[Job]) -> Vec<(String, FieldChange)> {
         let mut found = Vec::new();
         for job in jobs {
             for user in &job.users {
@@ -220,8 +245,11 @@ impl MadeFrom {
         if let Some(spec) = self.spec()
             && spec.name() != self.name
         {
-            let text =
-                format!("the passport's name is {}, and its contents are those of {}", self.name, spec.name());
+            let text = format!(
+                "the passport's name is {}, and its contents are those of {}",
+                self.name,
+                spec.name()
+            );
             found("name", text);
             return Ok(findings);
         }
@@ -234,7 +262,9 @@ impl MadeFrom {
                 }
             }
             if graph.compilation.is_some() == ships_onnx {
-                let text = format!("graph `{name}`: the passport has a compilation where none belongs, or lacks one");
+                let text = format!(
+                    "graph `{name}`: the passport has a compilation where none belongs, or lacks one"
+                );
                 found(&format!("{name}: compilation"), text);
             }
             let shipped = if ships_onnx { &graph.lowered } else { &graph.compiled };
@@ -242,7 +272,8 @@ impl MadeFrom {
                 let path = format!("{name}/{}", output.path);
                 let listed = self.contents.files.iter().find(|file| file.path == path);
                 if listed.is_none_or(|file| file.sha256 != output.sha256) {
-                    let text = format!("the passport says that {path} is {}, contents.json does not", output.sha256);
+                    let text =
+                        format!("the passport says that {path} is {}, contents.json does not", output.sha256);
                     found(&path, text);
                 }
             }
@@ -272,9 +303,67 @@ impl MadeFrom {
         if let Some(version) = self.version_of(LOWERING)
             && let Some(other) = of_documents.into_iter().find(|other| other != version)
         {
-            let text = format!("the lowering has version {other} in the passport, and {version} in contents.json");
+            let text =
+                format!("the lowering has version {other} in the passport, and {version} in contents.json");
             findings.push(Finding::new(Subject::Field, LOWERING, text));
         }
         Ok(findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_from(change: impl Fn(&mut Passport)) -> MadeFrom {
+        let bytes = include_bytes!("../../tests/fixtures/formats/passport-static.json");
+        let mut passport = Passport::parse(bytes, "p").unwrap();
+        change(&mut passport);
+        MadeFrom::of_passport(&passport)
+    }
+
+    fn names(findings: &[Finding]) -> Vec<&str> {
+        findings.iter().map(|finding| finding.name.as_str()).collect()
+    }
+
+    /// The passport of an earlier nimctl.
+    #[test]
+    fn a_golden_passport_has_no_contradictions() {
+        let golden = made_from(|_| {});
+        assert_eq!(golden.contradictions().unwrap(), []);
+        assert_eq!(golden.other_tools(&golden.toolchain()).unwrap(), []);
+        assert_eq!(golden.other_worker().unwrap(), None);
+    }
+
+    #[test]
+    fn tools_that_are_other_ones_are_named() {
+        let golden = made_from(|_| {});
+        let mut here = golden.toolchain();
+        let (name, tool) = here.iter_mut().next().unwrap();
+        let (name, field) = (name.clone(), format!("toolchain.{name}.version"));
+        tool.version = "0.0.1".into();
+        let found = golden.other_tools(&here).unwrap();
+        assert_eq!(names(&found), [field]);
+        assert!(found[0].text.ends_with("here is 0.0.1"), "{}", found[0].text);
+        assert!(!golden.other_tools(&BTreeMap::new()).unwrap().is_empty(), "{name} is missing");
+    }
+
+    #[test]
+    fn another_worker_is_named_and_no_obstacle() {
+        let other = made_from(|passport| {
+            for graph in passport.graphs.values_mut() {
+                let record = graph.compilation.as_mut().unwrap();
+                let worker = ToolIdentity { version: "2".into(), libraries: BTreeMap::new() };
+                record
+                    .document
+                    .toolchain
+                    .insert(format!("nimctl-backend-{}", passport.contents.backend), worker);
+                record.key = record.document.key().unwrap();
+            }
+        });
+        assert_eq!(other.contradictions().unwrap(), []);
+        assert_eq!(other.other_tools(&other.toolchain()).unwrap(), []);
+        let found = other.other_worker().unwrap().unwrap();
+        assert_eq!((found.recorded.as_deref(), found.found), (Some("2"), None));
     }
 }

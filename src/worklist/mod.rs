@@ -9,7 +9,9 @@ mod record;
 
 use std::collections::BTreeMap;
 
-pub use build_key::{Action, BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument, FieldChange, changes, changes_between};
+pub use build_key::{
+    Action, BUILD_KEY_SCHEMA, BuildKey, BuildKeyDocument, FieldChange, changes, changes_between,
+};
 pub use rebuild_reason::JobReason;
 pub use record::{BUILD_RECORD_SCHEMA, BuildRecord, BuiltOn, Measurements, OutputFile, Timings};
 

@@ -37,7 +37,12 @@ fn json(home: &Home, arguments: &[&str], code: i32) -> Value {
 }
 
 fn verdicts(result: &Value) -> Vec<&str> {
-    result["profiles"].as_array().unwrap().iter().map(|profile| profile["verdict"].as_str().unwrap()).collect()
+    result["profiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|profile| profile["verdict"].as_str().unwrap())
+        .collect()
 }
 
 /// Copies a folder.
@@ -70,7 +75,9 @@ fn a_release_is_reproduced_wherever_and_by_whomever() {
     second.write("else/where/a.bin", fs_err::read(source.join("graph.onnx")).unwrap());
     second.write("else/where/w.bin", fs_err::read(source.join("w.bin")).unwrap());
     second.run(&["reproduce", "some where/release", "--graphs", "else", "--jobs", "1"]).exits(0);
-    second.run(&["reproduce", "oci:some where/published", "--graphs", "else/where/a.bin", "--jobs", "7"]).exits(0);
+    second
+        .run(&["reproduce", "oci:some where/published", "--graphs", "else/where/a.bin", "--jobs", "7"])
+        .exits(0);
     let result = json(&second, &["some where/release", "--graphs", "else"], 0);
     assert_eq!(result["schema"], "nimctl.reproduction/1");
     assert_eq!(verdicts(&result), ["identical"; 4]);
@@ -101,13 +108,22 @@ fn what_a_recipe_says_otherwise_is_reproduced_and_named() {
     home.run(&["reproduce", "release", "--recipe", "limited.yaml"]).exits(3);
     home.write("wider.yaml", text.replace("max: [8, 4]", "max: [9, 4]"));
     home.run(&["reproduce", "release", "--recipe", "wider.yaml", "--only", "fake-sm89-*"]).exits(3);
-    home.write("kept.yaml", text.replace("precisions: [fp16], targets: generic", "precisions: [fp16], targets: generic, lowering: { keep_ops: [Relu] }"));
+    home.write(
+        "kept.yaml",
+        text.replace(
+            "precisions: [fp16], targets: generic",
+            "precisions: [fp16], targets: generic, lowering: { keep_ops: [Relu] }",
+        ),
+    );
     home.run(&["reproduce", "release", "--recipe", "kept.yaml", "--only", "onnx-fp16"]).exits(3);
     home.write("other.yaml", text.replace("\"8.9\", ", ""));
     home.run(&["reproduce", "release", "--recipe", "other.yaml", "--only", "fake-*"]).exits(3);
     let result = json(&home, &["release", "--recipe", "limited.yaml", "--only", "fake-sm90-*"], 3);
     let profile = &result["profiles"][0];
-    assert_eq!((&profile["verdict"], &profile["files"][0]["verdict"]), (&"different".into(), &"identical".into()));
+    assert_eq!(
+        (&profile["verdict"], &profile["files"][0]["verdict"]),
+        (&"different".into(), &"identical".into())
+    );
     let finding = &profile["findings"][0];
     assert_eq!(finding["name"], "main: workspace_mib");
     assert_eq!((&finding["recorded"], &finding["found"]), (&Value::Null, &"512".into()));
@@ -125,7 +141,8 @@ fn a_changed_weight_is_named_and_not_reproduced() {
     home.write("changed.yaml", home.read("r.yaml").replace("models/", "changed/"));
     home.run(&["reproduce", "release", "--recipe", "changed.yaml"]).exits(3);
     // The recorded graph is built all the same, if it is there.
-    let both = ["reproduce", "release", "--recipe", "changed.yaml", "--graphs", "models", "--only", "fake-sm89-*"];
+    let both =
+        ["reproduce", "release", "--recipe", "changed.yaml", "--graphs", "models", "--only", "fake-sm89-*"];
     home.run(&both).exits(3);
     // Without a recipe, there is no graph: that model has other external data.
     home.run(&["reproduce", "release", "--graphs", "changed", "--only", "fake-sm89-*"]).exits(5);
@@ -158,7 +175,9 @@ fn a_plan_that_comes_out_otherwise_is_not_reproduced() {
     home.write("r.yaml", recipe(X_RANGE, FAKE));
     home.set_up(&["build", "r.yaml", "--no-check"]).exits(0);
     home.set_up(&["publish", "r.yaml", "--to", "oci:published"]).exits(0);
-    home.set_up(&["reproduce", "oci:published", "--recipe", "r.yaml"]).exits(0).has(&["2 profiles: 2 identical"]);
+    home.set_up(&["reproduce", "oci:published", "--recipe", "r.yaml"])
+        .exits(0)
+        .has(&["2 profiles: 2 identical"]);
     let other = ["reproduce", "oci:published", "--recipe", "r.yaml"];
     home.run_with(&[("FAKE_PLAN", "plot")], &other).exits(3);
     home.run_with(&[("FAKE_BEHAVIOUR", "exit")], &other).exits(5);
@@ -172,7 +191,10 @@ fn change_passport(home: &Home, profile: &str, change: impl Fn(&mut Value)) {
     change(&mut value);
     fs_err::write(&path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
     let mut sums = Command::new("sh");
-    sums.args(["-c", "find * -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum > sums; mv sums SHA256SUMS"]);
+    sums.args([
+        "-c",
+        "find * -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum > sums; mv sums SHA256SUMS",
+    ]);
     assert!(sums.current_dir(home.path("release")).status().unwrap().success());
     home.set_up(&["verify", "release"]).exits(0);
 }
@@ -186,7 +208,8 @@ fn passport(home: &Home, profile: &str) -> PathBuf {
 
 /// Recomputes the key of a document, as whoever forges one would.
 fn forge(record: &mut Value) {
-    let document: nimctl::worklist::BuildKeyDocument = serde_json::from_value(record["document"].clone()).unwrap();
+    let document: nimctl::worklist::BuildKeyDocument =
+        serde_json::from_value(record["document"].clone()).unwrap();
     record["key"] = document.key().unwrap().to_string().into();
 }
 
@@ -208,10 +231,7 @@ fn a_passport_that_contradicts_the_profile_is_not_reproduced() {
             },
             "main: shape_ranges.x.max",
         ),
-        (
-            |record| record["document"]["workspace_mib"] = 512.into(),
-            "main: key",
-        ),
+        (|record| record["document"]["workspace_mib"] = 512.into(), "main: key"),
         (
             |record| record["outputs"][0]["sha256"] = format!("sha256:{}", "0".repeat(64)).into(),
             "main/model.plan",

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stands between nimctl and the real worker, and changes plans once they are built, as PROXY_PLAN says: the numbering of the compiler's
-own values alone (renumber), as it was before plans were the same every time; one name in a text (rename); one weight (weight); or
-nothing.
+own values alone (renumber), as it was before plans were the same every time; one name in a text (rename); one weight (weight); an ONNX
+file that is a plan (note: it gets one more comment); or nothing.
 
-PROXY_WORKER is the real worker. A plan keeps its size.
+PROXY_WORKER is the real worker. A plan keeps its size, but with a note.
 """
 import json
 import os
@@ -26,6 +26,11 @@ def section(data, tag):
 def spoil(path):
     with open(path, "rb") as file:
         data = file.read()
+    if change == "note":
+        with open(path, "ab") as file:
+            # The model's `doc_string`.
+            file.write(b"\x32\x01x")
+        return 3
     if change == "renumber":
         # Another number for each, of as many digits.
         other = bytes.maketrans(b"0123456789", b"5678901234")
@@ -37,11 +42,12 @@ def spoil(path):
         changed = bytearray(data)
         changed[offset + size // 2] ^= 1
     else:
-        return
+        return 0
     if changed == data or len(changed) != len(data):
         sys.exit("the plan has nothing to change")
     with open(path, "wb") as file:
         file.write(changed)
+    return 0
 
 
 for line in sys.stdin:
@@ -52,7 +58,9 @@ for line in sys.stdin:
         event = worker.stdout.readline()
         kind = next(iter(json.loads(event)["event"]))
         if kind == "result" and name == "build":
-            spoil(body["plan"])
+            answer = json.loads(event)
+            answer["event"]["result"]["build"]["plan_size_bytes"] += spoil(body["plan"])
+            event = (json.dumps(answer) + "\n").encode()
         sys.stdout.write(event.decode())
         sys.stdout.flush()
         if kind in ("result", "error"):

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use super::error::{ReproduceError, io as io_error};
 use crate::digest::Sha256;
 use crate::onnx::{OnnxFile, other_weight};
 use crate::ops::assemble::AssembledProfile;
-use crate::plan::{PlanHeader, TextComparison, compare_texts, read_texts};
+use crate::plan::{PlanHeader, PlanText, TextComparison, compare_texts, read_texts};
 use crate::profile::{Contents, ContentsFile, ProfileId, capability_tag};
 use crate::reproduction::{
     FileFacts, FileReproduction, Finding, MadeFrom, ProfileReproduction, Subject, Verdict,
@@ -45,7 +46,9 @@ pub(super) fn compare(
                 let pair = Pair { path, released: &released.join(path), rebuilt: &rebuilt_folder.join(path) };
                 let same = if made_from.contents.backend.ships_onnx() { pair.onnx()? } else { pair.plan()? };
                 match same {
-                    Same::Meaning(compared) => (file.verdict, file.compared) = (Verdict::Equivalent, compared),
+                    Same::Meaning(compared) => {
+                        (file.verdict, file.compared) = (Verdict::Equivalent, compared)
+                    }
                     Same::Not(mut finding) => {
                         finding.recorded.get_or_insert(old.sha256.to_string());
                         finding.found.get_or_insert(new.sha256.to_string());
@@ -54,10 +57,18 @@ pub(super) fn compare(
                 }
             }
             (Some(_), None) => {
-                findings.push(Finding::new(Subject::File, path, format!("{path}: the rebuild has no such file")));
+                findings.push(Finding::new(
+                    Subject::File,
+                    path,
+                    format!("{path}: the rebuild has no such file"),
+                ));
             }
             (None, _) => {
-                findings.push(Finding::new(Subject::File, path, format!("{path}: the release has no such file")));
+                findings.push(Finding::new(
+                    Subject::File,
+                    path,
+                    format!("{path}: the release has no such file"),
+                ));
             }
         }
         files.push(file);
@@ -67,6 +78,9 @@ pub(super) fn compare(
     if verdict == Verdict::Identical && rebuilt_id != made_from.id {
         verdict = Verdict::Different;
         findings.extend(of_id);
+    }
+    if verdict != Verdict::Identical {
+        findings.extend(made_from.other_worker()?);
     }
     if verdict == Verdict::Different {
         // It comes first: what is compiled from another graph is another plan.
@@ -113,7 +127,9 @@ fn id(made_from: &MadeFrom, rebuilt: &AssembledProfile) -> Result<(ProfileId, Ve
 fn lowered(made_from: &MadeFrom, rebuilt: &AssembledProfile) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, graph) in &made_from.graphs {
-        let Some(now) = rebuilt.passport.graphs.get(name).filter(|now| now.compilation.is_some()) else { continue };
+        let Some(now) = rebuilt.passport.graphs.get(name).filter(|now| now.compilation.is_some()) else {
+            continue;
+        };
         for output in &graph.lowered {
             let other = now.lowering.outputs.iter().find(|other| other.path == output.path);
             let found = other.map(|other| other.sha256.to_string());
@@ -124,7 +140,10 @@ fn lowered(made_from: &MadeFrom, rebuilt: &AssembledProfile) -> Vec<Finding> {
                     ..Finding::new(
                         Subject::LoweredGraph,
                         format!("{name}/{}", output.path),
-                        format!("graph `{name}`: the lowered graph that is compiled ({}) has other bytes", output.path),
+                        format!(
+                            "graph `{name}`: the lowered graph that is compiled ({}) has other bytes",
+                            output.path
+                        ),
                     )
                 });
             }
@@ -160,7 +179,8 @@ impl Pair<'_> {
             .and_then(|released| first_difference(released, open(self.rebuilt)?))
             .map_err(self.failed())?;
         let size = |path: &Path| fs_err::metadata(path).map(|metadata| metadata.len());
-        let (old, new) = (size(self.released).map_err(self.failed())?, size(self.rebuilt).map_err(self.failed())?);
+        let (old, new) =
+            (size(self.released).map_err(self.failed())?, size(self.rebuilt).map_err(self.failed())?);
         let text = format!(
             "{}: the bytes differ from offset {first} on ({old} bytes in the release, {new} in the rebuild){more}",
             self.path
@@ -170,7 +190,8 @@ impl Pair<'_> {
 
     fn onnx(&self) -> Result<Same, ReproduceError> {
         // The files beside a model are its external data.
-        let (Ok(released), Ok(rebuilt)) = (OnnxFile::open(self.released), OnnxFile::open(self.rebuilt)) else {
+        let (Ok(released), Ok(rebuilt)) = (OnnxFile::open(self.released), OnnxFile::open(self.rebuilt))
+        else {
             return self.bytes("");
         };
         match other_weight(&released, &rebuilt)? {
@@ -184,21 +205,28 @@ impl Pair<'_> {
 
     fn plan(&self) -> Result<Same, ReproduceError> {
         let header = |path: &Path| PlanHeader::read(path);
-        let (old, new) = (header(self.released).map_err(self.failed())?, header(self.rebuilt).map_err(self.failed())?);
-        let (Some(old), Some(new)) = (old, new) else { return self.bytes("; it has no header that nimctl reads") };
+        let (old, new) =
+            (header(self.released).map_err(self.failed())?, header(self.rebuilt).map_err(self.failed())?);
+        let (Some(old), Some(new)) = (old, new) else {
+            return self.bytes("; it has no header that nimctl reads");
+        };
+        let words = |header: &PlanHeader| {
+            let PlanHeader { builder_version, compute_capabilities, unknown_target_bits } = header;
+            let targets = capability_tag(compute_capabilities);
+            match unknown_target_bits {
+                0 => format!("version {builder_version} for {targets}"),
+                bits => format!("version {builder_version} for {targets} and unknown targets {bits:#x}"),
+            }
+        };
         if old != new {
-            let words = |header: &PlanHeader| {
-                let PlanHeader { builder_version, compute_capabilities, unknown_target_bits } = header;
-                format!(
-                    "version {builder_version} for {} (other target bits: {unknown_target_bits:#x})",
-                    capability_tag(compute_capabilities)
-                )
-            };
-            let text = format!("{}: the header says {}, and {} in the rebuild", self.path, words(&old), words(&new));
+            let text =
+                format!("{}: the header says {}, and {} in the rebuild", self.path, words(&old), words(&new));
             return Ok(Same::Not(Finding::new(Subject::File, self.path, text)));
         }
+        let header_of_both = words(&old);
         let texts = |path: &Path| read_texts(path);
-        let (old, new) = (texts(self.released).map_err(self.failed())?, texts(self.rebuilt).map_err(self.failed())?);
+        let (old, new) =
+            (texts(self.released).map_err(self.failed())?, texts(self.rebuilt).map_err(self.failed())?);
         match compare_texts(&old, &new) {
             TextComparison::Different { text, line, old, new } => {
                 let what = format!(
@@ -213,13 +241,66 @@ impl Pair<'_> {
             }
             TextComparison::NoText => self.bytes("; it has no text of its layers that nimctl reads"),
             TextComparison::Same => self.bytes("; the text of its layers is the same"),
-            TextComparison::SameButNumbering => self.numbered(),
+            TextComparison::SameButNumbering => self.numbered(&header_of_both, &old, &new),
         }
     }
 
-    /// Two plans of the same header, whose texts differ in the compiler's numbering alone.
-    fn numbered(&self) -> Result<Same, ReproduceError> {
-        Ok(Same::Meaning(vec!["numbering".into()]))
+    /// Two plans of the same header, whose texts differ in the compiler's numbering alone. They are equivalent if nothing differs beside
+    /// the texts: the compiled code is there, and the weights.
+    fn numbered(&self, header: &str, old: &[PlanText], new: &[PlanText]) -> Result<Same, ReproduceError> {
+        let size = |path: &Path| fs_err::metadata(path).map(|metadata| metadata.len());
+        let sizes = (size(self.released).map_err(self.failed())?, size(self.rebuilt).map_err(self.failed())?);
+        let places = |texts: &[PlanText]| -> Vec<Range<u64>> {
+            texts.iter().map(|text| text.offset..text.offset + text.size_bytes).collect()
+        };
+        let texts = "the text of its layers is the same but for the numbering of the compiler's own values";
+        if sizes.0 != sizes.1 || places(old) != places(new) {
+            return self.bytes(&format!("; {texts}"));
+        }
+        let places = places(old);
+        let beside = sizes.0 - places.iter().map(|place| place.end - place.start).sum::<u64>();
+        let open = |path: &Path| fs_err::File::open(path);
+        let others = open(self.released)
+            .and_then(|released| differences_beside(released, open(self.rebuilt)?, &places))
+            .map_err(self.failed())?;
+        match others {
+            None => Ok(Same::Meaning(vec![
+                format!("{texts} ({} texts)", places.len()),
+                format!(
+                    "all {beside} bytes beside the texts are the same: compiled code, tables and weights"
+                ),
+                format!("the header is the same: {header}"),
+            ])),
+            Some((first, count)) => {
+                let text = format!(
+                    "{}: {texts}, but {count} of {beside} bytes beside the texts differ, the first at offset {first}",
+                    self.path
+                );
+                Ok(Same::Not(Finding::new(Subject::File, self.path, text)))
+            }
+        }
+    }
+}
+
+/// Returns the offset of the first byte in which two readers of the same size differ outside of some places, and how many there are.
+fn differences_beside(a: impl Read, b: impl Read, places: &[Range<u64>]) -> io::Result<Option<(u64, u64)>> {
+    let (mut a, mut b) = (a, b);
+    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+    let (mut offset, mut first, mut count) = (0, None, 0);
+    loop {
+        (of_a.clear(), of_b.clear());
+        (&mut a).take(CHUNK_BYTES as u64).read_to_end(&mut of_a)?;
+        (&mut b).take(CHUNK_BYTES as u64).read_to_end(&mut of_b)?;
+        if of_a.is_empty() {
+            return Ok(first.map(|first| (first, count)));
+        }
+        for (at, _) in (offset..).zip(of_a.iter().zip(&of_b)).filter(|(_, (a, b))| a != b) {
+            if !places.iter().any(|place| place.contains(&at)) {
+                first.get_or_insert(at);
+                count += 1;
+            }
+        }
+        offset += of_a.len() as u64;
     }
 }
 

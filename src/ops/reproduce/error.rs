@@ -9,6 +9,7 @@ use crate::manifest::ManifestError;
 use crate::onnx::OnnxError;
 use crate::ops::error::PipelineError;
 use crate::ops::pull::PullError;
+use crate::ops::validate::ValidateError;
 use crate::ops::verify::Finding;
 use crate::store::StoreError;
 use crate::stored_format::Unreadable;
@@ -47,6 +48,9 @@ pub enum ReproduceError {
     /// The recipe, or building.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// Running plans that differ.
+    #[error(transparent)]
+    Run(#[from] ValidateError),
     /// The temporary store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,11 +66,8 @@ pub enum ReproduceError {
 }
 
 fn shown(findings: &[Finding]) -> String {
-    let mut lines: Vec<String> = findings
-        .iter()
-        .take(SHOWN)
-        .map(|Finding { path, problem }| format!("  {path}: {problem}"))
-        .collect();
+    let mut lines: Vec<String> =
+        findings.iter().take(SHOWN).map(|Finding { path, problem }| format!("  {path}: {problem}")).collect();
     if findings.len() > SHOWN {
         lines.push(format!("  … ({} problems in all)", findings.len()));
     }
@@ -85,6 +86,7 @@ impl ReproduceError {
             Self::Damaged { .. } | Self::Unreadable(_) | Self::NotCanonical(_) => ErrorKind::Refused,
             Self::Pull(source) => source.kind(),
             Self::Pipeline(source) => source.kind(),
+            Self::Run(source) => source.kind(),
             Self::Store(source) => source.kind(),
             Self::Onnx(source) => source.kind(),
             Self::Cancelled => ErrorKind::Interrupted,
@@ -102,6 +104,7 @@ impl ReproduceError {
             }
             Self::Pull(source) => source.hint(),
             Self::Pipeline(source) => source.hint(),
+            Self::Run(source) => source.hint(),
             _ => None,
         }
     }

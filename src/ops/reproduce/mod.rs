@@ -4,6 +4,7 @@
 //! * `sources`: the source graphs, found by their digests.
 //! * `rebuild`: what stands in the way, and the build, by the machinery of every other build, in a store that has nothing in it.
 //! * `compare`: bytes, and what they mean where they differ.
+//! * `run`: runs plans that differ, of compilers that give another one each time, if asked to.
 //! * `recipes`: what recipes say otherwise than the release was built from.
 //!
 //! The documents of the release decide what is built, not a recipe.
@@ -13,6 +14,7 @@ mod error;
 mod rebuild;
 mod recipes;
 mod released;
+mod run;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +43,8 @@ pub struct ReproduceOptions {
     pub graphs: Vec<PathBuf>,
     /// Recipes that have the source graphs, and that the release is compared with.
     pub recipes: Vec<PathBuf>,
+    /// Run plans that differ, of compilers that may give another plan each time. The released ones are native code of who made them.
+    pub run: bool,
 }
 
 /// Reproduces a release. The store of `workspace` is one of this command alone, in `work`, with nothing in it.
@@ -57,7 +61,9 @@ pub fn reproduce(
     let result = try_reproduce(workspace, released, options, work, on_event);
     let was_cancelled = |error: &ReproduceError| error.kind() == ErrorKind::Interrupted;
     match result {
-        Err(error) if was_cancelled(&error) || workspace.cancel.is_cancelled() => Err(ReproduceError::Cancelled),
+        Err(error) if was_cancelled(&error) || workspace.cancel.is_cancelled() => {
+            Err(ReproduceError::Cancelled)
+        }
         result => result,
     }
 }
@@ -100,7 +106,16 @@ fn try_reproduce(
             let result = match (built, &profile.here) {
                 (Ok(built), Some((_, folder))) => {
                     let rebuilt = laid_out(&built, &store, work)?;
-                    compare::compare(made_from, folder, &built, rebuilt.path())?
+                    let mut result = compare::compare(made_from, folder, &built, rebuilt.path())?;
+                    match (run::may_be_tuned(made_from, &result), options.run) {
+                        (true, true) => {
+                            let from = (&sources, &store);
+                            run::compare_outputs(workspace, (made_from, folder), &built, from, &mut result)?;
+                        }
+                        (true, false) => run::could_be_run(made_from, &mut result),
+                        (false, _) => {}
+                    }
+                    result
                 }
                 (Err((verdict, findings)), _) => {
                     ProfileReproduction::not_built(&profile.name, &profile.id, verdict, findings)
@@ -130,7 +145,11 @@ fn wanted(released: &Released) -> BTreeSet<GraphDigest> {
 }
 
 /// Lays out the files of a rebuilt profile.
-fn laid_out(profile: &AssembledProfile, store: &Store, work: &WorkFolder) -> Result<WorkFolder, ReproduceError> {
+fn laid_out(
+    profile: &AssembledProfile,
+    store: &Store,
+    work: &WorkFolder,
+) -> Result<WorkFolder, ReproduceError> {
     let folder = WorkFolder::new_in(work.path(), "rebuilt-").map_err(error::io("cannot make a folder"))?;
     store.lay_out_contents(&profile.passport.contents.files, folder.path())?;
     Ok(folder)

@@ -11,7 +11,7 @@ use crate::onnx::{FileDigest, GraphDigest};
 use crate::ops::assemble::{Assembled, AssembledProfile, AssembledState, assemble};
 use crate::ops::error::PipelineError;
 use crate::ops::event::{BuildEvent, OnEvent};
-use crate::ops::resolve::{BackendHere, Backends, Resolved};
+use crate::ops::resolve::{BackendHere, Backends, Resolved, SourceGraph};
 use crate::ops::schedule::schedule;
 use crate::ops::workspace::Workspace;
 use crate::recipe::Recipe;
@@ -88,7 +88,9 @@ pub(super) fn obstacle(
             ..Finding::new(
                 Subject::Tool,
                 QUANTIZATION,
-                format!("version of {QUANTIZATION}: the release was built with {recorded}, here is {version}"),
+                format!(
+                    "version of {QUANTIZATION}: the release was built with {recorded}, here is {version}"
+                ),
             )
         });
     }
@@ -117,12 +119,19 @@ pub(super) fn sha256_of(graph: &GraphDigest) -> String {
 fn no_tools(made_from: &MadeFrom, backends: &Backends) -> Result<Vec<Finding>, ReproduceError> {
     let backend = &made_from.contents.backend;
     let missing = |why: String| {
-        vec![Finding::new(Subject::Missing, backend.name(), format!("backend {backend} cannot build here: {why}"))]
+        vec![Finding::new(
+            Subject::Missing,
+            backend.name(),
+            format!("backend {backend} cannot build here: {why}"),
+        )]
     };
     let installed = match backends.here(backend) {
         Ok(BackendHere::Ready(builder)) => {
             if let Some(why) = builder.abilities.refusal(&made_from.contents.target) {
-                return Ok(missing(format!("the profile is for {}, and it has {why}", made_from.contents.target)));
+                return Ok(missing(format!(
+                    "the profile is for {}, and it has {why}",
+                    made_from.contents.target
+                )));
             }
             builder.abilities.identity
         }
@@ -159,16 +168,11 @@ pub(super) fn build(
     on_event: OnEvent<'_>,
 ) -> Result<Vec<Result<Box<AssembledProfile>, NotBuilt>>, ReproduceError> {
     let Some((_, first)) = group.profiles.first() else { return Ok(Vec::new()) };
-    let mut graphs = BTreeMap::new();
-    for (name, digest) in &first.contents.graphs {
-        match sources.open(digest)? {
-            Some(graph) => _ = graphs.insert(name.clone(), graph),
-            None => {
-                let changed = || (Verdict::NotReproduced, vec![no_graph(name, digest, sources)]);
-                return Ok(group.profiles.iter().map(|_| Err(changed())).collect());
-            }
-        }
-    }
+    let Some(graphs) = source_graphs(&first.contents.graphs, sources)? else {
+        let text = "a source graph changed while it was used: run the command again when it is complete";
+        let changed = || (Verdict::NotReproduced, vec![Finding::new(Subject::Graph, "graphs", text)]);
+        return Ok(group.profiles.iter().map(|_| Err(changed())).collect());
+    };
     let mut recipe = Recipe::of_contents(&first.contents, "the release");
     recipe.profiles = group.profiles.iter().filter_map(|(_, made_from)| made_from.spec()).collect();
     let mut lowerings = BTreeMap::new();
@@ -198,6 +202,17 @@ pub(super) fn build(
     Ok(group.profiles.iter().map(of_profile).collect())
 }
 
+/// Opens source graphs; `None` if one of them is no longer what it was when it was found.
+pub(super) fn source_graphs(
+    wanted: &BTreeMap<String, GraphDigest>,
+    sources: &Sources,
+) -> Result<Option<BTreeMap<String, SourceGraph>>, ReproduceError> {
+    let open = |(name, digest): (&String, &GraphDigest)| {
+        Ok(sources.open(digest)?.map(|graph| (name.clone(), graph)))
+    };
+    wanted.iter().map(open).collect()
+}
+
 /// Puts a quantized graph into the store, where lowering looks for it.
 fn bring_quantized(graph: &GraphDigest, sources: &Sources, store: &Store) -> Result<(), ReproduceError> {
     if store.has_graph(graph) {
@@ -207,8 +222,8 @@ fn bring_quantized(graph: &GraphDigest, sources: &Sources, store: &Store) -> Res
     let work = store.work_folder()?;
     for (open, FileDigest { path, sha256: _, size_bytes: _ }) in found.file.open_files().zip(&graph.files) {
         let copy = work.path().join("graph");
-        let copied = fs_err::File::create(&copy)
-            .and_then(|mut file| std::io::copy(&mut open.reader(), &mut file));
+        let copied =
+            fs_err::File::create(&copy).and_then(|mut file| std::io::copy(&mut open.reader(), &mut file));
         copied.map_err(super::error::io(format!("cannot copy {}", open.path().display())))?;
         store.adopt(&copy, path)?;
     }

@@ -68,11 +68,16 @@ impl Recipes {
         let mut findings = Vec::new();
         let (asked, recorded) = (&resolved.recipe().model.release, &made_from.contents.model.release);
         if asked != recorded {
-            let change =
-                FieldChange { field: "model.release".into(), old: Some(recorded.clone()), new: Some(asked.clone()) };
+            let change = FieldChange {
+                field: "model.release".into(),
+                old: Some(recorded.clone()),
+                new: Some(asked.clone()),
+            };
             findings.push(of_recipe(&change, None));
         }
-        let Some(spec) = resolved.recipe().profiles.iter().find(|spec| spec.name() == made_from.name).cloned() else {
+        let Some(spec) =
+            resolved.recipe().profiles.iter().find(|spec| spec.name() == made_from.name).cloned()
+        else {
             return Ok(findings);
         };
         let graphs = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>().join(", ");
@@ -93,8 +98,11 @@ impl Recipes {
                 findings.push(finding);
             }
         }
-        let changed: std::collections::BTreeSet<&String> =
-            changes.iter().filter(|(_, change)| change.field.starts_with(GRAPH)).map(|(graph, _)| graph).collect();
+        let changed: std::collections::BTreeSet<&String> = changes
+            .iter()
+            .filter(|(_, change)| change.field.starts_with(GRAPH))
+            .map(|(graph, _)| graph)
+            .collect();
         for graph in changed {
             findings.push(weight(graph, resolved, made_from, released, work)?);
         }
@@ -132,7 +140,9 @@ fn weight(
         Ok(Finding::new(Subject::Weight, graph, text))
     };
     let Some(source) = resolved.graphs.get(graph) else { return nothing("the recipe has no such graph") };
-    let Some(recorded) = made_from.contents.graphs.get(graph) else { return nothing("the release has no such graph") };
+    let Some(recorded) = made_from.contents.graphs.get(graph) else {
+        return nothing("the release has no such graph");
+    };
     let Some((with, released_file)) = shipped(released, graph, recorded) else {
         return nothing("no profile of the release ships this graph as ONNX");
     };
@@ -164,7 +174,10 @@ fn weight(
         None => Finding::new(
             Subject::Weight,
             graph,
-            format!("graph `{graph}`: every weight is that of {} in the release{lowered}; the rest of the graph differs", with.name),
+            format!(
+                "graph `{graph}`: every weight is that of {} in the release{lowered}; the rest of the graph differs",
+                with.name
+            ),
         ),
     })
 }

@@ -44,8 +44,7 @@ impl Released {
         if !path.is_file() {
             return Err(ReproduceError::NotARelease { path: folder.into(), manifest: MANIFEST_FILE });
         }
-        let report =
-            verify(folder).map_err(io(format!("cannot read the release {}", folder.display())))?;
+        let report = verify(folder).map_err(io(format!("cannot read the release {}", folder.display())))?;
         let VerifyReport { files: _, size_bytes: _, profiles: _, elsewhere, findings } = report;
         let damaged = |findings| ReproduceError::Damaged { path: folder.into(), findings };
         if !findings.is_empty() {
@@ -62,7 +61,12 @@ impl Released {
             let id = profile.id.clone();
             let is_asked_for = chosen.contains(&id);
             if elsewhere.contains(&id) {
-                profiles.push(ReleasedProfile { name: profile.readable_name(), id, is_asked_for, here: None });
+                profiles.push(ReleasedProfile {
+                    name: profile.readable_name(),
+                    id,
+                    is_asked_for,
+                    here: None,
+                });
                 continue;
             }
             let root = folder.join(PROFILES_FOLDER).join(&id);
@@ -110,7 +114,8 @@ impl Released {
 }
 
 fn model_of(profiles: &[ReleasedProfile], manifest: &Manifest) -> ModelRelease {
-    let of_profiles = profiles.iter().find_map(|profile| Some(profile.here.as_ref()?.0.contents.model.clone()));
+    let of_profiles =
+        profiles.iter().find_map(|profile| Some(profile.here.as_ref()?.0.contents.model.clone()));
     of_profiles.unwrap_or_else(|| ModelRelease {
         name: manifest.model.clone().unwrap_or_default(),
         release: manifest.release.clone().unwrap_or_default(),

@@ -55,7 +55,8 @@ impl Sources {
     /// Takes a file if it is one of the graphs.
     fn take(&mut self, path: &Path, wanted: &BTreeSet<GraphDigest>) {
         let Ok((sha256, _)) = Sha256::of_file(path) else { return };
-        for graph in wanted.iter().filter(|graph| model_of(graph).is_some_and(|model| model.sha256 == sha256)) {
+        for graph in wanted.iter().filter(|graph| model_of(graph).is_some_and(|model| model.sha256 == sha256))
+        {
             match digest_of(path) {
                 Ok(found) if found == *graph => {
                     self.places.insert(graph.clone(), path.into());
@@ -97,7 +98,8 @@ impl Sources {
     pub(super) fn open(&self, graph: &GraphDigest) -> Result<Option<SourceGraph>, ReproduceError> {
         let Some(path) = self.places.get(graph) else { return Ok(None) };
         let file = OnnxFile::open(path)?;
-        let digest = graph_digest(&file).map_err(super::error::io(format!("cannot read {}", path.display())))?;
+        let digest =
+            graph_digest(&file).map_err(super::error::io(format!("cannot read {}", path.display())))?;
         Ok((digest == *graph).then_some(SourceGraph { file, digest }))
     }
 }

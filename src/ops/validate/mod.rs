@@ -16,6 +16,7 @@ mod replay;
 pub(in crate::ops) mod runtime;
 mod subjects;
 mod towers;
+mod with_sources;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,7 @@ pub(super) use profile::check_files;
 pub use pulled::validate_pulled;
 pub use replay::{Place, Replay, replay};
 pub use subjects::{Subjects, find_subjects};
+pub(super) use with_sources::run_beside_sources;
 
 use super::assemble::{self, Assembled, AssembledState};
 use super::not_run_here::NotRunHere;

@@ -42,6 +42,11 @@ pub(crate) struct Reproduce {
     /// Only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) only: Option<Only>,
+    /// Run plans that differ, released and rebuilt, if their compiler may give other plans of the same request: TensorRT (not for RTX) and
+    /// backends of others. They are equivalent if both pass the default gates beside the FP32 graph. Released plans are native code:
+    /// verify the release's signature first.
+    #[arg(long)]
+    pub(crate) run: bool,
     /// The folder for the temporary store [default: the system's folder for temporary files].
     #[arg(long, value_name = "FOLDER")]
     pub(crate) work_dir: Option<PathBuf>,

@@ -33,7 +33,7 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Reproduce { release, graphs, recipes, only: _, work_dir, jobs, job_timeout, registries: _ } =
+    let cli::Reproduce { release, graphs, recipes, only: _, run, work_dir, jobs, job_timeout, registries: _ } =
         arguments;
     let parent = work_dir.clone().unwrap_or_else(environment::temporary_folder);
     if !parent.is_dir() {
@@ -53,7 +53,7 @@ pub(crate) fn run(
         workspace.parallel_jobs = usize::from(*jobs);
     }
     let released = released(arguments, &work, output, cancel)?;
-    let options = ReproduceOptions { graphs: graphs.clone(), recipes: recipes.clone() };
+    let options = ReproduceOptions { graphs: graphs.clone(), recipes: recipes.clone(), run: *run };
     let progress = BuildProgress::new(output);
     let show = |event| progress.show(event);
     let result = reproduce(&workspace, &released, &options, &work, &show);
@@ -108,12 +108,16 @@ fn text(result: &Reproduction) -> String {
         };
         vec![profile.name.clone(), profile.verdict.word().into(), files, profile.id.clone()]
     };
-    text.push_str(&table(&["PROFILE", "VERDICT", "IDENTICAL FILES", "ID"], &profiles.iter().map(row).collect::<Vec<_>>()));
+    text.push_str(&table(
+        &["PROFILE", "VERDICT", "IDENTICAL FILES", "ID"],
+        &profiles.iter().map(row).collect::<Vec<_>>(),
+    ));
     // Profiles share graphs and tools, and then what is to be said of them.
     let mut explained: Vec<(Verdict, Vec<String>, Vec<&str>)> = Vec::new();
     for profile in profiles {
         let lines = explanation(profile);
-        match explained.iter_mut().find(|(verdict, known, _)| *verdict == profile.verdict && *known == lines) {
+        match explained.iter_mut().find(|(verdict, known, _)| *verdict == profile.verdict && *known == lines)
+        {
             Some((_, _, names)) => names.push(&profile.name),
             None => explained.push((profile.verdict, lines, vec![&profile.name])),
         }
@@ -129,7 +133,8 @@ fn text(result: &Reproduction) -> String {
         0 => None,
         count => Some(format!("{count} {}", verdict.word())),
     });
-    let profiles = if profiles.len() == 1 { "1 profile".into() } else { format!("{} profiles", profiles.len()) };
+    let profiles =
+        if profiles.len() == 1 { "1 profile".into() } else { format!("{} profiles", profiles.len()) };
     let _ = writeln!(text, "\n{profiles}: {}", counts.collect::<Vec<_>>().join(", "));
     text
 }
@@ -137,9 +142,9 @@ fn text(result: &Reproduction) -> String {
 /// Returns what is to be said of a profile, a line each.
 fn explanation(profile: &ProfileReproduction) -> Vec<String> {
     let ProfileReproduction { name: _, id: _, rebuilt_id: _, verdict: _, files, findings } = profile;
-    let compared = files.iter().flat_map(|file| {
-        file.compared.iter().map(|compared| format!("{}: {compared}", file.path))
-    });
+    let compared = files
+        .iter()
+        .flat_map(|file| file.compared.iter().map(|compared| format!("{}: {compared}", file.path)));
     findings.iter().map(|finding| finding.text.clone()).chain(compared).collect()
 }
 
@@ -184,7 +189,12 @@ impl<'a> View<'a> {
             release,
             model: &model.name,
             model_release: &model.release,
-            verdict: profiles.iter().map(|profile| profile.verdict).max().unwrap_or(Verdict::Identical).word(),
+            verdict: profiles
+                .iter()
+                .map(|profile| profile.verdict)
+                .max()
+                .unwrap_or(Verdict::Identical)
+                .word(),
             profiles: profiles.iter().map(view).collect(),
         }
     }
