@@ -32,6 +32,7 @@
 //! [`ops::select`] chooses a profile for a host, and [`ops::verify`] checks what was shipped. [`ops::sign`] signs a folder or a file,
 //! and [`ops::verify_signature`] tells whether it still is what was signed.
 //! [`ops::reproduce`] builds a release again from what its passports say, in a store of its own, and compares.
+//! and [`ops::verify_signature`] tells whether it still is what was signed. [`ops::sbom`] lists what a release consists of.
 //! [`ops::store_care`] looks after the store itself.
 //! [`ops::check`] says whether a model or a recipe can be compiled. [`ops::precision_check`] is the part of a build that compares
 //! what was lowered with what it was.
@@ -42,7 +43,7 @@
 //!
 //! | layer | modules | invariant |
 //! | --- | --- | --- |
-//! | core | [`mod@attestation`], [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`mod@reproduction`], [`samples`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
+//! | core | [`mod@attestation`], [`mod@backend`], [`benchmark`], [`canonical`], [`chunks`], [`compute_capability`], [`device`], [`digest`], [`error_kind`], [`execution`], [`fleet`], [`glob`], [`gpu`], [`manifest`], [`manifest_lint`], [`mod@mixed_precision`], [`mod@nearest`], [`onnx`], [`packs`], [`passport`], [`percent`], [`plan`], [`portable_path`], [`mod@precision_check`], [`profile`], [`quantization`], [`recipe`], [`release`], [`report`], [`mod@reproduction`], [`samples`], [`sbom`], [`selection`], [`shape_range`], [`mod@signing`], [`stats`], [`stored_format`], [`synth`], [`mod@trust`], [`validation`], [`worklist`], [`yaml`] | data in, data out: no clock, no environment, no process, no network, no printing |
 //! | effects | [`engines`], [`mod@exchange`], [`files`], [`machine`], [`nvml`], [`oci`], [`process`], [`registry`], [`source`], [`store`], [`toolchain`], [`mod@uri`], [`worker`] | each owns one place on disk or one kind of process, and says so at its top |
 //! | operations | [`ops`] | one verb each; take everything they need as arguments, report what happened as data |
 //! | interface | `src/bin/nimctl` | the one place that reads the user's environment, prints, and turns errors into exit codes |
@@ -92,6 +93,7 @@
 //! | attestations, `<release>.attestations.jsonl` | Sigstore bundles 0.3, one a line, with SLSA provenance 1 or in-toto test results 0.1 in them | [`mod@attestation`], [`ops::attest`] | both |
 //! | keys and certificates | PEM: PKCS#8, SEC1, X.509 | [`mod@signing`] | read |
 //! | a release: `SHA256SUMS`, `release-notes.md`, `report.html` | – | [`release`], [`report`] | both; written; written |
+//! | a bill of materials | CycloneDX 1.6 | [`mod@sbom`] | written |
 //! | a baseline, `bench --output json` | `nimctl.bench/1` | [`benchmark`] | both |
 //! | `<store>/nimctl/bench/<id>.npz` | NumPy's format | [`ops::bench`] | written |
 //! | `<store>/nimctl/references/<key>.npz` | NumPy's format; the key is `nimctl.reference/3` | [`ops::validate`] | both |
@@ -184,6 +186,7 @@ pub mod release;
 pub mod report;
 pub mod reproduction;
 pub mod samples;
+pub mod sbom;
 pub mod selection;
 pub mod signing;
 pub mod source;

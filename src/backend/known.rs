@@ -1,7 +1,7 @@
 //! The table of known backends, and that of the libraries that they load. Every fact of a backend that depends on its name
 //! is here, and nowhere else.
 
-use super::tool::{Library, Tool, ToolFacts};
+use super::tool::{Library, Licence, Tool, ToolFacts};
 use super::words::{self, Words};
 use crate::compute_capability::ComputeCapability;
 use crate::onnx::lower::Fp32Inside;
@@ -100,6 +100,9 @@ const TENSORRT_RTX_CAPABILITIES: &[ComputeCapability] = &[
     ComputeCapability::new(12, 0),
     ComputeCapability::new(12, 1),
 ];
+
+/// What NVIDIA's packages come with.
+const NVIDIA_TERMS: Licence = Licence::Named("NVIDIA TensorRT Software License Agreement");
 
 /// The backend that runs ONNX graphs.
 pub(super) const REFERENCE: &str = "onnxruntime";
@@ -217,6 +220,9 @@ pub(super) const fn of_tool(tool: Tool) -> &'static ToolFacts {
     match tool {
         Tool::OnnxRuntime => &ToolFacts {
             name: "onnxruntime",
+            title: "ONNX Runtime",
+            supplier: "Microsoft",
+            licence: Licence::Spdx("MIT"),
             override_variable: "NIMCTL_ONNXRUNTIME_LIB",
             libraries: &[
                 Library { stem: "libonnxruntime", required: true },
@@ -226,6 +232,9 @@ pub(super) const fn of_tool(tool: Tool) -> &'static ToolFacts {
         },
         Tool::TensorrtRtx => &ToolFacts {
             name: "tensorrt-rtx",
+            title: "TensorRT for RTX",
+            supplier: "NVIDIA",
+            licence: NVIDIA_TERMS,
             override_variable: "NIMCTL_TENSORRT_RTX_LIB",
             libraries: &[
                 Library { stem: "libtensorrt_rtx", required: true },
@@ -236,6 +245,9 @@ pub(super) const fn of_tool(tool: Tool) -> &'static ToolFacts {
         // releases: they change the output as much as the library does.
         Tool::Tensorrt => &ToolFacts {
             name: "tensorrt",
+            title: "TensorRT",
+            supplier: "NVIDIA",
+            licence: NVIDIA_TERMS,
             override_variable: "NIMCTL_TENSORRT_LIB",
             libraries: &[
                 Library { stem: "libnvinfer", required: true },
@@ -246,6 +258,9 @@ pub(super) const fn of_tool(tool: Tool) -> &'static ToolFacts {
         },
         Tool::Libclang => &ToolFacts {
             name: "libclang",
+            title: "libclang",
+            supplier: "LLVM",
+            licence: Licence::Spdx("Apache-2.0 WITH LLVM-exception"),
             override_variable: "NIMCTL_LIBCLANG_LIB",
             libraries: &[Library { stem: "libclang", required: true }],
         },

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use known::{Builds, CudaMajor, Facts, facts_of, facts_of_tag, is_known_tag, tags_in_names};
 pub use quantized::{QuantizedRefusal, computes_quantized_convolutions, takes_quantized};
-pub use tool::{Tool, UnknownTool};
+pub use tool::{Licence, Tool, UnknownTool};
 pub use words::Words;
 
 pub(crate) use tool::Library;

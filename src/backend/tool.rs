@@ -38,6 +38,21 @@ impl Tool {
         known::of_tool(self).override_variable
     }
 
+    /// Returns what its supplier calls it, which is also what workers call it.
+    pub const fn title(self) -> &'static str {
+        known::of_tool(self).title
+    }
+
+    /// Returns who supplies it.
+    pub const fn supplier(self) -> &'static str {
+        known::of_tool(self).supplier
+    }
+
+    /// Returns its terms.
+    pub const fn licence(self) -> Licence {
+        known::of_tool(self).licence
+    }
+
     /// Returns the libraries that make up the tool, the one that a worker opens first.
     pub(crate) const fn libraries(self) -> &'static [Library] {
         known::of_tool(self).libraries
@@ -47,8 +62,20 @@ impl Tool {
 /// What is known of a tool.
 pub(super) struct ToolFacts {
     pub name: &'static str,
+    pub title: &'static str,
+    pub supplier: &'static str,
+    pub licence: Licence,
     pub override_variable: &'static str,
     pub libraries: &'static [Library],
+}
+
+/// The terms of a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Licence {
+    /// An SPDX expression.
+    Spdx(&'static str),
+    /// The name of terms that have no SPDX identifier.
+    Named(&'static str),
 }
 
 /// One shared library of a tool: files named `<stem>.so` or `<stem>.so.<version>`.

@@ -36,6 +36,7 @@ mod run_identity;
 mod runners;
 mod runtime_identity;
 pub mod samples;
+pub mod sbom;
 pub mod schedule;
 mod search_journal;
 pub mod select;

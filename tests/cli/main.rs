@@ -41,6 +41,7 @@ mod nvml_stand_in;
 mod real_hosts;
 mod recipes;
 mod reproduction;
+mod sbom;
 mod selection;
 mod signing;
 mod signing_peer;

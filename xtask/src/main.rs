@@ -13,7 +13,7 @@ mod dist;
 mod glibc;
 mod gpu_kit;
 mod libclang;
-mod model_signing;
+mod peers;
 mod project;
 mod release;
 mod set_up;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
 
 use crate::build_engines::DEMO_RECIPE;
-use crate::model_signing;
+use crate::peers;
 use crate::project::{Project, output, read, run as execute, say};
 use crate::set_up::{SetUp, set_up};
 
@@ -110,16 +110,19 @@ pub(crate) fn test(project: &Project, set_up: &SetUp, arguments: &[String]) -> R
             skipped.push(by);
         }
     }
-    let peer = model_signing::packages(project);
-    let _peer = peer.as_ref().ok().map(|folder| shell.push_env(model_signing::VARIABLE, folder));
-    if let Err(error) = &peer
-        && arguments.is_empty()
-    {
-        let by = model_signing::TESTS;
-        say(&format!(
-            "skipped: tests whose names end with `{by}`: pip can't install model-signing: {error:#}"
-        ));
-        skipped.push(by);
+    let mut found = Vec::new();
+    for peer in peers::ALL {
+        match peer.packages(project) {
+            Ok(folder) => found.push(shell.push_env(peer.variable, folder)),
+            Err(error) if arguments.is_empty() => {
+                let peers::Peer { tests, name, .. } = peer;
+                say(&format!(
+                    "skipped: tests whose names end with `{tests}`: pip can't install {name}: {error:#}"
+                ));
+                skipped.push(tests);
+            }
+            Err(_) => {}
+        }
     }
     // The kit's example is a worker like others, and has to be where they are.
     execute(cmd!(shell, "cargo build --workspace --examples"))?;

@@ -108,6 +108,7 @@ failures_with_hints!(
     nimctl::ops::attest::AttestError,
     nimctl::ops::explain::ExplainError,
     nimctl::ops::reproduce::ReproduceError,
+    nimctl::ops::sbom::SbomError,
     nimctl::ops::sign::SignError,
     nimctl::ops::trust::NotTrusted,
     nimctl::ops::trust::PolicyError,

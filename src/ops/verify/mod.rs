@@ -225,7 +225,7 @@ impl Check<'_> {
 }
 
 /// Returns whether the manifest says that all files of a profile are at a server: they were not pulled.
-fn is_elsewhere(profile: &ManifestProfile) -> bool {
+pub(super) fn is_elsewhere(profile: &ManifestProfile) -> bool {
     let is_remote = |uri: &str| {
         ["oci://", "https://", "http://", "s3://", "hf://", "ngc://"]
             .iter()

@@ -36,6 +36,7 @@ const CORE: &[&str] = &[
     "report",
     "reproduction",
     "samples",
+    "sbom",
     "selection",
     "shape_range",
     "signing",

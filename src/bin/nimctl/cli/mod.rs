@@ -15,6 +15,7 @@ mod quantize;
 mod release;
 mod report;
 mod reproduce;
+mod sbom;
 mod selection;
 mod signing;
 mod store;
@@ -44,6 +45,7 @@ pub(crate) use quantize::{BasePrecision, Quantize};
 pub(crate) use release::Release;
 pub(crate) use report::{Report, ReportFormat};
 pub(crate) use reproduce::Reproduce;
+pub(crate) use sbom::Sbom;
 pub(crate) use selection::{ListModelProfiles, Select};
 pub(crate) use signing::{Attest, BUILDER, PrivateKey, Sign, Trust, Verify};
 pub(crate) use store::{StoreCare, StoreGc};
@@ -93,6 +95,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Build a release again from what it was made from, and compare every file.
     Reproduce(Reproduce),
+    /// Write the bill of materials of a release: its files, graphs, libraries and measurements, in CycloneDX.
+    Sbom(Sbom),
     /// Sign a model: one signature over every file of a folder, or over one file.
     Sign(Sign),
     /// Attest what the passports of a release say: provenance, validation and benchmark of each profile, as signed statements.

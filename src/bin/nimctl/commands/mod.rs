@@ -32,6 +32,7 @@ mod recipe;
 mod release;
 mod report;
 mod reproduce;
+mod sbom;
 mod schema;
 mod select;
 mod sign;
@@ -68,6 +69,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::Release(arguments) => release::run(&arguments, &global, output, cancel),
         Command::Report(arguments) => report::run(&arguments, &global, output, cancel),
         Command::Reproduce(arguments) => reproduce::run(&arguments, &global, output, cancel),
+        Command::Sbom(arguments) => sbom::run(&arguments, output, cancel),
         Command::Publish(arguments) => publish::run(&arguments, &global, output, cancel),
         Command::Bundle(arguments) => bundle::run(&arguments, &global, output, cancel),
         Command::Pull(arguments) => pull::run(&arguments, &global, output, cancel),
