@@ -11,19 +11,13 @@ use serde_json::Value;
 use crate::distribution::published;
 use crate::home::Home;
 
-/// Fails unless a text is a bill of CycloneDX 1.6 to the letter: with its own validator, of PyPI.
-const VALIDATE: &str = "\
-import sys
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read())
-print('valid' if wrong is None else f'not valid: {wrong!r}')
-";
+const VALIDATOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/validate_cyclonedx.py");
 
+/// Returns what CycloneDX's own validator, of PyPI, says of a bill.
 #[track_caller]
 fn validate(bill: &str) -> String {
     let mut command = Command::new("python3");
-    command.args(["-c", VALIDATE]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg(VALIDATOR).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(packages) = std::env::var_os("NIMCTL_TEST_CYCLONEDX") {
         command.env("PYTHONPATH", packages);
     }

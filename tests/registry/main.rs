@@ -19,6 +19,7 @@ mod places;
 mod releases;
 mod retries;
 mod running;
+mod sbom;
 mod server;
 mod signed_releases;
 mod skopeo;

@@ -8,7 +8,7 @@ use xshell::cmd;
 
 use crate::project::{Project, output, run as execute, say};
 use crate::set_up::{SetUp, TENSORRT_FLAVOURS, build, build_flavour, set_up};
-use crate::{codegen, test, test_gpu, tidy};
+use crate::{codegen, dist, test, test_gpu, tidy};
 
 /// Runs every step, up to the first that fails.
 pub(crate) fn run(project: &Project) -> Result<()> {
@@ -37,6 +37,7 @@ fn steps(project: &Project, times: &Times) -> Result<()> {
     }
     step(times, "test", || test::test(project, &set_up, &[]))?;
     step(times, "second build", || second_build(project, &set_up))?;
+    step(times, "dist --try", || dist::check(project))?;
     step(times, "test-gpu", || test_gpu::check(project, &set_up))?;
     step(times, "fuzz targets compile", || {
         // A package of its own; only fuzzing itself needs a nightly compiler.

@@ -37,10 +37,12 @@ Tasks:
                                        `nimctl release`, and --release as above
   test [ARGS...]                       set everything up, then run all tests; ARGS go to the test runner, and then
                                        only what they select is run
-  dist [--out DIR]                     build nimctl and its workers for hosts with glibc 2.28 or later, and pack them with
-                                       what a GPU host needs into a tar [default: target/dist]; a clone in another folder
-                                       gives the same bytes
-  dist --try DIR                       unpack such a tar in a bare root, and run it there (root only)
+  dist [--out DIR] [--key FILE [--certificate FILE] [--chain FILE]...]
+                                       build nimctl and its workers for hosts with glibc 2.28 or later, and pack them with
+                                       what a GPU host needs into a tar [default: target/dist], beside it a bill of materials,
+                                       digests and, with a key, a signature; a clone in another folder gives the same bytes
+  dist --try DIR                       try such a tar: release, sign and publish a small model here, then pull, verify and run
+                                       it in a bare root that has nothing but the tar (root only)
   gpu-kit -o DIR                       make a folder, in parts of at most 60 MB, that tries everything on a GPU host
   gpu-kit --try DIR                    try such a folder on this machine, in a bare root with a stand-in driver
   stress [--minutes N] [--seed N]      four processes in one store, some killed or interrupted, for N minutes [default:

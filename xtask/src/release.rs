@@ -1,6 +1,6 @@
 //! `release`: from a fresh clone to the folder and the tar of a release.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Result;
 
@@ -13,6 +13,12 @@ const DEMO_RELEASE: &str = "target/release-of-nvclip-demo";
 
 /// Sets everything up, then has `nimctl` make a release; its exit code is this task's.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<ExitCode> {
+    let code = make(project, arguments)?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Sets everything up, has `nimctl` make a release, and returns how it ended.
+pub(crate) fn make(project: &Project, arguments: &[String]) -> Result<ExitStatus> {
     let (is_release, arguments) = take_release(arguments);
     let release = project.in_release();
     let project = if is_release { &release } else { project };
@@ -27,7 +33,5 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> Result<ExitCode> {
     if !names_place {
         command.extend(["-o".to_owned(), DEMO_RELEASE.to_owned()]);
     }
-    let status = status(project.nimctl().args(command), Stdout::Passed)?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    status(project.nimctl().args(command), Stdout::Passed)
 }

@@ -1,15 +1,20 @@
-//! A trial of a tar on this machine, in a root without Rust, Python and a compiler, as a GPU host may be: libraries and a small release come as
-//! files, and no network is asked for anything.
+//! A trial of a tar on this machine, from a model to a host that runs it.
+//!
+//! The build side is this clone: `cargo xtask release` makes a small release, which is signed with a key made for the trial and
+//! published to a registry on the loopback. The deploy host is a root without Rust, Python and a compiler, as a GPU host may be, which
+//! gets the tar, libraries as files, the public key and the address of the registry. No other network is asked for anything.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
+use super::registry::{self, Registry};
 use crate::bare_root::{self, LIBRARIES};
 use crate::build_engines::DEMO_RECIPE;
-use crate::project::{Project, read, run as execute, say};
-use crate::set_up::build;
+use crate::project::{Project, output, read, run as execute, say};
+use crate::release;
 use crate::test::DEMO_MANIFEST;
 
 /// What the trial itself calls.
@@ -22,15 +27,27 @@ const TRIAL: &str = include_str!("trial.sh");
 const TOOLS: [&str; 2] = ["onnxruntime", "tensorrt-rtx"];
 /// A model whose profiles ONNX Runtime runs.
 const RECIPE: &str = "xtask/src/dist/trial.yaml";
+/// Its name and release.
+const RELEASE: &str = "dist-trial:1.0.0";
 
-/// Makes the root, puts the tar and a small release in, and runs the trial; or says why not.
+/// Returns why this machine can't try a tar, if it can't.
+pub(super) fn impossible(project: &Project) -> Option<String> {
+    let shell = &project.shell;
+    let openssl = || {
+        let is_there = output(cmd!(shell, "openssl version")).is_ok_and(|output| output.status.success());
+        (!is_there).then(|| "install `openssl`, which makes the keys".to_owned())
+    };
+    bare_root::impossible(shell).or_else(|| registry::impossible(shell)).or_else(openssl)
+}
+
+/// Makes and publishes a release, makes the root, and runs the trial there; or says why not.
 pub(super) fn run(project: &Project, out: &Path) -> Result<()> {
     let shell = &project.shell;
-    if let Some(why) = bare_root::impossible(shell) {
-        say(&format!("skipped: the trial in a bare root: {why}"));
+    let tar = the_tar(shell, out)?;
+    if let Some(why) = impossible(project) {
+        say(&format!("skipped: the trial of {}: {why}", tar.display()));
         return Ok(());
     }
-    let tar = the_tar(shell, out)?;
     let root = shell.create_temp_dir().context("no temporary folder can be made")?;
     let root = root.path();
     bare_root::make(shell, root, &PROGRAMS)?;
@@ -41,14 +58,31 @@ pub(super) fn run(project: &Project, out: &Path) -> Result<()> {
     }
     let host = root.join("host");
     shell.create_dir(&host)?;
-    let sums = out.join(super::SUMS);
-    read(cmd!(shell, "cp {tar} {sums} {host}/"))?;
-    bring_along(project, &host)?;
+    let work = shell.create_temp_dir().context("no temporary folder can be made")?;
+    let (built, registry) = timed(|| build_side(project, work.path(), &host))?;
+    let (brought, ()) = timed(|| bring_along(project, out, &host))?;
     shell.write_file(host.join("trial.sh"), TRIAL)?;
     say("running the trial in a bare root");
-    bare_root::run(project, root, &["/usr/bin/bash", "/host/trial.sh"])?;
-    say("the tar works in a bare root");
+    let (deployed, ()) = timed(|| {
+        bare_root::run(project, root, &["/usr/bin/bash", "/host/trial.sh", &registry.address, RELEASE])
+    })?;
+    let seconds = Duration::as_secs_f64;
+    say(&format!(
+        "the tar works in a bare root: release, signature and publication {:.1} s, files for the host {:.1} s, deploy host {:.1} s; \
+         {:.1} s in all",
+        seconds(&built),
+        seconds(&brought),
+        seconds(&deployed),
+        seconds(&(built + brought + deployed))
+    ));
     Ok(())
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
+    #[expect(clippy::disallowed_methods, reason = "the trial says how long it took")]
+    let start = Instant::now();
+    let result = work()?;
+    Ok((start.elapsed(), result))
 }
 
 /// Returns the only tar of a folder.
@@ -66,19 +100,60 @@ fn the_tar(shell: &Shell, out: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Makes what the host gets beside the tar: libraries as files, a small release, and the demo's recipe and manifest.
-fn bring_along(project: &Project, host: &Path) -> Result<()> {
+/// Releases the small model from nothing, signs it with a new key, and publishes it; once more with the signature of a key that the host
+/// does not trust. The host gets the public key, and the release as an archive with its signature.
+fn build_side(project: &Project, work: &Path, host: &Path) -> Result<Registry> {
     let shell = &project.shell;
-    execute(build(project))?;
+    let (folder, store) = (work.join("release"), work.join("store"));
+    let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
+    let mut arguments = words(&[RECIPE, "--no-bench", "-o"]);
+    arguments.extend([folder.display().to_string(), "--store".into(), store.display().to_string()]);
+    let ended = release::make(project, &arguments)?;
+    ensure!(ended.success(), "the release of {RECIPE} failed ({ended})");
+    for name in ["release", "stranger"] {
+        let (key, public) = (work.join(format!("{name}.key")), host.join(format!("{name}.pub")));
+        read(cmd!(shell, "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}"))?;
+        read(cmd!(shell, "openssl pkey -in {key} -pubout -out {public}"))?;
+    }
+    shell.remove_path(host.join("stranger.pub"))?;
+    let registry = Registry::start(project, work)?;
+    for (name, repository) in [("release", ""), ("stranger", "stranger/")] {
+        let (key, signature) = (work.join(format!("{name}.key")), work.join(format!("{name}.sig")));
+        execute(
+            project
+                .nimctl()
+                .arg("sign")
+                .arg(&folder)
+                .arg("--key")
+                .arg(key)
+                .arg("--signature")
+                .arg(&signature),
+        )?;
+        let place = format!("{}/{repository}{RELEASE}", registry.address);
+        execute(
+            project.nimctl().arg("publish").arg(&folder).args(["--to", &place, "--signature"]).arg(signature),
+        )?;
+    }
+    let signature = work.join("release.sig");
+    read(cmd!(shell, "cp {signature} {host}/"))?;
+    let archive = format!("oci-archive:{}", host.join("release.tar").display());
+    execute(project.nimctl().arg("publish").arg(&folder).args(["--to", &archive]))?;
+    Ok(registry)
+}
+
+/// Puts what the host gets beside the release: the tar and its digests, libraries as files, and the demo's recipe and manifest.
+fn bring_along(project: &Project, out: &Path, host: &Path) -> Result<()> {
+    let shell = &project.shell;
+    for file in shell.read_dir(out)? {
+        if file.is_file() {
+            read(cmd!(shell, "cp {file} {host}/"))?;
+        }
+    }
     execute(project.nimctl().args(["toolchain", "install"].into_iter().chain(TOOLS)))?;
     let libraries = host.join("toolchain.tar");
     execute(
         project.nimctl().args(["toolchain", "export"].into_iter().chain(TOOLS)).arg("-o").arg(libraries),
     )?;
     read(cmd!(shell, "cp {DEMO_RECIPE} {DEMO_MANIFEST} {host}/"))?;
-    let work = shell.create_temp_dir().context("no temporary folder can be made")?;
-    let (store, manifest) = (work.path().join("store"), work.path().join("model_manifest.yaml"));
-    let release = host.join("release.tar");
-    execute(project.nimctl().args(["build", RECIPE, "--manifest"]).arg(manifest).arg("--store").arg(&store))?;
-    execute(project.nimctl().args(["bundle", RECIPE, "--destination"]).arg(release).arg("--store").arg(store))
+    Ok(())
 }

@@ -8,13 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use super::binaries::TARGET;
+use super::bom::Beside;
+use super::crates::{Linked, text};
 use super::zig::Zig;
 use crate::project::{Project, read};
-use crate::set_up::TENSORRT_FLAVOURS;
 
-/// The packages whose executables are packed.
-const ROOTS: [&str; 3] = ["nimctl", "nimctl-backend-onnxruntime", "nimctl-backend-tensorrt"];
 /// How the names of files with terms begin, in lower case.
 const NAMES: [&str; 6] = ["licence", "license", "copying", "copyright", "notice", "unlicense"];
 /// The parts of LLVM that zig links to executables, each with its own file in zig's folder.
@@ -35,18 +33,24 @@ struct Part {
     texts: Vec<(String, String)>,
 }
 
-/// Returns the text.
-pub(super) fn third_party(project: &Project, zig: &Zig) -> Result<String> {
-    let mut parts = BTreeMap::new();
-    for flavour in TENSORRT_FLAVOURS {
-        for part in crates(project, flavour)? {
-            parts.insert(part.title.clone(), part);
-        }
-    }
-    let mut parts: Vec<Part> = parts.into_values().collect();
-    parts.push(rust_library(project)?);
-    parts.push(llvm(&project.shell, zig)?);
-    Ok(page(&parts))
+/// What `THIRD-PARTY.txt` and the bill of materials say of what is linked in.
+pub(super) struct ThirdParty {
+    /// The text.
+    pub(super) text: String,
+    /// What is no crate.
+    pub(super) beside: Vec<Beside>,
+}
+
+/// Returns both.
+pub(super) fn third_party(project: &Project, linked: &Linked, zig: &Zig) -> Result<ThirdParty> {
+    let crates = crates(&project.shell, linked)?;
+    let parts: BTreeMap<String, Part> = crates.into_iter().map(|part| (part.title.clone(), part)).collect();
+    let beside = [rust_library(project)?, llvm(&project.shell, zig)?];
+    let listed =
+        beside.iter().map(|part| Beside { title: part.title.clone(), licence: part.licence.clone() });
+    let listed = listed.collect();
+    let parts: Vec<Part> = parts.into_values().chain(beside).collect();
+    Ok(ThirdParty { text: page(&parts), beside: listed })
 }
 
 /// Writes the list of parts, then each text once.
@@ -80,44 +84,9 @@ fn page(parts: &[Part]) -> String {
     page
 }
 
-/// Returns the crates that are linked in. Without those that only build scripts, macros and tests use.
-fn crates(project: &Project, flavour: &str) -> Result<Vec<Part>> {
-    let shell = &project.shell;
-    let metadata = read(cmd!(
-        shell,
-        "cargo metadata --format-version 1 --locked --filter-platform {TARGET}
-         --features nimctl-backend-tensorrt/{flavour}"
-    ))?;
-    let metadata: Value = serde_json::from_str(&metadata).context("cargo's metadata is not JSON")?;
-    let no_list = Vec::new();
-    let list = |value: &Value| value.as_array().unwrap_or(&no_list).clone();
-    let packages: BTreeMap<String, Value> =
-        list(&metadata["packages"]).into_iter().map(|package| (text(&package["id"]), package)).collect();
-    let nodes: BTreeMap<String, Value> =
-        list(&metadata["resolve"]["nodes"]).into_iter().map(|node| (text(&node["id"]), node)).collect();
-    let is_macro = |package: &Value| {
-        list(&package["targets"]).iter().any(|target| list(&target["kind"]).contains(&"proc-macro".into()))
-    };
-    let is_root = |package: &&Value| ROOTS.contains(&text(&package["name"]).as_str());
-    let mut to_do: Vec<String> =
-        packages.values().filter(is_root).map(|package| text(&package["id"])).collect();
-    ensure!(to_do.len() == ROOTS.len(), "cargo's metadata has {} of the packages {ROOTS:?}", to_do.len());
-    let mut linked = BTreeSet::new();
-    while let Some(id) = to_do.pop() {
-        let package = packages.get(&id).with_context(|| format!("cargo's metadata has no package {id}"))?;
-        if is_macro(package) || !linked.insert(id.clone()) {
-            continue;
-        }
-        let node = nodes.get(&id).with_context(|| format!("cargo's metadata resolves no {id}"))?;
-        let dependencies = list(&node["deps"]);
-        let normal = dependencies
-            .iter()
-            .filter(|dependency| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()));
-        to_do.extend(normal.map(|dependency| text(&dependency["pkg"])));
-    }
-    // Our own have no source: their terms are the project's.
-    let others =
-        linked.iter().filter_map(|id| packages.get(id)).filter(|package| !package["source"].is_null());
+/// Returns the crates of others that are linked in. Our own have no source: their terms are the project's.
+fn crates(shell: &Shell, linked: &Linked) -> Result<Vec<Part>> {
+    let others = linked.packages.values().filter(|package| !package["source"].is_null());
     others.map(|package| crate_part(shell, package)).collect()
 }
 
@@ -190,7 +159,7 @@ fn llvm(shell: &Shell, zig: &Zig) -> Result<Part> {
     });
     Ok(Part {
         title: "LLVM's libc++, libc++abi and libunwind, and zig's compiler-rt".into(),
-        licence: "Apache-2.0 WITH LLVM-exception; MIT".into(),
+        licence: "Apache-2.0 WITH LLVM-exception AND MIT".into(),
         source: "https://ziglang.org".into(),
         texts: texts
             .into_iter()
@@ -200,10 +169,6 @@ fn llvm(shell: &Shell, zig: &Zig) -> Result<Part> {
                 .map_err(Into::into)])
             .collect::<Result<_>>()?,
     })
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
