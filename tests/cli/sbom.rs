@@ -1,11 +1,14 @@
 //! Bills of materials: that they are of the release, valid, and the same bytes every time; and what is no release.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use nimctl::backend::Tool;
 use nimctl::digest::Sha256;
 use nimctl::passport::Passport;
-use nimctl::sbom::{ReleaseToList, of_release};
+use nimctl::profile::ToolIdentity;
+use nimctl::sbom::{PinnedTool, ReleaseToList, of_release};
 use serde_json::Value;
 
 use crate::distribution::published;
@@ -115,22 +118,31 @@ fn what_is_no_release_has_no_bill() {
     insta::assert_snapshot!(transcript.replace(&*folder.file_name().unwrap().to_string_lossy(), "<id>"));
 }
 
+fn bill_of(passport: &Passport, pinned: &[PinnedTool]) -> String {
+    let (model, passports) = (&passport.contents.model, std::slice::from_ref(passport));
+    of_release(&ReleaseToList { model, passports, is_complete: false, pinned }).to_json()
+}
+
 #[test]
 fn bills_are_valid_with_cyclonedx() {
     let home = released();
     assert_eq!(validate(&home.set_up(&["sbom", "release"]).exits(0).stdout), "valid");
-    let [bill, compiled] = [
-        include_str!("../fixtures/formats/passport.json"),
-        include_str!("../fixtures/formats/passport-static.json"),
-    ]
-    .map(|golden| {
-        let passport = Passport::parse(golden.as_bytes(), "golden").unwrap();
-        let model = &passport.contents.model;
-        let passports = std::slice::from_ref(&passport);
-        of_release(&ReleaseToList { model, passports, is_complete: false, pinned: &[] }).to_json()
-    });
+    let golden = include_str!("../fixtures/formats/passport.json");
+    let mut passport = Passport::parse(golden.as_bytes(), "golden").unwrap();
+    let bill = bill_of(&passport, &[]);
     assert_eq!(validate(&bill), "valid");
-    assert!(compiled.contains("libtensorrt_rtx.so.1"), "{compiled}");
+    // With a compiler, whose terms have no SPDX identifier, and its package.
+    let libraries = BTreeMap::from([("libtensorrt_rtx.so.1".to_owned(), Sha256::of(b"library"))]);
+    let version = "1.7.1.116".to_owned();
+    let pinned = PinnedTool {
+        tool: Tool::TensorrtRtx,
+        package: "tensorrt-rtx-cu12-libs".into(),
+        version: version.clone(),
+        libraries: libraries.clone(),
+    };
+    passport.contents.toolchain.insert("tensorrt-rtx".into(), ToolIdentity { version, libraries });
+    let compiled = bill_of(&passport, &[pinned]);
+    assert!(compiled.contains(r#""purl": "pkg:pypi/tensorrt-rtx-cu12-libs@1.7.1.116""#), "{compiled}");
     assert_eq!(validate(&compiled), "valid");
     // It would say so if it were not.
     let wrong = bill.replace("\"machine-learning-model\"", "\"model\"");
