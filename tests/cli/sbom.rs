@@ -1,8 +1,7 @@
 //! Bills of materials: that they are of the release, valid, and the same bytes every time; and what is no release.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nimctl::backend::Tool;
 use nimctl::digest::Sha256;
@@ -16,24 +15,22 @@ use crate::home::Home;
 
 const VALIDATOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/validate_cyclonedx.py");
 
-/// Returns what CycloneDX's own validator, of PyPI, says of a bill.
+/// Returns what CycloneDX's own validator, of PyPI, says of files in a home.
 #[track_caller]
-fn validate(bill: &str) -> String {
+fn validate(home: &Home, files: &[&str]) -> Vec<String> {
     let mut command = Command::new("python3");
-    command.arg(VALIDATOR).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg(VALIDATOR).args(files).current_dir(home.folder());
     if let Some(packages) = std::env::var_os("NIMCTL_TEST_CYCLONEDX") {
         command.env("PYTHONPATH", packages);
     }
-    let mut python = command.spawn().expect("python3 is there");
-    python.stdin.take().unwrap().write_all(bill.as_bytes()).unwrap();
-    let output = python.wait_with_output().unwrap();
+    let output = command.output().expect("python3 is there");
     assert!(
         output.status.success(),
         "no cyclonedx: set NIMCTL_TEST_CYCLONEDX to the folder that pip installed cyclonedx-python-lib[json-validation] into \
          (`--target`), or leave the test out by its name\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// A home with a release folder.
@@ -126,11 +123,11 @@ fn bill_of(passport: &Passport, pinned: &[PinnedTool]) -> String {
 #[test]
 fn bills_are_valid_with_cyclonedx() {
     let home = released();
-    assert_eq!(validate(&home.set_up(&["sbom", "release"]).exits(0).stdout), "valid");
+    home.set_up(&["sbom", "release", "-o", "scripted.json"]).exits(0);
     let golden = include_str!("../fixtures/formats/passport.json");
     let mut passport = Passport::parse(golden.as_bytes(), "golden").unwrap();
     let bill = bill_of(&passport, &[]);
-    assert_eq!(validate(&bill), "valid");
+    home.write("golden.json", &bill);
     // With a compiler, whose terms have no SPDX identifier, and its package.
     let libraries = BTreeMap::from([("libtensorrt_rtx.so.1".to_owned(), Sha256::of(b"library"))]);
     let version = "1.7.1.116".to_owned();
@@ -143,9 +140,11 @@ fn bills_are_valid_with_cyclonedx() {
     passport.contents.toolchain.insert("tensorrt-rtx".into(), ToolIdentity { version, libraries });
     let compiled = bill_of(&passport, &[pinned]);
     assert!(compiled.contains(r#""purl": "pkg:pypi/tensorrt-rtx-cu12-libs@1.7.1.116""#), "{compiled}");
-    assert_eq!(validate(&compiled), "valid");
-    // It would say so if it were not.
-    let wrong = bill.replace("\"machine-learning-model\"", "\"model\"");
-    assert!(validate(&wrong).starts_with("not valid"), "{wrong}");
+    home.write("compiled.json", compiled);
+    // It would say so if one were not.
+    home.write("wrong.json", bill.replace("\"machine-learning-model\"", "\"model\""));
+    let said = validate(&home, &["scripted.json", "golden.json", "compiled.json", "wrong.json"]);
+    assert_eq!(said[..3], ["valid"; 3]);
+    assert!(said[3].starts_with("not valid"), "{said:?}");
     insta::assert_snapshot!(bill);
 }
