@@ -41,6 +41,12 @@ pub enum StoreError {
     /// It can't be told what is needed.
     #[error("{0}; nothing is removed while it can't be told what is needed: run `nimctl store fsck` first")]
     Unsure(Unreadable),
+    /// It can't be told which release of a model is the newest that was accepted.
+    #[error(
+        "{0}; it says which release of its model is the newest that was accepted here, and without it none is: take one on purpose \
+         with `nimctl pull PLACE --allow-rollback`"
+    )]
+    NewestReleaseUnknown(Unreadable),
     /// A read or a move failed.
     #[error("{doing}")]
     Io {
@@ -76,7 +82,7 @@ impl StoreError {
             | Self::NoStore { .. }
             | Self::Io { .. }
             | Self::Newer(_) => ErrorKind::Input,
-            Self::Damaged { .. } | Self::Unsure(_) => ErrorKind::Refused,
+            Self::Damaged { .. } | Self::Unsure(_) | Self::NewestReleaseUnknown(_) => ErrorKind::Refused,
             Self::Cancelled => ErrorKind::Interrupted,
         }
     }

@@ -9,6 +9,8 @@
 //! nimctl/origins/<id>.json                        the recipe that a profile was built from
 //! nimctl/pulls/<id>.json                          the place that a profile is or was pulled from
 //! nimctl/pins/<id>.json                           a profile that a person wants to keep
+//! nimctl/signed/<id>.json                         the signature that a profile was pulled with
+//! nimctl/newest-releases/<hex>.json               the newest release of a model that a trust policy accepted
 //! nimctl/mixed-precision/<key>.json               which nodes need FP32, found by running a graph; .jsonl while it runs
 //! nimctl/quantized-graphs/<key>.json             how a graph was quantized, and the blobs of it; .jsonl while it is found
 //! nimctl/chunks/<hex>.json                        the chunks of a large blob (crate::chunks)
@@ -52,12 +54,15 @@ mod error;
 mod found;
 mod in_use;
 mod lay_out;
+mod newest_releases;
 mod oci;
 mod origin;
 mod passports;
 mod pins;
 mod pulls;
+mod references;
 mod remove;
+mod signed;
 mod space;
 mod survey;
 
@@ -74,6 +79,7 @@ pub use pins::Pin;
 pub use pulls::PullRecord;
 pub(crate) use remove::{Unneeded, taken_bytes};
 use serde::Serialize;
+pub use signed::SignedProfile;
 pub(crate) use space::is_full;
 pub(crate) use survey::{Survey, is_unfinished};
 
@@ -324,26 +330,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Returns the outputs of a reference that was computed before: an archive of tensors.
-    ///
-    /// # Errors
-    /// A file that can't be read.
-    pub fn reference(&self, key: &Sha256) -> Result<Option<Vec<u8>>, StoreError> {
-        self.bytes(&self.reference_path(key))
-    }
-
-    /// Remembers the outputs of a reference.
-    ///
-    /// # Errors
-    /// A store that can't be written.
-    pub fn put_reference(&self, key: &Sha256, npz: &[u8]) -> Result<(), StoreError> {
-        atomic_file::write(&self.reference_path(key), npz).map_err(|source| self.unwritable(source))
-    }
-
-    fn reference_path(&self, key: &Sha256) -> PathBuf {
-        self.root.join("nimctl/references").join(format!("{}.npz", key.to_hex()))
     }
 
     /// Returns the recipe that a profile was built from on this machine, if that is known.

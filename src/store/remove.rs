@@ -136,16 +136,16 @@ impl Store {
         files
     }
 
-    /// Returns what is said about profiles beside their passports: recipes and samples of benchmarks.
+    /// Returns what is said about profiles beside their passports: recipes, samples of benchmarks and signatures.
     pub(crate) fn descriptions(&self) -> Vec<PathBuf> {
-        ["origins", "bench"]
+        ["origins", "bench", "signed"]
             .into_iter()
             .flat_map(|folder| files_in(&self.root.join("nimctl").join(folder)))
             .collect()
     }
 
-    fn descriptions_of(&self, id: &ProfileId) -> [PathBuf; 3] {
-        [self.origin_path(id), self.samples_path(id), self.pull_path(id)]
+    fn descriptions_of(&self, id: &ProfileId) -> [PathBuf; 4] {
+        [self.origin_path(id), self.samples_path(id), self.signed_path(id), self.pull_path(id)]
     }
 
     /// Returns the bytes of a profile's passport and what is said about it.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::found::{Found, FoundByCheck, QuantizedGraph};
 use super::oci::{self, Listed};
 use super::origin::Origin;
-use super::{Parse, Pin, PullRecord, Store, StoreError};
+use super::{Parse, Pin, PullRecord, SignedProfile, Store, StoreError};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
 use crate::passport::Passport;
@@ -88,7 +88,7 @@ impl Store {
         Ok(files_in(&self.root.join("nimctl").join(folder)).iter().filter_map(id).collect())
     }
 
-    /// Returns the files of results that can't be read: nothing refers to them, and they are found again.
+    /// Returns the files of results and signatures that can't be read: nothing refers to them, and they are found or pulled again.
     pub(crate) fn unreadable_results(&self) -> Result<Vec<(PathBuf, Unreadable)>, StoreError> {
         let mut problems = Vec::new();
         for path in self.files_below("mixed-precision") {
@@ -103,6 +103,9 @@ impl Store {
         }
         for path in self.files_below("precision-checks") {
             self.whole(&path, FoundByCheck::parse, &mut problems)?;
+        }
+        for path in self.files_below("signed") {
+            self.whole(&path, SignedProfile::parse, &mut problems)?;
         }
         Ok(problems)
     }
@@ -124,7 +127,7 @@ impl Store {
         Ok(found)
     }
 
-    fn whole<T>(
+    pub(super) fn whole<T>(
         &self,
         path: &Path,
         parse: Parse<T>,

@@ -24,8 +24,28 @@ pub type TrustError = YamlFileError;
 pub struct TrustText {
     /// [`TRUST_SCHEMA`].
     pub schema: String,
+    /// Whether profiles may be used that were built on this host, and that nobody signed.
+    #[serde(default, skip_serializing_if = "BuiltHere::is_default")]
+    pub built_here: BuiltHere,
     /// The rules; a release is accepted if one of them accepts it.
     pub rules: Vec<RuleText>,
+}
+
+/// What becomes of profiles that were built on this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BuiltHere {
+    /// They are used without a signature.
+    Accept,
+    /// They need a signature, as others do.
+    #[default]
+    Refuse,
+}
+
+impl BuiltHere {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One rule. It needs `keys`, `certificates` or both.
@@ -138,7 +158,7 @@ impl Trust {
         let tree = yaml::parse(text.as_bytes(), &Limits::default())
             .map_err(|error| syntax(path, error.position, error.message))?;
         no_empty_values(&tree).map_err(|(position, problem)| syntax(path, position, problem))?;
-        let TrustText { schema: _, rules } =
+        let TrustText { schema: _, built_here, rules } =
             stored_format::from_yaml(text, TRUST_SCHEMA, path, |policy: &TrustText| &policy.schema)?;
         let nodes = tree.get("rules").and_then(Node::as_sequence).unwrap_or_default();
         let place = tree.get("rules").map_or(tree.position, |node| node.position);
@@ -148,7 +168,7 @@ impl Trust {
         let rules = rules.into_iter().zip(nodes).map(|(rule, node)| {
             rule.check(node, read).map_err(|(position, problem)| syntax(path, position, problem))
         });
-        Ok(Self { path: path.into(), rules: rules.collect::<Result<_, _>>()? })
+        Ok(Self { path: path.into(), built_here, rules: rules.collect::<Result<_, _>>()? })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::document::ExecutedOn;
+use super::document::{BuiltHere, ExecutedOn};
 use super::facts::ProfileFacts;
 use super::refused::{Broken, Refused, UnknownSigner};
 use super::version::Version;
@@ -15,6 +15,7 @@ const DAY_S: u64 = 24 * 60 * 60;
 #[derive(Clone, Debug)]
 pub struct Trust {
     pub(super) path: String,
+    pub(super) built_here: BuiltHere,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -53,6 +54,11 @@ impl Trust {
     /// Returns the file that the policy was read from.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Returns what becomes of profiles that were built on this host.
+    pub fn built_here(&self) -> BuiltHere {
+        self.built_here
     }
 
     /// Returns the rules, in their order.

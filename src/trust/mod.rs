@@ -12,15 +12,17 @@ mod document;
 mod facts;
 mod judge;
 mod refused;
+mod rollback;
 #[cfg(test)]
 mod tests;
 mod version;
 
 pub use document::{
-    CertificatesText, ExecutedOn, RequireText, RuleText, TRUST_SCHEMA, TrustError, TrustText,
+    BuiltHere, CertificatesText, ExecutedOn, RequireText, RuleText, TRUST_SCHEMA, TrustError, TrustText,
 };
 pub use facts::ProfileFacts;
 pub use judge::{Identified, Rule, Trust};
 pub(crate) use refused::in_words;
 pub use refused::{Broken, Refused, UnknownSigner};
+pub use rollback::{RolledBack, check_order};
 pub use version::Version;

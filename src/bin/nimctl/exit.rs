@@ -110,6 +110,7 @@ failures_with_hints!(
     nimctl::ops::reproduce::ReproduceError,
     nimctl::ops::sbom::SbomError,
     nimctl::ops::sign::SignError,
+    nimctl::ops::trust::NotAdmitted,
     nimctl::ops::trust::NotTrusted,
     nimctl::ops::trust::PolicyError,
     nimctl::ops::verify_signature::VerifySignatureError,

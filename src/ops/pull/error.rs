@@ -12,6 +12,7 @@ use crate::packs::InvalidIndex;
 use crate::portable_path::NotPortable;
 use crate::registry::RegistryError;
 use crate::store::{StoreError, is_full};
+use crate::trust::RolledBack;
 use crate::uri::UriError;
 
 /// What is wrong with a file of a manifest.
@@ -119,6 +120,9 @@ pub enum PullError {
     /// Its signature.
     #[error(transparent)]
     Signature(#[from] NotSigned),
+    /// An older release than the one here.
+    #[error(transparent)]
+    RolledBack(#[from] RolledBack),
     /// A manifest or index that can't be read.
     #[error(transparent)]
     Document(#[from] InvalidDocument),
@@ -267,6 +271,7 @@ impl PullError {
             Self::Place(error) => error.hint(),
             Self::File { source, .. } => source.hint(),
             Self::Signature(error) => Some(error.hint()),
+            Self::RolledBack(error) => Some(error.hint()),
             Self::NeedsFolder { .. } => Some("name a folder with -o FOLDER".into()),
             _ => None,
         }
@@ -290,6 +295,7 @@ impl PullError {
             | Self::NoSpace { .. } => ErrorKind::Input,
             Self::Document(_)
             | Self::Signature(_)
+            | Self::RolledBack(_)
             | Self::Index(_)
             | Self::BadRelease { .. }
             | Self::BadProfile { .. }

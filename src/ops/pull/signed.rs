@@ -7,12 +7,13 @@ use super::{MAX_TEXT_BYTES, PullError, RemoteRelease, manifest_of, profile};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::oci::{PASSPORT_TYPE, SIGNATURE_TYPE, fetch_small};
-use crate::ops::trust::{NotTrusted, SignedDocuments, signed_facts};
+use crate::ops::trust::{NotTrusted, SignedDocuments, signed_passports};
 use crate::ops::verify_signature::Trusted;
-use crate::profile::CONTENTS_FILE;
+use crate::profile::{CONTENTS_FILE, ModelRelease, ProfileId};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE};
 use crate::signing::{Bundle, MAX_BUNDLE_BYTES, Signer, Statement, shown};
-use crate::trust::in_words;
+use crate::store::{SignedProfile, Store};
+use crate::trust::{ProfileFacts, check_order, in_words};
 
 /// At most this many signatures of a release are tried, and attestations of a profile.
 const MAX_SIGNATURES: usize = 32;
@@ -22,8 +23,21 @@ const MAX_SIGNATURES: usize = 32;
 pub struct Accepted {
     /// Who signed.
     pub signer: Signer,
-    /// The line of the rule that accepts the release, if a policy decided.
-    pub rule_line: Option<u32>,
+    /// What a policy decided, if one did.
+    pub by_policy: Option<AcceptedByPolicy>,
+    /// The text of the signature.
+    signature: Vec<u8>,
+    /// The signed passports of the profiles that are pulled, by id.
+    passports: BTreeMap<String, Vec<u8>>,
+}
+
+/// What a policy decided.
+#[derive(Clone, Debug)]
+pub struct AcceptedByPolicy {
+    /// The line of the rule that accepts the release.
+    pub rule_line: u32,
+    /// The model and release, as signed.
+    pub model: ModelRelease,
 }
 
 /// A release whose signature is not accepted.
@@ -168,15 +182,23 @@ impl RemoteRelease<'_> {
         described: &Described,
         ids: &[String],
     ) -> Result<Accepted, String> {
-        let bundle = Bundle::parse(bundle).map_err(|refusal| in_words(&refusal))?;
+        let parsed = Bundle::parse(bundle).map_err(|refusal| in_words(&refusal))?;
+        let accepted = |signer: Signer, by_policy: Option<AcceptedByPolicy>| {
+            let passport = |id: &String| {
+                let name = format!("{PROFILES_FOLDER}/{id}/{PASSPORT_FILE}");
+                Some((id.clone(), described.texts.get(&name)?.clone()))
+            };
+            let passports = ids.iter().filter_map(passport).collect();
+            Accepted { signer, by_policy, signature: bundle.to_vec(), passports }
+        };
         let verified = match trusted {
-            Trusted::Key(key) => bundle.verify_with_key(key),
+            Trusted::Key(key) => parsed.verify_with_key(key),
             Trusted::Certificates { certificates, now_s } => {
-                bundle.verify_with_certificates(certificates, *now_s)
+                parsed.verify_with_certificates(certificates, *now_s)
             }
             Trusted::Policy { trust, now_s } => {
                 let (statement, signer) =
-                    trust.identify(&bundle, *now_s).map_err(|error| error.to_string())?;
+                    trust.identify(&parsed, *now_s).map_err(|error| error.to_string())?;
                 covers(&statement, &described.digests)?;
                 let documents = SignedDocuments {
                     statement: &statement,
@@ -187,16 +209,69 @@ impl RemoteRelease<'_> {
                 };
                 let judged = || {
                     let manifest = documents.manifest()?;
-                    let (model, facts) = signed_facts(&documents, &manifest, ids)?;
-                    Ok(trust.judge(&model.name, &model.release, &signer, &facts, *now_s)?.line())
+                    let (model, passports) = signed_passports(&documents, &manifest, ids)?;
+                    let facts: Vec<ProfileFacts> = passports.iter().map(ProfileFacts::of).collect();
+                    let rule_line = trust.judge(&model.name, &model.release, &signer, &facts, *now_s)?.line();
+                    Ok(AcceptedByPolicy { rule_line, model })
                 };
-                let line = judged().map_err(|error: NotTrusted| in_words(&error))?;
-                return Ok(Accepted { signer: signer.signer.clone(), rule_line: Some(line) });
+                let by_policy = judged().map_err(|error: NotTrusted| in_words(&error))?;
+                return Ok(accepted(signer.signer.clone(), Some(by_policy)));
             }
         };
         let (statement, signer) = verified.map_err(|refusal| in_words(&refusal))?;
         covers(&statement, &described.digests)?;
-        Ok(Accepted { signer, rule_line: None })
+        Ok(accepted(signer, None))
+    }
+
+    /// Fails if a policy accepts the release, and the store had a newer one that it accepted.
+    ///
+    /// # Errors
+    /// A roll-back; a store that can't be read, or does not know any more what is the newest.
+    pub fn check_order(&self, accepted: &Accepted, store: &Store) -> Result<(), PullError> {
+        let Some(AcceptedByPolicy { rule_line: _, model }) = &accepted.by_policy else { return Ok(()) };
+        if let Some(newest) = store.newest_release(&model.name)? {
+            check_order(&model.name, &model.release, &newest)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the signature of profiles that were pulled, so that they can be judged again; the release is the newest of its model
+    /// from now on, if a policy accepted it and it is, or `allow_rollback` makes it so.
+    ///
+    /// # Errors
+    /// Another process has pulled a newer release meanwhile; a store that can't be written.
+    pub fn keep_signature(
+        &self,
+        accepted: &Accepted,
+        store: &Store,
+        allow_rollback: bool,
+    ) -> Result<(), PullError> {
+        store.with_passports(|| {
+            if !allow_rollback {
+                self.check_order(accepted, store)?;
+            }
+            for (id, passport) in &accepted.passports {
+                let wrong = |problem: String| PullError::BadProfile { id: id.clone(), problem };
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|error| wrong(error.to_string()));
+                let profile = ProfileId::from_hex(id).map_err(|error| wrong(error.to_string()))?;
+                // One that a policy accepted says more than one of a key on the command line.
+                if accepted.by_policy.is_some() || store.signed(&profile)?.is_none() {
+                    let signed = SignedProfile::new(self.digest, text(&accepted.signature)?, text(passport)?);
+                    store.put_signed(&profile, &signed)?;
+                }
+            }
+            if let Some(AcceptedByPolicy { rule_line: _, model }) = &accepted.by_policy {
+                let is_newest = allow_rollback
+                    || match store.newest_release(&model.name)? {
+                        Some(newest) => check_order(&model.name, &model.release, &newest)?,
+                        None => true,
+                    };
+                if is_newest {
+                    store.put_newest_release(&model.name, &model.release)?;
+                }
+            }
+            Ok(())
+        })
     }
 }
 

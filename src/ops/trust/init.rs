@@ -6,7 +6,7 @@ use super::PolicyError;
 use crate::files::destination;
 use crate::files::{atomic_file, text};
 use crate::signing::PublicKey;
-use crate::trust::{RuleText, TRUST_SCHEMA, Trust, TrustText};
+use crate::trust::{BuiltHere, RuleText, TRUST_SCHEMA, Trust, TrustText};
 
 const HEADER: &str = "# Whose signatures nimctl accepts on this host. Check it with `nimctl trust check`.\n";
 
@@ -45,7 +45,11 @@ pub fn write_first(first: &FirstPolicy<'_>) -> Result<Trust, PolicyError> {
         until: None,
         require: None,
     };
-    let document = TrustText { schema: TRUST_SCHEMA.into(), rules: vec![rule] };
+    let document = TrustText {
+        schema: TRUST_SCHEMA.into(),
+        built_here: BuiltHere::default(),
+        rules: vec![rule],
+    };
     let write = |source| PolicyError::Write { path: destination.into(), source };
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let yaml = serde_saphyr::to_string_with_options(&document, options)

@@ -1,15 +1,20 @@
-//! Trust policies on the side that loads models: reading one, writing the first, and what a signed release says of itself.
+//! Trust policies on the side that loads models: reading one, writing the first, what a signed release says of itself, and which
+//! profiles of a store may be used.
 
 mod error;
+mod gate;
 mod init;
+mod not_admitted;
 mod release;
 
 use std::path::Path;
 
 pub use error::{NotTrusted, PolicyError};
+pub use gate::{Admitted, Gate};
 pub use init::{FirstPolicy, write_first};
+pub use not_admitted::{NotAdmitted, Unsigned};
 pub use release::{ReleaseVerdict, VerifyReleaseOptions, verify_release};
-pub(super) use release::{SignedDocuments, signed_facts};
+pub(super) use release::{SignedDocuments, signed_passports};
 
 use crate::files::text;
 use crate::trust::Trust;

@@ -39,6 +39,8 @@ pub struct ReleaseVerdict {
     pub signature: SignatureReport,
     /// The model and release as signed, and the line of the rule that accepts them; `None` if the folder differs from what was signed.
     pub accepted: Option<(ModelRelease, u32)>,
+    /// The signed passports of its profiles.
+    pub passports: Vec<Passport>,
     /// What is wrong with the release although it is as signed.
     pub findings: Vec<Finding>,
 }
@@ -64,7 +66,8 @@ pub fn verify_release(options: &VerifyReleaseOptions<'_>) -> Result<ReleaseVerdi
         is_cancelled,
     })?;
     if !report.differences.is_empty() {
-        return Ok(ReleaseVerdict { signature: report, accepted: None, findings: Vec::new() });
+        let (passports, findings) = (Vec::new(), Vec::new());
+        return Ok(ReleaseVerdict { signature: report, accepted: None, passports, findings });
     }
     let folder: PathBuf = release.to_path_buf();
     let documents = SignedDocuments {
@@ -73,14 +76,15 @@ pub fn verify_release(options: &VerifyReleaseOptions<'_>) -> Result<ReleaseVerdi
     };
     let manifest = documents.manifest()?;
     let ids: Vec<String> = manifest.profiles.iter().map(|profile| profile.id.clone()).collect();
-    let (model, facts) = signed_facts(&documents, &manifest, &ids)?;
+    let (model, passports) = signed_passports(&documents, &manifest, &ids)?;
+    let facts: Vec<ProfileFacts> = passports.iter().map(ProfileFacts::of).collect();
     let Some(identified) = &report.identified else {
         return Err(NotTrusted::NotSigned { name: MANIFEST_FILE.into() });
     };
     let rule = trust.judge(&model.name, &model.release, identified, &facts, *now_s)?;
     let line = rule.line();
     let findings = verify(release).map_err(NotTrusted::Io)?.findings;
-    Ok(ReleaseVerdict { signature: report, accepted: Some((model, line)), findings })
+    Ok(ReleaseVerdict { signature: report, accepted: Some((model, line)), passports, findings })
 }
 
 /// The small files of a release, of which only signed bytes are used.
@@ -112,15 +116,15 @@ impl SignedDocuments<'_> {
     }
 }
 
-/// Returns the model and release that the signed documents name, and what the passports of these profiles say.
-pub(in crate::ops) fn signed_facts(
+/// Returns the model and release that the signed documents name, and the passports of these profiles.
+pub(in crate::ops) fn signed_passports(
     documents: &SignedDocuments<'_>,
     manifest: &Manifest,
     ids: &[String],
-) -> Result<(ModelRelease, Vec<ProfileFacts>), NotTrusted> {
+) -> Result<(ModelRelease, Vec<Passport>), NotTrusted> {
     let of_manifest = manifest.model.clone().zip(manifest.release.clone());
     let mut model = of_manifest.map(|(name, release)| ModelRelease { name, release });
-    let mut facts = BTreeMap::new();
+    let mut passports = BTreeMap::new();
     for id in ids {
         let name = format!("{PROFILES_FOLDER}/{id}/{PASSPORT_FILE}");
         let bytes = documents.get(&name)?;
@@ -138,11 +142,11 @@ pub(in crate::ops) fn signed_facts(
                 return Err(NotTrusted::Contradiction { name, found: said(found), expected: said(expected) });
             }
         }
-        facts.insert(id.clone(), ProfileFacts::of(&passport));
+        passports.insert(id.clone(), passport);
     }
     let model = model.ok_or_else(|| NotTrusted::Document {
         name: MANIFEST_FILE.into(),
         problem: "it names no model and no release, and has no profile".into(),
     })?;
-    Ok((model, facts.into_values().collect()))
+    Ok((model, passports.into_values().collect()))
 }

@@ -30,7 +30,8 @@ struct Graphs {
 }
 
 /// Validates profiles of one release that are in the store, as far as that is possible without their recipe. `not_here` are others
-/// that were named, each with the reason why it isn't validated. Passports stay as they are.
+/// that were named, each with the reason why it isn't validated; `may_load` is asked of each profile that others are compared with.
+/// Passports stay as they are.
 ///
 /// # Errors
 /// As [`super::validate`]; profiles of several models or releases.
@@ -39,6 +40,7 @@ pub fn validate_pulled(
     profiles: &[Passport],
     not_here: Vec<(String, String)>,
     execution: &Execution,
+    may_load: &dyn Fn(&Passport) -> bool,
     on_profile: &dyn Fn(&ValidatedProfile),
 ) -> Result<ValidateReport, ValidateError> {
     let store = Store::open(&workspace.store)?;
@@ -61,7 +63,7 @@ pub fn validate_pulled(
             return Err(ValidateError::Cancelled);
         }
         check_files(passport, &store)?;
-        let fp32 = here.iter().find(|other| is_fp32_of(other, passport));
+        let fp32 = here.iter().find(|other| is_fp32_of(other, passport) && may_load(other));
         let compared_with = match fp32 {
             Some(fp32) => ComparedWith::Profile { name: fp32.name.clone(), id: fp32.id },
             None => ComparedWith::Nothing,

@@ -21,8 +21,10 @@ A difference counts as real at 99 % confidence, with 8 or more rounds. A gate fa
 gate that has no answer for something that was measured has not passed: too few rounds, a case or a profile that the
 baseline lacks, a baseline of another machine or other settings.
 
+With a trust policy, it accepts every profile first, or nothing is loaded (docs/trust.md).
+
 Exit codes: 1 the recipe is wrong, or does not allow a batch, or the baseline is missing or of another model; 3 a profile or
-a gate failed, or a gate has no answer; 5 none of the profiles runs on
+a gate failed, a gate has no answer, or the trust policy refuses a profile; 5 none of the profiles runs on
 this machine, or the onnxruntime worker or the requested provider is missing.
 
 Examples:
@@ -39,6 +41,8 @@ pub(crate) struct Bench {
     pub(crate) only: Option<Only>,
     #[command(flatten)]
     pub(crate) fleet: super::FleetArguments,
+    #[command(flatten)]
+    pub(crate) trust: super::TrustArgument,
     /// Batch sizes: the first dimension of the inputs [default: those of the recipe's shapes `min` and `opt`].
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(limits::BATCH))]
     pub(crate) batch: Vec<u64>,

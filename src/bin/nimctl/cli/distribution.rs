@@ -127,7 +127,10 @@ With --key, --certificate-chain or a trust policy, the release must have a signa
 one that `nimctl publish` keeps in the registry, or the file of --signature. Nothing large is fetched before. The policy is that of
 --trust, else of NIMCTL_TRUST, else /etc/nimctl/trust.yaml, else nimctl/trust.yaml in the user's configuration folder (~/.config).
 
-Exit codes: 3 the place gave other bytes than it should, or no signature is accepted; 4 no profile fits.
+With a policy, a release is refused that is older than the newest one of the model that was accepted in the store; --allow-rollback
+takes it, and makes it the newest.
+
+Exit codes: 3 the place gave other bytes than it should, no signature is accepted, or the release is a roll-back; 4 no profile fits.
 
 Examples:
   nimctl pull registry.example.com/models/nvclip:2.0.0
@@ -175,6 +178,9 @@ pub(crate) struct AcceptedArguments {
     /// The signature, if it is not in the registry.
     #[arg(long, value_name = "FILE", help_heading = "Signature")]
     pub(crate) signature: Option<PathBuf>,
+    /// Accept an older release than the newest one that a trust policy accepted here; it is the newest from now on.
+    #[arg(long, conflicts_with_all = ["key", "certificate_chain"], help_heading = "Signature")]
+    pub(crate) allow_rollback: bool,
 }
 
 /// Arguments of `mirror`.

@@ -47,7 +47,7 @@ pub(crate) use report::{Report, ReportFormat};
 pub(crate) use reproduce::Reproduce;
 pub(crate) use sbom::Sbom;
 pub(crate) use selection::{ListModelProfiles, Select};
-pub(crate) use signing::{Attest, BUILDER, PrivateKey, Sign, Trust, Verify};
+pub(crate) use signing::{Attest, BUILDER, PrivateKey, Sign, Trust, TrustArgument, Verify};
 pub(crate) use store::{StoreCare, StoreGc};
 pub(crate) use toolchain::Toolchain;
 pub(crate) use validation::Validate;

@@ -16,6 +16,9 @@ Installed or linked as `download-to-cache`, nimctl runs this command. Variables,
   NIM_MANIFEST_PATH        the manifest
   NIM_REPOSITORY_OVERRIDE  where the files of ngc:// uris are: s3://BUCKET/ or https://HOST/PATH
   NIM_TAGS_SELECTOR        the profile must have these tags
+With a trust policy, it must accept every profile before anything is fetched: as `nimctl pull` took it under a signature before.
+
+Exit codes: 1 the manifest or a uri is wrong; 3 other bytes came than expected, or the trust policy refuses a profile; 4 no profile fits.
 
 Examples:
   nimctl download-to-cache
@@ -42,7 +45,7 @@ pub(crate) struct DownloadToCache {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The profile is fetched into the cache if it is not there, as `nimctl download-to-cache` does, and its files are copied to the folder.
-Installed or linked as `create-model-store`, nimctl runs this command.
+Installed or linked as `create-model-store`, nimctl runs this command. With a trust policy, it must accept the profile.
 
 Examples:
   nimctl create-model-store --profile tensorrt-rtx-l4-fp16 --model-store models
@@ -72,6 +75,8 @@ pub(crate) struct NimArguments {
     /// Files that are fetched at the same time.
     #[arg(long, value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) parallel: u8,
+    #[command(flatten)]
+    pub(crate) trust: super::TrustArgument,
     #[command(flatten)]
     pub(crate) registries: RegistryArguments,
 }

@@ -29,8 +29,8 @@ A policy:
   accept: [executed, static]
   fail_if: ['p50 > +3%']
 
-Exit codes: 1 the recipe, the policy or the destination is wrong; 3 the policy is not met; 5 a worker or compiler is
-missing.
+Exit codes: 1 the recipe, the policy or the destination is wrong; 3 the policy is not met, or a trust
+policy refuses what is built here (it needs `built_here: accept`); 5 a worker or compiler is missing.
 
 Examples:
   nimctl release recipes/nvclip-demo.yaml -o dist/nvclip-demo
@@ -54,6 +54,8 @@ pub(crate) struct Release {
     pub(crate) publish_from: Option<String>,
     #[command(flatten)]
     pub(crate) fleet: super::FleetArguments,
+    #[command(flatten)]
+    pub(crate) trust: super::TrustArgument,
     /// The requirements that the release must meet.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,

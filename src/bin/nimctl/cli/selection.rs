@@ -45,7 +45,10 @@ list-model-profiles. These variables work as in NIM:
   NIM_PEFT_SOURCE                          if it is set, profiles with LoRA rank first; otherwise they are not chosen
   NIM_MANIFEST_ALLOW_UNSAFE                like --allow-unsafe, if it is 1 or true
 
-Exit codes: 1 no such profile, or the manifest can't be read; 4 no profile fits, or the named one doesn't.
+With a trust policy, it must accept the profile that is chosen: nothing else is chosen in its place.
+
+Exit codes: 1 no such profile, or the manifest can't be read; 3 the trust policy refuses the profile; 4 no profile fits, or the
+named one doesn't.
 
 Examples:
   nimctl select -m manifests/nvclip-demo/model_manifest.yaml
@@ -65,6 +68,8 @@ pub(crate) struct Select {
     /// Use the named profile even if it doesn't fit.
     #[arg(long)]
     pub(crate) allow_unsafe: bool,
+    #[command(flatten)]
+    pub(crate) trust: super::TrustArgument,
     /// Say why each of the other profiles was not chosen.
     #[arg(long)]
     pub(crate) explain: bool,

@@ -169,6 +169,15 @@ pub(crate) struct Verify {
     pub(crate) allow_symlinks: bool,
 }
 
+/// Which policy judges the profiles that a command uses.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct TrustArgument {
+    /// The trust policy that must accept the profiles [default: that of NIMCTL_TRUST, the host or the user, if there is one].
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) trust: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trust {
     /// Write a first trust policy: the signatures of one key, for some models.

@@ -17,8 +17,10 @@ Results are saved in the profiles' passports. For a manifest or profile ids, nim
 built them. Profiles that were pulled have none here: they are compared with the FP32 profile of their release if that was pulled
 too, and otherwise only run and checked by themselves; the output says which. Their passports keep what the release found.
 
-Exit codes: 1 the recipe, the manifest or the samples are wrong; 3 a profile failed, none was built, or a file of the store is
-damaged; 5 a worker or its library is missing or was killed, memory ran out, or the requested provider is not available; 130
+With a trust policy, it accepts every profile first, or nothing is loaded (docs/trust.md).
+
+Exit codes: 1 the recipe, the manifest or the samples are wrong; 3 a profile failed, none was built, a file of the store is
+damaged, or the trust policy refuses a profile; 5 a worker or its library is missing or was killed, memory ran out, or the requested provider is not available; 130
 interrupted. With 1, 5 and 130, and for a damaged file, profiles keep the results that they had.
 
 Examples:
@@ -40,6 +42,8 @@ pub(crate) struct Validate {
     pub(crate) execution: super::execution::Execution,
     #[command(flatten)]
     pub(crate) fleet: super::FleetArguments,
+    #[command(flatten)]
+    pub(crate) trust: super::TrustArgument,
     /// Print the value and threshold of every gate, not only of failed ones.
     #[arg(long)]
     pub(crate) gates: bool,

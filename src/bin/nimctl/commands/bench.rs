@@ -9,10 +9,12 @@ use nimctl::benchmark::{
 };
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::bench::{BenchEvent, BenchOptions, bench};
+use nimctl::passport::Passport;
 use nimctl::stored_format::Unreadable;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::admission::Admission;
 use crate::cli::{self, Global, limits};
 use crate::environment;
 use crate::exit::{Failure, code, done};
@@ -29,6 +31,7 @@ pub(crate) fn run(
         recipe,
         only,
         fleet,
+        trust,
         batch,
         streams,
         threads,
@@ -65,6 +68,7 @@ pub(crate) fn run(
             anyhow::anyhow!("--compare {a} {b} would compare a profile with itself: name two profiles");
         return Err(Failure::new(ErrorKind::Input, error));
     }
+    let admission = Admission::in_place(trust, global)?;
     let baseline_path = baseline;
     let baseline = baseline.as_deref().map(read_baseline).transpose()?;
     let mut workspace = environment::workspace(global, *timeout, cancel)?;
@@ -101,6 +105,12 @@ pub(crate) fn run(
             baseline.model.name
         );
         return Err(Failure::new(ErrorKind::Input, error));
+    }
+    if let Some(admission) = &admission {
+        let is_compared = |passport: &Passport| {
+            options.compare.as_ref().is_none_or(|(a, b)| [a, b].contains(&&passport.name))
+        };
+        admission.gate([], cancel)?.admit_recipe(&resolved, &is_compared)?;
     }
     let report = bench(&workspace, &resolved, &options, &|event| {
         if let BenchEvent::Round { title, round: 1, rounds } = event {

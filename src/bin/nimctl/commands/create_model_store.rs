@@ -6,6 +6,7 @@ use nimctl::ops::pull::{check_model_store, copy_to_model_store};
 use nimctl::worker::host::Cancel;
 use serde_json::json;
 
+use super::admission::Admission;
 use super::pull_manifest::{Destination, Profiles, Request};
 use crate::cli::{self, Global};
 use crate::environment;
@@ -20,7 +21,8 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::CreateModelStore { profile, model_store, nim, manifest_file } = arguments;
-    let cli::NimArguments { cache, devices, parallel, registries } = nim;
+    let cli::NimArguments { cache, devices, parallel, trust, registries } = nim;
+    let admission = Admission::in_place(trust, global)?;
     let from = environment::nim_manifest(manifest_file.as_deref())?.display().to_string();
     let cache = environment::nim_cache(cache.as_deref());
     let named: Vec<String> = profile.iter().cloned().collect();
@@ -30,8 +32,15 @@ pub(crate) fn run(
         Profiles::Named(&named)
     };
     let destination = Destination::Cache(&cache);
-    let request =
-        Request { manifest: &from, profiles, devices, destination, parallel: *parallel, registries };
+    let request = Request {
+        manifest: &from,
+        profiles,
+        devices,
+        destination,
+        parallel: *parallel,
+        registries,
+        admission: admission.as_ref(),
+    };
     check_model_store(model_store)?;
     let pulled = super::pull_manifest::pull(&request, global, output, cancel)?;
     let [one] = pulled.profiles.as_slice() else { unreachable!("one was asked for") };

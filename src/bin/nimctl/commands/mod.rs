@@ -1,6 +1,7 @@
 //! One file per command: it parses arguments and prints results; the work is done in `nimctl::ops`. `precision` is a part of the
 //! report of `build`.
 
+mod admission;
 mod attest;
 mod backend;
 mod bench;
@@ -89,7 +90,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output, cancel: &Cancel) -> Res
         Command::ListModelProfiles(arguments) => list_model_profiles::run(&arguments, &global, output),
         Command::DownloadToCache(arguments) => download_to_cache::run(&arguments, &global, output, cancel),
         Command::CreateModelStore(arguments) => create_model_store::run(&arguments, &global, output, cancel),
-        Command::Select(arguments) => select::run(&arguments, &global, output),
+        Command::Select(arguments) => select::run(&arguments, &global, output, cancel),
         Command::Manifest(arguments) => manifest::run(&arguments, output),
         Command::ManPages { folder } => man_pages::run(&folder, output),
         Command::Backend(arguments) => backend::run(&arguments, &global, output),

@@ -35,7 +35,7 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Pull { from, profiles, all, devices, destination, parallel, accepted, registries } = arguments;
-    let cli::AcceptedArguments { key, certificate_chain, trust, signature } = accepted;
+    let cli::AcceptedArguments { key, certificate_chain, trust, signature, allow_rollback } = accepted;
     let in_place = InPlace::of(key.as_deref(), certificate_chain, trust.as_deref())?;
     if let (None, Some(signature)) = (&in_place, signature) {
         let message = format!("nothing says whose signature {} must be", signature.display());
@@ -75,6 +75,9 @@ pub(crate) fn run(
         Some(in_place) => {
             let given = signature.as_ref().map(|path| read_bundle(Path::new(from), path)).transpose()?;
             let accepted = release.check_signature(&in_place.trusted(), given, &ids)?;
+            if !allow_rollback {
+                release.check_order(&accepted, &Store::look_at(&environment::store_folder(global)?))?;
+            }
             Some((accepted, in_place))
         }
     };
@@ -94,6 +97,9 @@ pub(crate) fn run(
         let name = one.passport.as_ref().map(|passport| passport.name.clone()).unwrap_or_default();
         pulled.push(One { id, name, pulled: one });
     }
+    if let Some((accepted, _)) = &accepted {
+        release.keep_signature(accepted, &store, *allow_rollback)?;
+    }
     if let Some(folder) = destination {
         let passports: Vec<Passport> =
             pulled.iter().filter_map(|one| one.pulled.passport.as_deref().cloned()).collect();
@@ -102,19 +108,19 @@ pub(crate) fn run(
     let place = shown(from);
     let view = View::new(&place, release.digest, &pulled, destination.as_deref(), &[]);
     let mut said = text(&pulled, destination.as_deref());
-    if let Some((Accepted { signer, rule_line }, in_place)) = &accepted {
+    if let Some((Accepted { signer, by_policy, .. }, in_place)) = &accepted {
         let _ = writeln!(said, "signed by {signer}");
-        if let (Some(line), InPlace::Policy(trust, says)) = (rule_line, in_place) {
-            let _ = writeln!(said, "accepted by {}", verify_trust::rule(trust, *line, says));
+        if let (Some(by_policy), InPlace::Policy(trust, says)) = (by_policy, in_place) {
+            let _ = writeln!(said, "accepted by {}", verify_trust::rule(trust, by_policy.rule_line, says));
         }
     }
-    let signed = accepted.as_ref().map(|(Accepted { signer, rule_line }, in_place)| SignedView {
+    let signed = accepted.as_ref().map(|(Accepted { signer, by_policy, .. }, in_place)| SignedView {
         signed_by: signer.into(),
         policy: match in_place {
             InPlace::Policy(trust, _) => Some(trust.path()),
             InPlace::Key(_) | InPlace::Certificates(_) => None,
         },
-        rule_line: *rule_line,
+        rule_line: by_policy.as_ref().map(|by_policy| by_policy.rule_line),
     });
     output.result(&said, &View { signed, ..view });
     Ok(done())
@@ -184,7 +190,16 @@ fn of_manifest(
         (false, named) => Profiles::Named(named),
     };
     let destination = Destination::Folder(destination.as_deref());
-    let request = Request { manifest: from, profiles, devices, destination, parallel: *parallel, registries };
+    let request = Request {
+        manifest: from,
+        profiles,
+        devices,
+        destination,
+        parallel: *parallel,
+        registries,
+        // Where one is in place, a manifest was refused.
+        admission: None,
+    };
     let pulled = pull_manifest::pull(&request, global, output, cancel)?;
     output
         .result(&text(&pulled.profiles, pulled.folder.as_deref()), &View::of_manifest(&shown(from), &pulled));

@@ -15,6 +15,7 @@ use nimctl::store::Store;
 use nimctl::uri::shown;
 use nimctl::worker::host::Cancel;
 
+use super::admission::Admission;
 use super::places::{Reach, client, tell};
 use crate::cli::{DeviceArguments, Global, MirrorArgument, RegistryArguments};
 use crate::exit::Failure;
@@ -36,6 +37,8 @@ pub(super) struct Request<'a> {
     pub(super) destination: Destination<'a>,
     pub(super) parallel: u8,
     pub(super) registries: &'a RegistryArguments,
+    /// What judges the profiles before they are fetched.
+    pub(super) admission: Option<&'a Admission>,
 }
 
 /// Which profiles.
@@ -93,7 +96,7 @@ pub(super) fn pull(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<Done, Failure> {
-    let Request { manifest, profiles, devices, destination, parallel, registries } = request;
+    let Request { manifest, profiles, devices, destination, parallel, registries, admission } = request;
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let reach = Reach { arguments: registries, watch: Watch { cancelled: &cancelled, notice: &notice } };
     let connect = || client(reach);
@@ -144,6 +147,10 @@ pub(super) fn pull(
             ids
         }
     };
+    if let Some(admission) = admission {
+        let gate = admission.gate([path.as_path()], cancel)?;
+        admission.check_ids(&gate, &ids, output)?;
+    }
     let folder = match destination {
         Destination::Folder(folder) => folder.map(Path::to_path_buf),
         Destination::Cache(cache) => Some(cache.join("nimctl").join(name_of(known, &source.digest))),

@@ -17,6 +17,7 @@ use nimctl::release::{Policy, Refusal, least_row_cosine};
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::admission::Admission;
 use super::attest::{self, View as AttestationsView};
 use super::places::{Reach, check_to_write, tell, to_write};
 use super::publish::{Sent, View as PublishedView, named_release, send, signed_shipment};
@@ -44,6 +45,7 @@ pub(crate) fn run(
         baseline,
         only,
         fleet,
+        trust,
         no_bench,
         fresh,
         rounds,
@@ -57,6 +59,10 @@ pub(crate) fn run(
         builder_id,
         registries,
     } = arguments;
+    if let Some(admission) = Admission::in_place(trust, global)? {
+        let gate = admission.gate([], cancel)?;
+        recipes.iter().try_for_each(|recipe| gate.admit_build(recipe))?;
+    }
     // Hours of building before a key turns out to be mistyped would be lost.
     let signing = private_key.is_given().then(|| Signing::of(private_key)).transpose()?;
     check_builder(builder_id)?;

@@ -11,16 +11,24 @@ use nimctl::ops::select::{SelectOptions, SelectReport, select};
 use nimctl::profile::TagSelector;
 use nimctl::profile::Tags;
 use nimctl::selection::{self, Answer, Facts, Lora, Rank};
+use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::admission::Admission;
 use crate::cli::{self, Global};
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::table::table;
 use crate::{devices, environment};
 
-pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> Result<ExitCode, Failure> {
-    let cli::Select { selection, profile, tags, allow_unsafe, explain, id } = arguments;
+pub(crate) fn run(
+    arguments: &cli::Select,
+    global: &Global,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<ExitCode, Failure> {
+    let cli::Select { selection, profile, tags, allow_unsafe, trust, explain, id } = arguments;
+    let admission = Admission::in_place(trust, global)?;
     let host = devices::host(&selection.devices)?;
     warn_of_problems(&host, output);
     let manifest = environment::manifest(selection.manifest.as_deref())?;
@@ -46,9 +54,13 @@ pub(crate) fn run(arguments: &cli::Select, global: &Global, output: &Output) -> 
         warn_of_doubts(&report, answer, output);
     }
     let failure = report.check().err();
+    let chosen = report.answers.iter().filter_map(|answer| report.chosen(answer));
+    let ids: Vec<String> = chosen.map(|place| report.profiles()[place].id.clone()).collect();
+    if let Some(admission) = &admission {
+        let gate = admission.gate([manifest.as_path()], cancel)?;
+        admission.check_ids(&gate, &ids, output)?;
+    }
     if *id {
-        let ids = report.answers.iter().filter_map(|answer| report.chosen(answer));
-        let ids: Vec<&str> = ids.map(|place| report.profiles()[place].id.as_str()).collect();
         output.data(&ids.join("\n"));
     } else if failure.is_none() || output.is_json() {
         output.result(&text(&report, *explain), &View::new(&report));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nimctl::ops::trust::{FirstPolicy, load, write_first};
-use nimctl::trust::{Rule, Trust};
+use nimctl::trust::{BuiltHere, Rule, Trust};
 use serde::Serialize;
 
 use crate::cli;
@@ -17,6 +17,7 @@ use crate::output::Output;
 struct View<'a> {
     schema: &'static str,
     policy: &'a Path,
+    built_here: BuiltHere,
     rules: Vec<RuleView>,
 }
 
@@ -38,12 +39,15 @@ pub(crate) fn run(arguments: &cli::Trust, output: &Output) -> Result<ExitCode, F
     };
     text.push_str(&rules(&trust));
     let view = |rule: &Rule| RuleView { line: rule.line(), accepts: rule.describe() };
-    output.result(&text, &View { schema, policy, rules: trust.rules().iter().map(view).collect() });
+    output.result(&text, &View { schema, policy, built_here: trust.built_here(), rules: trust.rules().iter().map(view).collect() });
     Ok(done())
 }
 
 fn rules(trust: &Trust) -> String {
     let mut text = String::new();
+    if trust.built_here() == BuiltHere::Accept {
+        text.push_str("what is built on this host is accepted without a signature\n");
+    }
     for rule in trust.rules() {
         let _ = writeln!(text, "line {}: {}", rule.line(), rule.describe());
     }

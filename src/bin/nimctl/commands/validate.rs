@@ -1,7 +1,7 @@
 //! `nimctl validate`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
@@ -20,6 +20,7 @@ use nimctl::worker::host::Cancel;
 use serde::Serialize;
 use serde_json::json;
 
+use super::admission::Admission;
 use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, code, done};
@@ -34,8 +35,18 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Validate { subjects, only, execution, fleet, gates, replay: place, replay_folder, timeout } =
-        arguments;
+    let cli::Validate {
+        subjects,
+        only,
+        execution,
+        fleet,
+        trust,
+        gates,
+        replay: place,
+        replay_folder,
+        timeout,
+    } = arguments;
+    let admission = Admission::in_place(trust, global)?;
     let mut workspace = environment::workspace(global, *timeout, cancel)?;
     environment::use_fleet(&mut workspace, fleet)?;
     let execution = execution.wanted();
@@ -47,9 +58,23 @@ pub(crate) fn run(
                 return Err(Failure::new(ErrorKind::Input, error));
             }
             let profiles = chosen(profiles, only.as_ref())?;
+            let gate = match &admission {
+                Some(admission) => Some(admission.gate(subjects.iter().map(Path::new), cancel)?),
+                None => None,
+            };
+            if let Some((admission, gate)) = admission.as_ref().zip(gate.as_ref()) {
+                admission.check(gate, &profiles, output)?;
+            }
+            let may_load = |passport: &Passport| match gate.as_ref().map(|gate| gate.admit(passport)) {
+                Some(Err(error)) => {
+                    output.warning(&format!("nothing is compared with {}: {error}", passport.name));
+                    false
+                }
+                Some(Ok(_)) | None => true,
+            };
             let why = "the store does not have it: pull it first";
             let not_here = not_here.into_iter().map(|id| (id.to_string(), why.into())).collect();
-            let report = validate_pulled(&workspace, &profiles, not_here, &execution, &|profile| {
+            let report = validate_pulled(&workspace, &profiles, not_here, &execution, &may_load, &|profile| {
                 output.talk(&format!("{}: {}", profile.name, verdict(profile)));
             })?;
             output.result(&text(&report, *gates), &View::new(&report));
@@ -57,6 +82,11 @@ pub(crate) fn run(
         }
     };
     let resolved = resolve(&workspace, recipe, only.as_ref(), &|_| ())?;
+    if let Some(admission) = &admission {
+        let gate = admission.gate(subjects.iter().map(Path::new), cancel)?;
+        let is_named = |passport: &Passport| ids.as_ref().is_none_or(|ids| ids.contains(&passport.id));
+        gate.admit_recipe(&resolved, &is_named)?;
+    }
     if let Some(place) = place {
         let folder = replay_folder
             .clone()

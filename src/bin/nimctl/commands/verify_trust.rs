@@ -39,7 +39,7 @@ pub(super) fn run(
         threads: threads(),
         is_cancelled: &|| cancel.is_cancelled(),
     })?;
-    let ReleaseVerdict { signature: report, accepted, findings } = &verdict;
+    let ReleaseVerdict { signature: report, accepted, passports: _, findings } = &verdict;
     let SignatureReport { signature, digest, signer, files, size_bytes, differences, .. } = report;
     let mut text = String::new();
     for difference in differences {

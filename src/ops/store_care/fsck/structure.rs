@@ -148,6 +148,15 @@ impl Check<'_> {
                 self.store.remove_file(&path)?;
             }
         }
+        // Without it, an older release would do: only a person may say which is the newest.
+        for (path, problem) in self.store.unreadable_newest_releases()? {
+            let problem = match problem {
+                Unreadable::Damaged { path: _, problem } => problem,
+                Unreadable::Newer(_) => "it was written by a newer nimctl: upgrade nimctl to check it".into(),
+            };
+            let command = "nimctl pull PLACE --allow-rollback".to_owned();
+            self.findings.push(Finding::wrong(self.store.shown(&path), problem).with_command(Some(command)));
+        }
         Ok(())
     }
 

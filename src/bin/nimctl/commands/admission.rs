@@ -1,0 +1,82 @@
+//! The trust policy in place, for commands that use profiles of the store: each is judged before it is loaded.
+
+use std::path::{Path, PathBuf};
+
+use nimctl::manifest::MANIFEST_FILE;
+use nimctl::ops::trust::{Admitted, Gate};
+use nimctl::passport::Passport;
+use nimctl::trust::Trust;
+use nimctl::worker::host::Cancel;
+
+use super::sign::{now_s, threads};
+use super::verify_trust::{policy, rule};
+use crate::cli::{Global, TrustArgument};
+use crate::environment;
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// A policy, and the store whose profiles it judges.
+pub(super) struct Admission {
+    trust: Trust,
+    says: &'static str,
+    store: PathBuf,
+}
+
+impl Admission {
+    /// Returns the policy in place; `None` if there is none.
+    pub(super) fn in_place(argument: &TrustArgument, global: &Global) -> Result<Option<Self>, Failure> {
+        let TrustArgument { trust } = argument;
+        let Some((path, says)) = environment::trust_policy(trust.as_deref()) else { return Ok(None) };
+        Ok(Some(Self { trust: policy(&path)?, says, store: environment::store_folder(global)? }))
+    }
+
+    /// Returns what judges profiles. Of what the user named, release folders that are signed are judged now.
+    pub(super) fn gate<'p>(
+        &self,
+        named: impl IntoIterator<Item = &'p Path>,
+        cancel: &Cancel,
+    ) -> Result<Gate<'_>, Failure> {
+        let mut gate = Gate::new(&self.trust, &self.store, now_s());
+        for path in named {
+            let folder = match path.is_dir() {
+                true => Some(path),
+                false if path.file_name().is_some_and(|name| name == MANIFEST_FILE) => path.parent(),
+                false => None,
+            };
+            let here = |folder: &'p Path| if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            if let Some(folder) = folder.map(here) {
+                gate.judge_folder(folder, threads(), &|| cancel.is_cancelled())?;
+            }
+        }
+        Ok(gate)
+    }
+
+    /// Judges profiles by their ids.
+    pub(super) fn check_ids(&self, gate: &Gate<'_>, ids: &[String], output: &Output) -> Result<(), Failure> {
+        let judged = ids.iter().map(|id| Ok((id.as_str(), gate.admit_id(id)?)));
+        self.say(judged.collect::<Result<_, Failure>>()?, output);
+        Ok(())
+    }
+
+    /// Judges profiles of the store.
+    pub(super) fn check(
+        &self,
+        gate: &Gate<'_>,
+        profiles: &[Passport],
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let judged = profiles.iter().map(|passport| Ok((passport.name.as_str(), gate.admit(passport)?)));
+        self.say(judged.collect::<Result<_, Failure>>()?, output);
+        Ok(())
+    }
+
+    fn say(&self, judged: Vec<(&str, Admitted)>, output: &Output) {
+        for (profile, admitted) in judged {
+            let by = match admitted {
+                Admitted::ByRule(line) => rule(&self.trust, line, self.says),
+                Admitted::BuiltHere => format!("`built_here` of {} ({})", self.trust.path(), self.says),
+            };
+            output.talk(&format!("{profile}: accepted by {by}"));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The signature that a profile was pulled with, and the passport that it covers: enough to judge the profile again, by the trust
+//! policy as it is then. The passport beside it may have had results of this machine since.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::digest::Sha256;
+use crate::profile::ProfileId;
+use crate::stored_format::{self, Unreadable};
+
+/// The schema name inside the file.
+pub(super) const SIGNED_SCHEMA: &str = "nimctl.signed-profile/1";
+
+/// A signature over the release of a profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedProfile {
+    schema: String,
+    /// The digest of the release's index.
+    pub release: Sha256,
+    /// The text of the signature's bundle.
+    pub signature: String,
+    /// The text of the signed passport.
+    pub passport: String,
+}
+
+impl SignedProfile {
+    /// Puts one together.
+    pub fn new(release: Sha256, signature: String, passport: String) -> Self {
+        Self { schema: SIGNED_SCHEMA.into(), release, signature, passport }
+    }
+
+    pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        stored_format::from_json(bytes, SIGNED_SCHEMA, path)
+    }
+}
+
+impl Store {
+    /// Keeps the signature of a profile.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub(crate) fn put_signed(&self, id: &ProfileId, signed: &SignedProfile) -> Result<(), StoreError> {
+        self.write(&self.signed_path(id), SIGNED_SCHEMA, signed)
+    }
+
+    /// Returns the signature that a profile was pulled with, if there is one.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is of a newer nimctl; one that is damaged counts as absent: its profile is not signed then.
+    pub fn signed(&self, id: &ProfileId) -> Result<Option<SignedProfile>, StoreError> {
+        self.read(&self.signed_path(id), SignedProfile::parse)
+    }
+
+    /// Returns where the signature of a profile is.
+    pub(super) fn signed_path(&self, id: &ProfileId) -> PathBuf {
+        self.root.join("nimctl/signed").join(format!("{id}.json"))
+    }
+}
