@@ -37,7 +37,10 @@ impl ProfileFacts {
             status: passport.validation.word(),
             passed: validation.is_some_and(|validation| validation.passed),
             ran_on: validation.map(|validation| validation.ran_on.clone()),
-            compute_capability: executed.and_then(|validation| compute_capability(&validation.ran_on)),
+            compute_capability: executed.and_then(|validation| {
+                // Passports of earlier versions have it in words only.
+                validation.compute_capability.or_else(|| compute_capability(&validation.ran_on))
+            }),
             min_cosine: cosines.and_then(|cosines| cosines.into_iter().min_by(f64::total_cmp)),
         }
     }
@@ -51,6 +54,23 @@ fn compute_capability(ran_on: &str) -> Option<ComputeCapability> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_passport_has_the_compute_capability_in_a_place_of_its_own() {
+        const GOLDEN: &[u8] = include_bytes!("../../tests/fixtures/formats/passport.json");
+        let mut passport = Passport::parse(GOLDEN, "golden").unwrap();
+        let Status::Executed(mut validation) = passport.validation.clone() else { panic!("it was executed") };
+        assert!(!serde_json::to_string(&validation).unwrap().contains("compute_capability"));
+        // A node of a fleet comes after it.
+        validation.ran_on = "TensorRT 11.4.0.1 on NVIDIA L4 (8.9), node n1".into();
+        validation.compute_capability = Some(ComputeCapability::new(8, 9));
+        passport.validation = Status::Executed(validation.clone());
+        let read = Passport::parse(&passport.for_release(), "released").unwrap();
+        assert_eq!(ProfileFacts::of(&read).compute_capability, Some(ComputeCapability::new(8, 9)));
+        // What stood in for it did not run there.
+        passport.validation = Status::Static(validation);
+        assert_eq!(ProfileFacts::of(&passport).compute_capability, None);
+    }
 
     #[test]
     fn a_gpu_is_named_with_its_compute_capability() {

@@ -32,6 +32,7 @@ mod zero_shot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::compute_capability::ComputeCapability;
 use crate::onnx::Precision;
 
 pub use batch::{BatchPart, BatchRuns, batch_gate};
@@ -109,6 +110,9 @@ pub struct Validation {
     pub passed: bool,
     /// What ran it: `ONNX Runtime 1.32.0 on the CPU`.
     pub ran_on: String,
+    /// The compute capability of the GPU that ran it; absent for the CPU, and in passports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_capability: Option<ComputeCapability>,
     /// Why the profile itself was not executed, if it was not.
     pub not_executed_because: Option<String>,
     /// What failed before outputs could be compared.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::home::Home;
 
-const RECIPE: &str = "\
+pub(crate) const RECIPE: &str = "\
 schema: nimctl.recipe/1
 model: { name: m, release: 1.0.0 }
 graphs:

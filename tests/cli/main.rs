@@ -52,5 +52,6 @@ mod store_care;
 mod store_kills;
 mod toolchains;
 mod trust;
+mod trust_gate;
 mod workers;
 mod wrong_names;

@@ -38,6 +38,7 @@ pub(super) fn one(
     let mut validation = Validation {
         passed: false,
         ran_on: numbers.reference_runtime().to_owned(),
+        compute_capability: None,
         not_executed_because: way.as_ref().err().map(ToString::to_string),
         failure: None,
         gates: Vec::new(),
@@ -112,6 +113,7 @@ fn hold(
     validation.gates = found;
     validation.not_compared.extend(not_compared);
     if let Ran::Itself(mut worker) = ran {
+        validation.compute_capability = worker.compute_capability();
         validation.ran_on = worker.place().map_err(|source| {
             let backend = subject.passport.contents.backend.name().into();
             PipelineError::Worker { backend, source }

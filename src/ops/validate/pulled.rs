@@ -172,6 +172,7 @@ fn by_itself(
     let mut validation = Validation {
         passed: false,
         ran_on: String::new(),
+        compute_capability: None,
         not_executed_because: None,
         failure: profile::wrong_origin(passport, &passport.contents.graphs),
         gates: Vec::new(),
@@ -193,6 +194,7 @@ fn by_itself(
             Err(error) => return Err(error),
         }
     }
+    validation.compute_capability = worker.compute_capability();
     validation.ran_on = worker.place().map_err(|source| {
         let backend = passport.contents.backend.name().into();
         PipelineError::Worker { backend, source }

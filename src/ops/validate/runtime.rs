@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::{CASES, Files, GraphInputs};
 use super::outputs::{Outputs, output_of};
+use crate::compute_capability::ComputeCapability;
 use crate::error_kind::ErrorKind;
 use crate::ops::runners::{Way, place};
 use crate::ops::workspace::Workspace;
@@ -110,6 +111,11 @@ impl Runtime {
             Some(node) => format!("{place}, node {node}"),
             None => place,
         })
+    }
+
+    /// Returns the compute capability of the GPU of the last run; `None` for the CPU.
+    pub(super) fn compute_capability(&self) -> Option<ComputeCapability> {
+        self.ran_on.device.as_ref().map(|device| device.compute_capability)
     }
 
     /// Returns the peak resident size of the worker during the last run.
