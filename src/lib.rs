@@ -100,6 +100,8 @@
 //! | `<store>/nimctl/origins/<id>.json` | `nimctl.origin/1`, which the first ones lack | [`store`] | both |
 //! | `<store>/nimctl/pulls/<id>.json` | `nimctl.pull/1` | [`store`] | both |
 //! | `<store>/nimctl/pins/<id>.json` | `nimctl.pin/1` | [`store`] | both |
+//! | `<store>/nimctl/signed/<id>.json` | `nimctl.signed-profile/1` | [`store`] | both |
+//! | `<store>/nimctl/newest-releases/<hex>.json` | `nimctl.newest-release/1` | [`store`] | both |
 //! | `<store>/nimctl/mixed-precision/<key>.json` | `nimctl.mixed-precision/1` | [`store`] | both |
 //! | `<store>/nimctl/quantized-graphs/<key>.json` | `nimctl.quantized-graph/1`; the key is `nimctl.quantized-graph-key/1` | [`store`] | both |
 //! | `<store>/nimctl/precision-checks/<key>.json` | `nimctl.precision-check/1`; the key is `nimctl.precision-check-key/1` | [`store`] | both |

@@ -47,7 +47,8 @@
 //! collected.
 //!
 //! Files of `nimctl/` follow the rule of [`crate::stored_format`]: one that is damaged counts as absent, since it can be made
-//! again; one of a newer nimctl is refused, and never overwritten. The collector refuses both: it can't know what they own.
+//! again; one of a newer nimctl is refused, and never overwritten. What the newest releases are can't be found again: one of those
+//! that is damaged is refused, too. The collector refuses both: it can't know what they own.
 
 mod chunk_lists;
 mod error;

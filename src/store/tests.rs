@@ -9,6 +9,8 @@ const ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin.json")
 const FIRST_ORIGIN: &[u8] = include_bytes!("../../tests/fixtures/formats/origin-first.json");
 const PRECISION_CHECK: &[u8] = include_bytes!("../../tests/fixtures/formats/precision-check.json");
 const PIN: &[u8] = include_bytes!("../../tests/fixtures/formats/pin.json");
+const SIGNED_PROFILE: &[u8] = include_bytes!("../../tests/fixtures/formats/signed-profile.json");
+const NEWEST_RELEASE: &[u8] = include_bytes!("../../tests/fixtures/formats/newest-release.json");
 const PULL: &[u8] = include_bytes!("../../tests/fixtures/formats/pull.json");
 const QUANTIZED_GRAPH: &[u8] = include_bytes!("../../tests/fixtures/formats/quantized-graph.json");
 const MIXED_PRECISION: &[u8] = include_bytes!("../../tests/fixtures/formats/mixed-precision.json");
@@ -145,6 +147,16 @@ fn golden_files_are_read() {
     assert_eq!(check.failed().count(), 1);
     store.put_precision_check(&key, &check).unwrap();
     assert_eq!(store.precision_check(&key).unwrap(), Some(check));
+    atomic_file::write(&store.signed_path(&id), SIGNED_PROFILE).unwrap();
+    let signed = store.signed(&id).unwrap().unwrap();
+    assert_eq!(signed.release, Sha256::of(b"foo"));
+    store.put_signed(&id, &signed).unwrap();
+    assert_eq!(store.signed(&id).unwrap(), Some(signed));
+    atomic_file::write(&store.newest_release_path("nvclip-demo"), NEWEST_RELEASE).unwrap();
+    assert_eq!(store.newest_release("nvclip-demo").unwrap().as_deref(), Some("2.0.0"));
+    store.put_newest_release("nvclip-demo", "2.0.0").unwrap();
+    assert_eq!(fs_err::read(store.newest_release_path("nvclip-demo")).unwrap(), NEWEST_RELEASE.trim_ascii());
+    assert_eq!(store.newest_release("nvclip").unwrap(), None);
 }
 
 #[test]
@@ -188,6 +200,16 @@ fn what_a_newer_nimctl_wrote_is_refused_and_stays() {
     check(&store.pull_path(&id), "nimctl.pull", &|| store.pull_record(&id).map(drop), &|| {
         store.begin_pull(&id, "place", &[]).map(drop)
     });
+    let signed: SignedProfile = serde_json::from_slice(SIGNED_PROFILE).unwrap();
+    check(&store.signed_path(&id), "nimctl.signed-profile", &|| store.signed(&id).map(drop), &|| {
+        store.put_signed(&id, &signed)
+    });
+    check(
+        &store.newest_release_path("m"),
+        "nimctl.newest-release",
+        &|| store.newest_release("m").map(drop),
+        &|| store.put_newest_release("m", "1.0.0"),
+    );
     check(
         &store.mixed_precision_path(&key),
         "nimctl.mixed-precision",

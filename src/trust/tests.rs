@@ -76,6 +76,20 @@ fn own(more: &str) -> String {
 }
 
 #[test]
+fn what_is_built_here_is_refused_unless_the_policy_says_so() {
+    let with = |line: &str| {
+        let text = format!("schema: nimctl.trust/1\n{line}rules:\n{}", own(""));
+        Trust::parse(&text, "trust.yaml", &|name| Ok(fixture(name))).map(|trust| trust.built_here())
+    };
+    assert_eq!(with("").unwrap(), BuiltHere::Refuse);
+    assert_eq!(with("built_here: refuse\n").unwrap(), BuiltHere::Refuse);
+    assert_eq!(with("built_here: accept\n").unwrap(), BuiltHere::Accept);
+    for wrong in ["built_here: yes\n", "built_here:\n", "built_here: [accept]\n", "built-here: accept\n"] {
+        with(wrong).unwrap_err();
+    }
+}
+
+#[test]
 fn what_a_rule_allows_is_accepted() {
     assert_eq!(judge(OWN, &[]), Ok(3));
     assert_eq!(judge(&own("min_release: 2.0"), &[]), Ok(3));

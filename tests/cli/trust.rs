@@ -51,8 +51,8 @@ fn passports(home: &Home) -> Vec<String> {
     passports.collect()
 }
 
-/// Makes every passport say that its profile was executed, on a GPU, with this cosine.
-fn execute(home: &Home, cosine: f64) {
+/// Makes every passport say that its profile was validated in this way, on a GPU, with this cosine.
+pub(crate) fn validated(home: &Home, way: &str, cosine: f64) {
     for name in passports(home) {
         rewrite(home, &name, |text| {
             let mut passport: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -60,7 +60,7 @@ fn execute(home: &Home, cosine: f64) {
                 "gate": "row_cosine", "subject": "vision/y", "shapes": "opt", "value": cosine, "threshold": 0.9,
                 "passed": true, "worst_row": 0,
             });
-            passport["validation"] = json!({ "executed": {
+            passport["validation"] = json!({ way: {
                 "passed": true, "ran_on": "TensorRT 11.4.0.1 on NVIDIA L4 (8.9)", "not_executed_because": null,
                 "failure": null, "gates": [gate],
             } });
@@ -154,7 +154,7 @@ fn each_refusal_has_its_rule_and_fact() {
 #[test]
 fn signed_passports_say_what_was_executed() {
     let home = release_home();
-    execute(&home, 0.9994);
+    validated(&home, "executed", 0.9994);
     home.set_up(&["sign", "release", "--key", "keys/p256.key"]).exits(0);
     let with = |require: &str| policy(&home, &format!("{RULE}  require: {{ {require} }}\n"));
     with("executed_on: [8.9], min_cosine: 0.999");
@@ -164,7 +164,7 @@ fn signed_passports_say_what_was_executed() {
     with("min_cosine: 0.9995");
     home.set_up(VERIFY).exits(3).has(&["is 0.9994, and the rule requires `min_cosine` 0.9995"]);
     // Better numbers that nobody signed are a changed file.
-    execute(&home, 0.9999);
+    validated(&home, "executed", 0.9999);
     home.set_up(VERIFY)
         .exits(3)
         .has(&["/passport.json: its bytes are not those that were signed", "3 differences"]);

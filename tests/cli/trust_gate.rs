@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::distribution::RECIPE;
 use crate::home::{Home, Printed};
 use crate::signing::fixtures;
+use crate::trust::{release_home, validated};
 
 const RULE: &str = "- models: [m]\n  keys: [p256.pub]\n";
 
@@ -26,6 +27,10 @@ fn home(releases: &[&str]) -> Home {
 fn release_of(home: &Home, model: &str, release: &str) {
     let recipe = RECIPE.replace("name: m, release: 1.0.0", &format!("name: {model}, release: {release}"));
     home.write("r.yaml", recipe);
+    // Of another model.
+    if model != "m" {
+        fs_err::remove_dir_all(home.path("manifests")).unwrap();
+    }
     let layout = format!("oci:layout-{release}");
     home.set_up(&["build", "r.yaml"]).exits(0);
     home.set_up(&["publish", "r.yaml", "--to", &layout]).exits(0);
@@ -123,10 +128,9 @@ fn what_was_pulled_under_a_policy_is_judged_by_the_policy_of_now() {
         ),
     ] {
         policy(&home, rules);
-        all_refused(&home, &["keys/trust.yaml", "line 3", reason][..].iter().copied().filter(|piece| {
-            // Where no rule is for the model, there is none to name.
-            *piece != "line 3" || !reason.starts_with("no rule")
-        }).collect::<Vec<_>>());
+        // Where no rule is for the model, there is none to name.
+        let line = if reason.starts_with("no rule") { reason } else { "rule in line 3: " };
+        all_refused(&home, &["keys/trust.yaml", line, reason]);
     }
     policy(&home, RULE);
     all_accepted(&home, "line 3");
@@ -289,7 +293,8 @@ fn the_signature_goes_with_its_profile() {
     // What was the newest stays so.
     assert_eq!(fs_err::read_dir(home.path("t/nimctl/newest-releases")).unwrap().count(), 1);
     home.write(&format!("t/nimctl/signed/{}.json", ids(&home)[0]), "{}");
-    home.set_up(&["store", "gc", "--store", "t"]).exits(0).has(&["its profile is gone"]);
+    home.set_up(&["store", "gc", "--store", "t", "--dry-run"]).exits(0).has(&["nimctl/signed/", "its profile is gone"]);
+    home.set_up(&["store", "gc", "--store", "t"]).exits(0);
     assert_eq!(signed(), 0);
 }
 
@@ -404,4 +409,83 @@ fn a_signature_of_another_model_is_refused() {
     pull("oci:layout-1.0.0", "1.0.0-n.sig").exits(3).has(&["the signature is of other files"]);
     assert!(!home.path("out").exists() && !home.path("t/nimctl/signed").exists());
     pull("oci:layout-1.0.0", "m.sig").exits(0);
+}
+
+/// Makes a folder in the OCI image layout that has the documents of one release and the profiles of another.
+fn mixed(home: &Home, documents_of: &str, profiles_of: &str) {
+    let index = |release: &str| -> Value {
+        let layout: Value = serde_json::from_str(&home.read(&format!("layout-{release}/index.json"))).unwrap();
+        let digest = layout["manifests"][0]["digest"].as_str().unwrap().replace("sha256:", "");
+        serde_json::from_str(&home.read(&format!("layout-{release}/blobs/sha256/{digest}"))).unwrap()
+    };
+    let entries = |release: &str, profiles: bool| -> Vec<Value> {
+        let is_profile = |entry: &Value| entry["artifactType"].as_str().unwrap().contains("profile");
+        let entries = index(release)["manifests"].as_array().unwrap().clone();
+        entries.into_iter().filter(|entry| is_profile(entry) == profiles).collect()
+    };
+    let mut mixed = index(documents_of);
+    let manifests = [entries(documents_of, false), entries(profiles_of, true)].concat();
+    assert!(manifests.len() == index(profiles_of)["manifests"].as_array().unwrap().len() && manifests.len() > 2);
+    mixed["manifests"] = manifests.into();
+    for release in [documents_of, profiles_of] {
+        for entry in fs_err::read_dir(home.path(&format!("layout-{release}/blobs/sha256"))).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("mixed/blobs/sha256/{}", entry.file_name().to_str().unwrap());
+            home.write(&name, fs_err::read(entry.path()).unwrap());
+        }
+    }
+    let text = mixed.to_string();
+    let digest = Sha256::of(text.as_bytes());
+    home.write(&format!("mixed/blobs/sha256/{}", digest.to_hex()), &text);
+    let mut layout: Value =
+        serde_json::from_str(&home.read(&format!("layout-{documents_of}/index.json"))).unwrap();
+    layout["manifests"][0]["digest"] = json!(digest);
+    layout["manifests"][0]["size"] = json!(text.len());
+    home.write("mixed/index.json", layout.to_string());
+    home.write("mixed/oci-layout", home.read(&format!("layout-{documents_of}/oci-layout")));
+}
+
+#[test]
+fn the_manifest_of_one_release_with_the_files_of_another_is_refused() {
+    let home = home(&["1.0.0", "2.0.0"]);
+    mixed(&home, "1.0.0", "2.0.0");
+    let pull = |signature: &str, trusted: [&str; 2]| {
+        let pull = ["pull", "oci:mixed", "--all", "--store", "t", "-o", "out", "--signature", signature];
+        home.set_up(&[&pull[..], &trusted].concat())
+    };
+    for trusted in [["--trust", "keys/trust.yaml"], ["--key", "keys/p256.pub"]] {
+        pull("1.0.0.sig", trusted).exits(3).has(&["the signature does not cover profiles/"]);
+        pull("2.0.0.sig", trusted).exits(3).has(&["the signature is of other files: "]);
+    }
+    assert!(!home.path("out").exists() && !home.path("t/nimctl/signed").exists());
+}
+
+#[test]
+fn what_was_not_executed_is_refused_where_a_rule_wants_it() {
+    let home = release_home();
+    validated(&home, "static", 0.9994);
+    home.set_up(&["sign", "release", "--key", "keys/p256.key"]).exits(0);
+    fs_err::rename(home.path("release.sig"), home.path("static.sig")).unwrap();
+    home.set_up(&["publish", "release", "--to", "oci:layout-static"]).exits(0);
+    let with = |require: &str| policy(&home, &format!("{RULE}  require: {{ {require} }}\n"));
+    with("executed_on: any");
+    let reason = "was validated as `static`, and the rule requires `executed_on` any";
+    pull(&home, "static", &["-o", "out"]).exits(3).has(&["rule in line 3: ", reason]);
+    assert!(!home.path("out").exists() && !home.path("t").exists());
+    with("min_cosine: 0.999");
+    pull(&home, "static", &["-o", "out"]).exits(0);
+    all_accepted(&home, "line 3");
+    with("executed_on: any");
+    all_refused(&home, &["rule in line 3: ", reason]);
+    with("min_cosine: 0.9995");
+    all_refused(&home, &["is 0.9994, and the rule requires `min_cosine` 0.9995"]);
+    // What this machine finds does not count: somebody else signed other numbers.
+    with("executed_on: any");
+    for id in ids(&home) {
+        let passport = format!("t/nimctl/passports/{id}.json");
+        let changed = home.read(&passport).replace("\"static\"", "\"executed\"");
+        assert!(changed.contains("\"executed\""));
+        home.write(&passport, changed);
+    }
+    all_refused(&home, &[reason]);
 }

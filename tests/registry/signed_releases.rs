@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nimctl::signing::{Bundle, Certificate, PrivateKey, PublicKey};
+
 use crate::docker::DockerRegistry;
 use crate::releases::{RECIPE, nimctl};
 
@@ -173,4 +175,76 @@ fn places_without_signatures_take_a_file_with_docker_registry() {
     let output = publish.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("oci:new keeps no signatures"));
+}
+
+/// Signs a release folder with a certificate that `nimctl sign` would refuse, as somebody with another program can.
+fn sign_with(releases: &Releases, leaf: &str) {
+    let read = |name: &str| fs_err::read_to_string(key(name)).unwrap();
+    let own = PublicKey::from_pem(&read("p256.pub")).unwrap();
+    let signed = Bundle::parse(&fs_err::read(releases.path("r1.signature")).unwrap()).unwrap();
+    let (statement, _) = signed.verify_with_key(&own).unwrap();
+    let certificates = [leaf, "middle.pem"].map(|name| Certificate::all_from_pem(&read(name)).unwrap()).concat();
+    let private_key = PrivateKey::from_pem(&read("leaf.key"), None).unwrap();
+    let bundle = Bundle::sign(&statement, &private_key, Some(certificates));
+    fs_err::write(releases.path("certificate.signature"), bundle.to_json()).unwrap();
+}
+
+#[test]
+fn certificates_must_be_valid_now_with_docker_registry() {
+    let releases = Releases::new();
+    let (root, other) = (key("root.pem"), key("other-root.pem"));
+    let with_root = ["--certificate-chain", root.as_str()];
+    let text = format!(
+        "schema: nimctl.trust/1\nrules:\n- models: [m]\n  certificates: {{ roots: ['{root}'], subjects: ['CN=Test signer*'] }}\n"
+    );
+    fs_err::write(releases.path("trust.yaml"), text).unwrap();
+    // Each has a place of its own: one signature that is accepted is enough.
+    for (tag, leaf, reason) in [
+        ("expired", "leaf-expired.pem", "expired on 2021-01-01T00:00:00Z"),
+        ("not-yet", "leaf-not-yet.pem", "is not valid before "),
+        ("usage", "leaf-web-server.pem", "certificate"),
+    ] {
+        let place = format!("{}/models/{tag}:1.0.0", releases.registry.address());
+        sign_with(&releases, leaf);
+        releases.run(&["publish", "r1", "--to", &place, "--signature", "certificate.signature"]);
+        for trusted in [with_root, ["--trust", "trust.yaml"]] {
+            let pull = [&["pull", &place, "--all", "--store", "refused", "-o", "no"][..], &trusted].concat();
+            releases.refused_command(&mut releases.command(&pull), reason);
+        }
+    }
+    sign_with(&releases, "leaf.pem");
+    releases.run(&[
+        "publish",
+        "r1",
+        "--to",
+        &releases.place("1.0.0"),
+        "--signature",
+        "certificate.signature",
+    ]);
+    releases.refused("1.0.0", &["--certificate-chain", &other], "no signature of the release is accepted");
+    releases.accepted("1.0.0", &with_root, "signed by CN=Test signer");
+    releases.accepted("1.0.0", &["--trust", "trust.yaml"], "accepted by the rule in line 3 of trust.yaml");
+}
+
+#[test]
+fn releases_do_not_roll_back_with_docker_registry() {
+    let releases = Releases::new();
+    for (folder, tag) in [("r1", "1.0.0"), ("r2", "2.0.0")] {
+        let signature = format!("{folder}.signature");
+        releases.run(&["publish", folder, "--to", &releases.place(tag), "--signature", &signature]);
+    }
+    let with_policy = ["--trust", "trust.yaml"];
+    releases.accepted("2.0.0", &with_policy, "accepted by the rule in line 3");
+    let place = releases.place("1.0.0");
+    let mut older =
+        releases.command(&["pull", &place, "--all", "--store", "accepted", "-o", "no", "--trust", "trust.yaml"]);
+    releases.refused_command(&mut older, "m 1.0.0 is an older release than the one here: 2.0.0 was accepted");
+    // Whoever moves a tag to an older release does not get further.
+    releases.run(&["publish", "r1", "--to", &releases.place("latest"), "--signature", "r1.signature"]);
+    let place = releases.place("latest");
+    let mut older =
+        releases.command(&["pull", &place, "--all", "--store", "accepted", "-o", "no", "--trust", "trust.yaml"]);
+    releases.refused_command(&mut older, "m 1.0.0 is an older release");
+    releases.accepted("1.0.0", &["--trust", "trust.yaml", "--allow-rollback"], "accepted by the rule");
+    releases.accepted("1.0.0", &with_policy, "accepted by the rule");
 }
