@@ -53,5 +53,6 @@ mod store_kills;
 mod toolchains;
 mod trust;
 mod trust_gate;
+mod trust_rollback;
 mod workers;
 mod wrong_names;

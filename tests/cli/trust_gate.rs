@@ -12,7 +12,7 @@ const RULE: &str = "- models: [m]\n  keys: [p256.pub]\n";
 
 /// A home with these releases of the model `m`: `oci:layout-1.0.0`, and its signature `1.0.0.sig` beside the folder `1.0.0`. The
 /// store of the builds is `data/store`, that of the folders `s`.
-fn home(releases: &[&str]) -> Home {
+pub(crate) fn home(releases: &[&str]) -> Home {
     let home = Home::new();
     for name in ["p256.key", "p256.pub", "other.key", "other.pub"] {
         home.write(&format!("keys/{name}"), fs_err::read(fixtures().join(name)).unwrap());
@@ -44,7 +44,7 @@ fn policy(home: &Home, rules: &str) {
 }
 
 /// Pulls a release into the store `t` under the policy.
-fn pull(home: &Home, release: &str, more: &[&str]) -> Printed {
+pub(crate) fn pull(home: &Home, release: &str, more: &[&str]) -> Printed {
     let (layout, signature) = (format!("oci:layout-{release}"), format!("{release}.sig"));
     let pull = ["pull", &layout, "--all", "--store", "t", "--signature", &signature];
     home.set_up(&[&pull[..], &["--trust", "keys/trust.yaml"], more].concat())
@@ -58,13 +58,14 @@ fn pull_freely(home: &Home, release: &str, more: &[&str]) {
 }
 
 /// Runs a command on the profiles of `out` that are in the store `t`, under the policy.
-fn of(home: &Home, command: &[&str]) -> Printed {
+pub(crate) fn of(home: &Home, command: &[&str]) -> Printed {
     home.set_up(&[command, &["--store", "t", "--trust", "keys/trust.yaml"]].concat())
 }
 
-const SELECT: &[&str] = &["select", "-m", "out/model_manifest.yaml", "--device", "none"];
+pub(crate) const SELECT: &[&str] = &["select", "-m", "out/model_manifest.yaml", "--device", "none"];
 const VALIDATE: &[&str] = &["validate", "out"];
-const DOWNLOAD: &[&str] = &["download-to-cache", "-m", "out/model_manifest.yaml", "--all", "--cache", "cache"];
+const DOWNLOAD: &[&str] =
+    &["download-to-cache", "-m", "out/model_manifest.yaml", "--all", "--cache", "cache"];
 const CREATE: &[&str] = &[
     "create-model-store",
     "--manifest-file",
@@ -79,7 +80,7 @@ const CREATE: &[&str] = &[
 
 /// Checks that all commands are refused with exit code 3 and this reason, and leave nothing.
 #[track_caller]
-fn all_refused(home: &Home, reasons: &[&str]) {
+pub(crate) fn all_refused(home: &Home, reasons: &[&str]) {
     for command in [SELECT, VALIDATE, DOWNLOAD, CREATE] {
         let said = of(home, command);
         said.exits(3).has(reasons);
@@ -90,7 +91,7 @@ fn all_refused(home: &Home, reasons: &[&str]) {
 
 /// Checks that all commands accept the profiles. There is no ONNX Runtime here: to go on to look for it is not to be refused.
 #[track_caller]
-fn all_accepted(home: &Home, by: &str) {
+pub(crate) fn all_accepted(home: &Home, by: &str) {
     of(home, VALIDATE).exits(5).has(&[by, "onnxruntime"]);
     for command in [SELECT, DOWNLOAD, CREATE] {
         of(home, command).exits(0).has(&[by]);
@@ -148,7 +149,10 @@ fn a_policy_that_cannot_be_read_accepts_nothing() {
     for (text, reason) in [
         ("schema: nimctl.trust/1\nrules: []\n", "`rules` has no rule"),
         ("schema: nimctl.trust/1\nbuilt_here: maybe\nrules:\n- models: [m]\n  keys: [p256.pub]\n", "`maybe`"),
-        ("schema: nimctl.trust/1\nbuilt_here:\nrules:\n- models: [m]\n  keys: [p256.pub]\n", "`built_here` has no value"),
+        (
+            "schema: nimctl.trust/1\nbuilt_here:\nrules:\n- models: [m]\n  keys: [p256.pub]\n",
+            "`built_here` has no value",
+        ),
         ("schema: nimctl.trust/2\nrules: []\n", "written by a newer nimctl"),
         ("{", "keys/trust.yaml:"),
     ] {
@@ -174,7 +178,10 @@ fn a_policy_that_cannot_be_read_accepts_nothing() {
 fn what_nobody_signed_is_refused() {
     let home = home(&["1.0.0"]);
     pull_freely(&home, "1.0.0", &[]);
-    all_refused(&home, &["it was pulled without a signature", "pull it again under the policy: `nimctl pull oci:"]);
+    all_refused(
+        &home,
+        &["it was pulled without a signature", "pull it again under the policy: `nimctl pull oci:"],
+    );
     // That anything else was built here does not make it so.
     let accept = format!("schema: nimctl.trust/1\nbuilt_here: accept\nrules:\n{RULE}");
     home.write("keys/trust.yaml", &accept);
@@ -224,7 +231,9 @@ fn what_was_built_here_needs_a_word_of_the_policy() {
         assert_ne!(said(command).code, Some(3), "{command:?}");
     }
     said(here[4]).exits(0).has(&["accepted by `built_here` of keys/trust.yaml (--trust)"]);
-    home.set_up(&["trust", "check", "keys/trust.yaml"]).exits(0).has(&["what is built on this host is accepted"]);
+    home.set_up(&["trust", "check", "keys/trust.yaml"])
+        .exits(0)
+        .has(&["what is built on this host is accepted"]);
     // What is here under a signature too needs no word.
     policy(&home, RULE);
     let pull = ["pull", "oci:layout-1.0.0", "--all", "--signature", "1.0.0.sig"];
@@ -276,7 +285,9 @@ fn a_signature_is_of_one_profile() {
     let mut changed: Value = serde_json::from_str(&home.read(&passport)).unwrap();
     changed["graphs"]["vision"]["lowering"]["outputs"][0]["sha256"] = json!(Sha256::of(b"x"));
     home.write(&passport, changed.to_string());
-    of(&home, &["validate", &ids[0]]).exits(3).has(&["its passport here names other files than the signed one"]);
+    of(&home, &["validate", &ids[0]])
+        .exits(3)
+        .has(&["its passport here names other files than the signed one"]);
     of(&home, &["validate", &ids[1]]).exits(5);
 }
 
@@ -293,75 +304,11 @@ fn the_signature_goes_with_its_profile() {
     // What was the newest stays so.
     assert_eq!(fs_err::read_dir(home.path("t/nimctl/newest-releases")).unwrap().count(), 1);
     home.write(&format!("t/nimctl/signed/{}.json", ids(&home)[0]), "{}");
-    home.set_up(&["store", "gc", "--store", "t", "--dry-run"]).exits(0).has(&["nimctl/signed/", "its profile is gone"]);
+    home.set_up(&["store", "gc", "--store", "t", "--dry-run"])
+        .exits(0)
+        .has(&["nimctl/signed/", "its profile is gone"]);
     home.set_up(&["store", "gc", "--store", "t"]).exits(0);
     assert_eq!(signed(), 0);
-}
-
-#[test]
-fn releases_do_not_roll_back() {
-    let home = home(&["1.0.0", "2.0.0"]);
-    pull(&home, "1.0.0", &["-o", "out"]).exits(0);
-    all_accepted(&home, "line 3");
-    pull(&home, "2.0.0", &["-o", "out-2"]).exits(0);
-    let older = "m 1.0.0 is an older release than the one here: 2.0.0 was accepted in this store";
-    pull(&home, "1.0.0", &["-o", "new"]).exits(3).has(&[older, "--allow-rollback"]);
-    assert!(!home.path("new").exists());
-    all_refused(&home, &[older, "nimctl pull PLACE --allow-rollback"]);
-    let newest = ["select", "-m", "out-2/model_manifest.yaml", "--device", "none"];
-    of(&home, &newest).exits(0);
-    // In another store nothing newer was accepted, and without a policy nothing is remembered.
-    let other = ["pull", "oci:layout-1.0.0", "--all", "--store", "other", "--signature", "1.0.0.sig"];
-    home.set_up(&[&other[..], &["--trust", "keys/trust.yaml"]].concat()).exits(0);
-    let freely = ["pull", "oci:layout-1.0.0", "--all", "--store", "t", "--signature", "1.0.0.sig"];
-    home.set_up(&[&freely[..], &["--key", "keys/p256.pub"]].concat()).exits(0);
-    home.set_up(&[&freely[..], &["--key", "keys/p256.pub", "--allow-rollback"]].concat()).exits(2);
-    // On purpose. Then the later one is a later one again.
-    pull(&home, "1.0.0", &["--allow-rollback"]).exits(0);
-    all_accepted(&home, "line 3");
-    of(&home, &newest).exits(0);
-    pull(&home, "2.0.0", &[]).exits(0);
-    all_refused(&home, &[older]);
-}
-
-#[test]
-fn a_store_that_forgot_the_newest_release_accepts_none() {
-    let home = home(&["1.0.0"]);
-    pull(&home, "1.0.0", &["-o", "out"]).exits(0);
-    let name = Sha256::of(b"m").to_hex();
-    let newest = format!("t/nimctl/newest-releases/{name}.json");
-    let whole = home.read(&newest);
-    let other = whole.replace("\"m\"", "\"n\"");
-    assert_ne!(other, whole);
-    for damaged in ["", "{", "{\"schema\": \"nimctl.newest-release/1\"}", &other] {
-        home.write(&newest, damaged);
-        let reasons = [name.as_str(), "is the newest that was accepted here", "--allow-rollback"];
-        all_refused(&home, &reasons);
-        pull(&home, "1.0.0", &["-o", "new"]).exits(3).has(&reasons);
-        // A repair that took it away would let older ones in.
-        home.set_up(&["store", "fsck", "--store", "t"]).exits(3).has(&[&format!("newest-releases/{name}.json")]);
-        assert_eq!(home.read(&newest), damaged);
-    }
-    assert!(!home.path("new").exists());
-    home.write(&newest, "{\"schema\": \"nimctl.newest-release/2\", \"what\": []}");
-    of(&home, SELECT).exits(1).has(&["written by a newer nimctl"]);
-    pull(&home, "1.0.0", &["--allow-rollback"]).exits(1).has(&["written by a newer nimctl"]);
-    home.write(&newest, &other);
-    pull(&home, "1.0.0", &["--allow-rollback"]).exits(0);
-    assert_eq!(home.read(&newest), whole);
-    all_accepted(&home, "line 3");
-    home.set_up(&["store", "fsck", "--store", "t"]).exits(0);
-}
-
-#[test]
-fn releases_that_cannot_be_compared_are_no_later_ones() {
-    let home = home(&["1.0.0", "nightly"]);
-    pull(&home, "1.0.0", &[]).exits(0);
-    let refused = "m nightly can't be compared with 1.0.0, the newest release that was accepted in this store";
-    pull(&home, "nightly", &["-o", "out"]).exits(3).has(&[refused, "--allow-rollback"]);
-    pull(&home, "nightly", &["-o", "out", "--allow-rollback"]).exits(0);
-    pull(&home, "nightly", &[]).exits(0);
-    all_accepted(&home, "line 3");
 }
 
 #[test]
@@ -374,8 +321,17 @@ fn a_signed_release_folder_speaks_for_its_profiles() {
     said(select).exits(0).has(&["accepted by the rule in line 3"]);
     said(&["validate", "1.0.0"]).exits(5).has(&["accepted by the rule in line 3"]);
     said(&["validate", "1.0.0/model_manifest.yaml"]).exits(5);
-    let create: &[&str] =
-        &["create-model-store", "--manifest-file", "1.0.0", "-p", "onnx-fp16", "-m", "models", "--cache", "cache"];
+    let create: &[&str] = &[
+        "create-model-store",
+        "--manifest-file",
+        "1.0.0",
+        "-p",
+        "onnx-fp16",
+        "-m",
+        "models",
+        "--cache",
+        "cache",
+    ];
     home.set_up(&["sign", "1.0.0", "--key", "keys/other.key"]).exits(0);
     for command in [select, &["validate", "1.0.0"], create] {
         said(command).exits(3).has(&["keys/trust.yaml does not accept the signature"]);
@@ -414,7 +370,8 @@ fn a_signature_of_another_model_is_refused() {
 /// Makes a folder in the OCI image layout that has the documents of one release and the profiles of another.
 fn mixed(home: &Home, documents_of: &str, profiles_of: &str) {
     let index = |release: &str| -> Value {
-        let layout: Value = serde_json::from_str(&home.read(&format!("layout-{release}/index.json"))).unwrap();
+        let layout: Value =
+            serde_json::from_str(&home.read(&format!("layout-{release}/index.json"))).unwrap();
         let digest = layout["manifests"][0]["digest"].as_str().unwrap().replace("sha256:", "");
         serde_json::from_str(&home.read(&format!("layout-{release}/blobs/sha256/{digest}"))).unwrap()
     };
@@ -425,7 +382,9 @@ fn mixed(home: &Home, documents_of: &str, profiles_of: &str) {
     };
     let mut mixed = index(documents_of);
     let manifests = [entries(documents_of, false), entries(profiles_of, true)].concat();
-    assert!(manifests.len() == index(profiles_of)["manifests"].as_array().unwrap().len() && manifests.len() > 2);
+    assert!(
+        manifests.len() == index(profiles_of)["manifests"].as_array().unwrap().len() && manifests.len() > 2
+    );
     mixed["manifests"] = manifests.into();
     for release in [documents_of, profiles_of] {
         for entry in fs_err::read_dir(home.path(&format!("layout-{release}/blobs/sha256"))).unwrap() {

@@ -183,7 +183,8 @@ fn sign_with(releases: &Releases, leaf: &str) {
     let own = PublicKey::from_pem(&read("p256.pub")).unwrap();
     let signed = Bundle::parse(&fs_err::read(releases.path("r1.signature")).unwrap()).unwrap();
     let (statement, _) = signed.verify_with_key(&own).unwrap();
-    let certificates = [leaf, "middle.pem"].map(|name| Certificate::all_from_pem(&read(name)).unwrap()).concat();
+    let certificates =
+        [leaf, "middle.pem"].map(|name| Certificate::all_from_pem(&read(name)).unwrap()).concat();
     let private_key = PrivateKey::from_pem(&read("leaf.key"), None).unwrap();
     let bundle = Bundle::sign(&statement, &private_key, Some(certificates));
     fs_err::write(releases.path("certificate.signature"), bundle.to_json()).unwrap();
@@ -236,14 +237,32 @@ fn releases_do_not_roll_back_with_docker_registry() {
     let with_policy = ["--trust", "trust.yaml"];
     releases.accepted("2.0.0", &with_policy, "accepted by the rule in line 3");
     let place = releases.place("1.0.0");
-    let mut older =
-        releases.command(&["pull", &place, "--all", "--store", "accepted", "-o", "no", "--trust", "trust.yaml"]);
+    let mut older = releases.command(&[
+        "pull",
+        &place,
+        "--all",
+        "--store",
+        "accepted",
+        "-o",
+        "no",
+        "--trust",
+        "trust.yaml",
+    ]);
     releases.refused_command(&mut older, "m 1.0.0 is an older release than the one here: 2.0.0 was accepted");
     // Whoever moves a tag to an older release does not get further.
     releases.run(&["publish", "r1", "--to", &releases.place("latest"), "--signature", "r1.signature"]);
     let place = releases.place("latest");
-    let mut older =
-        releases.command(&["pull", &place, "--all", "--store", "accepted", "-o", "no", "--trust", "trust.yaml"]);
+    let mut older = releases.command(&[
+        "pull",
+        &place,
+        "--all",
+        "--store",
+        "accepted",
+        "-o",
+        "no",
+        "--trust",
+        "trust.yaml",
+    ]);
     releases.refused_command(&mut older, "m 1.0.0 is an older release");
     releases.accepted("1.0.0", &["--trust", "trust.yaml", "--allow-rollback"], "accepted by the rule");
     releases.accepted("1.0.0", &with_policy, "accepted by the rule");

@@ -252,7 +252,9 @@ impl RemoteRelease<'_> {
             }
             for (id, passport) in &accepted.passports {
                 let wrong = |problem: String| PullError::BadProfile { id: id.clone(), problem };
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|error| wrong(error.to_string()));
+                let text = |bytes: &[u8]| {
+                    String::from_utf8(bytes.to_vec()).map_err(|error| wrong(error.to_string()))
+                };
                 let profile = ProfileId::from_hex(id).map_err(|error| wrong(error.to_string()))?;
                 // One that a policy accepted says more than one of a key on the command line.
                 if accepted.by_policy.is_some() || store.signed(&profile)?.is_none() {

@@ -53,7 +53,8 @@ impl<'a> Gate<'a> {
         is_cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), NotAdmitted> {
         let Ok(signature) = default_signature(folder) else { return Ok(()) };
-        if matches!(fs_err::symlink_metadata(signature), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+        if matches!(fs_err::symlink_metadata(signature), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
+        {
             return Ok(());
         }
         let verdict = verify_release(&VerifyReleaseOptions {
@@ -66,8 +67,7 @@ impl<'a> Gate<'a> {
             is_cancelled,
         })?;
         let ReleaseVerdict { signature, accepted, passports, findings } = verdict;
-        let not_as_signed =
-            |problem: String| NotAdmitted::Folder { folder: PathBuf::from(folder), problem };
+        let not_as_signed = |problem: String| NotAdmitted::Folder { folder: PathBuf::from(folder), problem };
         if let Some(difference) = signature.differences.first() {
             return Err(not_as_signed(format!("{}: {difference}", difference.path().escape_debug())));
         }
@@ -155,8 +155,11 @@ impl<'a> Gate<'a> {
             }
             Some(_) | None => Ok(Admitted::ByRule(line)),
         });
-        let is_built_here =
-            || Ok::<_, NotAdmitted>(self.trust.built_here() == BuiltHere::Accept && self.store.origin(id)?.is_some());
+        let is_built_here = || {
+            Ok::<_, NotAdmitted>(
+                self.trust.built_here() == BuiltHere::Accept && self.store.origin(id)?.is_some(),
+            )
+        };
         match signed {
             Err(error) if error.is_refusal() && !is_built_here()? => Err(error),
             Err(error) if error.is_refusal() => Ok(Admitted::BuiltHere),
@@ -179,7 +182,8 @@ impl<'a> Gate<'a> {
         if signed_digest(&statement, &name) != Some(Sha256::of(kept.passport.as_bytes())) {
             return Err(wrong(format!("it does not cover {name} as it was kept")));
         }
-        let passport = Passport::parse(kept.passport.as_bytes(), &name).map_err(|error| wrong(error.to_string()))?;
+        let passport =
+            Passport::parse(kept.passport.as_bytes(), &name).map_err(|error| wrong(error.to_string()))?;
         // The id is that of these contents: so it names the files that were signed.
         let contents = format!("{PROFILES_FOLDER}/{id}/{CONTENTS_FILE}");
         let computed = signed_digest(&statement, &contents)

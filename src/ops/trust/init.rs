@@ -45,11 +45,8 @@ pub fn write_first(first: &FirstPolicy<'_>) -> Result<Trust, PolicyError> {
         until: None,
         require: None,
     };
-    let document = TrustText {
-        schema: TRUST_SCHEMA.into(),
-        built_here: BuiltHere::default(),
-        rules: vec![rule],
-    };
+    let document =
+        TrustText { schema: TRUST_SCHEMA.into(), built_here: BuiltHere::default(), rules: vec![rule] };
     let write = |source| PolicyError::Write { path: destination.into(), source };
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let yaml = serde_saphyr::to_string_with_options(&document, options)

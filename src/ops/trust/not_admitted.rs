@@ -115,7 +115,8 @@ impl NotAdmitted {
                 "build the model with nimctl, sign and publish the release, and pull it".into()
             }
             Self::Kept { .. } => {
-                "pull a release under the policy that somebody signed whom it trusts: `nimctl pull PLACE`".into()
+                "pull a release under the policy that somebody signed whom it trusts: `nimctl pull PLACE`"
+                    .into()
             }
             Self::Folder { .. } => "`nimctl verify FOLDER` lists everything that is wrong".into(),
             Self::Release(error) => return error.hint(),

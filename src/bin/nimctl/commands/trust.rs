@@ -39,7 +39,15 @@ pub(crate) fn run(arguments: &cli::Trust, output: &Output) -> Result<ExitCode, F
     };
     text.push_str(&rules(&trust));
     let view = |rule: &Rule| RuleView { line: rule.line(), accepts: rule.describe() };
-    output.result(&text, &View { schema, policy, built_here: trust.built_here(), rules: trust.rules().iter().map(view).collect() });
+    output.result(
+        &text,
+        &View {
+            schema,
+            policy,
+            built_here: trust.built_here(),
+            rules: trust.rules().iter().map(view).collect(),
+        },
+    );
     Ok(done())
 }
 

@@ -74,9 +74,10 @@ pub(crate) fn run(
             };
             let why = "the store does not have it: pull it first";
             let not_here = not_here.into_iter().map(|id| (id.to_string(), why.into())).collect();
-            let report = validate_pulled(&workspace, &profiles, not_here, &execution, &may_load, &|profile| {
-                output.talk(&format!("{}: {}", profile.name, verdict(profile)));
-            })?;
+            let report =
+                validate_pulled(&workspace, &profiles, not_here, &execution, &may_load, &|profile| {
+                    output.talk(&format!("{}: {}", profile.name, verdict(profile)));
+                })?;
             output.result(&text(&report, *gates), &View::new(&report));
             return Ok(report.failure().map_or_else(done, |kind| ExitCode::from(code(kind))));
         }
