@@ -203,8 +203,29 @@ fn what_nobody_signed_is_refused() {
         "out/model_manifest.yaml",
         "schema_version: '2.0'\nprofiles:\n- id: aaaa1\n  tags: { llm_engine: onnx }\n  workspace: { files: {} }\n",
     );
-    of(&home, SELECT).exits(3).has(&["refuses aaaa1: nimctl did not make it"]);
-    of(&home, DOWNLOAD).exits(3).has(&["refuses aaaa1: nimctl did not make it"]);
+    of(&home, SELECT).exits(3).has(&["refuses onnx aaaa1: its id does not stand for its files"]);
+    of(&home, DOWNLOAD).exits(3).has(&["refuses onnx aaaa1: its id does not stand for its files"]);
+}
+
+#[test]
+fn what_a_key_accepted_is_judged_too() {
+    let home = home(&["1.0.0"]);
+    pull_freely(&home, "1.0.0", &["--key", "keys/p256.pub", "--signature", "1.0.0.sig"]);
+    all_accepted(&home, "line 3");
+    // A manifest may list what it wants below the id of a profile that is signed.
+    let manifest = home.read("out/model_manifest.yaml");
+    let refused = "its id does not stand for its files";
+    home.write("out/model_manifest.yaml", manifest.replace("precision: fp32", "precision: int8"));
+    of(&home, DOWNLOAD).exits(3).has(&["onnx-int8", refused]);
+    of(&home, &[SELECT, &["--profile", "onnx-int8"]].concat()).exits(3).has(&[refused]);
+    of(&home, &[SELECT, &["--profile", "onnx-fp16"]].concat()).exits(0);
+    home.write("out/model_manifest.yaml", manifest.replace("contents.json:", "model.onnx:"));
+    for command in [SELECT, DOWNLOAD, CREATE] {
+        of(&home, command).exits(3).has(&[refused]);
+    }
+    // It takes no more than ids from a manifest.
+    of(&home, VALIDATE).exits(5);
+    assert!(!home.path("cache").exists() && !home.path("model-store").exists());
 }
 
 #[test]

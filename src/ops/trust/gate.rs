@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::not_admitted::{NotAdmitted, Unsigned};
 use super::release::{ReleaseVerdict, VerifyReleaseOptions, verify_release};
 use crate::digest::Sha256;
+use crate::manifest::{IdKind, ManifestDocument, ManifestProfile};
 use crate::ops::assemble::{AssembledState, from_store};
 use crate::ops::resolve::Resolved;
 use crate::ops::sign::default_signature;
@@ -85,21 +86,25 @@ impl<'a> Gate<'a> {
     /// # Errors
     /// It may not be used; a store that can't be read.
     pub fn admit(&self, passport: &Passport) -> Result<Admitted, NotAdmitted> {
-        self.judged(&passport.id, Some(passport))
+        self.judged(&passport.id, format!("{} {}", passport.name, passport.id), Some(passport))
     }
 
-    /// Judges a profile by its id, which names its files.
+    /// Judges a profile of a manifest by its id. It must be one that stands for the files: what else a manifest says of them counts for
+    /// nothing.
     ///
     /// # Errors
     /// It may not be used; a store that can't be read.
-    pub fn admit_id(&self, id: &str) -> Result<Admitted, NotAdmitted> {
-        match ProfileId::from_hex(id) {
-            Ok(id) => self.judged(&id, None),
-            Err(_) => Err(NotAdmitted::Unsigned {
-                policy: self.trust.path().into(),
-                profile: id.into(),
-                why: Unsigned::OfOthers,
-            }),
+    pub fn admit_listed(
+        &self,
+        manifest: &ManifestDocument,
+        profile: &ManifestProfile,
+    ) -> Result<Admitted, NotAdmitted> {
+        let stands_for_files = manifest.id_kind(profile) == IdKind::Content
+            && profile.workspace.files.contains_key(CONTENTS_FILE);
+        let name = format!("{} {}", profile.readable_name(), profile.id);
+        match ProfileId::from_hex(&profile.id) {
+            Ok(id) if stands_for_files => self.judged(&id, name, None),
+            Ok(_) | Err(_) => Err(self.unsigned(name, Unsigned::OfOthers)),
         }
     }
 
@@ -142,8 +147,12 @@ impl<'a> Gate<'a> {
         }
     }
 
-    fn judged(&self, id: &ProfileId, here: Option<&Passport>) -> Result<Admitted, NotAdmitted> {
-        let profile = here.map_or_else(|| id.to_string(), |here| format!("{} {id}", here.name));
+    fn judged(
+        &self,
+        id: &ProfileId,
+        profile: String,
+        here: Option<&Passport>,
+    ) -> Result<Admitted, NotAdmitted> {
         let signed = match (self.of_folders.get(id), self.store.signed(id)?) {
             (Some((passport, line)), _) => Ok((passport.clone(), *line)),
             (None, Some(kept)) => self.judge(id, &kept, &profile),

@@ -75,7 +75,7 @@ pub enum Unsigned {
     #[error("the store has no signature of it")]
     NotHere,
     /// It has no id of ours.
-    #[error("nimctl did not make it: its id does not stand for its files, and no signature can")]
+    #[error("its id does not stand for its files, so no signature is of them")]
     OfOthers,
 }
 

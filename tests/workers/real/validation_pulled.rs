@@ -102,3 +102,34 @@ fn what_was_not_pulled_is_named() {
         .exits(1)
         .has(&["release: the store has no such profile", "run `nimctl pull` or `nimctl build` first"]);
 }
+
+#[test]
+fn a_trust_policy_decides_what_is_run_and_what_it_is_compared_with() {
+    let home = published();
+    for name in ["p256.key", "p256.pub"] {
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/signing");
+        home.write(name, fs_err::read(format!("{fixtures}/{name}")).unwrap());
+    }
+    let rule = "- models: ['*']\n  keys: [p256.pub]\n  require: { executed_on: any, min_cosine: 0.9 }\n";
+    home.write("trust.yaml", format!("schema: nimctl.trust/1\nrules:\n{rule}"));
+    home.set_up(&["pull", "oci:layout", "--all", "--store", "other", "-o", "signed"]).exits(0);
+    home.set_up(&["sign", "signed", "--key", "p256.key"]).exits(0);
+    let pull = |name: &str, under: &[&str]| {
+        let pull = ["pull", "oci:layout", "--profile", name, "-o", "release"];
+        home.set_up(&[&pull[..], under].concat()).exits(0);
+    };
+    let under = ["--trust", "trust.yaml", "--signature", "signed.sig"];
+    let said =
+        |more: &[&str]| home.set_up(&[&["validate", "release", "--trust", "trust.yaml"], more].concat());
+    pull("onnx-fp16", &under);
+    pull("onnx-fp32", &[]);
+    said(&[]).exits(3).has(&["refuses onnx-fp32 ", "it was pulled without a signature"]);
+    // What nobody signed is not loaded to compare with, either.
+    let alone = said(&["--only", "onnx-fp16", "--output", "json"]);
+    alone.exits(0).has(&["nothing is compared with onnx-fp32: trust.yaml refuses onnx-fp32"]);
+    assert_eq!(alone.json()["profiles"][0]["compared_with"], "nothing");
+    pull("onnx-fp32", &under);
+    let compared = said(&["--only", "onnx-fp16", "--output", "json"]);
+    assert_eq!(compared.exits(0).json()["profiles"][0]["compared_with"]["profile"]["name"], "onnx-fp32");
+    said(&[]).exits(0);
+}

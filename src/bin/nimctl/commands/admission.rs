@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nimctl::manifest::MANIFEST_FILE;
+use nimctl::manifest::{MANIFEST_FILE, ManifestDocument};
 use nimctl::ops::trust::{Admitted, Gate};
 use nimctl::passport::Passport;
 use nimctl::trust::Trust;
@@ -51,9 +51,17 @@ impl Admission {
         Ok(gate)
     }
 
-    /// Judges profiles by their ids.
-    pub(super) fn check_ids(&self, gate: &Gate<'_>, ids: &[String], output: &Output) -> Result<(), Failure> {
-        let judged = ids.iter().map(|id| Ok((id.as_str(), gate.admit_id(id)?)));
+    /// Judges profiles of a manifest by their ids.
+    pub(super) fn check_listed(
+        &self,
+        gate: &Gate<'_>,
+        manifest: &ManifestDocument,
+        ids: &[String],
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let listed = manifest.manifest().profiles.iter().filter(|profile| ids.contains(&profile.id));
+        let judged =
+            listed.map(|profile| Ok((profile.readable_name(), gate.admit_listed(manifest, profile)?)));
         self.say(judged.collect::<Result<_, Failure>>()?, output);
         Ok(())
     }
@@ -65,12 +73,12 @@ impl Admission {
         profiles: &[Passport],
         output: &Output,
     ) -> Result<(), Failure> {
-        let judged = profiles.iter().map(|passport| Ok((passport.name.as_str(), gate.admit(passport)?)));
+        let judged = profiles.iter().map(|passport| Ok((passport.name.clone(), gate.admit(passport)?)));
         self.say(judged.collect::<Result<_, Failure>>()?, output);
         Ok(())
     }
 
-    fn say(&self, judged: Vec<(&str, Admitted)>, output: &Output) {
+    fn say(&self, judged: Vec<(String, Admitted)>, output: &Output) {
         for (profile, admitted) in judged {
             let by = match admitted {
                 Admitted::ByRule(line) => rule(&self.trust, line, self.says),

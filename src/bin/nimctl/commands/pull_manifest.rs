@@ -149,7 +149,7 @@ pub(super) fn pull(
     };
     if let Some(admission) = admission {
         let gate = admission.gate([path.as_path()], cancel)?;
-        admission.check_ids(&gate, &ids, output)?;
+        admission.check_listed(&gate, source.document(), &ids, output)?;
     }
     let folder = match destination {
         Destination::Folder(folder) => folder.map(Path::to_path_buf),

@@ -58,7 +58,7 @@ pub(crate) fn run(
     let ids: Vec<String> = chosen.map(|place| report.profiles()[place].id.clone()).collect();
     if let Some(admission) = &admission {
         let gate = admission.gate([manifest.as_path()], cancel)?;
-        admission.check_ids(&gate, &ids, output)?;
+        admission.check_listed(&gate, &report.document, &ids, output)?;
     }
     if *id {
         output.data(&ids.join("\n"));

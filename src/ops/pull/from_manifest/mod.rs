@@ -89,6 +89,11 @@ impl<'a> FromManifest<'a> {
         self.document.manifest()
     }
 
+    /// Returns the manifest with the form that it was read in.
+    pub fn document(&self) -> &ManifestDocument {
+        &self.document
+    }
+
     /// Whether a profile is of ours: its id stands for its contents, and its files have the list of them.
     fn is_ours(&self, profile: &ManifestProfile) -> bool {
         self.document.id_kind(profile) == IdKind::Content
