@@ -13,7 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
-use nimctl::signing::{Bundle, PrivateKey, PublicKey, Statement, compare, shown};
+use nimctl::attestation::Attestation;
+use nimctl::signing::{Bundle, Payload as _, PrivateKey, PublicKey, Statement, compare, shown};
 use nimctl::trust::Trust;
 use serde_json::json;
 
@@ -68,13 +69,21 @@ fuzz_target!(|data: &[u8]| {
     let limit = MEMORY.allocated() + FIXED_BYTES + data.len() * BYTES_PER_BYTE;
     MEMORY.set_limit(limit).expect("above what is allocated");
     let expected = Statement::parse(data);
+    let attestation = Attestation::parse(data);
     match Bundle::parse(&signed(data)) {
         Ok(bundle) => {
-            assert!(bundle.verify_with_key(&OTHER).is_err(), "nobody signed with the other key");
-            let verified = bundle.verify_with_key(&KEY.public_key());
-            let identified = TRUST.identify(&bundle, NOW_S);
+            assert!(bundle.verify_with_key::<Statement>(&OTHER).is_err(), "nobody signed with the other key");
+            let verified = bundle.verify_with_key::<Statement>(&KEY.public_key());
+            let identified = TRUST.identify::<Statement>(&bundle, NOW_S);
             assert_eq!(verified.is_ok(), expected.is_ok());
             assert_eq!(identified.is_ok(), expected.is_ok());
+            let attested = bundle.verify_with_key::<Attestation>(&KEY.public_key());
+            assert_eq!(attested.is_ok(), attestation.is_ok());
+            if let Ok((attested, _)) = attested {
+                let again = Attestation::parse(&attested.to_payload()).expect("what we write we read");
+                assert_eq!(again.kind(), attested.kind());
+                assert_eq!(again.subjects, attested.subjects);
+            }
             if let (Ok((statement, _)), Ok(expected)) = (verified, expected) {
                 assert_eq!(statement, expected);
                 assert!(statement.resources().iter().all(|resource| !resource.name.is_empty()));

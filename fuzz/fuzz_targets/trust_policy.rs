@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
 use nimctl::passport::Passport;
-use nimctl::signing::Bundle;
+use nimctl::signing::{Bundle, Statement};
 use nimctl::trust::{ProfileFacts, Rule, Trust, Version, check_order};
 
 #[global_allocator]
@@ -57,7 +57,7 @@ fn read(name: &str) -> io::Result<String> {
 fn judge(trust: &Trust, text: &str) {
     let releases = ["1.0.0", "2.0.0-rc.1", "nightly", text.get(..8).unwrap_or("0")];
     for signature in SIGNATURES.iter() {
-        let (_, signer) = match trust.identify(signature, NOW_S) {
+        let (_, signer): (Statement, _) = match trust.identify(signature, NOW_S) {
             Ok(identified) => identified,
             Err(unknown) => {
                 assert!(!unknown.to_string().is_empty() && !unknown.hint().is_empty());

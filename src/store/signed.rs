@@ -24,12 +24,15 @@ pub struct SignedProfile {
     pub signature: String,
     /// The text of the signed passport.
     pub passport: String,
+    /// The text of each attestation that was accepted with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<String>,
 }
 
 impl SignedProfile {
     /// Puts one together.
-    pub fn new(release: Sha256, signature: String, passport: String) -> Self {
-        Self { schema: SIGNED_SCHEMA.into(), release, signature, passport }
+    pub fn new(release: Sha256, signature: String, passport: String, attestations: Vec<String>) -> Self {
+        Self { schema: SIGNED_SCHEMA.into(), release, signature, passport, attestations }
     }
 
     pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::judge::{Identities, Rule, Trust};
 use super::version::Version;
+use crate::attestation::Kind;
 use crate::compute_capability::ComputeCapability;
 use crate::signing::{Certificate, PublicKey};
 use crate::stored_format::{self, YamlFileError};
@@ -85,7 +86,7 @@ pub struct CertificatesText {
 }
 
 /// What passports must say. Whatever is asked for, the profile must have passed its validation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequireText {
     /// The profile itself was run: on `any` processor, or on a GPU of one of these compute capabilities.
@@ -94,6 +95,9 @@ pub struct RequireText {
     /// The least cosine of a row of an output with the reference, above 0 and at most 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_cosine: Option<f64>,
+    /// What must be attested of the profile, by somebody whom the rule trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestations: Option<Vec<Kind>>,
 }
 
 /// Where a profile must have been run.
@@ -256,13 +260,16 @@ impl RuleText {
                 format!("the rule never holds: `until` {last} is before `from` {first}"),
             ));
         }
-        let RequireText { executed_on, min_cosine } = match require {
-            None => RequireText { executed_on: None, min_cosine: None },
-            Some(RequireText { executed_on: None, min_cosine: None }) => {
-                return Err((key_of("require"), "`require` asks for nothing: remove it".into()));
-            }
-            Some(require) => require,
-        };
+        let nothing = RequireText::default();
+        if require.as_ref() == Some(&nothing) {
+            return Err((key_of("require"), "`require` asks for nothing: remove it".into()));
+        }
+        let RequireText { executed_on, min_cosine, attestations } = require.unwrap_or(nothing);
+        if attestations.as_ref().is_some_and(Vec::is_empty) {
+            let problem =
+                "`attestations` names none: write some of provenance, validation and benchmark, or remove it";
+            return Err((key_of("require"), problem.into()));
+        }
         if let Some(ExecutedOn::On(capabilities)) = &executed_on
             && capabilities.is_empty()
         {
@@ -284,6 +291,7 @@ impl RuleText {
             until,
             executed_on,
             min_cosine,
+            attestations: attestations.unwrap_or_default().into_iter().collect(),
         })
     }
 }

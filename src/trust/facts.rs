@@ -1,5 +1,7 @@
-//! What a passport says that a rule can ask for.
+//! What a passport says that a rule can ask for, and what is attested of its profile.
 
+use super::judge::Identified;
+use crate::attestation::Kind;
 use crate::compute_capability::ComputeCapability;
 use crate::passport::{Passport, Status};
 
@@ -18,6 +20,8 @@ pub struct ProfileFacts {
     pub compute_capability: Option<ComputeCapability>,
     /// The least cosine of a row of an output with the reference; `None` if none was measured, or one is not finite.
     pub min_cosine: Option<f64>,
+    /// What is attested of it, and by whom. A passport does not say.
+    pub attestations: Vec<(Kind, Identified)>,
 }
 
 impl ProfileFacts {
@@ -42,6 +46,7 @@ impl ProfileFacts {
                 validation.compute_capability.or_else(|| compute_capability(&validation.ran_on))
             }),
             min_cosine: cosines.and_then(|cosines| cosines.into_iter().min_by(f64::total_cmp)),
+            attestations: Vec::new(),
         }
     }
 }

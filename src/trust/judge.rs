@@ -6,6 +6,7 @@ use super::document::{BuiltHere, ExecutedOn};
 use super::facts::ProfileFacts;
 use super::refused::{Broken, Refused, UnknownSigner};
 use super::version::Version;
+use crate::attestation::Kind;
 use crate::glob;
 use crate::signing::{Bundle, Certificate, Payload, PublicKey, Signer};
 
@@ -32,6 +33,7 @@ pub struct Rule {
     pub(super) until: Option<(u64, String)>,
     pub(super) executed_on: Option<ExecutedOn>,
     pub(super) min_cosine: Option<f64>,
+    pub(super) attestations: BTreeSet<Kind>,
 }
 
 /// Whose signatures a rule accepts.
@@ -43,7 +45,7 @@ pub(super) struct Identities {
 }
 
 /// Who made a signature that was verified, and which rules know the key or the root.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identified {
     /// Who signed.
     pub signer: Signer,
@@ -112,12 +114,38 @@ impl Trust {
         facts: &[ProfileFacts],
         now_s: u64,
     ) -> Result<&Rule, Refused> {
+        self.first_rule(model, release, |number, rule| {
+            rule.check_signer(number, release, signer, now_s)?;
+            rule.check_facts(number, facts)
+        })
+    }
+
+    /// Judges who signed something about a model and release other than the release itself: no fact is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn judge_signer(
+        &self,
+        model: &str,
+        release: &str,
+        signer: &Identified,
+        now_s: u64,
+    ) -> Result<&Rule, Refused> {
+        self.first_rule(model, release, |number, rule| rule.check_signer(number, release, signer, now_s))
+    }
+
+    fn first_rule(
+        &self,
+        model: &str,
+        release: &str,
+        check: impl Fn(usize, &Rule) -> Result<(), Broken>,
+    ) -> Result<&Rule, Refused> {
         let mut broken = Vec::new();
         for (number, rule) in self.rules.iter().enumerate() {
             if !rule.models.iter().any(|pattern| glob::matches(pattern, model)) {
                 continue;
             }
-            match rule.check(release, signer, signer.rules.contains(&number), facts, now_s) {
+            match check(number, rule) {
                 Ok(()) => return Ok(rule),
                 Err(fact) => broken.push((rule.line, fact)),
             }
@@ -133,22 +161,6 @@ impl Trust {
     }
 }
 
-impl Trust {
-    /// Judges who signed something about a model and release other than the release itself: no fact is asked for.
-    ///
-    /// # Errors
-    /// As [`Self::judge`].
-    pub fn judge_signer(
-        &self,
-        model: &str,
-        release: &str,
-        signer: &Identified,
-        now_s: u64,
-    ) -> Result<&Rule, Refused> {
-        self.judge(model, release, signer, &[], now_s)
-    }
-}
-
 impl Rule {
     /// Returns the line of the policy that it begins in.
     pub fn line(&self) -> u32 {
@@ -157,7 +169,17 @@ impl Rule {
 
     /// Returns the rule in words, for a person to check.
     pub fn describe(&self) -> String {
-        let Self { line: _, models, identities, min_release, from, until, executed_on, min_cosine } = self;
+        let Self {
+            line: _,
+            models,
+            identities,
+            min_release,
+            from,
+            until,
+            executed_on,
+            min_cosine,
+            attestations,
+        } = self;
         let Identities { keys, roots, subjects } = identities;
         let mut signers: Vec<String> = keys.iter().map(|key| Signer::Key(key.clone()).to_string()).collect();
         if !roots.is_empty() {
@@ -171,28 +193,36 @@ impl Rule {
         parts.extend(until.iter().map(|(_, day)| format!("until {day}")));
         parts.extend(executed_on.iter().map(|wanted| format!("executed on {wanted}")));
         parts.extend(min_cosine.iter().map(|min| format!("cosine {min} or more")));
+        if !attestations.is_empty() {
+            let kinds: Vec<&str> = attestations.iter().map(|kind| kind.word()).collect();
+            parts.push(format!("attested {}", kinds.join(", ")));
+        }
         parts.join("; ")
     }
 
-    fn check(
+    /// Fails unless the rule trusts somebody; `number` is that of the rule.
+    fn check_identity(&self, number: usize, identified: &Identified) -> Result<(), Broken> {
+        if !identified.rules.contains(&number) {
+            return Err(Broken::Signer { signer: identified.signer.to_string() });
+        }
+        let subjects = &self.identities.subjects;
+        if let Signer::Certificate { subject, fingerprint: _, root: _ } = &identified.signer
+            && !subjects.iter().any(|pattern| glob::matches(pattern, subject))
+        {
+            return Err(Broken::Subject { subject: subject.clone(), accepted: subjects.clone() });
+        }
+        Ok(())
+    }
+
+    fn check_signer(
         &self,
+        number: usize,
         release: &str,
         identified: &Identified,
-        knows_signer: bool,
-        facts: &[ProfileFacts],
         now_s: u64,
     ) -> Result<(), Broken> {
-        let Self { line: _, models: _, identities, min_release, from, until, executed_on, min_cosine } = self;
-        let signer = || identified.signer.to_string();
-        if !knows_signer {
-            return Err(Broken::Signer { signer: signer() });
-        }
-        if let Signer::Certificate { subject, fingerprint: _, root: _ } = &identified.signer
-            && !identities.subjects.iter().any(|pattern| glob::matches(pattern, subject))
-        {
-            let accepted = identities.subjects.clone();
-            return Err(Broken::Subject { subject: subject.clone(), accepted });
-        }
+        let Self { min_release, from, until, .. } = self;
+        self.check_identity(number, identified)?;
         if let Some((start_s, day)) = from
             && now_s < *start_s
         {
@@ -210,13 +240,28 @@ impl Rule {
                 Some(_) => {}
             }
         }
-        if executed_on.is_none() && min_cosine.is_none() {
+        Ok(())
+    }
+
+    fn check_facts(&self, number: usize, facts: &[ProfileFacts]) -> Result<(), Broken> {
+        let Self { executed_on, min_cosine, attestations, .. } = self;
+        if executed_on.is_none() && min_cosine.is_none() && attestations.is_empty() {
             return Ok(());
         }
         if facts.is_empty() {
             return Err(Broken::NoPassport);
         }
-        facts.iter().try_for_each(|facts| check_facts(facts, executed_on.as_ref(), *min_cosine))
+        for facts in facts {
+            check_facts(facts, executed_on.as_ref(), *min_cosine)?;
+            let is_attested = |wanted: &Kind| {
+                let mut found = facts.attestations.iter().filter(|(kind, _)| kind == wanted);
+                found.any(|(_, by)| self.check_identity(number, by).is_ok())
+            };
+            if let Some(kind) = attestations.iter().find(|kind| !is_attested(kind)) {
+                return Err(Broken::NotAttested { profile: facts.name.clone(), kind: *kind });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -225,7 +270,8 @@ fn check_facts(
     executed_on: Option<&ExecutedOn>,
     min_cosine: Option<f64>,
 ) -> Result<(), Broken> {
-    let ProfileFacts { name, status, passed, ran_on, compute_capability, min_cosine: found } = facts;
+    let ProfileFacts { name, status, passed, ran_on, compute_capability, min_cosine: found, attestations: _ } =
+        facts;
     let profile = name.clone();
     if let Some(wanted) = executed_on
         && *status != "executed"

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 
 use super::document::ExecutedOn;
+use crate::attestation::Kind;
 use crate::signing::Refusal;
 
 /// A signature that no rule knows.
@@ -104,6 +105,16 @@ pub enum Broken {
         /// How it was validated.
         status: &'static str,
     },
+    /// Nobody whom the rule trusts attests something.
+    #[error(
+        "{profile} has no attestation of its {kind} by somebody whom the rule trusts, and the rule requires it"
+    )]
+    NotAttested {
+        /// The profile.
+        profile: String,
+        /// What is missing.
+        kind: Kind,
+    },
     /// The cosine is too small, or there is none.
     #[error("the cosine of {profile} is {}, and the rule requires `min_cosine` {min}",
         found.map_or_else(|| "not known".into(), |found| found.to_string()))]
@@ -185,6 +196,9 @@ impl Refused {
                 format!("check the clock, then `from` and `until` of the rule in line {line} of {}", self.policy)
             }
             Broken::TooOld { .. } | Broken::NotComparable { .. } => "use a later release".into(),
+            Broken::NotAttested { .. } => {
+                "ask for a release whose signer attests it (`nimctl attest`), or relax `require`".into()
+            }
             Broken::NoPassport
             | Broken::NotExecuted { .. }
             | Broken::ElsewhereExecuted { .. }

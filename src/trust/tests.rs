@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::*;
+use crate::attestation::Kind;
 use crate::compute_capability::ComputeCapability;
 use crate::digest::Sha256;
 use crate::signing::{Bundle, PrivateKey, Resource, Signer, Statement};
@@ -41,6 +42,7 @@ fn facts() -> ProfileFacts {
         ran_on: Some("TensorRT 11 on NVIDIA L4 (8.9)".into()),
         compute_capability: Some(ComputeCapability::new(8, 9)),
         min_cosine: Some(0.9995),
+        attestations: Vec::new(),
     }
 }
 
@@ -324,4 +326,44 @@ fn what_a_policy_does_not_know_is_refused() {
     assert!(read("schema: nimctl.recipe/1\nrules: []\n").contains("its schema is `nimctl.recipe/1`"));
     assert!(read("").starts_with("t"), "{}", read(""));
     assert!(read("schema: [\n").starts_with("t:"));
+}
+
+#[test]
+fn what_is_attested_counts_if_the_rule_trusts_who_attests_it() {
+    let trust = |more: &str| {
+        let rules = format!(
+            "{}- models: [clip]\n  keys: [other.pub]\n  min_release: 99\n",
+            own(&format!("  require: {{ attestations: [{more}] }}\n"))
+        );
+        parse(&rules).unwrap()
+    };
+    let judge = |trust: &Trust, attested: &[(Kind, &str)]| {
+        let by = |key: &str| trust.identify::<Statement>(&bundle(key), NOW_S).unwrap().1;
+        let attestations = attested.iter().map(|(kind, key)| (*kind, by(key))).collect();
+        let facts = ProfileFacts { attestations, ..facts() };
+        let judged = trust.judge("clip", "2.0.0", &by("p256.key"), &[facts], NOW_S);
+        judged.map(Rule::line).map_err(|refused| refused.to_string())
+    };
+    let both = trust("provenance, validation");
+    assert!(both.rules()[0].describe().ends_with("; attested provenance, validation"));
+    let (provenance, validation) = ((Kind::Provenance, "p256.key"), (Kind::Validation, "p256.key"));
+    assert!(judge(&both, &[provenance, validation]).is_ok());
+    let refused = judge(&both, &[provenance]).unwrap_err();
+    assert!(
+        refused.contains("p has no attestation of its validation by somebody whom the rule trusts"),
+        "{refused}"
+    );
+    // Who is trusted by another rule is not trusted by this one.
+    let refused = judge(&both, &[provenance, (Kind::Validation, "other.key")]).unwrap_err();
+    assert!(refused.contains("no attestation of its validation"), "{refused}");
+    judge(&trust("benchmark"), &[provenance, validation]).unwrap_err();
+    // Whoever attests needs no facts of his own.
+    let (_, signer) = both.identify::<Statement>(&bundle("p256.key"), NOW_S).unwrap();
+    assert!(both.judge_signer("clip", "2.0.0", &signer, NOW_S).is_ok());
+    both.judge_signer("other", "2.0.0", &signer, NOW_S).unwrap_err();
+    for (wrong, expected) in
+        [("[]", "`attestations` names none"), ("[sbom]", "sbom"), ("provenance", "expected")]
+    {
+        unreadable(&own(&format!("  require: {{ attestations: {wrong} }}\n")), expected);
+    }
 }

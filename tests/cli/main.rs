@@ -52,6 +52,7 @@ mod store_care;
 mod store_kills;
 mod toolchains;
 mod trust;
+mod trust_attestations;
 mod trust_gate;
 mod trust_rollback;
 mod workers;

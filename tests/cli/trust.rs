@@ -28,7 +28,7 @@ fn signed_home() -> Home {
 }
 
 /// Writes a policy with these rules to `keys/trust.yaml`.
-fn policy(home: &Home, rules: &str) {
+pub(crate) fn policy(home: &Home, rules: &str) {
     home.write("keys/trust.yaml", format!("schema: nimctl.trust/1\nrules:\n{rules}"));
 }
 

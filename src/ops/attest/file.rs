@@ -12,7 +12,7 @@ use crate::ops::verify_signature::Trusted;
 use crate::passport::Passport;
 use crate::profile::ProfileId;
 use crate::signing::{Bundle, InvalidStatement, MAX_BUNDLE_BYTES, Refusal, Signer};
-use crate::trust::in_words;
+use crate::trust::{Identified, ProfileFacts, Trust, in_words};
 
 /// Attestations in a file, at most.
 const MAX_ATTESTATIONS: usize = 10_000;
@@ -154,6 +154,8 @@ pub struct VerifiedAttestation {
     pub says: Attestation,
     /// Who signed it.
     pub signer: Signer,
+    /// Which rules of the policy know the signer, if there is a policy.
+    pub identified: Option<Identified>,
 }
 
 /// Verifies that an attestation is signed by who is trusted, is about a profile, and says what the passport says. What others say of it is
@@ -185,7 +187,7 @@ pub fn open_attestation(
     if let Some(kind) = says.kind().filter(|_| !agrees(&says, passport)) {
         return Err(NotAttested::Contradiction { kind, name: passport.name.clone() });
     }
-    Ok(VerifiedAttestation { id: passport.id, says, signer })
+    Ok(VerifiedAttestation { id: passport.id, says, signer, identified })
 }
 
 /// Returns whether an attestation says what a passport says.
@@ -233,4 +235,35 @@ pub fn verify_attestations(
         verified.push(open_attestation(&bundle, passport, trusted).map_err(wrong)?);
     }
     Ok(Some(verified))
+}
+
+/// Returns what a policy can ask of a profile: what its passport says, and what is attested of it. Attestations of others count for nothing:
+/// anyone may have put them there.
+pub(in crate::ops) fn facts_of<'b>(
+    passport: &Passport,
+    bundles: impl IntoIterator<Item = &'b Bundle>,
+    trust: &Trust,
+    now_s: u64,
+) -> ProfileFacts {
+    let trusted = Trusted::Policy { trust, now_s };
+    let attested = |bundle: &Bundle| {
+        let VerifiedAttestation { says, identified, .. } =
+            open_attestation(bundle, passport, &trusted).ok()?;
+        says.kind().zip(identified)
+    };
+    let attestations = bundles.into_iter().filter_map(attested).collect();
+    ProfileFacts { attestations, ..ProfileFacts::of(passport) }
+}
+
+/// Reads the attestations beside a release, or in the file that is named, which nobody has verified; none if there is no file.
+pub(in crate::ops) fn bundles_beside(
+    release: &Path,
+    file: Option<&Path>,
+) -> Result<Vec<Bundle>, AttestationsError> {
+    let path = match (file, default_attestations(release)) {
+        (Some(path), _) => path.to_path_buf(),
+        (None, Ok(path)) if fs_err::symlink_metadata(&path).is_ok() => path,
+        (None, _) => return Ok(Vec::new()),
+    };
+    Ok(read_attestations(&path)?.into_iter().map(|unverified| unverified.bundle).collect())
 }

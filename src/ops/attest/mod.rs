@@ -10,6 +10,8 @@ pub use file::{
     verify_attestations,
 };
 
+pub(super) use file::{bundles_beside, facts_of};
+
 use super::sign::{SignError, check_certificate, default_signature};
 use super::verify::{self, ReadReleaseError};
 use crate::attestation::{Attestation, Kind};

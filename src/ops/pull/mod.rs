@@ -19,7 +19,7 @@ pub use attested::Attestations;
 pub use error::{FileError, PullError};
 pub use from_manifest::{Connect, FromManifest, Outcome};
 pub use model_store::{check_model_store, copy_to_model_store};
-pub use signed::{Accepted, AcceptedByPolicy, NotSigned};
+pub use signed::{Accepted, AcceptedByPolicy, Given, NotSigned};
 
 use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest};

@@ -7,8 +7,10 @@ use super::{MAX_TEXT_BYTES, PullError, RemoteRelease, manifest_of, profile};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::oci::{PASSPORT_TYPE, SIGNATURE_TYPE, fetch_small};
+use crate::ops::attest::{facts_of, open_attestation};
 use crate::ops::trust::{NotTrusted, SignedDocuments, signed_passports};
 use crate::ops::verify_signature::Trusted;
+use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, ModelRelease, ProfileId};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE};
 use crate::signing::{Bundle, MAX_BUNDLE_BYTES, Signer, Statement, shown};
@@ -27,8 +29,8 @@ pub struct Accepted {
     pub by_policy: Option<AcceptedByPolicy>,
     /// The text of the signature.
     signature: Vec<u8>,
-    /// The signed passports of the profiles that are pulled, by id.
-    passports: BTreeMap<String, Vec<u8>>,
+    /// The signed passports of the profiles that are pulled, by id, with the attestations that were accepted.
+    passports: BTreeMap<String, (Vec<u8>, Vec<Bundle>)>,
 }
 
 /// What a policy decided.
@@ -83,6 +85,17 @@ struct Described {
     digests: BTreeMap<String, Sha256>,
     /// The small files that are looked into.
     texts: BTreeMap<String, Vec<u8>>,
+    /// What is attested of the profiles that are pulled, by id; nobody has verified it.
+    attestations: BTreeMap<String, Vec<Bundle>>,
+}
+
+/// What a user names in the place of what a registry keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The text of the signature.
+    pub signature: Option<Vec<u8>>,
+    /// The attestations of the profiles.
+    pub attestations: Option<Vec<Bundle>>,
 }
 
 impl RemoteRelease<'_> {
@@ -94,15 +107,23 @@ impl RemoteRelease<'_> {
     pub fn check_signature(
         &self,
         trusted: &Trusted<'_>,
-        given: Option<Vec<u8>>,
+        given: Given,
         ids: &[String],
     ) -> Result<Accepted, PullError> {
         let mut reasons = Vec::new();
-        let bundles = match given {
+        let bundles = match given.signature {
             Some(bundle) => vec![bundle],
             None => self.signatures(&mut reasons)?,
         };
-        let described = self.described(ids)?;
+        let mut described = self.described(ids)?;
+        for id in ids {
+            let attested = match &given.attestations {
+                Some(attestations) => attestations.clone(),
+                // Some can't be used: anyone may have put them there.
+                None => self.bundles_of(id, &mut Vec::new())?,
+            };
+            described.attestations.insert(id.clone(), attested);
+        }
         for bundle in bundles {
             match self.check_bundle(&bundle, trusted, &described, ids) {
                 Ok(accepted) => return Ok(accepted),
@@ -172,7 +193,7 @@ impl RemoteRelease<'_> {
                 }
             }
         }
-        Ok(Described { digests, texts })
+        Ok(Described { digests, texts, attestations: BTreeMap::new() })
     }
 
     fn check_bundle(
@@ -186,7 +207,11 @@ impl RemoteRelease<'_> {
         let accepted = |signer: Signer, by_policy: Option<AcceptedByPolicy>| {
             let passport = |id: &String| {
                 let name = format!("{PROFILES_FOLDER}/{id}/{PASSPORT_FILE}");
-                Some((id.clone(), described.texts.get(&name)?.clone()))
+                let text = described.texts.get(&name)?;
+                let passport = Passport::parse(text, &name).ok()?;
+                let is_accepted = |bundle: &&Bundle| open_attestation(bundle, &passport, trusted).is_ok();
+                let attested = described.attestations[id].iter().filter(is_accepted).cloned().collect();
+                Some((id.clone(), (text.clone(), attested)))
             };
             let passports = ids.iter().filter_map(passport).collect();
             Accepted { signer, by_policy, signature: bundle.to_vec(), passports }
@@ -210,7 +235,11 @@ impl RemoteRelease<'_> {
                 let judged = || {
                     let manifest = documents.manifest()?;
                     let (model, passports) = signed_passports(&documents, &manifest, ids)?;
-                    let facts: Vec<ProfileFacts> = passports.iter().map(ProfileFacts::of).collect();
+                    let facts = passports.iter().map(|passport| {
+                        let attested = described.attestations.get(&passport.id.to_string());
+                        facts_of(passport, attested.into_iter().flatten(), trust, *now_s)
+                    });
+                    let facts: Vec<ProfileFacts> = facts.collect();
                     let rule_line = trust.judge(&model.name, &model.release, &signer, &facts, *now_s)?.line();
                     Ok(AcceptedByPolicy { rule_line, model })
                 };
@@ -250,7 +279,7 @@ impl RemoteRelease<'_> {
             if !allow_rollback {
                 self.check_order(accepted, store)?;
             }
-            for (id, passport) in &accepted.passports {
+            for (id, (passport, attestations)) in &accepted.passports {
                 let wrong = |problem: String| PullError::BadProfile { id: id.clone(), problem };
                 let text = |bytes: &[u8]| {
                     String::from_utf8(bytes.to_vec()).map_err(|error| wrong(error.to_string()))
@@ -258,7 +287,9 @@ impl RemoteRelease<'_> {
                 let profile = ProfileId::from_hex(id).map_err(|error| wrong(error.to_string()))?;
                 // One that a policy accepted says more than one of a key on the command line.
                 if accepted.by_policy.is_some() || store.signed(&profile)?.is_none() {
-                    let signed = SignedProfile::new(self.digest, text(&accepted.signature)?, text(passport)?);
+                    let attested = attestations.iter().map(Bundle::to_json_line).collect();
+                    let (signature, passport) = (text(&accepted.signature)?, text(passport)?);
+                    let signed = SignedProfile::new(self.digest, signature, passport, attested);
                     store.put_signed(&profile, &signed)?;
                 }
             }

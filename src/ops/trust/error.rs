@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
 use crate::files::destination::BadDestination;
+use crate::ops::attest::AttestationsError;
 use crate::ops::verify_signature::VerifySignatureError;
 use crate::signing::KeyError;
 use crate::trust::{Refused, TrustError};
@@ -127,6 +128,9 @@ pub enum NotTrusted {
         /// What the manifest says.
         expected: String,
     },
+    /// The attestations beside it.
+    #[error(transparent)]
+    Attestations(#[from] AttestationsError),
     /// The policy.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -137,6 +141,7 @@ impl NotTrusted {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Signature(error) => error.kind(),
+            Self::Attestations(error) => error.kind(),
             Self::NotAFolder { .. } | Self::Io(_) => ErrorKind::Input,
             Self::NotSigned { .. }
             | Self::Changed { .. }
@@ -159,7 +164,7 @@ impl NotTrusted {
             }
             Self::Changed { .. } => Some("find out what writes to it, and verify again".into()),
             Self::Refused(refused) => Some(refused.hint()),
-            Self::Io(_) => None,
+            Self::Attestations(_) | Self::Io(_) => None,
         }
     }
 }

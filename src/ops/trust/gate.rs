@@ -9,6 +9,7 @@ use super::release::{ReleaseVerdict, VerifyReleaseOptions, verify_release};
 use crate::digest::Sha256;
 use crate::manifest::{IdKind, ManifestDocument, ManifestProfile};
 use crate::ops::assemble::{AssembledState, from_store};
+use crate::ops::attest::facts_of;
 use crate::ops::resolve::Resolved;
 use crate::ops::sign::default_signature;
 use crate::passport::Passport;
@@ -16,7 +17,7 @@ use crate::profile::{CONTENTS_FILE, ProfileId};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER};
 use crate::signing::{Bundle, Statement};
 use crate::store::{SignedProfile, Store};
-use crate::trust::{BuiltHere, ProfileFacts, Trust, check_order, in_words};
+use crate::trust::{BuiltHere, Trust, check_order, in_words};
 use crate::worklist::OutputFile;
 
 /// Lets profiles pass that a policy accepts.
@@ -61,6 +62,7 @@ impl<'a> Gate<'a> {
         let verdict = verify_release(&VerifyReleaseOptions {
             release: folder,
             signature: None,
+            attestations: None,
             trust: self.trust,
             allow_symlinks: false,
             now_s: self.now_s,
@@ -201,7 +203,9 @@ impl<'a> Gate<'a> {
             return Err(wrong("it is the signature of another profile".into()));
         }
         let model = &passport.contents.model;
-        let facts = ProfileFacts::of(&passport);
+        let attestations: Vec<Bundle> =
+            kept.attestations.iter().filter_map(|text| Bundle::parse(text.as_bytes()).ok()).collect();
+        let facts = facts_of(&passport, &attestations, self.trust, self.now_s);
         let line = self.trust.judge(&model.name, &model.release, &signer, &[facts], self.now_s)?.line();
         self.check_order(&model.name, &model.release)?;
         Ok((passport, line))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::NotTrusted;
 use crate::digest::Sha256;
 use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::ops::attest::{bundles_beside, facts_of};
 use crate::ops::verify::{Finding, verify};
 use crate::ops::verify_signature::{SignatureReport, Trusted, VerifyOptions, verify_signature};
 use crate::passport::Passport;
@@ -20,6 +21,8 @@ pub struct VerifyReleaseOptions<'a> {
     pub release: &'a Path,
     /// The signature; without it, the one beside the folder.
     pub signature: Option<&'a Path>,
+    /// The attestations of its profiles; without it, those beside the folder, if there are some.
+    pub attestations: Option<&'a Path>,
     /// The policy.
     pub trust: &'a Trust,
     /// Whether symbolic links to files are followed, if they were for the signature.
@@ -50,8 +53,16 @@ pub struct ReleaseVerdict {
 /// # Errors
 /// A signature that is not accepted, files that are not signed or say nothing, a release that no rule accepts.
 pub fn verify_release(options: &VerifyReleaseOptions<'_>) -> Result<ReleaseVerdict, NotTrusted> {
-    let VerifyReleaseOptions { release, signature, trust, allow_symlinks, now_s, threads, is_cancelled } =
-        options;
+    let VerifyReleaseOptions {
+        release,
+        signature,
+        attestations,
+        trust,
+        allow_symlinks,
+        now_s,
+        threads,
+        is_cancelled,
+    } = options;
     if fs_err::metadata(release).map_err(NotTrusted::Io)?.is_file() {
         return Err(NotTrusted::NotAFolder { path: release.to_path_buf() });
     }
@@ -77,7 +88,9 @@ pub fn verify_release(options: &VerifyReleaseOptions<'_>) -> Result<ReleaseVerdi
     let manifest = documents.manifest()?;
     let ids: Vec<String> = manifest.profiles.iter().map(|profile| profile.id.clone()).collect();
     let (model, passports) = signed_passports(&documents, &manifest, &ids)?;
-    let facts: Vec<ProfileFacts> = passports.iter().map(ProfileFacts::of).collect();
+    let bundles = bundles_beside(release, *attestations)?;
+    let facts: Vec<ProfileFacts> =
+        passports.iter().map(|passport| facts_of(passport, &bundles, trust, *now_s)).collect();
     let Some(identified) = &report.identified else {
         return Err(NotTrusted::NotSigned { name: MANIFEST_FILE.into() });
     };

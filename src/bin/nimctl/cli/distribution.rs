@@ -178,6 +178,9 @@ pub(crate) struct AcceptedArguments {
     /// The signature, if it is not in the registry.
     #[arg(long, value_name = "FILE", help_heading = "Signature")]
     pub(crate) signature: Option<PathBuf>,
+    /// The attestations of the profiles, if they are not in the registry.
+    #[arg(long, value_name = "FILE", help_heading = "Signature")]
+    pub(crate) attestations: Option<PathBuf>,
     /// Accept an older release than the newest one that a trust policy accepted here; it is the newest from now on.
     #[arg(long, conflicts_with_all = ["key", "certificate_chain"], help_heading = "Signature")]
     pub(crate) allow_rollback: bool,

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::MANIFEST_FILE;
-use nimctl::ops::pull::{Accepted, PullOptions, Pulled, RemoteRelease};
+use nimctl::ops::attest::read_attestations;
+use nimctl::ops::pull::{Accepted, Given, PullOptions, Pulled, RemoteRelease};
 use nimctl::ops::verify_signature::read_bundle;
 use nimctl::passport::Passport;
 use nimctl::registry::Watch;
@@ -35,7 +36,8 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
     let cli::Pull { from, profiles, all, devices, destination, parallel, accepted, registries } = arguments;
-    let cli::AcceptedArguments { key, certificate_chain, trust, signature, allow_rollback } = accepted;
+    let cli::AcceptedArguments { key, certificate_chain, trust, signature, attestations, allow_rollback } =
+        accepted;
     let in_place = InPlace::of(key.as_deref(), certificate_chain, trust.as_deref())?;
     if let (None, Some(signature)) = (&in_place, signature) {
         let message = format!("nothing says whose signature {} must be", signature.display());
@@ -73,7 +75,11 @@ pub(crate) fn run(
     let accepted = match &in_place {
         None => None,
         Some(in_place) => {
-            let given = signature.as_ref().map(|path| read_bundle(Path::new(from), path)).transpose()?;
+            let attestations = attestations.as_deref().map(read_attestations).transpose()?;
+            let given = Given {
+                signature: signature.as_ref().map(|path| read_bundle(Path::new(from), path)).transpose()?,
+                attestations: attestations.map(|all| all.into_iter().map(|one| one.bundle).collect()),
+            };
             let accepted = release.check_signature(&in_place.trusted(), given, &ids)?;
             if !allow_rollback {
                 release.check_order(&accepted, &Store::look_at(&environment::store_folder(global)?))?;

@@ -128,12 +128,13 @@ pub(super) fn attested_text(attested: Option<&[VerifiedAttestation]>) -> String 
 }
 
 pub(super) fn attested_view(attested: &[VerifiedAttestation]) -> Vec<AttestationView<'_>> {
-    let views = attested.iter().map(|VerifiedAttestation { id, says, signer }| AttestationView {
-        profile_id: id.to_string(),
-        kind: says.kind(),
-        predicate_type: says.predicate_type(),
-        signed_by: signer.into(),
-    });
+    let views =
+        attested.iter().map(|VerifiedAttestation { id, says, signer, identified: _ }| AttestationView {
+            profile_id: id.to_string(),
+            kind: says.kind(),
+            predicate_type: says.predicate_type(),
+            signed_by: signer.into(),
+        });
     views.collect()
 }
 

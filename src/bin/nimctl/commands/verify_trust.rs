@@ -33,6 +33,7 @@ pub(super) fn run(
     let verdict = verify_release(&VerifyReleaseOptions {
         release,
         signature: arguments.signature.as_deref(),
+        attestations: arguments.attestations.as_deref(),
         trust: &trust,
         allow_symlinks: arguments.allow_symlinks,
         now_s: now_s(),

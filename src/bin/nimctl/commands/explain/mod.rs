@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::explain::{By, Explained, Since, Story};
-use nimctl::ops::pull::{Accepted, RemoteRelease};
+use nimctl::ops::pull::{Accepted, Given, RemoteRelease};
 use nimctl::ops::trust::{VerifyReleaseOptions, verify_release};
 use nimctl::ops::verify_signature::{VerifyOptions, verify_signature};
 use nimctl::profile::ProfileId;
@@ -87,8 +87,9 @@ fn read(
     let story = Story::of_place(&release, trusted.as_ref(), &cancelled)?;
     let verdict = in_place.map(|in_place| {
         let ids: Vec<String> = release.manifest.profiles.iter().map(|profile| profile.id.clone()).collect();
-        match release.check_signature(&in_place.trusted(), None, &ids) {
-            Ok(Accepted { signer, rule_line }) => {
+        match release.check_signature(&in_place.trusted(), Given::default(), &ids) {
+            Ok(Accepted { signer, by_policy, .. }) => {
+                let rule_line = by_policy.map(|by_policy| by_policy.rule_line);
                 accepted(in_place, rule_line, &format!("signed by {signer}, and as signed"))
             }
             Err(error) => refused(Failure::from(error)),
@@ -103,6 +104,7 @@ fn of_folder(folder: &Path, in_place: &InPlace, cancel: &Cancel) -> Verdict {
         InPlace::Policy(trust, _) => verify_release(&VerifyReleaseOptions {
             release: folder,
             signature: None,
+            attestations: None,
             trust,
             allow_symlinks: false,
             now_s: now_s(),
