@@ -1,13 +1,12 @@
 """Reads a file of attestations with the public packages: the bundle's envelope, its signature, the statement, the predicate.
 
-Usage: validate_in_toto.py PACKAGES PUBLIC_KEY ATTESTATIONS
+Usage: validate_in_toto.py PUBLIC_KEY ATTESTATIONS
+Needs PyPI's in-toto-attestation and securesystemslib[crypto].
 """
 
 import base64
 import json
 import sys
-
-sys.path.insert(0, sys.argv[1])
 
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
@@ -23,9 +22,9 @@ PREDICATES = {
     "https://in-toto.io/attestation/test-result/v0.1": TestResult,
 }
 
-with open(sys.argv[2]) as file:
+with open(sys.argv[1]) as file:
     key = SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", {"public": file.read()})
-with open(sys.argv[3]) as file:
+with open(sys.argv[2]) as file:
     bundles = [json.loads(line) for line in file]
 for bundle in bundles:
     envelope = Envelope.from_dict(bundle["dsseEnvelope"])

@@ -1,8 +1,11 @@
 //! `nimctl attest`, what `verify` makes of it, and `explain`.
 
+use std::process::Command;
+
 use nimctl::attestation::{Attestation, Says};
 use nimctl::digest::Sha256;
-use nimctl::signing::{Bundle, PrivateKey};
+use nimctl::passport::Passport;
+use nimctl::signing::{Bundle, InvalidStatement, Payload, PrivateKey};
 use serde_json::Value;
 
 use crate::home::Home;
@@ -140,4 +143,55 @@ fn a_statement_about_other_files_is_refused() {
     provenance.graphs.values_mut().next().unwrap().lower.workspace_mib = Some(1);
     write_signed(&home, &Attestation { says: Says::Provenance(provenance), ..statement.clone() });
     home.run(VERIFY).exits(3).has(&["line 1: the attestation says another provenance of onnx-"]);
+}
+
+/// What a signer of something else signs.
+struct Raw(Vec<u8>);
+
+impl Payload for Raw {
+    fn to_payload(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn parse(payload: &[u8]) -> Result<Self, InvalidStatement> {
+        Ok(Self(payload.to_vec()))
+    }
+}
+
+/// Provenance, validation and benchmark, read by the packages of in-toto and by no code of ours.
+#[test]
+fn statements_are_valid_with_in_toto() {
+    let home = release_home();
+    let golden = include_str!("../fixtures/formats/passport.json");
+    let passport = Passport::parse(golden.as_bytes(), "golden").unwrap();
+    let key = PrivateKey::from_pem(&home.read("keys/p256.key"), None).unwrap();
+    let all = Attestation::all_of(&passport, "https://ci.example.com/nightly").unwrap();
+    let lines: Vec<String> = all.iter().map(|says| Bundle::sign(says, &key, None).to_json_line()).collect();
+    home.write("golden.jsonl", lines.join("\n"));
+    let validate = |key: &str| {
+        let mut command = Command::new("python3");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/validate_in_toto.py");
+        command.args([script, key, "golden.jsonl"]).current_dir(home.folder());
+        if let Some(packages) = std::env::var_os("NIMCTL_TEST_IN_TOTO") {
+            command.env("PYTHONPATH", packages);
+        }
+        home.output(&mut command)
+    };
+    let said = validate("keys/p256.pub");
+    assert_eq!(
+        said.code,
+        Some(0),
+        "no in-toto: set NIMCTL_TEST_IN_TOTO to the folder that pip installed in-toto-attestation and securesystemslib[crypto] \
+         into (`--target`), or leave the test out by its name\n{said}"
+    );
+    let types: Vec<&str> = said.stdout.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let test_result = "https://in-toto.io/attestation/test-result/v0.1";
+    assert_eq!(types, ["https://slsa.dev/provenance/v1", test_result, test_result]);
+    // It would say so if the signature were another one.
+    validate("keys/other.pub").exits(1);
+    // Or if the predicate had a field that its specification does not have.
+    let changed = String::from_utf8(all[1].to_payload()).unwrap().replacen("\"result\"", "\"verdict\"", 1);
+    let bundle = Bundle::sign(&Raw(changed.into_bytes()), &key, None).to_json_line();
+    home.write("golden.jsonl", bundle);
+    validate("keys/p256.pub").exits(1);
 }

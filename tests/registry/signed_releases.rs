@@ -182,7 +182,7 @@ fn sign_with(releases: &Releases, leaf: &str) {
     let read = |name: &str| fs_err::read_to_string(key(name)).unwrap();
     let own = PublicKey::from_pem(&read("p256.pub")).unwrap();
     let signed = Bundle::parse(&fs_err::read(releases.path("r1.signature")).unwrap()).unwrap();
-    let (statement, _) = signed.verify_with_key(&own).unwrap();
+    let (statement, _) = signed.verify_with_key::<nimctl::signing::Statement>(&own).unwrap();
     let certificates =
         [leaf, "middle.pem"].map(|name| Certificate::all_from_pem(&read(name)).unwrap()).concat();
     let private_key = PrivateKey::from_pem(&read("leaf.key"), None).unwrap();

@@ -41,8 +41,17 @@ pub(crate) const CYCLONEDX: Peer = Peer {
     extras: "[json-validation]",
     forgotten: &[],
 };
+/// Statements of in-toto, and what verifies the envelopes they are in.
+pub(crate) const IN_TOTO: Peer = Peer {
+    tests: "_with_in_toto",
+    variable: "NIMCTL_TEST_IN_TOTO",
+    name: "in-toto-attestation",
+    version: "0.9.3",
+    extras: "",
+    forgotten: &["securesystemslib[crypto]==1.6.0"],
+};
 /// All of them.
-pub(crate) const ALL: [&Peer; 2] = [&MODEL_SIGNING, &CYCLONEDX];
+pub(crate) const ALL: [&Peer; 3] = [&MODEL_SIGNING, &CYCLONEDX, &IN_TOTO];
 
 impl Peer {
     /// Returns the folder that it is installed in: with pip the first time, then kept in the build folder.
