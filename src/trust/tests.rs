@@ -333,7 +333,7 @@ fn what_is_attested_counts_if_the_rule_trusts_who_attests_it() {
     let trust = |more: &str| {
         let rules = format!(
             "{}- models: [clip]\n  keys: [other.pub]\n  min_release: 99\n",
-            own(&format!("  require: {{ attestations: [{more}] }}\n"))
+            own(&format!("require: {{ attestations: [{more}] }}"))
         );
         parse(&rules).unwrap()
     };
@@ -364,6 +364,7 @@ fn what_is_attested_counts_if_the_rule_trusts_who_attests_it() {
     for (wrong, expected) in
         [("[]", "`attestations` names none"), ("[sbom]", "sbom"), ("provenance", "expected")]
     {
-        unreadable(&own(&format!("  require: {{ attestations: {wrong} }}\n")), expected);
+        let error = parse(&own(&format!("require: {{ attestations: {wrong} }}"))).unwrap_err().to_string();
+        assert!(error.starts_with("trust.yaml:5:") && error.contains(expected), "{error}");
     }
 }

@@ -25,8 +25,10 @@ fn home() -> Home {
     home.write("r.yaml", recipe(&[TEXT], &[FP32, FP16].concat()));
     let key = fixture("p256.pub");
     let policy = format!(
-        "schema: nimctl.trust/1\nrules:\n- {{ models: [m], keys: ['{key}'], require: {{ executed_on: any, min_cosine: 0.999 }} }}\n"
+        "schema: nimctl.trust/1\nrules:\n- {{ models: [m], keys: ['{key}'], require: {{ executed_on: any, min_cosine: 0.999, \
+         attestations: [provenance, validation] }} }}\n"
     );
+    home.write("benchmark.yaml", policy.replace("provenance, validation", "provenance, benchmark"));
     home.write("trust.yaml", policy);
     home
 }
@@ -89,7 +91,15 @@ fn a_signed_release_goes_from_the_recipe_to_a_host_with_docker_registry() {
     home.set_up(&["pull", &place, "--all", "--trust", "trust.yaml", "--store", "host", "-o", "pulled"])
         .exits(0)
         .has(&["accepted by the rule in line 3 of trust.yaml"]);
-    home.set_up(&["validate", "pulled", "--store", "host"]).exits(0).has(&["onnx-fp16", "passed"]);
+    // Nobody measured it.
+    let unmeasured = "has no attestation of its benchmark by somebody whom the rule trusts";
+    home.set_up(&["pull", &place, "--all", "--trust", "benchmark.yaml", "--store", "no"])
+        .exits(3)
+        .has(&[unmeasured]);
+    assert!(!home.path("no").exists());
+    let validate = ["validate", "pulled", "--store", "host", "--trust"];
+    home.set_up(&[&validate[..], &["trust.yaml"]].concat()).exits(0).has(&["onnx-fp16", "passed"]);
+    home.set_up(&[&validate[..], &["benchmark.yaml"]].concat()).exits(3).has(&[unmeasured]);
     // What is copied to another registry keeps all of it.
     let copy = DockerRegistry::start();
     let there = format!("{}/m:1", copy.address());
