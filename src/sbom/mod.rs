@@ -10,7 +10,7 @@ pub mod cyclonedx;
 mod datasets;
 mod model_card;
 mod release;
-mod toolchain;
+mod tools;
 
 pub use release::{NotOfItsId, ReleaseToList, check, of_release};
-pub use toolchain::PinnedTool;
+pub use tools::PinnedTool;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cyclonedx::{
     Aggregate, Bom, Component, Composition, Dependency, Kind, License, Metadata, Property, Tools,
 };
-use super::toolchain::{PinnedTool, tools_of};
+use super::tools::{PinnedTool, tools_of};
 use super::{datasets, model_card};
 use crate::benchmark::BenchStatus;
 use crate::canonical;
