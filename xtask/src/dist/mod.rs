@@ -64,6 +64,8 @@ pub(crate) fn check(project: &Project) -> Result<()> {
         return Ok(());
     }
     let out = project.executables.with_file_name("dist");
+    // One of another version would be a second tar.
+    project.shell.remove_path(&out)?;
     make(&project.in_release(), &out, None)?;
     bare_root::run(project, &out)
 }
