@@ -20,4 +20,4 @@ pub use facts::{
 };
 pub use header::PlanHeader;
 pub use read::{PlanText, layers_in, read_layers, read_texts};
-pub use same_text::{TextComparison, compare_texts};
+pub use same_text::{NUMBERED, TextComparison, compare_texts};

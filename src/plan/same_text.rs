@@ -1,16 +1,19 @@
 //! Whether the texts of two plans say the same.
 //!
 //! The compiler numbers the values that it makes up itself: `__mye6628`. The numbers depend on the order in which it walks its tables,
-//! which was the order of addresses before the worker had an allocator of its own. So plans of earlier releases differ in them, and
-//! in the order of the section `descriptors`, which is sorted by names. Measured on plans of TensorRT for RTX 1.7.1.116.
+//! which was the order of addresses before the worker had an allocator of its own. So plans of earlier releases differ in them, in the order
+//! of the section `descriptors`, which is sorted by names, and some in the order of lists in the header, which follows the numbers. Measured
+//! on plans of TensorRT for RTX 1.7.1.116.
 
 use std::collections::BTreeMap;
 
 use super::read::PlanText;
 
 /// What comes before such a number.
-const NUMBERED: &str = "__mye";
-/// The section whose lines have no order of their own; its last line is a brace.
+pub const NUMBERED: &str = "__mye";
+/// The section with facts of the whole graph; its last line is a brace.
+const HEADER: &str = "header {";
+/// The section whose lines have no order of their own.
 const DESCRIPTORS: &str = "descriptors {";
 /// A line of a text is shown up to this many characters.
 const SHOWN_CHARS: usize = 160;
@@ -21,7 +24,12 @@ pub enum TextComparison {
     /// They are the same.
     Same,
     /// They are the same if the compiler's own values are numbered by the order in which they are used.
-    SameButNumbering,
+    SameButNumbering {
+        /// Which number of the second plan each one of the first is.
+        numbers: BTreeMap<String, String>,
+        /// Whether a list in a header has its values in another order, too.
+        reordered: bool,
+    },
     /// They differ in this line.
     Different {
         /// The number of the text in the plan, from 1.
@@ -46,19 +54,31 @@ pub fn compare_texts(old: &[PlanText], new: &[PlanText]) -> TextComparison {
         return TextComparison::Same;
     }
     let (mut numbers_of_old, mut numbers_of_new) = (Numbers::default(), Numbers::default());
+    let mut reordered = false;
     for index in 0..old.len().max(new.len()) {
         let [one, other] = [old, new].map(|texts| texts.get(index).map_or("", |text| text.text.as_str()));
         let (one, other) = (numbers_of_old.lines(one), numbers_of_new.lines(other));
         for place in 0..one.len().max(other.len()) {
             let (one, other) = (one.get(place), other.get(place));
-            if one.map(|line| &line.renumbered) != other.map(|line| &line.renumbered) {
-                let [old, new] = [one, other].map(|line| shown(line.map_or("", |line| line.as_it_is)));
-                let line = one.or(other).map_or(0, |line| line.number);
-                return TextComparison::Different { text: index + 1, line, old, new };
+            if one.map(|line| &line.renumbered) == other.map(|line| &line.renumbered) {
+                continue;
             }
+            if one.is_some_and(|one| other.is_some_and(|other| one.has_the_words_of(other))) {
+                reordered = true;
+                continue;
+            }
+            let [old, new] = [one, other].map(|line| shown(line.map_or("", |line| line.as_it_is)));
+            let line = one.or(other).map_or(0, |line| line.number);
+            return TextComparison::Different { text: index + 1, line, old, new };
         }
     }
-    TextComparison::SameButNumbering
+    let back: BTreeMap<usize, &str> =
+        numbers_of_new.0.iter().map(|(number, place)| (*place, *number)).collect();
+    let pairs = numbers_of_old
+        .0
+        .iter()
+        .filter_map(|(number, place)| Some(((*number).into(), (*back.get(place)?).into())));
+    TextComparison::SameButNumbering { numbers: pairs.collect(), reordered }
 }
 
 fn shown(line: &str) -> String {
@@ -76,6 +96,19 @@ struct Line<'a> {
     number: usize,
     as_it_is: &'a str,
     renumbered: String,
+    is_of_header: bool,
+}
+
+impl Line<'_> {
+    /// Returns whether both are lines of a header that have the same words in another order.
+    fn has_the_words_of(&self, other: &Self) -> bool {
+        let words = |line: &Self| {
+            let mut words: Vec<String> = line.renumbered.split_whitespace().map(str::to_owned).collect();
+            words.sort_unstable();
+            words
+        };
+        self.is_of_header && other.is_of_header && words(self) == words(other)
+    }
 }
 
 /// The numbers of one plan, by the order in which they are used. Each gets another one, and no two the same: what is equal after that
@@ -84,19 +117,26 @@ struct Line<'a> {
 struct Numbers<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> Numbers<'a> {
-    /// Returns the lines of a text with other numbers; those of `descriptors` last, in an order that does not depend on the numbers.
+    /// Returns the lines of a text with other numbers: first what runs, which says in what order values are used, then the header, then
+    /// `descriptors`, in an order that does not depend on the numbers.
     fn lines(&mut self, text: &'a str) -> Vec<Line<'a>> {
-        let mut lines = Vec::new();
+        let (mut lines, mut header) = (Vec::new(), Vec::new());
         let mut descriptors: Vec<(String, usize, &'a str)> = Vec::new();
-        let mut is_descriptor = false;
+        let mut section = "";
         for (number, line) in (1..).zip(text.lines()) {
-            is_descriptor &= line != "}";
-            if is_descriptor {
-                descriptors.push((String::new(), number, line));
-            } else {
-                lines.push(Line { number, as_it_is: line, renumbered: self.renumbered(line) });
+            match line {
+                HEADER | DESCRIPTORS => section = line,
+                "}" => section = "",
+                _ => {}
             }
-            is_descriptor |= line == DESCRIPTORS;
+            match section {
+                HEADER => header.push((number, line)),
+                DESCRIPTORS => descriptors.push((String::new(), number, line)),
+                _ => lines.push(self.line(number, line, false)),
+            }
+        }
+        for (number, line) in header {
+            lines.push(self.line(number, line, true));
         }
         for (key, _, line) in &mut descriptors {
             *key = replaced(line, |number| match self.0.get(number) {
@@ -106,16 +146,17 @@ impl<'a> Numbers<'a> {
         }
         descriptors.sort_by(|(key, ..), (other, ..)| key.cmp(other));
         for (_, number, line) in descriptors {
-            lines.push(Line { number, as_it_is: line, renumbered: self.renumbered(line) });
+            lines.push(self.line(number, line, false));
         }
         lines
     }
 
-    fn renumbered(&mut self, line: &'a str) -> String {
-        replaced(line, |number| {
+    fn line(&mut self, number: usize, line: &'a str, is_of_header: bool) -> Line<'a> {
+        let renumbered = replaced(line, |number| {
             let next = self.0.len();
             self.0.entry(number).or_insert(next).to_string()
-        })
+        });
+        Line { number, as_it_is: line, renumbered, is_of_header }
     }
 }
 
@@ -145,62 +186,96 @@ mod tests {
         texts.map(|text| PlanText { offset: 0, size_bytes: text.len() as u64, text: text.into() }).to_vec()
     }
 
-    #[track_caller]
-    fn check(old: &str, new: &str, expected: TextComparison) {
-        assert_eq!(compare_texts(&texts([old]), &texts([new])), expected);
+    fn compared(old: &str, new: &str) -> TextComparison {
+        compare_texts(&texts([old]), &texts([new]))
     }
 
-    fn different(line: usize, old: &str, new: &str) -> TextComparison {
-        TextComparison::Different { text: 1, line, old: old.into(), new: new.into() }
+    #[track_caller]
+    fn check_numbering(old: &str, new: &str, pairs: &[(&str, &str)], other_order: bool) {
+        let TextComparison::SameButNumbering { numbers, reordered } = compared(old, new) else {
+            panic!("{:?}", compared(old, new));
+        };
+        let found: Vec<(&str, &str)> =
+            numbers.iter().map(|(old, new)| (old.as_str(), new.as_str())).collect();
+        assert_eq!((found.as_slice(), reordered), (pairs, other_order));
+    }
+
+    #[track_caller]
+    fn check_different(old: &str, new: &str, at: usize, lines: (&str, &str)) {
+        let expected =
+            TextComparison::Different { text: 1, line: at, old: lines.0.into(), new: lines.1.into() };
+        assert_eq!(compared(old, new), expected);
     }
 
     #[test]
     fn numbers_of_the_compilers_own_values_do_not_matter_but_which_is_which_does() {
-        check("a={ __mye6628 }", "a={ __mye6628 }", TextComparison::Same);
-        check(
+        assert_eq!(compared("a={ __mye6628 }", "a={ __mye6628 }"), TextComparison::Same);
+        let pairs = [("66", "9"), ("7", "10")];
+        check_numbering(
             "a={ __mye66 b __mye7 }\nc __mye66",
             "a={ __mye9 b __mye10 }\nc __mye9",
-            TextComparison::SameButNumbering,
+            &pairs,
+            false,
         );
-        check(
+        check_different(
             "a __mye1\nb __mye2\nc __mye1",
             "a __mye5\nb __mye6\nc __mye6",
-            different(3, "c __mye1", "c __mye6"),
+            3,
+            ("c __mye1", "c __mye6"),
         );
-        check("a __mye1 b", "a __mye5 c", different(1, "a __mye1 b", "a __mye5 c"));
-        check("a 1", "a 2", different(1, "a 1", "a 2"));
-        check("a __mye1", "a __mye", different(1, "a __mye1", "a __mye"));
-        check("a", "a\nb", different(2, "", "b"));
+        check_different("a __mye1 b", "a __mye5 c", 1, ("a __mye1 b", "a __mye5 c"));
+        check_different("a 1", "a 2", 1, ("a 1", "a 2"));
+        check_different("a __mye1", "a __mye", 1, ("a __mye1", "a __mye"));
+        check_different("a", "a\nb", 2, ("", "b"));
+    }
+
+    fn whole(header: &str, descriptors: &str, main: &str) -> String {
+        format!("header {{\n{header}\n}}\ndescriptors {{\n{descriptors}\n}}\nmain {{\n{main}\n}}\n")
     }
 
     /// As a compiler writes it: names in the order of the alphabet, numbers and all.
     #[test]
     fn descriptors_are_in_any_order() {
-        let text = |descriptors: &str, used: &str| {
-            format!("header {{\n}}\ndescriptors {{\n{descriptors}\n}}\nmain {{\n{used}\n}}\n")
-        };
-        let old = text("__mye10_w size=1\n__mye9_x size=2\n__mye9_y size=2", "f __mye9_x __mye10_w");
-        let new = text("__mye3_x size=2\n__mye3_y size=2\n__mye4_w size=1", "f __mye3_x __mye4_w");
-        check(&old, &new, TextComparison::SameButNumbering);
-        let other = text("__mye3_x size=2\n__mye3_y size=3\n__mye4_w size=1", "f __mye3_x __mye4_w");
-        check(&old, &other, different(6, "__mye9_y size=2", "__mye3_y size=3"));
-        let swapped = text("__mye3_x size=2\n__mye3_y size=2\n__mye4_w size=1", "f __mye4_x __mye3_w");
-        assert!(matches!(
-            compare_texts(&texts([&old]), &texts([&swapped])),
-            TextComparison::Different { .. }
-        ));
+        let old = whole("h", "__mye10_w size=1\n__mye9_x size=2\n__mye9_y size=2", "f __mye9_x __mye10_w");
+        let new = whole("h", "__mye3_x size=2\n__mye3_y size=2\n__mye4_w size=1", "f __mye3_x __mye4_w");
+        check_numbering(&old, &new, &[("10", "4"), ("9", "3")], false);
+        let other = whole("h", "__mye3_x size=2\n__mye3_y size=3\n__mye4_w size=1", "f __mye3_x __mye4_w");
+        check_different(&old, &other, 7, ("__mye9_y size=2", "__mye3_y size=3"));
+        let swapped = whole("h", "__mye3_x size=2\n__mye3_y size=2\n__mye4_w size=1", "f __mye4_x __mye3_w");
+        assert!(matches!(compared(&old, &swapped), TextComparison::Different { .. }));
         // What nothing uses has no order but that of its line.
-        let (old, new) = (text("__mye1_a\n__mye2_b", "f"), text("__mye7_b\n__mye8_a", "f"));
-        check(&old, &new, TextComparison::SameButNumbering);
+        let (old, new) = (whole("h", "__mye1_a\n__mye2_b", "f"), whole("h", "__mye7_b\n__mye8_a", "f"));
+        check_numbering(&old, &new, &[("1", "8"), ("2", "7")], false);
+    }
+
+    #[test]
+    fn lists_of_a_header_may_be_reordered_and_that_is_told() {
+        let old = whole("out={ __mye2 __mye1 }", "d", "f __mye1\ng __mye2");
+        check_numbering(
+            &old,
+            &whole("out={ __mye6 __mye5 }", "d", "f __mye5\ng __mye6"),
+            &[("1", "5"), ("2", "6")],
+            false,
+        );
+        check_numbering(
+            &old,
+            &whole("out={ __mye6 __mye5 }", "d", "f __mye6\ng __mye5"),
+            &[("1", "6"), ("2", "5")],
+            true,
+        );
+        check_different(
+            &old,
+            &whole("out={ __mye6 __mye6 }", "d", "f __mye6\ng __mye5"),
+            2,
+            ("out={ __mye2 __mye1 }", "out={ __mye6 __mye6 }"),
+        );
     }
 
     #[test]
     fn numbers_go_on_from_text_to_text() {
         let old = texts(["a __mye1 __mye2", "b __mye2"]);
-        assert_eq!(
-            compare_texts(&old, &texts(["a __mye3 __mye4", "b __mye4"])),
-            TextComparison::SameButNumbering
-        );
+        let same = compare_texts(&old, &texts(["a __mye3 __mye4", "b __mye4"]));
+        assert!(matches!(same, TextComparison::SameButNumbering { .. }), "{same:?}");
         let other = compare_texts(&old, &texts(["a __mye3 __mye4", "b __mye3"]));
         assert!(matches!(other, TextComparison::Different { text: 2, line: 1, .. }), "{other:?}");
         let fewer = compare_texts(&old, &texts(["a __mye3 __mye4"]));

@@ -331,7 +331,10 @@ mod tests {
     fn a_golden_passport_has_no_contradictions() {
         let golden = made_from(|_| {});
         assert_eq!(golden.contradictions().unwrap(), []);
-        assert_eq!(golden.other_tools(&golden.toolchain()).unwrap(), []);
+        // It was lowered by version 2.
+        let other = golden.other_tools(&golden.toolchain()).unwrap();
+        assert_eq!(names(&other), ["lowering_version"]);
+        assert!(other[0].text.ends_with(": use the nimctl that built the release"), "{}", other[0].text);
         assert_eq!(golden.other_worker().unwrap(), None);
     }
 
@@ -343,8 +346,8 @@ mod tests {
         let (name, field) = (name.clone(), format!("toolchain.{name}.version"));
         tool.version = "0.0.1".into();
         let found = golden.other_tools(&here).unwrap();
-        assert_eq!(names(&found), [field]);
-        assert!(found[0].text.ends_with("here is 0.0.1"), "{}", found[0].text);
+        assert_eq!(names(&found), ["lowering_version", &field]);
+        assert!(found[1].text.ends_with("here is 0.0.1"), "{}", found[1].text);
         assert!(!golden.other_tools(&BTreeMap::new()).unwrap().is_empty(), "{name} is missing");
     }
 
@@ -362,7 +365,7 @@ mod tests {
             }
         });
         assert_eq!(other.contradictions().unwrap(), []);
-        assert_eq!(other.other_tools(&other.toolchain()).unwrap(), []);
+        assert_eq!(names(&other.other_tools(&other.toolchain()).unwrap()), ["lowering_version"]);
         let found = other.other_worker().unwrap().unwrap();
         assert_eq!((found.recorded.as_deref(), found.found), (Some("2"), None));
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::path::Path;
 
 use super::error::{ReproduceError, io as io_error};
+use super::renumbered::Renumbered;
 use crate::digest::Sha256;
 use crate::onnx::{OnnxFile, other_weight};
 use crate::ops::assemble::AssembledProfile;
-use crate::plan::{PlanHeader, PlanText, TextComparison, compare_texts, read_texts};
+use crate::plan::{PlanHeader, TextComparison, compare_texts, read_texts};
 use crate::profile::{Contents, ContentsFile, ProfileId, capability_tag};
 use crate::reproduction::{
     FileFacts, FileReproduction, Finding, MadeFrom, ProfileReproduction, Subject, Verdict,
@@ -241,66 +241,14 @@ impl Pair<'_> {
             }
             TextComparison::NoText => self.bytes("; it has no text of its layers that nimctl reads"),
             TextComparison::Same => self.bytes("; the text of its layers is the same"),
-            TextComparison::SameButNumbering => self.numbered(&header_of_both, &old, &new),
-        }
-    }
-
-    /// Two plans of the same header, whose texts differ in the compiler's numbering alone. They are equivalent if nothing differs beside
-    /// the texts: the compiled code is there, and the weights.
-    fn numbered(&self, header: &str, old: &[PlanText], new: &[PlanText]) -> Result<Same, ReproduceError> {
-        let size = |path: &Path| fs_err::metadata(path).map(|metadata| metadata.len());
-        let sizes = (size(self.released).map_err(self.failed())?, size(self.rebuilt).map_err(self.failed())?);
-        let places = |texts: &[PlanText]| -> Vec<Range<u64>> {
-            texts.iter().map(|text| text.offset..text.offset + text.size_bytes).collect()
-        };
-        let texts = "the text of its layers is the same but for the numbering of the compiler's own values";
-        if sizes.0 != sizes.1 || places(old) != places(new) {
-            return self.bytes(&format!("; {texts}"));
-        }
-        let places = places(old);
-        let beside = sizes.0 - places.iter().map(|place| place.end - place.start).sum::<u64>();
-        let open = |path: &Path| fs_err::File::open(path);
-        let others = open(self.released)
-            .and_then(|released| differences_beside(released, open(self.rebuilt)?, &places))
-            .map_err(self.failed())?;
-        match others {
-            None => Ok(Same::Meaning(vec![
-                format!("{texts} ({} texts)", places.len()),
-                format!(
-                    "all {beside} bytes beside the texts are the same: compiled code, tables and weights"
-                ),
-                format!("the header is the same: {header}"),
-            ])),
-            Some((first, count)) => {
-                let text = format!(
-                    "{}: {texts}, but {count} of {beside} bytes beside the texts differ, the first at offset {first}",
-                    self.path
-                );
-                Ok(Same::Not(Finding::new(Subject::File, self.path, text)))
+            TextComparison::SameButNumbering { numbers, reordered } => {
+                let plans = Renumbered { header: header_of_both, old, new, numbers, reordered };
+                match plans.compare(self.released, self.rebuilt).map_err(self.failed())? {
+                    Ok(compared) => Ok(Same::Meaning(compared)),
+                    Err(why) => self.bytes(&format!("; {why}")),
+                }
             }
         }
-    }
-}
-
-/// Returns the offset of the first byte in which two readers of the same size differ outside of some places, and how many there are.
-fn differences_beside(a: impl Read, b: impl Read, places: &[Range<u64>]) -> io::Result<Option<(u64, u64)>> {
-    let (mut a, mut b) = (a, b);
-    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
-    let (mut offset, mut first, mut count) = (0, None, 0);
-    loop {
-        (of_a.clear(), of_b.clear());
-        (&mut a).take(CHUNK_BYTES as u64).read_to_end(&mut of_a)?;
-        (&mut b).take(CHUNK_BYTES as u64).read_to_end(&mut of_b)?;
-        if of_a.is_empty() {
-            return Ok(first.map(|first| (first, count)));
-        }
-        for (at, _) in (offset..).zip(of_a.iter().zip(&of_b)).filter(|(_, (a, b))| a != b) {
-            if !places.iter().any(|place| place.contains(&at)) {
-                first.get_or_insert(at);
-                count += 1;
-            }
-        }
-        offset += of_a.len() as u64;
     }
 }
 
