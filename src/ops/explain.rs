@@ -181,14 +181,28 @@ impl Story {
         Ok(Self { profiles, signatures, is_release: true })
     }
 
-    /// Reads what the store knows of a profile.
+    /// Reads what the store knows of a profile, with the signature that it was pulled with.
     ///
     /// # Errors
     /// A store that can't be read, or has no such profile.
-    pub fn of_store(id: &ProfileId, store: &Store) -> Result<Self, ExplainError> {
+    pub fn of_store(
+        id: &ProfileId,
+        store: &Store,
+        trusted: Option<&Trusted<'_>>,
+    ) -> Result<Self, ExplainError> {
         let passport = store.passport(id)?.ok_or(ExplainError::NotInStore(*id))?;
-        let profile = Explained { built_on: built_on(&passport), attested: Vec::new(), passport };
-        Ok(Self { profiles: vec![profile], signatures: Vec::new(), is_release: false })
+        let kept = store.signed(id)?;
+        let parsed = |text: &String| Bundle::parse(text.as_bytes());
+        let signature = kept.as_ref().map(|kept| parsed(&kept.signature));
+        let signatures = signature.into_iter().map(|bundle| match bundle {
+            Ok(bundle) => signed_by(&bundle, trusted),
+            Err(refusal) => By::Refused(refusal.to_string()),
+        });
+        let attestations =
+            kept.iter().flat_map(|kept| &kept.attestations).filter_map(|text| parsed(text).ok());
+        let attested = attestations.map(|bundle| attested_fact(&bundle, &passport, trusted)).collect();
+        let profile = Explained { built_on: built_on(&passport), attested, passport };
+        Ok(Self { profiles: vec![profile], signatures: signatures.collect(), is_release: kept.is_some() })
     }
 
     /// Returns why a profile is another one than the one with its name in an earlier story; `None` if that has none of the name, and nothing

@@ -12,6 +12,7 @@ use crate::oci::{
     PlaceError, SIGNATURE_TYPE, Which, fetch_small,
 };
 use crate::packs::MAX_PACK_BYTES;
+use crate::signing::MAX_BUNDLE_BYTES;
 
 /// Indexes may hold indexes, but not without end.
 const MAX_DEPTH: usize = 4;
@@ -29,6 +30,8 @@ pub struct Mirrored {
     pub were_there: usize,
     /// Signatures and attestations among the manifests that were copied.
     pub attached: usize,
+    /// What was attached and is none, or too much of it: it was not copied.
+    pub not_attached: usize,
 }
 
 /// Why a copy failed.
@@ -131,23 +134,53 @@ impl Copy<'_> {
         }
         if self.with_referrers {
             // Before the tag, as they were published. Their subject need not be there yet.
-            self.attached(&Sha256::of(&bytes), depth)?;
+            self.attached(&Sha256::of(&bytes))?;
         }
         self.to.put_manifest(tag, &media_type, &bytes)?;
         self.count(bytes.len() as u64);
         Ok(())
     }
 
-    /// Copies the signatures and attestations that are attached to a manifest.
-    fn attached(&mut self, subject: &Sha256, depth: usize) -> Result<(), MirrorError> {
-        if depth == MAX_DEPTH {
-            return Ok(());
-        }
-        for digest in self.from.referrers(subject, SIGNATURE_TYPE)?.into_iter().take(MAX_ATTACHED) {
-            self.document(&Which::Digest(digest), None, MAX_DEPTH)?;
-            self.done.attached += 1;
+    /// Copies the signatures and attestations that are attached to a manifest. Anyone may have attached something: what is no bundle, or not
+    /// whole, is counted and left out.
+    fn attached(&mut self, subject: &Sha256) -> Result<(), MirrorError> {
+        let listed = self.from.referrers(subject, SIGNATURE_TYPE)?;
+        for (number, digest) in listed.iter().enumerate() {
+            let copied = if number < MAX_ATTACHED { self.bundle(digest, subject) } else { Ok(false) };
+            match copied {
+                Ok(true) => self.done.attached += 1,
+                Ok(false) => self.done.not_attached += 1,
+                Err(error) if matches!(error.kind(), ErrorKind::Input | ErrorKind::Refused) => {
+                    self.done.not_attached += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    /// Copies one bundle, if it is one.
+    fn bundle(&mut self, digest: &Sha256, subject: &Sha256) -> Result<bool, MirrorError> {
+        let Some((bytes, media_type)) = self.from.manifest(&Which::Digest(*digest))? else {
+            return Ok(false);
+        };
+        if media_type != MANIFEST_TYPE {
+            return Ok(false);
+        }
+        let manifest = ImageManifest::parse(&bytes, &digest.to_string())?;
+        let is_small = |blob: &Descriptor| blob.size <= MAX_BUNDLE_BYTES;
+        let is_bundle = manifest.subject.as_ref().is_some_and(|found| found.digest == *subject)
+            && manifest.layers.iter().all(|layer| layer.media_type == SIGNATURE_TYPE && is_small(layer))
+            && is_small(&manifest.config);
+        if !is_bundle {
+            return Ok(false);
+        }
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            self.blob(blob)?;
+        }
+        self.to.put_manifest(None, &media_type, &bytes)?;
+        self.count(bytes.len() as u64);
+        Ok(true)
     }
 
     fn blob(&mut self, blob: &Descriptor) -> Result<(), MirrorError> {

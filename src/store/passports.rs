@@ -85,6 +85,14 @@ impl Store {
         })
     }
 
+    /// Writes a passport over the one that is there; to be called while no other process changes passports ([`Self::with_passports`]).
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub(crate) fn replace_passport(&self, passport: &Passport) -> Result<(), StoreError> {
+        self.write(&self.passport_path(&passport.id), PASSPORT_SCHEMA, passport)
+    }
+
     /// Does something while no other process changes passports, samples or the index.
     ///
     /// # Errors

@@ -63,6 +63,11 @@ impl Trust {
         self.built_here
     }
 
+    /// Returns whether some rule asks for attestations.
+    pub fn asks_for_attestations(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.attestations.is_empty())
+    }
+
     /// Returns the rules, in their order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules

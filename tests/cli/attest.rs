@@ -49,7 +49,7 @@ fn a_profile_of_the_store_is_explained() {
     let id = id.to_str().unwrap();
     home.set_up(&["explain", id])
         .exits(0)
-        .has(&["built on    this machine", "it is a profile of this store"]);
+        .has(&["built on    this machine", "it is in this store, and came with no signature"]);
     let view: Value = home.set_up(&["explain", id, "--output", "json"]).exits(0).json();
     assert_eq!(view["profiles"][0]["passport"]["id"], id);
 }

@@ -20,7 +20,7 @@ use crate::error_kind::ErrorKind;
 use crate::files::atomic_file;
 use crate::files::destination::{self, BadDestination};
 use crate::profile::ProfileId;
-use crate::signing::{Bundle, Certificate, PrivateKey, Signer};
+use crate::signing::{Bundle, Certificate, MAX_BUNDLE_BYTES, PrivateKey, Signer};
 
 /// How the name of the file ends that is beside a release.
 const ENDING: &str = "attestations.jsonl";
@@ -77,6 +77,14 @@ pub enum AttestError {
     /// A name of the builder that is none.
     #[error("`{0}` does not name a builder: write a URI, such as https://ci.example.com/nightly")]
     Builder(String),
+    /// More than is read.
+    #[error(
+        "the attestations have {size_bytes} bytes, and the limit is {MAX_BUNDLE_BYTES}: split the release"
+    )]
+    TooLarge {
+        /// Their size.
+        size_bytes: u64,
+    },
     /// The place of the file.
     #[error(transparent)]
     Destination(#[from] BadDestination),
@@ -136,6 +144,9 @@ pub fn attest(options: &AttestOptions<'_>) -> Result<Attested, AttestError> {
         }
         let kinds = all.iter().filter_map(Attestation::kind).collect();
         profiles.push((passport.name.clone(), passport.id, kinds));
+    }
+    if lines.len() as u64 > MAX_BUNDLE_BYTES {
+        return Err(AttestError::TooLarge { size_bytes: lines.len() as u64 });
     }
     atomic_file::write(&destination, lines.as_bytes())
         .map_err(|source| AttestError::Write { path: destination.clone(), source })?;

@@ -199,12 +199,14 @@ fn one_round(
         .models
         .get(&inputs.graph)
         .ok_or_else(|| Failure::Case(format!("it has no graph `{}`", inputs.graph)))?;
-    let lowering = &subject.passport.graphs[&inputs.graph].lowering.document.lowering;
+    let no_graph = || Failure::Case(format!("its passport has no graph `{}`", inputs.graph));
+    let graph = subject.passport.graphs.get(&inputs.graph).ok_or_else(no_graph)?;
+    let lowering = &graph.lowering.document.lowering;
     let of_profile =
         samples::lowered(&inputs.files, lowering).map_err(|error| Failure::Case(error.to_string()))?;
     let request = BenchRequest {
         path: model.clone(),
-        digests: digests_of(&subject.passport.graphs[&inputs.graph].shipped().outputs),
+        digests: digests_of(&graph.shipped().outputs),
         inputs: of_profile,
         streams,
         warm_up_ms: settings.warm_up_ms,

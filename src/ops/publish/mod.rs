@@ -16,9 +16,8 @@ use std::sync::mpsc;
 pub use error::PublishError;
 use pieces::Pieces;
 use sender::{Sender, in_parallel};
-pub use shipment::{Shipment, ShippedFile, ShippedProfile};
+pub use shipment::{Shipment, ShippedAttestation, ShippedFile, ShippedProfile};
 
-use crate::attestation::Kind;
 use crate::chunks::{Chunk, ChunkList, Digested, digest_and_cut};
 use crate::digest::{Blake3, Sha256};
 use crate::files::direct_file;
@@ -133,8 +132,8 @@ pub fn publish(
         }
         let manifest = ImageManifest::new(PROFILE_ARTIFACT, config, layers).to_json();
         let mut descriptor = sender.manifest(None, MANIFEST_TYPE, &manifest)?;
-        for (kind, bundle) in shipment.attestations.get(&profile.id).into_iter().flatten() {
-            attach(&descriptor, bundle, Some(*kind), &sender)?;
+        if let Some(attestations) = shipment.attestations.get(&profile.id) {
+            attach(&descriptor, attestations.iter().map(|one| (Some(one), one.bundle.as_slice())), &sender)?;
         }
         descriptor.artifact_type = Some(PROFILE_ARTIFACT.into());
         Ok(descriptor.with(PROFILE_ID, profile.id.to_string()).with(PROFILE_NAME, &profile.name))
@@ -148,7 +147,7 @@ pub fn publish(
     if let Some(signature) = &shipment.signature {
         // Before the tag: whoever pulls by it finds the signature.
         let subject = sender.manifest(None, INDEX_TYPE, &index)?;
-        attach(&subject, signature, None, &sender)?;
+        attach(&subject, [(None, signature.as_slice())], &sender)?;
     }
     let descriptor = sender.manifest(Some(options.tag), INDEX_TYPE, &index)?;
     Ok(Published {
@@ -170,24 +169,29 @@ fn small_blobs(shipment: &Shipment) -> Vec<(&'static str, &[u8])> {
     std::iter::once((EMPTY_TYPE, EMPTY)).chain(all).collect()
 }
 
-/// Sends a bundle that is about a manifest, as others attach theirs; `kind` is that of an attestation. One that is there is not sent again.
-fn attach(
+/// Sends bundles that are about a manifest, as others attach theirs; one that is an attestation says which. One that the place lists as attached
+/// is not sent again; that its manifest is there is not enough, since a publish that ended early may not have listed it.
+fn attach<'b>(
     subject: &Descriptor,
-    bundle: &[u8],
-    kind: Option<Kind>,
+    bundles: impl IntoIterator<Item = (Option<&'b ShippedAttestation>, &'b [u8])>,
     sender: &Sender<'_>,
 ) -> Result<(), PublishError> {
-    let layer = sender.blob(SIGNATURE_TYPE, bundle)?;
-    let mut manifest = ImageManifest::new(SIGNATURE_TYPE, Descriptor::of(EMPTY_TYPE, EMPTY), vec![layer]);
-    manifest.subject = Some(Descriptor::new(&subject.media_type, subject.digest, subject.size));
-    if let Some(kind) = kind {
-        manifest.annotations.insert(BUNDLE_CONTENT.into(), "dsse-envelope".into());
-        manifest.annotations.insert(BUNDLE_PREDICATE.into(), kind.predicate_type().into());
-        manifest.annotations.insert(ATTESTATION_KIND.into(), kind.word().into());
-    }
-    let manifest = manifest.to_json();
-    if sender.to.manifest(&Which::Digest(Sha256::of(&manifest)))?.is_none() {
-        sender.manifest(None, MANIFEST_TYPE, &manifest)?;
+    let attached = sender.to.referrers(&subject.digest, SIGNATURE_TYPE)?;
+    for (attestation, bundle) in bundles {
+        let layer = sender.blob(SIGNATURE_TYPE, bundle)?;
+        let mut manifest = ImageManifest::new(SIGNATURE_TYPE, Descriptor::of(EMPTY_TYPE, EMPTY), vec![layer]);
+        manifest.subject = Some(Descriptor::new(&subject.media_type, subject.digest, subject.size));
+        if let Some(ShippedAttestation { kind, predicate_type, bundle: _ }) = attestation {
+            manifest.annotations.insert(BUNDLE_CONTENT.into(), "dsse-envelope".into());
+            manifest.annotations.insert(BUNDLE_PREDICATE.into(), predicate_type.clone());
+            if let Some(kind) = kind {
+                manifest.annotations.insert(ATTESTATION_KIND.into(), kind.word().into());
+            }
+        }
+        let manifest = manifest.to_json();
+        if !attached.contains(&Sha256::of(&manifest)) {
+            sender.manifest(None, MANIFEST_TYPE, &manifest)?;
+        }
     }
     Ok(())
 }

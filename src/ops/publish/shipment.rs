@@ -32,8 +32,19 @@ pub struct Shipment {
     pub profiles: Vec<ShippedProfile>,
     /// The signature of the release, a Sigstore bundle.
     pub signature: Option<Vec<u8>>,
-    /// What is attested of its profiles, by their ids: bundles, each with its kind.
-    pub attestations: BTreeMap<ProfileId, Vec<(Kind, Vec<u8>)>>,
+    /// What is attested of its profiles, by their ids.
+    pub attestations: BTreeMap<ProfileId, Vec<ShippedAttestation>>,
+}
+
+/// An attestation that is published with a profile.
+#[derive(Clone, Debug)]
+pub struct ShippedAttestation {
+    /// What it is; `None` for a statement of others.
+    pub kind: Option<Kind>,
+    /// The type of its predicate.
+    pub predicate_type: String,
+    /// The text of the bundle.
+    pub bundle: Vec<u8>,
 }
 
 /// A profile that is published.
@@ -111,13 +122,17 @@ impl Shipment {
         for Unverified { bundle, says, line } in all {
             let is_about =
                 |profile: &&ShippedProfile| says.is_about(&profile.id, &Sha256::of(&profile.contents_json));
-            let (Some(profile), Some(kind)) = (self.profiles.iter().find(is_about), says.kind()) else {
+            let Some(profile) = self.profiles.iter().find(is_about) else {
                 let problem = format!(
                     "line {line} is about something else than the profiles of this release: attest it again with `nimctl attest`"
                 );
                 return Err(PublishError::Damaged { path: path.into(), problem });
             };
-            self.attestations.entry(profile.id).or_default().push((kind, bundle.to_json_line().into_bytes()));
+            self.attestations.entry(profile.id).or_default().push(ShippedAttestation {
+                kind: says.kind(),
+                predicate_type: says.predicate_type().to_owned(),
+                bundle: bundle.to_json_line().into_bytes(),
+            });
         }
         Ok(())
     }

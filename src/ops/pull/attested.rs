@@ -8,6 +8,9 @@ use crate::passport::Passport;
 use crate::signing::Bundle;
 use crate::trust::in_words;
 
+/// The maximum size of an attestation.
+const MAX_ATTESTATION_BYTES: u64 = 4 << 20;
+
 /// What is attested of a profile.
 #[derive(Clone, Debug, Default)]
 pub struct Attestations {
@@ -59,7 +62,7 @@ impl RemoteRelease<'_> {
 
     fn parsed_bundles(&self, subject: Sha256, reasons: &mut Vec<String>) -> Result<Vec<Bundle>, PullError> {
         let mut bundles = Vec::new();
-        for bytes in self.bundles_about(subject, reasons)? {
+        for bytes in self.bundles_about(subject, MAX_ATTESTATION_BYTES, reasons)? {
             match Bundle::parse(&bytes) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(refusal) => reasons.push(in_words(&refusal)),

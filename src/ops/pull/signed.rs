@@ -8,7 +8,7 @@ use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::oci::{PASSPORT_TYPE, SIGNATURE_TYPE, fetch_small};
 use crate::ops::attest::{facts_of, open_attestation};
-use crate::ops::trust::{NotTrusted, SignedDocuments, signed_passports};
+use crate::ops::trust::{NotTrusted, SignedDocuments, has_files_of, signed_passports};
 use crate::ops::verify_signature::Trusted;
 use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, ModelRelease, ProfileId};
@@ -116,13 +116,22 @@ impl RemoteRelease<'_> {
             None => self.signatures(&mut reasons)?,
         };
         let mut described = self.described(ids)?;
-        for id in ids {
-            let attested = match &given.attestations {
-                Some(attestations) => attestations.clone(),
-                // Some can't be used: anyone may have put them there.
-                None => self.bundles_of(id, &mut Vec::new())?,
-            };
-            described.attestations.insert(id.clone(), attested);
+        // Nothing of what anyone may have attached is fetched for a release that nobody trusted signed.
+        let is_signed = |bundle: &Vec<u8>| {
+            Bundle::parse(bundle).is_ok_and(|bundle| trusted.open::<Statement>(&bundle).is_ok())
+        };
+        if let Trusted::Policy { trust, now_s: _ } = trusted
+            && trust.asks_for_attestations()
+            && bundles.iter().any(is_signed)
+        {
+            for id in ids {
+                let attested = match &given.attestations {
+                    Some(attestations) => attestations.clone(),
+                    // Some can't be used: anyone may have put them there.
+                    None => self.bundles_of(id, &mut Vec::new())?,
+                };
+                described.attestations.insert(id.clone(), attested);
+            }
         }
         for bundle in bundles {
             match self.check_bundle(&bundle, trusted, &described, ids) {
@@ -139,7 +148,7 @@ impl RemoteRelease<'_> {
         if !self.place.keeps_referrers() {
             return Err(NotSigned::NotKept { place }.into());
         }
-        let bundles = self.bundles_about(self.digest, reasons)?;
+        let bundles = self.bundles_about(self.digest, MAX_BUNDLE_BYTES, reasons)?;
         if bundles.is_empty() && reasons.is_empty() {
             return Err(NotSigned::None { place, digest: self.digest }.into());
         }
@@ -150,6 +159,7 @@ impl RemoteRelease<'_> {
     pub(super) fn bundles_about(
         &self,
         subject: Sha256,
+        max_bytes: u64,
         reasons: &mut Vec<String>,
     ) -> Result<Vec<Vec<u8>>, PullError> {
         let mut bundles = Vec::new();
@@ -159,12 +169,15 @@ impl RemoteRelease<'_> {
                     return Ok(None);
                 }
                 let layer = manifest.layer(SIGNATURE_TYPE);
-                Ok(layer.map(|layer| fetch_small(self.place, layer, MAX_BUNDLE_BYTES)).transpose()?)
+                Ok(layer.map(|layer| fetch_small(self.place, layer, max_bytes)).transpose()?)
             });
             match fetched {
                 Ok(Some(bundle)) => bundles.push(bundle),
                 Ok(None) => reasons.push(format!("{digest} is not attached to {subject}")),
-                Err(error) if error.kind() == ErrorKind::Refused => reasons.push(in_words(&error)),
+                // What is listed and not there is no better than what is wrong.
+                Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Input) => {
+                    reasons.push(in_words(&error));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -264,8 +277,7 @@ impl RemoteRelease<'_> {
         Ok(())
     }
 
-    /// Keeps the signature of profiles that were pulled, so that they can be judged again; the release is the newest of its model
-    /// from now on, if a policy accepted it and it is, or `allow_rollback` makes it so.
+    /// Keeps the signature of profiles that were pulled, so that they can be judged again.
     ///
     /// # Errors
     /// Another process has pulled a newer release meanwhile; a store that can't be written.
@@ -290,9 +302,26 @@ impl RemoteRelease<'_> {
                     let attested = attestations.iter().map(Bundle::to_json_line).collect();
                     let (signature, passport) = (text(&accepted.signature)?, text(passport)?);
                     let signed = SignedProfile::new(self.digest, signature, passport, attested);
+                    self.put_signed_passport(&profile, &signed, store)?;
                     store.put_signed(&profile, &signed)?;
                 }
             }
+            Ok(())
+        })
+    }
+
+    /// Makes the release the newest of its model, if a policy accepted it and it is, or `allow_rollback` makes it so. The last step of a
+    /// pull: one that fails changes nothing of what may be used.
+    ///
+    /// # Errors
+    /// Another process has pulled a newer release meanwhile; a store that can't be written.
+    pub fn keep_newest(
+        &self,
+        accepted: &Accepted,
+        store: &Store,
+        allow_rollback: bool,
+    ) -> Result<(), PullError> {
+        store.with_passports(|| {
             if let Some(AcceptedByPolicy { rule_line: _, model }) = &accepted.by_policy {
                 let is_newest = allow_rollback
                     || match store.newest_release(&model.name)? {
@@ -305,6 +334,31 @@ impl RemoteRelease<'_> {
             }
             Ok(())
         })
+    }
+}
+
+impl RemoteRelease<'_> {
+    /// Puts the signed passport in the place of one that came without a signature, or that names other files: it may say anything of the
+    /// profile. What was built here has a passport of its own, and one that was signed has results of this machine.
+    fn put_signed_passport(
+        &self,
+        id: &ProfileId,
+        signed: &SignedProfile,
+        store: &Store,
+    ) -> Result<(), PullError> {
+        let wrong = |error: crate::stored_format::Unreadable| PullError::BadProfile {
+            id: id.to_string(),
+            problem: error.to_string(),
+        };
+        let passport = Passport::parse(signed.passport.as_bytes(), PASSPORT_FILE).map_err(wrong)?;
+        if store.origin(id)?.is_some() {
+            return Ok(());
+        }
+        let was_signed = store.signed(id)?.is_some();
+        match store.passport(id)? {
+            Some(here) if was_signed && has_files_of(&here, &passport) => Ok(()),
+            Some(_) | None => Ok(store.replace_passport(&passport)?),
+        }
     }
 }
 

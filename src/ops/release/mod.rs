@@ -14,8 +14,10 @@ pub use error::ReleaseError;
 
 use parts::Built;
 
+use super::attest::default_attestations;
 use super::bench::BenchOptions;
 use super::report::sort_out;
+use super::sign::default_signature;
 use super::verify;
 use super::workspace::Workspace;
 use crate::benchmark::{BENCH_SCHEMA, BenchDocument, BenchStatus, BenchedProfile, Compared};
@@ -97,7 +99,9 @@ pub fn release(
     let ReleaseOptions { recipes, only, bench, measure, destination, policy, policy_file, baseline } =
         options;
     let tar = tar_beside(destination)?;
-    for path in [destination, &tar] {
+    // A signature of a release that was here before would be taken for one of this.
+    let beside = [default_signature(destination).ok(), default_attestations(destination).ok()];
+    for path in [destination, &tar].into_iter().chain(beside.iter().flatten()) {
         if path.symlink_metadata().is_ok() {
             return Err(ReleaseError::AlreadyThere { path: path.clone() });
         }

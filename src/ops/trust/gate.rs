@@ -127,12 +127,16 @@ impl<'a> Gate<'a> {
             if let AssembledState::Complete(profile) = assembled.state
                 && is_wanted(&profile.passport)
             {
-                self.admit(&profile.passport).map_err(|error| match error {
-                    NotAdmitted::Unsigned { policy, profile, why: _ } => {
-                        NotAdmitted::Unsigned { policy, profile, why: Unsigned::BuiltHere }
-                    }
-                    other => other,
-                })?;
+                // What is loaded is what the passport in the store names, which is another document than the records of builds.
+                let in_store = self.store.passport(&profile.passport.id)?;
+                for passport in std::iter::once(&profile.passport).chain(&in_store) {
+                    self.admit(passport).map_err(|error| match error {
+                        NotAdmitted::Unsigned { policy, profile, why: _ } => {
+                            NotAdmitted::Unsigned { policy, profile, why: Unsigned::BuiltHere }
+                        }
+                        other => other,
+                    })?;
+                }
             }
         }
         Ok(())
@@ -241,7 +245,7 @@ fn signed_digest(statement: &Statement, name: &str) -> Option<Sha256> {
 }
 
 /// Returns whether a passport names the same files as the signed one. Results of this machine and what a build took may differ.
-fn has_files_of(here: &Passport, signed: &Passport) -> bool {
+pub(in crate::ops) fn has_files_of(here: &Passport, signed: &Passport) -> bool {
     let files = |passport: &Passport| -> BTreeSet<(String, bool, String, Sha256)> {
         let of_graph = |(name, graph): (&String, &crate::passport::GraphPassport)| {
             let record = |is_plan: bool, outputs: &[OutputFile]| {

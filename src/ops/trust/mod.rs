@@ -10,6 +10,7 @@ mod release;
 use std::path::Path;
 
 pub use error::{NotTrusted, PolicyError};
+pub(super) use gate::has_files_of;
 pub use gate::{Admitted, Gate};
 pub use init::{FirstPolicy, write_first};
 pub use not_admitted::{NotAdmitted, Unsigned};

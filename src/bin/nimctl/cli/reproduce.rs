@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use nimctl::recipe::Only;
 
-use super::{RegistryArguments, limits};
+use super::{RegistryArguments, TrustArgument, limits};
 
 /// Arguments of `reproduce`.
 #[derive(Debug, Args)]
@@ -44,9 +44,11 @@ pub(crate) struct Reproduce {
     pub(crate) only: Option<Only>,
     /// Run plans that differ, released and rebuilt, if their compiler may give other plans of the same request: TensorRT (not for RTX) and
     /// backends of others. They are equivalent if both pass the default gates beside the FP32 graph. Released plans are native code:
-    /// verify the release's signature first.
+    /// verify the release's signature first, or have a trust policy in place, which is asked then.
     #[arg(long)]
     pub(crate) run: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgument,
     /// The folder for the temporary store [default: the system's folder for temporary files].
     #[arg(long, value_name = "FOLDER")]
     pub(crate) work_dir: Option<PathBuf>,

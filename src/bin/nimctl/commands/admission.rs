@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use nimctl::error_kind::ErrorKind;
 use nimctl::manifest::{MANIFEST_FILE, ManifestDocument};
+use nimctl::ops::pull::{Given, RemoteRelease};
 use nimctl::ops::trust::{Admitted, Gate};
+use nimctl::ops::verify::passports;
+use nimctl::ops::verify_signature::Trusted;
 use nimctl::passport::Passport;
+use nimctl::store::Store;
 use nimctl::trust::Trust;
 use nimctl::worker::host::Cancel;
 
@@ -76,6 +81,30 @@ impl Admission {
         let judged = profiles.iter().map(|passport| Ok((passport.name.clone(), gate.admit(passport)?)));
         self.say(judged.collect::<Result<_, Failure>>()?, output);
         Ok(())
+    }
+
+    /// Judges a release folder whose plans are run, which must be signed.
+    pub(super) fn check_release_folder(&self, folder: &Path, cancel: &Cancel) -> Result<(), Failure> {
+        let gate = self.gate([folder], cancel)?;
+        let passports = passports(folder).map_err(|error| {
+            let error = anyhow::Error::from(error);
+            Failure::new(
+                ErrorKind::Input,
+                error.context(format!("cannot read the release {}", folder.display())),
+            )
+        })?;
+        for passport in &passports {
+            gate.admit(passport)?;
+        }
+        Ok(())
+    }
+
+    /// Judges every profile of a release at a place, whose plans are run.
+    pub(super) fn check_remote(&self, release: &RemoteRelease<'_>) -> Result<(), Failure> {
+        let trusted = Trusted::Policy { trust: &self.trust, now_s: now_s() };
+        let ids: Vec<String> = release.manifest.profiles.iter().map(|profile| profile.id.clone()).collect();
+        let accepted = release.check_signature(&trusted, Given::default(), &ids)?;
+        Ok(release.check_order(&accepted, &Store::look_at(&self.store))?)
     }
 
     fn say(&self, judged: Vec<(String, Admitted)>, output: &Output) {

@@ -43,7 +43,12 @@ pub(crate) fn run(
         output.warning(&format!("signatures and attestations are not copied: {place} keeps none"));
     }
     destination.finish()?;
-    let Mirrored { copied, copied_bytes, were_there, attached } = mirrored;
+    let Mirrored { copied, copied_bytes, were_there, attached, not_attached } = mirrored;
+    if not_attached > 0 {
+        output.warning(&format!(
+            "{not_attached} manifests that are attached to the release were not copied: they are no signatures or attestations, or too many"
+        ));
+    }
     let attachments = match attached {
         0 => String::new(),
         count => format!("; {count} signatures and attestations"),
@@ -55,6 +60,7 @@ pub(crate) fn run(
     let view = json!({
         "schema": "nimctl.mirrored/1", "from": shown(from), "to": to, "tag": tag,
         "copied": copied, "copied_bytes": copied_bytes, "were_there": were_there, "attached": attached,
+        "not_attached": not_attached,
     });
     output.result(&text, &view);
     Ok(done())

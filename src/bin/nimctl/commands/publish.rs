@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
+use nimctl::manifest::MANIFEST_FILE;
 use nimctl::oci::{Place, Which};
 use nimctl::ops::attest::{Unverified, default_attestations, read_attestations};
 use nimctl::ops::publish::{FileLayout, PublishOptions, Published, Shipment, publish};
@@ -15,6 +16,8 @@ use nimctl::ops::workspace::Workspace;
 use nimctl::profile::ModelRelease;
 use nimctl::recipe::Only;
 use nimctl::registry::Watch;
+use nimctl::release::SUMS_FILE;
+use nimctl::signing::{Bundle, Statement};
 use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -86,6 +89,10 @@ impl Beside {
         let signature = match file(signature, default_signature(source)?) {
             Some((path, is_named)) => {
                 let bytes = read_bundle(source, &path)?;
+                // One that the user named is taken as it is.
+                if !is_named {
+                    check_is_signature_of(source, &path, &bytes)?;
+                }
                 Some((path, is_named, bytes))
             }
             None => None,
@@ -247,4 +254,32 @@ pub(super) struct View<'a> {
     sent_bytes: u64,
     sent_blobs: usize,
     profiles: &'a BTreeMap<String, Sha256>,
+}
+
+/// Fails if the signature beside a release is one of other files: `nimctl pull` would refuse the release on every host with a trust policy.
+fn check_is_signature_of(folder: &Path, path: &Path, bundle: &[u8]) -> Result<(), Failure> {
+    let statement = Bundle::parse(bundle).ok().and_then(|bundle| bundle.unverified::<Statement>().ok());
+    let of_manifest = statement.as_ref().and_then(|statement| {
+        let found = statement.resources().iter().find(|resource| resource.name == MANIFEST_FILE)?;
+        Some(found.digest)
+    });
+    let of_sums = statement.as_ref().and_then(|statement| {
+        let found = statement.resources().iter().find(|resource| resource.name == SUMS_FILE)?;
+        Some(found.digest)
+    });
+    let is_same = |name: &str, signed: Option<Sha256>| {
+        let here = fs_err::read(folder.join(name)).map(|bytes| Sha256::of(&bytes));
+        match (here, signed) {
+            (Ok(here), Some(signed)) => here == signed,
+            // A folder that was pulled has no sums.
+            (Err(_), None) => true,
+            _ => false,
+        }
+    };
+    if is_same(MANIFEST_FILE, of_manifest) && is_same(SUMS_FILE, of_sums) {
+        return Ok(());
+    }
+    let message = format!("{} is not the signature of {} as it is now", path.display(), folder.display());
+    Err(Failure::new(ErrorKind::Refused, anyhow::Error::msg(message))
+        .hint(Some(format!("sign it again with `nimctl sign {}`, or remove the file", folder.display()))))
 }

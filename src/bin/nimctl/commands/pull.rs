@@ -39,8 +39,8 @@ pub(crate) fn run(
     let cli::AcceptedArguments { key, certificate_chain, trust, signature, attestations, allow_rollback } =
         accepted;
     let in_place = InPlace::of(key.as_deref(), certificate_chain, trust.as_deref())?;
-    if let (None, Some(signature)) = (&in_place, signature) {
-        let message = format!("nothing says whose signature {} must be", signature.display());
+    if let (None, Some(file)) = (&in_place, signature.as_ref().or(attestations.as_ref())) {
+        let message = format!("nothing says whose signature {} must be", file.display());
         let hint = "name a key with --key, roots with --certificate-chain, or a trust policy with --trust";
         return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)).hint(Some(hint.into())));
     }
@@ -105,11 +105,23 @@ pub(crate) fn run(
     }
     if let Some((accepted, _)) = &accepted {
         release.keep_signature(accepted, &store, *allow_rollback)?;
+        for one in &mut pulled {
+            // A signed passport may have taken the place of one that came without a signature.
+            if let Some(passport) = &mut one.pulled.passport
+                && let Some(now) = store.passport(&passport.id)?
+            {
+                **passport = now;
+            }
+        }
     }
     if let Some(folder) = destination {
         let passports: Vec<Passport> =
             pulled.iter().filter_map(|one| one.pulled.passport.as_deref().cloned()).collect();
         release.lay_out(&passports, &store, folder, opened.repository.as_deref())?;
+    }
+    // Last: a pull that failed before changes nothing of what may be used.
+    if let Some((accepted, _)) = &accepted {
+        release.keep_newest(accepted, &store, *allow_rollback)?;
     }
     let place = shown(from);
     let view = View::new(&place, release.digest, &pulled, destination.as_deref(), &[]);

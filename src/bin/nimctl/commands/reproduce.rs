@@ -14,6 +14,7 @@ use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 
+use super::admission::Admission;
 use super::places::{Reach, shown, tell, to_read};
 use crate::cli::{self, Global};
 use crate::environment;
@@ -33,8 +34,23 @@ pub(crate) fn run(
     output: &Output,
     cancel: &Cancel,
 ) -> Result<ExitCode, Failure> {
-    let cli::Reproduce { release, graphs, recipes, only: _, run, work_dir, jobs, job_timeout, registries: _ } =
-        arguments;
+    let cli::Reproduce {
+        release,
+        graphs,
+        recipes,
+        only: _,
+        run,
+        trust,
+        work_dir,
+        jobs,
+        job_timeout,
+        registries: _,
+    } = arguments;
+    // A policy that can't be read refuses before anything is fetched.
+    let admission = match run {
+        true => Admission::in_place(trust, global)?,
+        false => None,
+    };
     let parent = work_dir.clone().unwrap_or_else(environment::temporary_folder);
     if !parent.is_dir() {
         let message = format!("there is no folder {} for the temporary store", parent.display());
@@ -52,7 +68,7 @@ pub(crate) fn run(
     if let Some(jobs) = jobs {
         workspace.parallel_jobs = usize::from(*jobs);
     }
-    let released = released(arguments, &work, output, cancel)?;
+    let released = released(arguments, (&work, admission.as_ref()), output, cancel)?;
     let options = ReproduceOptions { graphs: graphs.clone(), recipes: recipes.clone(), run: *run };
     let progress = BuildProgress::new(output);
     let show = |event| progress.show(event);
@@ -66,13 +82,16 @@ pub(crate) fn run(
 /// Reads the release: a folder, or a place that is pulled into the work folder.
 fn released(
     arguments: &cli::Reproduce,
-    work: &WorkFolder,
+    (work, admission): (&WorkFolder, Option<&Admission>),
     output: &Output,
     cancel: &Cancel,
 ) -> Result<Released, Failure> {
     let cli::Reproduce { release, only, registries, .. } = arguments;
     let folder = Path::new(release);
     if folder.is_dir() && !folder.join("oci-layout").is_file() {
+        if let Some(admission) = admission {
+            admission.check_release_folder(folder, cancel)?;
+        }
         return Ok(Released::of_folder(folder, only.as_ref(), cancel)?);
     }
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
@@ -82,6 +101,9 @@ fn released(
         None => failure.hint(Some("a release folder that is there can be named too".into())),
     })?;
     let remote = RemoteRelease::open(opened.place.as_ref(), &opened.which)?;
+    if let Some(admission) = admission {
+        admission.check_remote(&remote)?;
+    }
     let store = Store::open(&work.path().join("released"))?;
     let bytes = Bytes::new(output, &shown(release));
     let options = PullOptions {

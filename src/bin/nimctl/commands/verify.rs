@@ -22,8 +22,12 @@ pub(crate) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     if let Some((path, says)) = environment::trust_policy(arguments.trust.as_deref()) {
         return verify_trust::run(arguments, (&path, says), output, cancel);
     }
-    if arguments.signature.is_some() || arguments.allow_symlinks {
-        let option = if arguments.signature.is_some() { "--signature" } else { "--allow-symlinks" };
+    let given = [
+        (arguments.signature.is_some(), "--signature"),
+        (arguments.attestations.is_some(), "--attestations"),
+        (arguments.allow_symlinks, "--allow-symlinks"),
+    ];
+    if let Some((_, option)) = given.into_iter().find(|(is_given, _)| *is_given) {
         let message = format!(
             "{option} is about a signature: name whose is accepted with --key, --certificate-chain or --trust"
         );

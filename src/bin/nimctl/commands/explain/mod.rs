@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use nimctl::error_kind::ErrorKind;
 use nimctl::ops::explain::{By, Explained, Since, Story};
 use nimctl::ops::pull::{Accepted, Given, RemoteRelease};
-use nimctl::ops::trust::{VerifyReleaseOptions, verify_release};
+use nimctl::ops::trust::{Admitted, Gate, NotAdmitted, VerifyReleaseOptions, verify_release};
 use nimctl::ops::verify_signature::{VerifyOptions, verify_signature};
 use nimctl::profile::ProfileId;
 use nimctl::registry::Watch;
 use nimctl::store::Store;
+use nimctl::trust::Trust;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -77,17 +78,28 @@ fn read(
         return Ok((story, in_place.map(|in_place| of_folder(path, in_place, cancel))));
     }
     if let (Ok(id), false) = (ProfileId::from_hex(name), path.exists()) {
-        let story = Story::of_store(&id, &Store::look_at(&environment::store_folder(global)?))?;
-        return Ok((story, None));
+        let story =
+            Story::of_store(&id, &Store::look_at(&environment::store_folder(global)?), trusted.as_ref())?;
+        let verdict = match in_place {
+            Some(InPlace::Policy(trust, says)) => {
+                let gate = Gate::new(trust, &environment::store_folder(global)?, now_s());
+                let judged = story.profiles.iter().map(|profile| gate.admit(&profile.passport)).next();
+                judged.map(|judged| of_store(trust, says, judged))
+            }
+            Some(InPlace::Key(_) | InPlace::Certificates(_)) | None => None,
+        };
+        return Ok((story, verdict));
     }
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     let opened = to_read(name, Reach { arguments: &arguments.registries, watch })?;
     let release = RemoteRelease::open(opened.place.as_ref(), &opened.which)?;
     let story = Story::of_place(&release, trusted.as_ref(), &cancelled)?;
+    let store = Store::look_at(&environment::store_folder(global)?);
     let verdict = in_place.map(|in_place| {
         let ids: Vec<String> = release.manifest.profiles.iter().map(|profile| profile.id.clone()).collect();
-        match release.check_signature(&in_place.trusted(), Given::default(), &ids) {
+        let judged = release.check_signature(&in_place.trusted(), Given::default(), &ids);
+        match judged.and_then(|accepted| release.check_order(&accepted, &store).map(|()| accepted)) {
             Ok(Accepted { signer, by_policy, .. }) => {
                 let rule_line = by_policy.map(|by_policy| by_policy.rule_line);
                 accepted(in_place, rule_line, &format!("signed by {signer}, and as signed"))
@@ -96,6 +108,15 @@ fn read(
         }
     });
     Ok((story, verdict))
+}
+
+fn of_store(trust: &Trust, says: &str, judged: Result<Admitted, NotAdmitted>) -> Verdict {
+    let words = match judged {
+        Ok(Admitted::ByRule(line)) => format!("accepted by {}", verify_trust::rule(trust, line, says)),
+        Ok(Admitted::BuiltHere) => format!("accepted by `built_here` of {} ({says})", trust.path()),
+        Err(error) => return refused(Failure::from(error)),
+    };
+    Verdict { is_accepted: true, words }
 }
 
 fn of_folder(folder: &Path, in_place: &InPlace, cancel: &Cancel) -> Verdict {
@@ -111,7 +132,10 @@ fn of_folder(folder: &Path, in_place: &InPlace, cancel: &Cancel) -> Verdict {
             threads: threads(),
             is_cancelled: &is_cancelled,
         })
-        .map(|verdict| (verdict.signature, verdict.accepted.map(|(_, line)| line)))
+        .map(|verdict| {
+            let line = verdict.accepted.map(|(_, line)| line);
+            (verdict.signature, line, verdict.findings.len())
+        })
         .map_err(Failure::from),
         InPlace::Key(_) | InPlace::Certificates(_) => verify_signature(&VerifyOptions {
             model: folder,
@@ -123,20 +147,23 @@ fn of_folder(folder: &Path, in_place: &InPlace, cancel: &Cancel) -> Verdict {
             threads: threads(),
             is_cancelled: &is_cancelled,
         })
-        .map(|report| (report, None))
+        .map(|report| (report, None, 0))
         .map_err(Failure::from),
     };
     match found {
-        Ok((report, line)) if report.differences.is_empty() => {
+        Ok((report, line, 0)) if report.differences.is_empty() => {
             accepted(in_place, line, &format!("signed by {}, and as signed", report.signer))
         }
-        Ok((report, _)) => Verdict {
+        Ok((report, _, 0)) => Verdict {
             is_accepted: false,
             words: format!(
                 "{} differences from what was signed: run `nimctl verify`",
                 report.differences.len()
             ),
         },
+        Ok((_, _, findings)) => {
+            Verdict { is_accepted: false, words: format!("{findings} problems: run `nimctl verify`") }
+        }
         Err(failure) => refused(failure),
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn text(
         }
         page(&mut text, profile, since.as_ref());
         if !story.is_release {
-            line(&mut text, "signed", "no: it is a profile of this store, and of no release");
+            line(&mut text, "signed", "no: it is in this store, and came with no signature");
         } else if profile.attested.is_empty() {
             line(&mut text, "attested", "nothing");
         }
@@ -37,6 +37,9 @@ pub(super) fn text(
         }
     }
     if !story.is_release {
+        if let Some(verdict) = verdict {
+            line(&mut text, "trust", &verdict.words);
+        }
         return text;
     }
     text.push_str("\nthe release\n");
