@@ -66,7 +66,8 @@ expect "all files match" verify trusted
 expect "runs on any machine" select -m trusted/model_manifest.yaml
 expect "onnx-fp16  executed  passed" validate trusted
 expect "onnx-fp32  executed  passed" validate trusted
-expect "ONNX Runtime" sbom trusted
+expect "2 profiles" sbom trusted -o bill.json
+step grep -q '"name": "ONNX Runtime"' bill.json
 # Without a registry, a release and its signature come as files.
 expect "accepted by the rule" pull oci-archive:release.tar --profile onnx-fp32 --profile onnx-fp16 --trust trust.yaml \
     --signature release.sig -o release
