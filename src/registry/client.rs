@@ -22,6 +22,8 @@ pub struct Client<'a> {
     begin: Instant,
     direct: OnceLock<blocking::Client>,
     proxied: OnceLock<blocking::Client>,
+    /// For plain http where TLS can't be set up: with a proxy, and without.
+    without_tls: [OnceLock<blocking::Client>; 2],
     known: Mutex<Known>,
 }
 
@@ -79,33 +81,43 @@ impl<'a> Client<'a> {
     /// Makes a client; nothing is sent yet. The time limit of the whole begins now.
     pub fn new(options: Options, watch: Watch<'a>) -> Self {
         let login = Login::default();
-        let (direct, proxied, known) = Default::default();
-        Self { options, watch, login, begin: now(), direct, proxied, known }
+        let (direct, proxied, without_tls, known) = Default::default();
+        Self { options, watch, login, begin: now(), direct, proxied, without_tls, known }
     }
 
     /// Returns the HTTP client for an address; a proxy is never used for this machine itself.
     pub(super) fn http(&self, url: &Url) -> Result<blocking::Client, RegistryError> {
         let (slot, is_direct) = if is_loopback(url) { (&self.direct, true) } else { (&self.proxied, false) };
-        if let Some(client) = slot.get() {
+        let is_plain = url.scheme() == "http";
+        let without_tls = &self.without_tls[usize::from(is_direct)];
+        if let Some(client) = slot.get().or_else(|| without_tls.get().filter(|_| is_plain)) {
             return Ok(client.clone());
         }
         // reqwest takes the process's provider; that one is there already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let limits = &self.options.limits;
-        let mut builder = blocking::Client::builder()
-            .user_agent(concat!("nimctl/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limits.connect)
-            // Of a blocking client this is the time to the answer, then that of each read: not of the whole.
-            .timeout(limits.idle)
-            .tcp_user_timeout(limits.idle)
-            .referer(false)
-            // Each redirect is judged, and loses the credentials that are not for its target.
-            .redirect(redirect::Policy::none());
-        if is_direct {
-            builder = builder.no_proxy();
+        let builder = || {
+            let builder = blocking::Client::builder()
+                .user_agent(concat!("nimctl/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(limits.connect)
+                // Of a blocking client this is the time to the answer, then that of each read: not of the whole.
+                .timeout(limits.idle)
+                .tcp_user_timeout(limits.idle)
+                .referer(false)
+                // Each redirect is judged, and loses the credentials that are not for its target.
+                .redirect(redirect::Policy::none());
+            if is_direct { builder.no_proxy() } else { builder }
+        };
+        let set_up = |source| RegistryError::SetUp { source };
+        match builder().build() {
+            Ok(client) => Ok(slot.get_or_init(|| client).clone()),
+            // A host that trusts no authority (a container without ca-certificates) can do without for plain http.
+            Err(_) if is_plain => {
+                let client = builder().tls_certs_only([]).build().map_err(set_up)?;
+                Ok(without_tls.get_or_init(|| client).clone())
+            }
+            Err(source) => Err(set_up(source)),
         }
-        let client = builder.build().map_err(|source| RegistryError::SetUp { source })?;
-        Ok(slot.get_or_init(|| client).clone())
     }
 
     /// Returns the address of something in a repository, below `/v2/<name>/`.

@@ -250,6 +250,9 @@ impl RegistryError {
                 "try again later".into()
             }
             Self::Unreachable { .. } => "check the host, the network and the proxy (HTTPS_PROXY)".into(),
+            Self::SetUp { .. } => "this machine may trust no authority: install its certificates (Debian's ca-certificates), or name a \
+                                   file of them in SSL_CERT_FILE"
+                .into(),
             Self::Certificate { .. } => {
                 "add its authority to those that this machine trusts, or name a file of it in SSL_CERT_FILE"
                     .into()

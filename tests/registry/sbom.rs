@@ -55,3 +55,26 @@ fn with_warnings(folder: &Path, arguments: &[&str]) -> (Value, String) {
     assert!(output.status.success(), "{said}");
     (serde_json::from_slice(&output.stdout).unwrap(), said)
 }
+
+/// A container without ca-certificates reaches a registry that speaks plain http; where TLS is needed, it is told what is missing.
+#[test]
+fn a_host_that_trusts_no_authority_reads_over_plain_http_with_docker_registry() {
+    let registry = DockerRegistry::start();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs_err::write(folder.join("r.yaml"), RECIPE).unwrap();
+    nimctl(folder, &["build", "r.yaml"]);
+    let place = format!("{}/models/m:1.0.0", registry.address());
+    nimctl(folder, &["publish", "r.yaml", "--to", &place]);
+    let sbom = |place: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nimctl"));
+        command.args(["sbom", place]).current_dir(folder).env_clear().env("SSL_CERT_FILE", "missing.pem");
+        command.output().unwrap()
+    };
+    let plain = sbom(&place);
+    assert!(plain.status.success(), "{}", String::from_utf8_lossy(&plain.stderr));
+    let tls = sbom("registry.invalid/m:1.0.0");
+    let said = String::from_utf8_lossy(&tls.stderr);
+    assert_eq!(tls.status.code(), Some(5), "{said}");
+    assert!(said.contains("No CA certificates") && said.contains("install its certificates"), "{said}");
+}
