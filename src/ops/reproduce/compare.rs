@@ -258,7 +258,8 @@ fn first_difference(a: impl Read, b: impl Read) -> io::Result<u64> {
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
     let mut offset = 0;
     loop {
-        (of_a.clear(), of_b.clear());
+        of_a.clear();
+        of_b.clear();
         (&mut a).take(CHUNK_BYTES as u64).read_to_end(&mut of_a)?;
         (&mut b).take(CHUNK_BYTES as u64).read_to_end(&mut of_b)?;
         let same = of_a.iter().zip(&of_b).take_while(|(a, b)| a == b).count();

@@ -82,7 +82,8 @@ impl Renumbered {
         let (mut of_old, mut of_new) = (Vec::new(), Vec::new());
         let (mut offset, mut found) = (0, Vec::new());
         loop {
-            (of_old.clear(), of_new.clear());
+            of_old.clear();
+            of_new.clear();
             (&mut old).take(CHUNK_BYTES as u64).read_to_end(&mut of_old)?;
             (&mut new).take(CHUNK_BYTES as u64).read_to_end(&mut of_new)?;
             if of_old.is_empty() {
@@ -150,17 +151,13 @@ mod tests {
         assert!(same[1].ends_with("but for 3 in such numbers"), "{}", same[1]);
         for (new, first) in [
             // Another number than in the texts, a byte that is no number, one more digit, another name.
-            (&b"TEXT..x__mye35y..__mye8"[..], 13),
+            (&b"TEXT..x__mye35y..__mye8"[..], 12),
             (b"TEXT..X__mye34y..__mye8", 6),
             (b"TEXT..x__mye341..__mye8", 12),
             (b"TEXT..x__myf34y..__mye8", 11),
         ] {
             let why = compare(b"text..x__mye12y..__mye7", new, false).unwrap_err();
-            assert!(
-                why.ends_with(&format!("the first at offset {first}"))
-                    || first == 13 && why.contains("the first at offset 12"),
-                "{why}"
-            );
+            assert!(why.ends_with(&format!("the first at offset {first}")), "{why}");
         }
     }
 
