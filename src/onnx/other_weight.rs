@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::element_type::ElementType;
 use super::error::OnnxError;
 use super::file::OnnxFile;
 use super::proto::TensorProto;
@@ -13,6 +14,13 @@ pub struct OtherWeight {
     pub name: String,
     /// In what, in words.
     pub what: String,
+}
+
+fn type_of(tensor: &TensorProto) -> String {
+    match ElementType::from_onnx(tensor.data_type()) {
+        Some(known) => known.as_str().into(),
+        None => format!("type {}", tensor.data_type()),
+    }
 }
 
 fn by_name(file: &OnnxFile) -> BTreeMap<&str, &TensorProto> {
@@ -33,8 +41,7 @@ pub fn other_weight(one: &OnnxFile, other: &OnnxFile) -> Result<Option<OtherWeig
             return found(tensor, "only one graph has it".into());
         };
         if (tensor.data_type, &tensor.dims) != (their.data_type, &their.dims) {
-            let words =
-                |tensor: &TensorProto| format!("type {} and shape {:?}", tensor.data_type(), tensor.dims);
+            let words = |tensor: &TensorProto| format!("{} of shape {:?}", type_of(tensor), tensor.dims);
             return found(tensor, format!("{}, and {}", words(tensor), words(their)));
         }
         let (bytes, their_bytes) = (one.tensor_bytes(tensor)?, other.tensor_bytes(their)?);

@@ -41,13 +41,15 @@ pub enum TextComparison {
         /// The other one's.
         new: String,
     },
-    /// One of the plans has none.
+    /// One of the plans has none, or one that is not UTF-8.
     NoText,
 }
 
 /// Compares the texts of two plans, as [`read_texts`](super::read_texts) returns them.
 pub fn compare_texts(old: &[PlanText], new: &[PlanText]) -> TextComparison {
-    if old.is_empty() || new.is_empty() {
+    // Bytes that were replaced may have been any.
+    let is_whole = |text: &PlanText| !text.text.contains(char::REPLACEMENT_CHARACTER);
+    if old.is_empty() || new.is_empty() || !old.iter().chain(new).all(is_whole) {
         return TextComparison::NoText;
     }
     if old.iter().map(|text| &text.text).eq(new.iter().map(|text| &text.text)) {
@@ -123,7 +125,7 @@ impl<'a> Numbers<'a> {
         let (mut lines, mut header) = (Vec::new(), Vec::new());
         let mut descriptors: Vec<(String, usize, &'a str)> = Vec::new();
         let mut section = "";
-        for (number, line) in (1..).zip(text.lines()) {
+        for (number, line) in (1..).zip(text.split('\n')) {
             match line {
                 HEADER | DESCRIPTORS => section = line,
                 "}" => section = "",
@@ -281,5 +283,6 @@ mod tests {
         let fewer = compare_texts(&old, &texts(["a __mye3 __mye4"]));
         assert!(matches!(fewer, TextComparison::Different { text: 2, line: 1, .. }), "{fewer:?}");
         assert_eq!(compare_texts(&old, &[]), TextComparison::NoText);
+        assert_eq!(compared("a \u{fffd}", "a \u{fffd}"), TextComparison::NoText);
     }
 }

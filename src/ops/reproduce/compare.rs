@@ -204,9 +204,9 @@ impl Pair<'_> {
     }
 
     fn plan(&self) -> Result<Same, ReproduceError> {
-        let header = |path: &Path| PlanHeader::read(path);
+        let read = |path: &Path| PlanHeader::read(path);
         let (old, new) =
-            (header(self.released).map_err(self.failed())?, header(self.rebuilt).map_err(self.failed())?);
+            (read(self.released).map_err(self.failed())?, read(self.rebuilt).map_err(self.failed())?);
         let (Some(old), Some(new)) = (old, new) else {
             return self.bytes("; it has no header that nimctl reads");
         };
@@ -223,7 +223,7 @@ impl Pair<'_> {
                 format!("{}: the header says {}, and {} in the rebuild", self.path, words(&old), words(&new));
             return Ok(Same::Not(Finding::new(Subject::File, self.path, text)));
         }
-        let header_of_both = words(&old);
+        let header = words(&old);
         let texts = |path: &Path| read_texts(path);
         let (old, new) =
             (texts(self.released).map_err(self.failed())?, texts(self.rebuilt).map_err(self.failed())?);
@@ -240,14 +240,20 @@ impl Pair<'_> {
                 }))
             }
             TextComparison::NoText => self.bytes("; it has no text of its layers that nimctl reads"),
-            TextComparison::Same => self.bytes("; the text of its layers is the same"),
-            TextComparison::SameButNumbering { numbers, reordered } => {
-                let plans = Renumbered { header: header_of_both, old, new, numbers, reordered };
-                match plans.compare(self.released, self.rebuilt).map_err(self.failed())? {
-                    Ok(compared) => Ok(Same::Meaning(compared)),
-                    Err(why) => self.bytes(&format!("; {why}")),
-                }
+            TextComparison::Same => {
+                self.beside(Renumbered { header, old, new, numbers: BTreeMap::new(), reordered: false })
             }
+            TextComparison::SameButNumbering { numbers, reordered } => {
+                self.beside(Renumbered { header, old, new, numbers, reordered })
+            }
+        }
+    }
+
+    /// Compares what is beside the texts of two plans.
+    fn beside(&self, plans: Renumbered) -> Result<Same, ReproduceError> {
+        match plans.compare(self.released, self.rebuilt).map_err(self.failed())? {
+            Ok(compared) => Ok(Same::Meaning(compared)),
+            Err(why) => self.bytes(&format!("; {why}")),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! * `rebuild`: what stands in the way, and the build, by the machinery of every other build, in a store that has nothing in it.
 //! * `compare`: bytes, and what they mean where they differ.
 //! * `run`: runs plans that differ, of compilers that give another one each time, if asked to.
-//! * `renumbered`: plans whose texts are the same but for the compiler's numbering: whether that is all.
+//! * `renumbered`: plans whose texts are the same, or are but for the compiler's numbering: what else differs.
 //! * `recipes`: what recipes say otherwise than the release was built from.
 //!
 //! The documents of the release decide what is built, not a recipe.

@@ -1,4 +1,4 @@
-//! Two plans whose texts are the same but for the compiler's numbering: whether nothing else differs.
+//! Two plans whose texts are the same, or are but for the compiler's numbering: whether anything else differs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 const MAX_DIFFERENCES: usize = 1 << 16;
 /// The most digits of a number.
 const MAX_DIGITS: usize = 20;
-const TEXTS: &str = "the text of its layers is the same but for the numbering of the compiler's own values";
+const SAME: &str = "the text of its layers is the same";
 
 /// What is known of two plans.
 pub(super) struct Renumbered {
@@ -23,7 +23,7 @@ pub(super) struct Renumbered {
     pub(super) old: Vec<PlanText>,
     /// The texts of the other.
     pub(super) new: Vec<PlanText>,
-    /// Which number of the other plan each one of the first is.
+    /// Which number of the other plan each one of the first is; none if the texts are the same.
     pub(super) numbers: BTreeMap<String, String>,
     /// Whether lists in their headers have another order.
     pub(super) reordered: bool,
@@ -38,9 +38,12 @@ impl Renumbered {
         let places = |texts: &[PlanText]| -> Vec<(u64, u64)> {
             texts.iter().map(|text| (text.offset, text.size_bytes)).collect()
         };
-        let texts = match self.reordered {
-            true => format!("{TEXTS}, and for the order of such values in lists of its header"),
-            false => TEXTS.into(),
+        let texts = match (self.numbers.is_empty(), self.reordered) {
+            (true, _) => SAME.to_owned(),
+            (false, false) => format!("{SAME} but for the numbering of the compiler's own values"),
+            (false, true) => format!(
+                "{SAME} but for the numbering of the compiler's own values, and their order in lists of its header"
+            ),
         };
         if size_bytes != new.metadata()?.len() || places(&self.old) != places(&self.new) {
             return Ok(Err(texts));
@@ -66,8 +69,11 @@ impl Renumbered {
             None => Ok(vec![
                 format!("{texts} ({} texts)", self.old.len()),
                 format!(
-                    "every byte beside the texts is the same ({beside} bytes of compiled code, tables and weights), but for {} in such numbers",
-                    differences.len()
+                    "every byte beside the texts is the same{} ({beside} bytes of compiled code, tables and weights)",
+                    match differences.len() {
+                        0 => String::new(),
+                        count => format!(" but for {count} in such numbers"),
+                    }
                 ),
                 format!("the header is the same: {}", self.header),
             ]),
@@ -148,7 +154,7 @@ mod tests {
     #[test]
     fn numbers_beside_the_texts_are_those_in_the_texts() {
         let same = compare(b"text..x__mye12y..__mye7", b"TEXT..x__mye34y..__mye8", false).unwrap();
-        assert!(same[1].ends_with("but for 3 in such numbers"), "{}", same[1]);
+        assert!(same[1].contains("the same but for 3 in such numbers (19 bytes"), "{}", same[1]);
         for (new, first) in [
             // Another number than in the texts, a byte that is no number, one more digit, another name.
             (&b"TEXT..x__mye35y..__mye8"[..], 12),
@@ -163,7 +169,9 @@ mod tests {
 
     #[test]
     fn another_order_or_size_is_no_mere_numbering() {
-        assert!(compare(b"text..", b"TEXT..", true).unwrap_err().contains("the order of such values"));
+        assert!(
+            compare(b"text..", b"TEXT..", true).unwrap_err().contains("their order in lists of its header")
+        );
         assert!(compare(b"text..", b"TEXT...", false).is_err());
     }
 }
