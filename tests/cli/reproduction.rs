@@ -195,7 +195,7 @@ fn change_passport(home: &Home, profile: &str, change: impl Fn(&mut Value)) {
     let mut sums = Command::new("sh");
     sums.args([
         "-c",
-        "find * -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum > sums; mv sums SHA256SUMS",
+        "find * -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum > ../sums; mv ../sums SHA256SUMS",
     ]);
     assert!(sums.current_dir(home.path("release")).status().unwrap().success());
     home.set_up(&["verify", "release"]).exits(0);
