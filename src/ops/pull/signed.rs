@@ -223,7 +223,8 @@ impl RemoteRelease<'_> {
                 let text = described.texts.get(&name)?;
                 let passport = Passport::parse(text, &name).ok()?;
                 let is_accepted = |bundle: &&Bundle| open_attestation(bundle, &passport, trusted).is_ok();
-                let attested = described.attestations[id].iter().filter(is_accepted).cloned().collect();
+                let found = described.attestations.get(id).into_iter().flatten();
+                let attested = found.filter(is_accepted).cloned().collect();
                 Some((id.clone(), (text.clone(), attested)))
             };
             let passports = ids.iter().filter_map(passport).collect();
