@@ -1,7 +1,7 @@
 //! A trial of a tar on this machine, from a model to a host that runs it.
 //!
-//! The build side is this clone: `cargo xtask release` makes a small release, which is signed with a key made for the trial and
-//! published to a registry on the loopback. The deploy host is a root without Rust, Python and a compiler, as a GPU host may be, which
+//! The build side is this clone: `cargo xtask release --key … --publish-to …` makes a small release, signs and attests it with a key made for
+//! the trial, and publishes it to a registry on the loopback. The deploy host is a root without Rust, Python and a compiler, as a GPU host may be, which
 //! gets the tar, libraries as files, the public key and the address of the registry. No other network is asked for anything.
 
 use std::path::{Path, PathBuf};
@@ -100,16 +100,12 @@ fn the_tar(shell: &Shell, out: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Releases the small model from nothing, signs it with a new key, and publishes it; once more with the signature of a key that the host
-/// does not trust. The host gets the public key, and the release as an archive with its signature.
+/// Releases the small model from nothing, signed and attested with a new key, and publishes it; once more with the signature of a key that the
+/// host does not trust. The host gets the public key, and the release as an archive with its signature and attestations.
 fn build_side(project: &Project, work: &Path, host: &Path) -> Result<Registry> {
     let shell = &project.shell;
     let (folder, store) = (work.join("release"), work.join("store"));
     let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
-    let mut arguments = words(&[RECIPE, "--no-bench", "-o"]);
-    arguments.extend([folder.display().to_string(), "--store".into(), store.display().to_string()]);
-    let ended = release::make(project, &arguments)?;
-    ensure!(ended.success(), "the release of {RECIPE} failed ({ended})");
     for name in ["release", "stranger"] {
         let (key, public) = (work.join(format!("{name}.key")), host.join(format!("{name}.pub")));
         read(cmd!(shell, "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key}"))?;
@@ -117,25 +113,22 @@ fn build_side(project: &Project, work: &Path, host: &Path) -> Result<Registry> {
     }
     shell.remove_path(host.join("stranger.pub"))?;
     let registry = Registry::start(project, work)?;
-    for (name, repository) in [("release", ""), ("stranger", "stranger/")] {
-        let (key, signature) = (work.join(format!("{name}.key")), work.join(format!("{name}.sig")));
-        execute(
-            project
-                .nimctl()
-                .arg("sign")
-                .arg(&folder)
-                .arg("--key")
-                .arg(key)
-                .arg("--signature")
-                .arg(&signature),
-        )?;
-        let place = format!("{}/{repository}{RELEASE}", registry.address);
-        execute(
-            project.nimctl().arg("publish").arg(&folder).args(["--to", &place, "--signature"]).arg(signature),
-        )?;
+    let place = |repository: &str| format!("{}/{repository}{RELEASE}", registry.address);
+    let mut arguments = words(&[RECIPE, "--no-bench", "--publish-to", &place(""), "-o"]);
+    arguments.extend([folder.display().to_string(), "--store".into(), store.display().to_string()]);
+    arguments.extend(["--key".into(), work.join("release.key").display().to_string()]);
+    let ended = release::make(project, &arguments)?;
+    ensure!(ended.success(), "the release of {RECIPE} failed ({ended})");
+    let (key, strange) = (work.join("stranger.key"), work.join("stranger.sig"));
+    let sign = project.nimctl();
+    execute(sign.arg("sign").arg(&folder).arg("--key").arg(key).arg("--signature").arg(&strange))?;
+    let publish = project.nimctl();
+    let to = place("stranger/");
+    execute(publish.arg("publish").arg(&folder).args(["--to", &to, "--signature"]).arg(&strange))?;
+    for file in ["release.sig", "release.attestations.jsonl"] {
+        let file = work.join(file);
+        read(cmd!(shell, "cp {file} {host}/"))?;
     }
-    let signature = work.join("release.sig");
-    read(cmd!(shell, "cp {signature} {host}/"))?;
     let archive = format!("oci-archive:{}", host.join("release.tar").display());
     execute(project.nimctl().arg("publish").arg(&folder).args(["--to", &archive]))?;
     Ok(registry)

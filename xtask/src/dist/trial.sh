@@ -55,8 +55,13 @@ step cmp built.yaml model_manifest.yaml
 
 # A release of the team whose key this host trusts is pulled from the registry, verified and run. What somebody else signed is not.
 expect "signed by the P-256 key" trust init release.pub --model "${release%:*}" -o trust.yaml
+echo '  require: { executed_on: any, min_cosine: 0.999, attestations: [provenance, validation] }' >>trust.yaml
+expect "attested provenance, validation" trust check trust.yaml
 ends 3 "it was made with another key" pull "$registry/stranger/$release" --all --trust trust.yaml -o stranger
 ends 3 "keeps no signatures" pull oci-archive:release.tar --all --trust trust.yaml -o stranger
+while read -r line; do
+    echo "${line/require:/min_release: 9.0.0 #}"
+done <trust.yaml >later.yaml
 if [ -e stranger ]; then
     echo "something of a refused release is kept" >&2
     exit 1
@@ -66,11 +71,15 @@ expect "all files match" verify trusted
 expect "runs on any machine" select -m trusted/model_manifest.yaml
 expect "onnx-fp16  executed  passed" validate trusted
 expect "onnx-fp32  executed  passed" validate trusted
+# What is loaded is judged again, by the policy of then.
+expect "accepted by the rule" validate trusted --trust trust.yaml
+ends 3 "is older than" validate trusted --trust later.yaml
+expect "attested    provenance, by the P-256 key" explain "$registry/$release" --trust trust.yaml
 expect "2 profiles" sbom trusted -o bill.json
 step grep -q '"name": "ONNX Runtime"' bill.json
 # Without a registry, a release and its signature come as files.
 expect "accepted by the rule" pull oci-archive:release.tar --profile onnx-fp32 --profile onnx-fp16 --trust trust.yaml \
-    --signature release.sig -o release
+    --signature release.sig --attestations release.attestations.jsonl -o release
 expect "all files match" verify release
 for file in share/man/man1/nimctl.1 share/bash-completion/completions/nimctl share/zsh/site-functions/_nimctl \
     share/fish/vendor_completions.d/nimctl.fish THIRD-PARTY.txt LICENSE-MIT LICENSE-APACHE README.md docs/dist.md; do
