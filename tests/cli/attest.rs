@@ -145,6 +145,24 @@ fn a_statement_about_other_files_is_refused() {
     home.run(VERIFY).exits(3).has(&["line 1: the attestation says another provenance of onnx-"]);
 }
 
+/// A signature that lies where one of the release would, and is of something else.
+#[test]
+fn a_stale_signature_is_not_published() {
+    let home = release_home();
+    home.set_up(&["sign", "keys", "--key", "keys/p256.key", "--signature", "release.sig"]).exits(0);
+    home.set_up(&["publish", "release", "--to", "oci:place"]).exits(3).has(&[
+        "release.sig is not the signature of release as it is now",
+        "sign it again with `nimctl sign release`",
+    ]);
+    assert!(!home.path("place").exists());
+    // A new release does not take its place beside it.
+    for (folder, file) in [("new", "new.sig"), ("next", "next.attestations.jsonl")] {
+        home.write(file, "old");
+        home.set_up(&["release", "r.yaml", "-o", folder, "--no-bench"]).exits(1).has(&[file]);
+        assert!(!home.path(folder).exists());
+    }
+}
+
 /// What a signer of something else signs.
 struct Raw(Vec<u8>);
 

@@ -53,6 +53,7 @@ mod store_kills;
 mod toolchains;
 mod trust;
 mod trust_attestations;
+mod trust_forged;
 mod trust_gate;
 mod trust_rollback;
 mod workers;

@@ -1,12 +1,17 @@
 //! Signatures of releases in a registry: attached by `publish`, and asked for by `pull`.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nimctl::digest::Sha256;
+use nimctl::oci::{INDEX_TYPE, MANIFEST_TYPE, SIGNATURE_TYPE};
 use nimctl::signing::{Bundle, Certificate, PrivateKey, PublicKey};
+use serde_json::json;
 
 use crate::docker::DockerRegistry;
 use crate::releases::{RECIPE, nimctl};
+use crate::support::{blob, options, with_client};
 
 /// Two signed releases of one model: the folders `r1` and `r2`, and keys.
 struct Releases {
@@ -266,4 +271,48 @@ fn releases_do_not_roll_back_with_docker_registry() {
     releases.refused_command(&mut older, "m 1.0.0 is an older release");
     releases.accepted("1.0.0", &["--trust", "trust.yaml", "--allow-rollback"], "accepted by the rule");
     releases.accepted("1.0.0", &with_policy, "accepted by the rule");
+}
+
+/// Attaches an artifact with one layer to a manifest, as anyone may who can write to the registry.
+fn attach(releases: &Releases, subject: &str, layer_type: &str, layer: &[u8]) {
+    let repository = releases.registry.repository("models/m");
+    let descriptor = |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": Sha256::of(bytes), "size": bytes.len() });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": SIGNATURE_TYPE,
+        "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [descriptor(layer_type, layer)],
+        "subject": { "mediaType": INDEX_TYPE, "digest": subject, "size": 1 },
+    });
+    let manifest = manifest.to_string().into_bytes();
+    with_client(options(), |client| {
+        client.put_blob(&repository, blob(layer), &mut Cursor::new(layer), None).unwrap();
+        let place = repository.with_digest(Sha256::of(&manifest));
+        client.put_manifest(&place, MANIFEST_TYPE, &manifest).unwrap();
+    });
+}
+
+#[test]
+fn what_anyone_attached_breaks_nothing_with_docker_registry() {
+    let releases = Releases::new();
+    let (place, own) = (releases.place("1.0.0"), key("p256.pub"));
+    let publish = ["publish", "r1", "--to", &place, "--signature", "r1.signature"];
+    let published = nimctl(releases.folder.path(), &publish);
+    let index = published["digest"].as_str().unwrap();
+    attach(&releases, index, SIGNATURE_TYPE, b"no bundle");
+    attach(&releases, index, "text/plain", b"neither");
+    let with_key = ["--key", own.as_str()];
+    releases.accepted("1.0.0", &with_key, "signed by the P-256 key");
+    let copy = DockerRegistry::start();
+    let there = format!("{}/models/m:1.0.0", copy.address());
+    let output = releases.command(&["mirror", &place, &there]).output().unwrap();
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("2 signatures and attestations"), "{said}{warned}");
+    assert!(warned.contains("1 manifests that are attached to the release were not copied"), "{warned}");
+    let pull = [&["pull", &there, "--all", "--store", "copied"][..], &with_key].concat();
+    let output = releases.command(&pull).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Without the key, it is the signature that is missing, whatever else is attached.
+    releases.refused("1.0.0", &["--key", &key("other.pub")], "it was made with another key");
 }
