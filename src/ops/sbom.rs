@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::pull::hostile::check_contents;
 use super::pull::{PullError, RemoteRelease};
 use super::verify;
 use crate::error_kind::ErrorKind;
@@ -105,12 +106,13 @@ impl SbomError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotARelease { .. }
-            | Self::Read { .. }
-            | Self::Manifest { .. }
-            | Self::Passport { .. }
-            | Self::Empty { .. } => ErrorKind::Input,
-            Self::Changed { .. } | Self::OtherModel { .. } | Self::OtherProfile { .. } => ErrorKind::Refused,
+            Self::NotARelease { .. } | Self::Read { .. } | Self::Manifest { .. } | Self::Empty { .. } => {
+                ErrorKind::Input
+            }
+            Self::Passport { .. }
+            | Self::Changed { .. }
+            | Self::OtherModel { .. }
+            | Self::OtherProfile { .. } => ErrorKind::Refused,
             Self::Place(error) => error.kind(),
         }
     }
@@ -187,7 +189,10 @@ fn bill(place: String, passports: &[Passport], left_out: Vec<String>) -> Result<
     let Some(first) = passports.first() else { return Err(SbomError::Empty { place }) };
     let model = &first.contents.model;
     for passport in passports {
-        check(passport).map_err(|source| SbomError::Changed { place: place.clone(), source })?;
+        let changed = |source| SbomError::Changed { place: place.clone(), source };
+        check_contents(&passport.contents)
+            .map_err(|problem| changed(NotOfItsId { id: passport.id, problem }))?;
+        check(passport).map_err(changed)?;
         let found = &passport.contents.model;
         if found != model {
             let (id, found, expected) = (passport.id.to_string(), name(found), name(model));

@@ -61,7 +61,10 @@ pub fn read_texts(plan: &Path) -> io::Result<Vec<PlanText>> {
     if PlanHeader::parse(&head).is_none() {
         return Ok(Vec::new());
     }
-    if let Some((offset, size_bytes)) = engine_section(&head) {
+    let length = file.metadata()?.len();
+    let is_inside =
+        |(offset, size_bytes): &(u64, u64)| offset.checked_add(*size_bytes).is_some_and(|end| end <= length);
+    if let Some((offset, size_bytes)) = engine_section(&head).filter(is_inside) {
         file.seek(SeekFrom::Start(offset))?;
         let texts = texts_in(&mut (&mut file).take(size_bytes), offset)?;
         if layers::of(&graphs(&texts)).is_some() {

@@ -261,6 +261,14 @@ impl MadeFrom {
                     found(&format!("{name}: key"), text);
                 }
             }
+            let wanted =
+                [Some(Action::Lower), Some(Action::Compile(self.contents.backend.name().to_owned()))];
+            for ((_, document), wanted) in graph.documents().zip(wanted) {
+                if Some(&document.action) != wanted.as_ref() {
+                    let text = format!("graph `{name}`: the passport records a job of another kind");
+                    found(&format!("{name}: action"), text);
+                }
+            }
             if graph.compilation.is_some() == ships_onnx {
                 let text = format!(
                     "graph `{name}`: the passport has a compilation where none belongs, or lacks one"

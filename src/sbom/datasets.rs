@@ -48,7 +48,9 @@ pub(super) fn data_of(passport: &Passport, known: &mut BTreeMap<String, Componen
         add(
             format!("data:validation:{graph}:{}", shapes.join("+")),
             format!("validation inputs of {graph}"),
-            format!("The recipe's samples that `{graph}` was run with. The passport has no digest of them."),
+            format!(
+                "What `{graph}` was run with: the recipe's samples, or seeded values. The passport has no digest of it."
+            ),
             vec![Property::new("graph", graph), Property::new("shapes", shapes.join(", "))],
         );
     }

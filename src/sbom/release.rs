@@ -51,7 +51,29 @@ pub fn check(passport: &Passport) -> Result<(), NotOfItsId> {
     let json = passport.contents.to_canonical_json().map_err(|error| not(error.to_string()))?;
     let tags = passport.contents.tags(&Sha256::of(json.as_bytes()));
     let id = ProfileId::of_tags(&tags).map_err(|error| not(error.to_string()))?;
-    if id == passport.id { Ok(()) } else { Err(not(format!("its contents are those of profile {id}"))) }
+    if id != passport.id {
+        return Err(not(format!("its contents are those of profile {id}")));
+    }
+    if tags != passport.tags {
+        return Err(not("its tags are not those of its contents".into()));
+    }
+    for (name, graph) in &passport.graphs {
+        let record = graph.shipped();
+        let key = record.document.key().map_err(|error| not(error.to_string()))?;
+        if key != record.key {
+            return Err(not(format!("the build key of graph `{name}` is not that of its document")));
+        }
+        // Workers are in the key, and their effect is in the files.
+        let others = record.document.toolchain.iter().filter(|(tool, _)| !tool.starts_with("nimctl-"));
+        for (tool, identity) in others {
+            if passport.contents.toolchain.get(tool) != Some(identity) {
+                return Err(not(format!(
+                    "graph `{name}` was built with another {tool} than its contents say"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the bill of a release.

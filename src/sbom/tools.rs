@@ -48,7 +48,9 @@ pub(super) fn tools_of(
     let ran_on = passport.validation.validation().map(|validation| validation.ran_on.as_str());
     let found = ran_on.and_then(library_in).filter(|(tool, _)| !names.contains(tool.name()));
     if let Some((tool, version)) = found {
-        let (reference, component) = named(tool, version, pinned);
+        // The pinned files are those that run on the CPU.
+        let is_pinned = ran_on.is_some_and(|ran_on| ran_on.ends_with(" on the CPU"));
+        let (reference, component) = named(tool, version, if is_pinned { pinned } else { &[] });
         known.insert(reference.clone(), component);
         references.insert(reference);
     }

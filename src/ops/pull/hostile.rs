@@ -10,7 +10,7 @@ use crate::recipe::is_plain_name;
 use crate::release::{PASSPORT_FILE, SAMPLES_FILE};
 
 /// Checks that the files of a profile have paths that stay in its folder and don't become one, and sizes that can be added up.
-pub(super) fn check_contents(contents: &Contents) -> Result<(), String> {
+pub(in crate::ops) fn check_contents(contents: &Contents) -> Result<(), String> {
     let ours = [CONTENTS_FILE, PASSPORT_FILE, SAMPLES_FILE];
     let mut paths: BTreeMap<String, &str> =
         ours.into_iter().map(|name| (portable_path::folded(name), name)).collect();
@@ -31,7 +31,7 @@ pub(super) fn check_contents(contents: &Contents) -> Result<(), String> {
 }
 
 /// Checks that a passport is about the files of its profile, and that other files that it names have paths that stay in a folder.
-pub(super) fn check_passport(passport: &Passport) -> Result<(), String> {
+pub(in crate::ops) fn check_passport(passport: &Passport) -> Result<(), String> {
     let contents = &passport.contents;
     if !passport.graphs.keys().eq(contents.graphs.keys()) {
         return Err("its passport is about other graphs than its contents.json".into());

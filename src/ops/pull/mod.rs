@@ -7,7 +7,7 @@ mod fetch;
 mod folder;
 mod follower;
 mod from_manifest;
-mod hostile;
+pub(super) mod hostile;
 mod model_store;
 mod partial;
 mod signed;

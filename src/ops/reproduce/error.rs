@@ -24,6 +24,9 @@ pub enum ReproduceError {
     /// The folder is none of a release.
     #[error("{} is not a release folder: it has no {manifest}", path.display())]
     NotARelease { path: PathBuf, manifest: &'static str },
+    /// Nothing is in the release.
+    #[error("the release has no profiles: there is nothing to reproduce")]
+    NoProfiles,
     /// The release is not what it says itself.
     #[error("{} is damaged, and was not reproduced:\n{}", path.display(), shown(findings))]
     Damaged { path: PathBuf, findings: Vec<Finding> },
@@ -80,6 +83,7 @@ impl ReproduceError {
         match self {
             Self::NotARelease { .. }
             | Self::NothingSelected { .. }
+            | Self::NoProfiles
             | Self::Graphs { .. }
             | Self::Io { .. }
             | Self::Manifest(_) => ErrorKind::Input,

@@ -12,7 +12,7 @@ use crate::ops::resolve::{RecipeFile, Resolved, resolve_sources};
 use crate::ops::workspace::Workspace;
 use crate::profile::ProfileSpec;
 use crate::reproduction::{Finding, MadeFrom, Subject};
-use crate::worklist::FieldChange;
+use crate::worklist::{FieldChange, changes_between};
 
 /// Fields of a build key that say what is here, not what a recipe asks for.
 const NOT_OF_RECIPES: [&str; 2] = ["lowering_version", "toolchain."];
@@ -89,10 +89,18 @@ impl Recipes {
             let change = FieldChange { field: "graphs".into(), old: Some(old), new: Some(new) };
             findings.push(of_recipe(&change, None));
         }
+        // The key of a graph that is shipped as ONNX has none.
+        for change in changes_between(&made_from.contents.shape_ranges, &resolved.recipe().shape_ranges()) {
+            let change = FieldChange { field: format!("shape_ranges.{}", change.field), ..change };
+            findings.push(of_recipe(&change, None));
+        }
         resolved.toolchains.insert(spec.name(), made_from.toolchain());
         let jobs = resolved.jobs_of(&[&spec])?;
         let changes = made_from.changes_to(&jobs);
-        for (graph, change) in changes.iter().filter(|(_, change)| is_of_recipe(&change.field, &spec)) {
+        let is_said = |change: &FieldChange| change.field.starts_with("shape_ranges.");
+        for (graph, change) in
+            changes.iter().filter(|(_, change)| is_of_recipe(&change.field, &spec) && !is_said(change))
+        {
             let finding = of_recipe(change, Some(graph));
             if !findings.contains(&finding) {
                 findings.push(finding);
@@ -153,16 +161,26 @@ fn weight(
         &source.file
     } else {
         let destination = folder.path().join(GraphDigest::MODEL_PATH);
-        lower::lower(&source.file, options, &destination)?;
-        lowered = OnnxFile::open(&destination)?;
+        let made = lower::lower(&source.file, options, &destination).map_err(|error| error.to_string());
+        match made.and_then(|_| OnnxFile::open(&destination).map_err(|error| error.to_string())) {
+            Ok(file) => lowered = file,
+            Err(why) => return nothing(&why),
+        }
         &lowered
     };
-    let of_release = OnnxFile::open(&released_file)?;
+    let of_release = match OnnxFile::open(&released_file) {
+        Ok(file) => file,
+        Err(error) => return nothing(&error.to_string()),
+    };
     let lowered = match options.precision {
         Precision::Fp32 => String::new(),
         precision => format!(", lowered to {precision}"),
     };
-    Ok(match other_weight(&of_release, ours)? {
+    let other = match other_weight(&of_release, ours) {
+        Ok(other) => other,
+        Err(error) => return nothing(&error.to_string()),
+    };
+    Ok(match other {
         Some(other) => Finding::new(
             Subject::Weight,
             other.name.clone(),

@@ -71,7 +71,8 @@ pub(super) fn compare_outputs(
 fn passed(status: &Status) -> Result<&Validation, String> {
     match status {
         Status::Skipped(why) => Err(format!("cannot be run here: {why}")),
-        Status::Executed(validation) | Status::Static(validation) => {
+        Status::Static(_) => Err("was not run: its lowered graph was, in its place".into()),
+        Status::Executed(validation) => {
             let gate = validation.gates.iter().find(|gate| !gate.passed);
             match (&validation.failure, gate) {
                 (Some(failure), _) => Err(format!("failed: {failure}")),

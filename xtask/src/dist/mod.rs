@@ -63,7 +63,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
         say(&format!("skipped: a tar and its trial: {why}"));
         return Ok(());
     }
-    let out = project.executables.with_file_name("dist");
+    let out = project.executables.with_file_name("dist-trial");
     // One of another version would be a second tar.
     project.shell.remove_path(&out)?;
     make(&project.in_release(), &out, None)?;

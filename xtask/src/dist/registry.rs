@@ -47,14 +47,17 @@ impl Registry {
         shell.write_file(&file, config.to_string())?;
         let script = "exec docker-registry serve \"$1\" >\"$2\" 2>&1";
         let process = start(cmd!(shell, "bash -c {script} docker-registry {file} {log}"))?;
-        let registry = Self { process, address };
-        let listens = (0..TRIES).any(|_| {
-            let listens = TcpStream::connect(&registry.address).is_ok();
-            if !listens {
-                std::thread::sleep(WAIT);
+        let mut registry = Self { process, address };
+        let mut listens = false;
+        for _ in 0..TRIES {
+            // Another process may have taken the port.
+            let ended = registry.process.try_wait().context("docker-registry can't be waited for")?;
+            listens = ended.is_none() && TcpStream::connect(&registry.address).is_ok();
+            if listens || ended.is_some() {
+                break;
             }
-            listens
-        });
+            std::thread::sleep(WAIT);
+        }
         ensure!(listens, "docker-registry does not listen: {}", shell.read_file(&log).unwrap_or_default());
         Ok(registry)
     }

@@ -92,6 +92,9 @@ impl Admission {
                 ErrorKind::Input,
                 error.context(format!("cannot read the release {}", folder.display())),
             )
+            .hint(Some(
+                "a folder into which some profiles were pulled is no signed release: name the place".into(),
+            ))
         })?;
         for passport in &passports {
             gate.admit(passport)?;
