@@ -106,13 +106,12 @@ impl SbomError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotARelease { .. } | Self::Read { .. } | Self::Manifest { .. } | Self::Empty { .. } => {
-                ErrorKind::Input
-            }
-            Self::Passport { .. }
-            | Self::Changed { .. }
-            | Self::OtherModel { .. }
-            | Self::OtherProfile { .. } => ErrorKind::Refused,
+            Self::NotARelease { .. }
+            | Self::Read { .. }
+            | Self::Manifest { .. }
+            | Self::Passport { .. }
+            | Self::Empty { .. } => ErrorKind::Input,
+            Self::Changed { .. } | Self::OtherModel { .. } | Self::OtherProfile { .. } => ErrorKind::Refused,
             Self::Place(error) => error.kind(),
         }
     }

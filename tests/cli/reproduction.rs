@@ -118,6 +118,10 @@ fn what_a_recipe_says_otherwise_is_reproduced_and_named() {
     home.run(&["reproduce", "release", "--recipe", "kept.yaml", "--only", "onnx-fp16"]).exits(3);
     home.write("other.yaml", text.replace("\"8.9\", ", ""));
     home.run(&["reproduce", "release", "--recipe", "other.yaml", "--only", "fake-*"]).exits(3);
+    // The files of a graph that is shipped as ONNX don't depend on them.
+    let result = json(&home, &["release", "--recipe", "wider.yaml", "--only", "onnx-fp16"], 3);
+    assert_eq!(result["profiles"][0]["files"][0]["verdict"], "identical");
+    assert_eq!(result["profiles"][0]["findings"][0]["name"], "shape_ranges.main.x.max", "{result:#}");
     let result = json(&home, &["release", "--recipe", "limited.yaml", "--only", "fake-sm90-*"], 3);
     let profile = &result["profiles"][0];
     assert_eq!(
@@ -232,6 +236,13 @@ fn a_passport_that_contradicts_the_profile_is_not_reproduced() {
                 forge(record);
             },
             "main: shape_ranges.x.max",
+        ),
+        (
+            |record| {
+                record["document"]["action"] = serde_json::json!({ "compile": "other" });
+                forge(record);
+            },
+            "main: action",
         ),
         (|record| record["document"]["workspace_mib"] = 512.into(), "main: key"),
         (

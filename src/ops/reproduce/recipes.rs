@@ -209,7 +209,10 @@ fn shipped<'a>(released: &'a Released, graph: &str, source: &GraphDigest) -> Opt
             && made_from.contents.graphs.get(graph) == Some(source)
             && of_graph.options().quantization.is_none();
         let file = of_graph.lowered.first().filter(|_| is_it)?;
-        Some((made_from, folder.join(Path::new(graph)).join(&file.path)))
+        // Only what the contents list, whose paths stay in the folder.
+        let path = format!("{graph}/{}", file.path);
+        let listed = made_from.contents.files.iter().find(|listed| listed.path == path)?;
+        Some((made_from, folder.join(&listed.path)))
     };
     let mut found: Vec<_> = released.profiles.iter().filter_map(ships).collect();
     found.sort_by_key(|(made_from, _)| made_from.graphs[graph].options().precision != Precision::Fp32);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ReproduceError, io};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestProfile};
-use crate::ops::pull::hostile::{check_contents, check_passport};
+use crate::ops::pull::hostile::check_contents;
 use crate::ops::pull::{PullOptions, RemoteRelease};
 use crate::ops::verify::{Finding, VerifyReport, verify};
 use crate::passport::Passport;
@@ -79,9 +79,9 @@ impl Released {
                 let problem = format!("its contents are not those of {CONTENTS_FILE}");
                 return Err(damaged(vec![Finding { path: of_release(PASSPORT_FILE), problem }]));
             }
-            // As of a release that is pulled: paths that stay in its folder, and no more than nimctl writes.
-            let checked = check_contents(&contents).and_then(|()| check_passport(&passport));
-            checked.map_err(|problem| damaged(vec![Finding { path: of_release(PASSPORT_FILE), problem }]))?;
+            // As of a release that is pulled: paths that stay in its folder.
+            check_contents(&contents)
+                .map_err(|problem| damaged(vec![Finding { path: of_release(CONTENTS_FILE), problem }]))?;
             let name = passport.name.clone();
             let here = Some((MadeFrom::of_passport(&passport), root));
             profiles.push(ReleasedProfile { name, id, is_asked_for, here });
