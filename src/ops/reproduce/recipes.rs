@@ -1,6 +1,6 @@
 //! What recipes say otherwise than a release was built from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::error::{ReproduceError, io};
 use super::released::{Released, ReleasedProfile};
