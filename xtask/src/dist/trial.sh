@@ -59,7 +59,7 @@ echo '  require: { executed_on: any, min_cosine: 0.999, attestations: [provenanc
 expect "attested provenance, validation" trust check trust.yaml
 ends 3 "it was made with another key" pull "$registry/stranger/$release" --all --trust trust.yaml -o stranger
 ends 3 "keeps no signatures" pull oci-archive:release.tar --all --trust trust.yaml -o stranger
-while read -r line; do
+while IFS= read -r line; do
     echo "${line/require:/min_release: 9.0.0 #}"
 done <trust.yaml >later.yaml
 if [ -e stranger ]; then
