@@ -241,34 +241,15 @@ fn releases_do_not_roll_back_with_docker_registry() {
     }
     let with_policy = ["--trust", "trust.yaml"];
     releases.accepted("2.0.0", &with_policy, "accepted by the rule in line 3");
-    let place = releases.place("1.0.0");
-    let mut older = releases.command(&[
-        "pull",
-        &place,
-        "--all",
-        "--store",
-        "accepted",
-        "-o",
-        "no",
-        "--trust",
-        "trust.yaml",
-    ]);
-    releases.refused_command(&mut older, "m 1.0.0 is an older release than the one here: 2.0.0 was accepted");
+    let older = |tag: &str, expected: &str| {
+        let place = releases.place(tag);
+        let pull = [&["pull", &place, "--all", "--store", "accepted", "-o", "no"][..], &with_policy].concat();
+        releases.refused_command(&mut releases.command(&pull), expected);
+    };
+    older("1.0.0", "m 1.0.0 is an older release than the one here: 2.0.0 was accepted");
     // Whoever moves a tag to an older release does not get further.
     releases.run(&["publish", "r1", "--to", &releases.place("latest"), "--signature", "r1.signature"]);
-    let place = releases.place("latest");
-    let mut older = releases.command(&[
-        "pull",
-        &place,
-        "--all",
-        "--store",
-        "accepted",
-        "-o",
-        "no",
-        "--trust",
-        "trust.yaml",
-    ]);
-    releases.refused_command(&mut older, "m 1.0.0 is an older release");
+    older("latest", "m 1.0.0 is an older release");
     releases.accepted("1.0.0", &["--trust", "trust.yaml", "--allow-rollback"], "accepted by the rule");
     releases.accepted("1.0.0", &with_policy, "accepted by the rule");
 }
