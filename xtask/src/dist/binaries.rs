@@ -19,8 +19,9 @@ pub(super) const OLDEST_GLIBC: Glibc = Glibc(2, 28);
 /// What is packed; `nimctl` finds its workers beside itself.
 pub(super) const NAMES: [&str; 4] =
     ["nimctl", "nimctl-backend-onnxruntime", "nimctl-backend-tensorrt", "nimctl-backend-tensorrt-rtx"];
-/// What compilers take for the names of cargo's folder, the repository and the build folder.
-const NEW_NAMES: [&str; 3] = ["/cargo", "/nimctl", "/target"];
+/// What compilers take for the names of cargo's folder and the build folder. cargo names the repository's own files from its root, so
+/// that this folder needs no other name; with one, a build in another clone would compile every crate again.
+const NEW_NAMES: [&str; 2] = ["/cargo", "/target"];
 /// The libraries that every host has, and no others may be needed.
 const LIBRARIES: [&str; 8] = [
     "ld-linux-x86-64.so.2",
@@ -68,12 +69,8 @@ fn same_in_every_folder(project: &Project, build_folder: &Path) -> Result<Variab
     let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
     let mut rust_flags = vec![format!("--remap-path-prefix={}=/rustc/{commit}", library.display())];
     let mut c_flags = Vec::new();
-    // Of several that match, rustc takes the last one, and the build folder may be in the repository.
-    for (from, to) in [
-        (cargo_home(project)?, NEW_NAMES[0]),
-        (project.root(), NEW_NAMES[1]),
-        (build_folder.to_path_buf(), NEW_NAMES[2]),
-    ] {
+    // Of several that match, rustc takes the last one.
+    for (from, to) in [(cargo_home(project)?, NEW_NAMES[0]), (build_folder.to_path_buf(), NEW_NAMES[1])] {
         let from = from.to_str().with_context(|| format!("{} is not UTF-8", from.display()))?;
         ensure!(!from.contains(' '), "{from}: compilers do not take paths with spaces in CFLAGS");
         rust_flags.push(format!("--remap-path-prefix={from}={to}"));
