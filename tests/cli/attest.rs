@@ -119,7 +119,7 @@ fn a_statement_about_other_files_is_refused() {
     let line = home.read(FILE).lines().next().unwrap().to_owned();
     let statement: Attestation = Bundle::parse(line.as_bytes()).unwrap().unverified().unwrap();
     write_signed(&home, &statement);
-    home.set_up(VERIFY).exits(0).has(&["1 attestations of 1 profiles"]);
+    home.set_up(VERIFY).exits(0).has(&["1 attestation of 1 profile"]);
     // The path of a profile, and other contents.
     let mut of_other_contents = statement.clone();
     of_other_contents.subjects[0].digest = Sha256::of(b"other contents");

@@ -107,7 +107,7 @@ fn without_a_limit_every_profile_stays() {
     let planned = json(&home, &["store", "gc", "--dry-run"]);
     assert_eq!(planned["removed"].as_array().unwrap().len(), 2, "{planned:#}");
     assert!(home.path(&format!("{STORE}/blobs/sha256/{digest}")).exists());
-    home.run(&["store", "gc"]).exits(0).has(&["1 files, 0 B"]);
+    home.run(&["store", "gc"]).exits(0).has(&["1 file, 0 B"]);
     assert_eq!(store_files(&home), before);
 }
 
@@ -326,7 +326,7 @@ profiles:
     let lost = home.set_up(&["store", "fsck"]);
     lost.exits(3).has(&["is missing or damaged", "run `nimctl build "]);
     assert!(!list.exists());
-    home.run(&["build", "r.yaml"]).exits(0).has(&["1 of 1 jobs ran"]);
+    home.run(&["build", "r.yaml"]).exits(0).has(&["1 of 1 job ran"]);
     fsck(&home, &[], 0);
 }
 

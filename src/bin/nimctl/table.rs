@@ -25,6 +25,11 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Returns a number of things, and what they are: `1 file`, `2 files`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Returns a size for people, in units of 1000: `1.2 MB`.
 pub(crate) fn size(size_bytes: u64) -> String {
     let (mut value, mut unit) = (size_bytes as f64, "B");

@@ -12,6 +12,7 @@ use super::sign::{SignerView, Signing, now_s};
 use crate::cli;
 use crate::exit::{Failure, done};
 use crate::output::Output;
+use crate::table::counted;
 
 pub(crate) fn run(arguments: &cli::Attest, output: &Output) -> Result<ExitCode, Failure> {
     let cli::Attest { release, private_key, builder_id, attestations } = arguments;
@@ -32,7 +33,11 @@ pub(crate) fn run(arguments: &cli::Attest, output: &Output) -> Result<ExitCode, 
 pub(super) fn text(attested: &Attested) -> String {
     let Attested { destination, profiles, signer } = attested;
     let count: usize = profiles.iter().map(|(_, _, kinds)| kinds.len()).sum();
-    let mut text = format!("{count} attestations of {} profiles, signed by {signer}\n", profiles.len());
+    let mut text = format!(
+        "{} of {}, signed by {signer}\n",
+        counted(count, "attestation"),
+        counted(profiles.len(), "profile")
+    );
     for (name, _, kinds) in profiles {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
         let _ = writeln!(text, "  {name}: {}", kinds.join(", "));

@@ -23,7 +23,7 @@ use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::progress::BuildProgress;
-use crate::table::{duration, size, table};
+use crate::table::{counted, duration, size, table};
 
 pub(crate) fn run(
     arguments: &cli::Build,
@@ -92,14 +92,15 @@ pub(crate) fn run(
 /// Warns of profiles of the old manifest that were dropped, or would have been.
 fn tell_dropped(report: &BuildReport, manifest: &Path, output: &Output) {
     let (count, ids) = (report.dropped.len(), report.dropped.join(", "));
+    let profiles = counted(count, "profile");
     if report.manifest.is_some() && count > 0 {
         output.warning(&format!(
-            "{} no longer contains {count} profiles that are not built here: {ids}",
+            "{} no longer contains {profiles} that this store has not built: {ids}",
             manifest.display()
         ));
     } else if count > 0 {
         output.warning(&format!(
-            "{} was not changed: it has {count} profiles that this store has not built for the current recipe \
+            "{} was not changed: it has {profiles} that this store has not built for the current recipe \
              ({ids}); build them too, or write to another file with --manifest",
             manifest.display()
         ));
@@ -180,8 +181,11 @@ fn text(report: &BuildReport, dry_run: bool) -> String {
     text.push_str(&precision::text(checks));
     if let Some(manifest) = manifest {
         let ran = jobs.iter().filter(|job| job.reason.is_some()).count();
-        let what =
-            if ran == 0 { "nothing to do".into() } else { format!("{ran} of {} jobs ran", jobs.len()) };
+        let what = if ran == 0 {
+            "nothing to do".into()
+        } else {
+            format!("{ran} of {} ran", counted(jobs.len(), "job"))
+        };
         text.push_str(&format!("\n{what}; manifest: {}\n", manifest.display()));
     }
     text

@@ -12,7 +12,7 @@ use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
-use crate::table::size;
+use crate::table::{counted, size};
 
 pub(crate) fn run(
     arguments: &cli::CreateModelStore,
@@ -51,9 +51,10 @@ pub(crate) fn run(
     let size_bytes = copy_to_model_store(folder, entry, model_store)?;
     let count = entry.workspace.files.len();
     let text = format!(
-        "{} {}\n  {count} files, {}, in {}",
+        "{} {}\n  {}, {}, in {}",
         one.name,
         one.id,
+        counted(count, "file"),
         size(size_bytes),
         model_store.display()
     );

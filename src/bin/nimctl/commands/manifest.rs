@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::cli::Manifest;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
+use crate::table::counted;
 
 pub(crate) fn run(arguments: &Manifest, output: &Output) -> Result<ExitCode, Failure> {
     match arguments {
@@ -122,10 +123,6 @@ fn lint(paths: &[PathBuf], output: &Output) -> Result<ExitCode, Failure> {
     }
     output.result(&text, &LintView { schema: "nimctl.manifest-lint/1", manifests: views });
     Ok(if worst == Some(Severity::Error) { ExitCode::from(code(ErrorKind::Refused)) } else { done() })
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `nimctl.manifest-lint/1`.

@@ -12,7 +12,7 @@ use super::places::{Reach, shown, tell, to_read, to_write};
 use crate::cli;
 use crate::exit::{Failure, done};
 use crate::output::Output;
-use crate::table::size;
+use crate::table::{counted, size};
 
 pub(crate) fn run(
     arguments: &cli::MirrorRelease,
@@ -46,7 +46,8 @@ pub(crate) fn run(
     let Mirrored { copied, copied_bytes, were_there, attached, not_attached } = mirrored;
     if not_attached > 0 {
         output.warning(&format!(
-            "{not_attached} manifests that are attached to the release were not copied: they are no signatures or attestations, or too many"
+            "not copied: {} attached to the release; only signatures and attestations are, up to a limit",
+            counted(not_attached, "manifest")
         ));
     }
     let attachments = match attached {

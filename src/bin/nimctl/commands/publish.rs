@@ -28,7 +28,7 @@ use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
 use crate::progress::Bytes;
-use crate::table::size;
+use crate::table::{counted, size};
 
 /// No job runs, so the time limit has no effect.
 pub(super) const NO_JOB_RUNS_S: u64 = 60;
@@ -211,13 +211,14 @@ impl Sent<'_> {
         let Self { model, to, tag, published } = self;
         let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
         format!(
-            "{} {}: {} profiles, {} of files, {} of them different\nsent {} in {sent_blobs} blobs to {to} as {tag}\n{digest}\n",
+            "{} {}: {}, {} of files, {} of them different\nsent {} in {} to {to} as {tag}\n{digest}\n",
             model.name,
             model.release,
-            profiles.len(),
+            counted(profiles.len(), "profile"),
             size(*files_bytes),
             size(*distinct_bytes),
             size(*sent_bytes),
+            counted(*sent_blobs, "blob"),
         )
     }
 

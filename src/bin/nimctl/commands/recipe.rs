@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
+use crate::table::counted;
 
 /// `nimctl.recipe-check/1`.
 #[derive(Serialize)]
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &cli::Recipe, output: &Output) -> Result<ExitCode, 
                 .iter()
                 .filter_map(|checked| {
                     let names = checked.profiles.as_ref()?;
-                    Some(format!("{}: ok, {} profiles\n", checked.path, names.len()))
+                    Some(format!("{}: ok, {}\n", checked.path, counted(names.len(), "profile")))
                 })
                 .collect();
             recipes

@@ -26,7 +26,7 @@ use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
-use crate::table::table;
+use crate::table::{counted, table};
 
 /// The defaults of `nimctl bench`.
 const WARM_UP_MS: u64 = 200;
@@ -239,7 +239,8 @@ fn text(report: &ReleaseReport) -> String {
     if let Some(Made { folder, tar, files }) = made {
         let _ = writeln!(
             text,
-            "\nwrote {files} files to {} and packed them as {}",
+            "\nwrote {} to {} and packed them as {}",
+            counted(*files, "file"),
             folder.display(),
             tar.display()
         );

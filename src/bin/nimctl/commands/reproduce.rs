@@ -21,7 +21,7 @@ use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::progress::{BuildProgress, Bytes};
-use crate::table::table;
+use crate::table::{counted, table};
 
 /// Temporary stores are in folders of this name.
 const PREFIX: &str = "nimctl-reproduce-";
@@ -155,8 +155,7 @@ fn text(result: &Reproduction) -> String {
         0 => None,
         count => Some(format!("{count} {}", verdict.word())),
     });
-    let profiles =
-        if profiles.len() == 1 { "1 profile".into() } else { format!("{} profiles", profiles.len()) };
+    let profiles = counted(profiles.len(), "profile");
     let _ = writeln!(text, "\n{profiles}: {}", counts.collect::<Vec<_>>().join(", "));
     text
 }

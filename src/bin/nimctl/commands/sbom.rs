@@ -16,6 +16,7 @@ use super::pull_manifest::is_manifest;
 use crate::cli;
 use crate::exit::{Failure, done};
 use crate::output::Output;
+use crate::table::counted;
 
 /// The file that makes a folder one in the OCI image layout.
 const LAYOUT_FILE: &str = "oci-layout";
@@ -47,7 +48,8 @@ pub(crate) fn run(arguments: &cli::Sbom, output: &Output, cancel: &Cancel) -> Re
                 "profiles": profiles,
                 "left_out": left_out,
             });
-            output.result(&format!("wrote {}: {} profiles", path.display(), profiles.len()), &view);
+            output
+                .result(&format!("wrote {}: {}", path.display(), counted(profiles.len(), "profile")), &view);
         }
     }
     Ok(done())

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Failure, done};
 use crate::output::Output;
-use crate::table::size;
+use crate::table::{counted, size};
 use crate::{cli, environment};
 
 /// How many threads read a model: more than that, disks do not gain from.
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &cli::Sign, output: &Output, cancel: &Cancel) -> Re
     })?;
     let Signed { signature, model: name, digest, files, size_bytes, ignored, signer } = &signed;
     let mut text = String::new();
-    let _ = writeln!(text, "signed {}: {files} files, {}", model.display(), size(*size_bytes));
+    let _ = writeln!(text, "signed {}: {}, {}", model.display(), counted(*files, "file"), size(*size_bytes));
     let _ = writeln!(text, "by {signer}");
     let _ = writeln!(text, "wrote {}", signature.display());
     let view = View {

@@ -18,7 +18,7 @@ use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
 use crate::progress::Bytes;
-use crate::table::{size, table, utc};
+use crate::table::{counted, size, table, utc};
 
 /// As many digits of an id are shown in a table; enough to name it by.
 const SHOWN_DIGITS: usize = 12;
@@ -172,17 +172,19 @@ fn gc_text(report: &GcReport, dry_run: bool) -> String {
         let _ = writeln!(text, "profile {}: {}", removal.what, removal.why);
     }
     for (kind, name) in [
-        (RemovalKind::Blob, "files"),
-        (RemovalKind::Record, "records of builds"),
-        (RemovalKind::Description, "descriptions of what is gone"),
-        (RemovalKind::Partial, "partial fetches"),
+        (RemovalKind::Blob, ("file", "files")),
+        (RemovalKind::Record, ("record of a build", "records of builds")),
+        (RemovalKind::Description, ("description of what is gone", "descriptions of what is gone")),
+        (RemovalKind::Partial, ("partial fetch", "partial fetches")),
     ] {
         let removals = || report.removed.iter().filter(move |removal| removal.kind == kind);
-        if removals().next().is_none() {
-            continue;
-        }
+        let (count, name) = match (removals().count(), name) {
+            (0, _) => continue,
+            (1, (one, _)) => (1, one),
+            (count, (_, many)) => (count, many),
+        };
         let bytes: u64 = removals().map(|removal| removal.size_bytes).sum();
-        let _ = writeln!(text, "{} {name}, {}", removals().count(), size(bytes));
+        let _ = writeln!(text, "{count} {name}, {}", size(bytes));
         if dry_run {
             for removal in removals() {
                 let _ = writeln!(text, "  {}: {}, {}", removal.what, size(removal.size_bytes), removal.why);
@@ -266,14 +268,13 @@ fn fsck_text(report: &FsckReport, check_only: bool) -> String {
     }
     let verdict = match report.wrong() {
         0 => "nothing is wrong".to_owned(),
-        1 => "1 problem".to_owned(),
-        count => format!("{count} problems"),
+        count => counted(count, "problem"),
     };
     let _ = writeln!(
         text,
-        "{} profiles, {} files, {} read: {verdict}",
-        report.profiles,
-        report.blobs,
+        "{}, {}, {} read: {verdict}",
+        counted(report.profiles, "profile"),
+        counted(report.blobs, "file"),
         size(report.read_bytes)
     );
     text

@@ -17,7 +17,7 @@ use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
 use crate::progress::{byte_bar, show_bytes};
-use crate::table::{size, table};
+use crate::table::{counted, size, table};
 
 pub(crate) fn run(
     arguments: &cli::Toolchain,
@@ -84,7 +84,7 @@ fn export(
         watched(&title, output, cancel, |watch| toolchain::export(&tools, &places, destination, watch))?;
     let mut text = String::new();
     for ExportedTool { tool, version, files, size_bytes } in &tools {
-        text.push_str(&format!("{tool} {version}: {files} files, {}\n", size(*size_bytes)));
+        text.push_str(&format!("{tool} {version}: {}, {}\n", counted(*files, "file"), size(*size_bytes)));
     }
     text.push_str(&format!("wrote {}, {}\n{sha256}\n", destination.display(), size(size_bytes)));
     let tools = tools

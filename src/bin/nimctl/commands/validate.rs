@@ -25,7 +25,7 @@ use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
-use crate::table::table;
+use crate::table::{counted, table};
 
 const GATE_HEADING: [&str; 7] = ["  GATE", "OF", "SHAPES", "FOUND", "WANTED", "WORST ROW", ""];
 
@@ -199,9 +199,9 @@ fn without_recipe(profiles: &[ValidatedProfile]) -> String {
                 let passed = validation.gates.iter().filter(|gate| gate.passed).count();
                 let verdict = if validation.passed { "passed" } else { "failed" };
                 format!(
-                    "{}, {verdict}, {passed} of {} gates, {}",
+                    "{}, {verdict}, {passed} of {}, {}",
                     of_release.word(),
-                    validation.gates.len(),
+                    counted(validation.gates.len(), "gate"),
                     validation.ran_on
                 )
             }

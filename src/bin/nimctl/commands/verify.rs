@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{verify_signature, verify_trust};
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
-use crate::table::size;
+use crate::table::{counted, size};
 use crate::{cli, environment};
 
 pub(crate) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
@@ -44,15 +44,19 @@ pub(crate) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     for Finding { path, problem } in findings {
         let _ = writeln!(text, "{path}: {problem}");
     }
-    let verdict = if findings.is_empty() {
-        "all files match".to_owned()
-    } else {
-        format!("{} problems", findings.len())
-    };
+    let verdict =
+        if findings.is_empty() { "all files match".to_owned() } else { counted(findings.len(), "problem") };
     let here = profiles.len() - elsewhere.len();
-    let _ = writeln!(text, "{here} profiles, {files} files, {}: {verdict}", size(*size_bytes));
+    let _ = writeln!(
+        text,
+        "{}, {}, {}: {verdict}",
+        counted(here, "profile"),
+        counted(*files, "file"),
+        size(*size_bytes)
+    );
     if !elsewhere.is_empty() {
-        let _ = writeln!(text, "not here, but where the manifest says: {} profiles", elsewhere.len());
+        let _ =
+            writeln!(text, "not here, but where the manifest says: {}", counted(elsewhere.len(), "profile"));
     }
     let view = View {
         schema: "nimctl.verification/1",

@@ -19,7 +19,7 @@ use super::sign::{SignerView, certificates, key_failure, now_s, threads};
 use crate::cli;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
-use crate::table::size;
+use crate::table::{counted, size};
 
 pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
     let cli::Verify {
@@ -65,10 +65,10 @@ pub(super) fn run(arguments: &cli::Verify, output: &Output, cancel: &Cancel) -> 
     }
     let verdict = match differences.len() {
         0 => "all as signed".to_owned(),
-        1 => "1 difference from what was signed".to_owned(),
-        count => format!("{count} differences from what was signed"),
+        count => format!("{} from what was signed", counted(count, "difference")),
     };
-    let _ = writeln!(text, "{}: {files} files signed, {}: {verdict}", model.display(), size(*size_bytes));
+    let files_signed = counted(*files, "file");
+    let _ = writeln!(text, "{}: {files_signed} signed, {}: {verdict}", model.display(), size(*size_bytes));
     let _ = writeln!(text, "signed by {signer}");
     let attested = match differences.is_empty() {
         true => verify_attestations(model, attestations.as_deref(), &trusted)?,
@@ -124,7 +124,11 @@ struct View<'a> {
 pub(super) fn attested_text(attested: Option<&[VerifiedAttestation]>) -> String {
     let Some(attested) = attested else { return String::new() };
     let profiles: BTreeSet<_> = attested.iter().map(|attestation| attestation.id).collect();
-    format!("{} attestations of {} profiles: all accepted\n", attested.len(), profiles.len())
+    format!(
+        "{} of {}: all accepted\n",
+        counted(attested.len(), "attestation"),
+        counted(profiles.len(), "profile")
+    )
 }
 
 pub(super) fn attested_view(attested: &[VerifiedAttestation]) -> Vec<AttestationView<'_>> {

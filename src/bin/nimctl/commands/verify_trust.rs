@@ -20,7 +20,7 @@ use super::verify_signature::{AttestationView, DifferenceView, attested_text, at
 use crate::cli;
 use crate::exit::{Failure, code, done};
 use crate::output::Output;
-use crate::table::size;
+use crate::table::{counted, size};
 
 pub(super) fn run(
     arguments: &cli::Verify,
@@ -51,10 +51,16 @@ pub(super) fn run(
     }
     let verdict = match (differences.len(), findings.len()) {
         (0, 0) => "all as signed".to_owned(),
-        (0, problems) => format!("{problems} problems"),
-        (differences, _) => format!("{differences} differences from what was signed"),
+        (0, problems) => counted(problems, "problem"),
+        (differences, _) => format!("{} from what was signed", counted(differences, "difference")),
     };
-    let _ = writeln!(text, "{}: {files} files signed, {}: {verdict}", release.display(), size(*size_bytes));
+    let _ = writeln!(
+        text,
+        "{}: {} signed, {}: {verdict}",
+        release.display(),
+        counted(*files, "file"),
+        size(*size_bytes)
+    );
     let _ = writeln!(text, "signed by {signer}");
     if let Some((model, line)) = accepted {
         let _ = writeln!(text, "{} {}: accepted by {}", model.name, model.release, rule(&trust, *line, says));

@@ -26,6 +26,7 @@ use crate::cli::{self, Global};
 use crate::environment;
 use crate::exit::{Failure, done};
 use crate::output::Output;
+use crate::table::counted;
 
 /// What whoever is trusted makes of a release.
 struct Verdict {
@@ -157,13 +158,14 @@ fn of_folder(folder: &Path, in_place: &InPlace, cancel: &Cancel) -> Verdict {
         Ok((report, _, 0)) => Verdict {
             is_accepted: false,
             words: format!(
-                "{} differences from what was signed: run `nimctl verify`",
-                report.differences.len()
+                "{} from what was signed: run `nimctl verify`",
+                counted(report.differences.len(), "difference")
             ),
         },
-        Ok((_, _, findings)) => {
-            Verdict { is_accepted: false, words: format!("{findings} problems: run `nimctl verify`") }
-        }
+        Ok((_, _, findings)) => Verdict {
+            is_accepted: false,
+            words: format!("{}: run `nimctl verify`", counted(findings, "problem")),
+        },
         Err(failure) => refused(failure),
     }
 }

@@ -10,7 +10,7 @@ use nimctl::release::least_row_cosine;
 use nimctl::worklist::{BuildRecord, BuiltOn};
 
 use super::Verdict;
-use crate::table::size;
+use crate::table::{counted, size};
 
 /// How many digits of a digest are shown: enough to find it in the JSON.
 const DIGEST_DIGITS: usize = 16;
@@ -84,7 +84,7 @@ fn page(text: &mut String, profile: &Explained, since: Option<&Option<Since>>) {
         line(
             text,
             "made from",
-            &format!("graph `{graph}`: {digest}, {} in {} files", size(bytes), files.len()),
+            &format!("graph `{graph}`: {digest}, {} in {}", size(bytes), counted(files.len(), "file")),
         );
         let precision = lowering.document.lowering.profile_precision();
         line(text, "", &format!("  lowered to {precision}: {}", outputs(lowering)));
@@ -150,7 +150,11 @@ fn found(text: &mut String, passport: &Passport, validation: &Status) {
     let verdict = if validation.passed { "passed" } else { "failed" };
     let word = passport.validation.word();
     let ran_on = &validation.ran_on;
-    line(text, "validated", &format!("{word}, {verdict}: {} of {all} gates{cosine}, {ran_on}", all - failed));
+    line(
+        text,
+        "validated",
+        &format!("{word}, {verdict}: {} of {}{cosine}, {ran_on}", all - failed, counted(all, "gate")),
+    );
     for why in [&validation.not_executed_because, &validation.failure].into_iter().flatten() {
         line(text, "", &format!("  {why}"));
     }
@@ -189,7 +193,7 @@ fn built_on(text: &mut String, jobs: &[(String, Option<BuiltOn>)]) {
 fn outputs(record: &BuildRecord) -> String {
     let bytes: u64 = record.outputs.iter().map(|output| output.size_bytes).sum();
     let digest = record.outputs.first().map_or_else(String::new, |output| short(&output.sha256.to_hex()));
-    format!("{digest}, {} in {} files", size(bytes), record.outputs.len())
+    format!("{digest}, {} in {}", size(bytes), counted(record.outputs.len(), "file"))
 }
 
 fn short(hex: &str) -> String {
