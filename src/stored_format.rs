@@ -198,7 +198,7 @@ pub fn from_yaml<T: DeserializeOwned>(
 ) -> Result<T, YamlFileError> {
     refuse_newer_yaml(text, known, path)?;
     let value: T = serde_saphyr::from_str(text).map_err(|error| {
-        let (location, problem) = words::explain(&error);
+        let (location, problem) = words::explain(&error, text);
         let position = (location.line() > 0).then(|| (location.line(), location.column()));
         YamlFileError::Syntax { path: path.into(), position, problem }
     })?;

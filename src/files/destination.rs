@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::atomic_file;
 
+/// The size of a result that is written into the folder that it is made of, at most.
+const MAX_RESULT_BYTES: u64 = 64 * 1024 * 1024;
+
 /// A place that a result may not be written to.
 #[derive(Debug, thiserror::Error)]
 pub enum BadDestination {
@@ -14,6 +17,14 @@ pub enum BadDestination {
         destination: PathBuf,
         /// The input, as the user named it.
         input: PathBuf,
+    },
+    /// It is a file of a folder that the result is made of.
+    #[error("writing {} would overwrite a file of {}: name a file outside of it", destination.display(), folder.display())]
+    InInput {
+        /// The place.
+        destination: PathBuf,
+        /// The folder, as the user named it.
+        folder: PathBuf,
     },
     /// It is a folder, a device, a FIFO or the like.
     #[error("{} is {what}: name the file to write", path.display())]
@@ -52,4 +63,26 @@ pub fn check<'a>(
         Some(input) => Err(BadDestination::Input { destination: destination.into(), input: input.into() }),
         None => Ok(()),
     }
+}
+
+/// Checks that a result does not take the place of a file in the folder that it is made of, unless that is an older result, which `is_older`
+/// says of its bytes.
+///
+/// # Errors
+/// A place in the folder where another file is.
+pub fn check_keeps(
+    destination: &Path,
+    folder: &Path,
+    is_older: impl FnOnce(&[u8]) -> bool,
+) -> Result<(), BadDestination> {
+    let (Ok(real), Ok(inside)) = (fs_err::canonicalize(destination), fs_err::canonicalize(folder)) else {
+        return Ok(());
+    };
+    // A large file is not an older result: only texts are written so.
+    let is_small = fs_err::metadata(&real).is_ok_and(|metadata| metadata.len() <= MAX_RESULT_BYTES);
+    let may_go = || is_small && fs_err::read(&real).is_ok_and(|bytes| is_older(&bytes));
+    if !real.starts_with(inside) || may_go() {
+        return Ok(());
+    }
+    Err(BadDestination::InInput { destination: destination.into(), folder: folder.into() })
 }

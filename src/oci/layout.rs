@@ -26,6 +26,8 @@ const PIECE_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    /// The archive that it becomes, if it does.
+    archive: Option<PathBuf>,
 }
 
 impl Layout {
@@ -38,7 +40,7 @@ impl Layout {
             let reason = format!("it is no OCI image layout: it has no file `{LAYOUT_FILE}`");
             return Err(PlaceError::NotAPlace { path: root.into(), reason });
         }
-        Ok(Self { root: root.into() })
+        Ok(Self { root: root.into(), archive: None })
     }
 
     /// Opens a folder, making it an empty layout if it is absent or empty, or was being made by a process that ended early. What
@@ -47,7 +49,7 @@ impl Layout {
     /// # Errors
     /// A folder with other things in it, or that can't be made.
     pub fn open_or_make(root: &Path) -> Result<Self, PlaceError> {
-        let layout = Self { root: root.into() };
+        let layout = Self { root: root.into(), archive: None };
         let is_ours = |name: &std::ffi::OsStr| name == LOCK_FILE || atomic_file::is_temporary(name);
         let has_other_things = || {
             let entries = fs_err::read_dir(root).into_iter().flatten().flatten();
@@ -76,6 +78,12 @@ impl Layout {
         atomic_file::sweep(root);
         atomic_file::sweep(&root.join("blobs/sha256"));
         Ok(layout)
+    }
+
+    /// Returns the same layout under the name of the archive that it becomes: the only one that users know.
+    #[must_use]
+    pub fn named_as_archive(self, archive: &Path) -> Self {
+        Self { archive: Some(archive.into()), ..self }
     }
 
     /// Returns the folder.
@@ -154,7 +162,10 @@ pub(super) fn entry<'a>(
 
 impl Place for Layout {
     fn name(&self) -> String {
-        format!("oci:{}", self.root.display())
+        match &self.archive {
+            Some(archive) => format!("oci-archive:{}", archive.display()),
+            None => format!("oci:{}", self.root.display()),
+        }
     }
 
     fn manifest(&self, which: &Which) -> Result<Option<(Vec<u8>, String)>, PlaceError> {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::registry::looks_like_a_host;
+
 /// A place, and the release or profile in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceReference {
@@ -20,10 +22,14 @@ pub enum PlaceReference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
     /// The path of something that is not there.
-    #[error(
-        "there is no folder or file {0}; write oci:FOLDER or oci-archive:FILE for one that is to be made"
-    )]
+    #[error("there is no folder or file {0}")]
     NothingThere(String),
+    /// The path of something that is not there, or a registry without its host.
+    #[error(
+        "there is no folder or file {0}, and it names nothing in a registry: write HOST/NAME:TAG with a host such as \
+         registry.example.org or localhost:5000, oci:FOLDER[:TAG], oci-archive:FILE[:TAG], or https://HOST/PATH[#TAG]"
+    )]
+    NoHost(String),
     /// Anything else.
     #[error(
         "`{0}` names no place: write HOST/NAME:TAG for a registry, oci:FOLDER[:TAG], oci-archive:FILE[:TAG], or \
@@ -64,10 +70,15 @@ impl PlaceReference {
         if name.starts_with(['/', '.', '~']) {
             return Err(InvalidReference::NothingThere(text.into()));
         }
-        if name.chars().any(char::is_whitespace)
-            || name.split_once('/').is_none_or(|(host, rest)| host.is_empty() || rest.is_empty())
-        {
+        let (host, rest) = name.split_once('/').unwrap_or((name, ""));
+        let is_complete = !host.is_empty() && !rest.is_empty() && !name.contains(char::is_whitespace);
+        let says_registry = name.len() < text.len();
+        if text.is_empty() || (says_registry && !is_complete) {
             return Err(invalid());
+        }
+        // Most likely a path that was mistyped.
+        if !(says_registry || is_complete && looks_like_a_host(host)) {
+            return Err(InvalidReference::NoHost(text.into()));
         }
         Ok(Self::Registry(name.into()))
     }
@@ -115,8 +126,18 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "oci:", "oci-archive::x", "name", "/not/there", "./not/there", "a b/c", "host/"] {
-            assert!(parse(text).is_err(), "{text}");
+        for text in ["", "oci:", "oci-archive::x", "docker://host", "docker://host/", "docker://a b/c"] {
+            assert_eq!(PlaceReference::parse(text), Err(InvalidReference::NoForm(text.into())), "{text}");
+        }
+        for text in ["name", "name:1", "host/", "dist/nosuch", "my dist/nosuch", "dist/Nosuch:1"] {
+            assert_eq!(PlaceReference::parse(text), Err(InvalidReference::NoHost(text.into())), "{text}");
+        }
+        for text in ["/not/there", "./not/there", "../not/there", "~/not/there"] {
+            assert_eq!(
+                PlaceReference::parse(text),
+                Err(InvalidReference::NothingThere(text.into())),
+                "{text}"
+            );
         }
         for text in ["oci:a/b:1.0", "oci-archive:/x/r.tar", "https://host/x#v", "host:5000/a/b:1"] {
             assert_eq!(PlaceReference::parse(text).unwrap().to_string(), text);

@@ -13,7 +13,7 @@ use crate::manifest::{
 };
 use crate::onnx::LOWERING_VERSION;
 use crate::onnx::quantize::QUANTIZATION_VERSION;
-use crate::passport::{GraphPassport, Origins, PASSPORT_SCHEMA, Passport, Status};
+use crate::passport::{GraphPassport, NOT_RUN, Origins, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::{
     CONTENTS_FILE, CONTENTS_SCHEMA, Contents, ContentsFile, ProfileId, ProfilePrecision, ProfileSpec,
     ToolIdentity, gpu_tags,
@@ -21,9 +21,6 @@ use crate::profile::{
 use crate::quantization::{InPlan, NotAllQuantized, Require};
 use crate::store::{InUse, Store};
 use crate::worklist::{BuildRecord, JobState, OutputFile};
-
-/// Why a profile that was just built is neither validated nor benchmarked.
-const NOT_RUN: &str = "built, not run";
 
 /// One profile of a recipe.
 #[derive(Clone, Debug)]
@@ -261,8 +258,9 @@ fn put_together(
     let contents_json = contents.to_canonical_json()?;
     let tags = contents.tags(&Sha256::of(contents_json.as_bytes()));
     let id = ProfileId::of_tags(&tags).map_err(ManifestError::from)?;
-    // Equal ids are equal bytes: what was found of them holds.
-    let (validation, bench, made_of) = match store.passport(&id)? {
+    // Equal ids are equal bytes: what was found of them here holds.
+    let known = store.passport(&id)?.map(|known| store.with_results_of_here(&known)).transpose()?;
+    let (validation, bench, made_of) = match known {
         Some(known) => (known.validation, known.bench, known.made_of),
         None => {
             let skipped = || NOT_RUN.to_owned();

@@ -97,7 +97,8 @@ impl ExplainError {
     /// Returns what the error means for the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Folder { .. } | Self::NotInStore(_) => ErrorKind::Input,
+            Self::NotInStore(_) => ErrorKind::Input,
+            Self::Folder { source, .. } => source.kind(),
             Self::Place(error) => error.kind(),
             Self::Signature(error) => error.kind(),
             Self::Attestations(error) => error.kind(),
@@ -130,16 +131,26 @@ impl Story {
         let mut signatures = Vec::new();
         if let Some(path) = default_signature(folder).ok().filter(|path| beside(path)) {
             let bytes = read_bundle(folder, &path)?;
-            signatures.extend(Bundle::parse(&bytes).map(|bundle| signed_by(&bundle, trusted)));
+            signatures.push(match Bundle::parse(&bytes) {
+                Ok(bundle) => signed_by(&bundle, trusted),
+                Err(refusal) => By::Refused(format!("{}: {refusal}", path.display())),
+            });
         }
-        let mut attestations = Vec::new();
+        let (mut attestations, mut refused) = (Vec::new(), None);
         if let Some(path) = default_attestations(folder).ok().filter(|path| beside(path)) {
-            attestations = read_attestations(&path)?;
+            match read_attestations(&path) {
+                Ok(all) => attestations = all,
+                Err(error) if error.kind() == ErrorKind::Refused => {
+                    refused = Some(crate::trust::in_words(&error))
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let profile = |passport: Passport| {
             let about = |found: &&Unverified| found.says.contents_of(&passport.id).is_some();
             let attested = attestations.iter().filter(about);
-            let attested = attested.map(|found| attested_fact(&found.bundle, &passport, trusted)).collect();
+            let attested = attested.map(|found| attested_fact(&found.bundle, &passport, trusted));
+            let attested = attested.chain(refused.clone().map(unreadable)).collect();
             Explained { built_on: built_on(&passport), attested, passport }
         };
         Ok(Self { profiles: passports.into_iter().map(profile).collect(), signatures, is_release: true })
@@ -171,11 +182,7 @@ impl Story {
             let bundles = release.bundles_of(&profile.id, &mut refused)?;
             let mut attested: Vec<AttestedFact> =
                 bundles.iter().map(|bundle| attested_fact(bundle, &passport, trusted)).collect();
-            attested.extend(refused.into_iter().map(|why| AttestedFact {
-                kind: None,
-                predicate_type: "unknown".into(),
-                by: By::Refused(why),
-            }));
+            attested.extend(refused.into_iter().map(unreadable));
             profiles.push(Explained { built_on: built_on(&passport), attested, passport });
         }
         Ok(Self { profiles, signatures, is_release: true })
@@ -234,6 +241,11 @@ pub struct Since {
     pub reasons: Vec<String>,
     /// Every field of the keys of its jobs that changed.
     pub fields: Vec<ChangedField>,
+}
+
+/// Returns what is told of an attestation that can't be read.
+fn unreadable(why: String) -> AttestedFact {
+    AttestedFact { kind: None, predicate_type: "unknown".into(), by: By::Refused(why) }
 }
 
 fn signed_by(bundle: &Bundle, trusted: Option<&Trusted<'_>>) -> By {

@@ -56,7 +56,8 @@ impl ReportError {
         match self {
             Self::Pipeline(source) => source.kind(),
             Self::Store(source) => source.kind(),
-            Self::NoRelease { .. } | Self::Empty(_) => ErrorKind::Input,
+            Self::Empty(_) => ErrorKind::Input,
+            Self::NoRelease { source, .. } => source.kind(),
         }
     }
 }

@@ -9,11 +9,11 @@ use super::pull::{PullError, RemoteRelease};
 use super::verify;
 use crate::error_kind::ErrorKind;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError};
-use crate::passport::Passport;
+use crate::passport::{NotOfItsId, Passport};
 use crate::profile::ModelRelease;
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER};
 use crate::sbom::cyclonedx::Bom;
-use crate::sbom::{NotOfItsId, PinnedTool, ReleaseToList, check, of_release};
+use crate::sbom::{PinnedTool, ReleaseToList, of_release};
 use crate::stored_format::Unreadable;
 use crate::toolchain::Lock;
 
@@ -191,7 +191,7 @@ fn bill(place: String, passports: &[Passport], left_out: Vec<String>) -> Result<
         let changed = |source| SbomError::Changed { place: place.clone(), source };
         check_contents(&passport.contents)
             .map_err(|problem| changed(NotOfItsId { id: passport.id, problem }))?;
-        check(passport).map_err(changed)?;
+        passport.check_identity().map_err(changed)?;
         let found = &passport.contents.model;
         if found != model {
             let (id, found, expected) = (passport.id.to_string(), name(found), name(model));

@@ -31,6 +31,8 @@ pub struct SignOptions<'a> {
     pub key: PrivateKey,
     /// The certificate of the key, and those that lead from it to a root.
     pub certificates: Option<Vec<Certificate>>,
+    /// The files of the key and the certificates, which must not be written over.
+    pub key_files: &'a [PathBuf],
     /// The time, in seconds since 1970: certificates have to be valid.
     pub now_s: u64,
     /// How many threads read files at most.
@@ -174,6 +176,7 @@ pub fn sign(options: SignOptions<'_>) -> Result<Signed, SignError> {
         allow_symlinks,
         key,
         certificates,
+        key_files,
         now_s,
         threads,
         is_cancelled,
@@ -186,7 +189,8 @@ pub fn sign(options: SignOptions<'_>) -> Result<Signed, SignError> {
         Some(path) => path.to_owned(),
         None => default_signature(model)?,
     };
-    destination::check(&signature, [model])?;
+    destination::check(&signature, key_files.iter().map(PathBuf::as_path).chain([model]))?;
+    destination::check_keeps(&signature, model, |old| Bundle::parse(old).is_ok())?;
     let mut ignored: BTreeSet<String> = GIT_PATHS.map(str::to_owned).into();
     for path in ignore {
         let inside = path_in_model(model, path);

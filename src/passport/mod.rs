@@ -2,6 +2,8 @@
 //!
 //! A passport grows after the build (validation, benchmark), so it is no part of the id.
 
+mod identity;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -14,8 +16,13 @@ use crate::stored_format::{self, Unreadable};
 use crate::validation::Validation;
 use crate::worklist::BuildRecord;
 
+pub use identity::NotOfItsId;
+
 /// The schema name inside a passport. A new version of what is in it is a new version of it.
 pub const PASSPORT_SCHEMA: &str = "nimctl.passport/1";
+
+/// Why nothing was found of a profile that was just built.
+pub(crate) const NOT_RUN: &str = "built, not run";
 
 /// The record of one profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -130,6 +137,16 @@ impl Passport {
             compilation.as_ref().map_or(Ok(()), |record| record.check_schemas(path))?;
         }
         Ok(passport)
+    }
+
+    /// Reads the passport of a release; `path` is only named in errors. What only a store can use is left out: it is of another store, or
+    /// somebody made it up.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_released(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
+        let passport = Self::parse(bytes, path)?;
+        Ok(Self { made_of: Origins::default(), ..passport })
     }
 
     /// Returns the passport less what its build took, which no two builds of the same bytes share.

@@ -134,3 +134,25 @@ proptest! {
         prop_assert!(Passport::parse(&bytes, "p").is_err());
     }
 }
+
+#[test]
+fn a_passport_is_that_of_its_id() {
+    for golden in [STORED, STATIC, RELEASED] {
+        assert_eq!(Passport::parse(golden, "p").unwrap().check_identity(), Ok(()));
+    }
+    let mut other_file = stored();
+    other_file.contents.files[0].sha256 = Sha256::of(b"other");
+    let mut other_tags = stored();
+    other_tags.tags.insert("more".into(), "x".into());
+    let mut other_key: Value = serde_json::from_slice(STORED).unwrap();
+    other_key["graphs"]["text"]["lowering"]["key"] = Sha256::of(b"other").to_string().into();
+    let other_key = Passport::parse(other_key.to_string().as_bytes(), "p").unwrap();
+    for (changed, why) in [
+        (other_file, "its contents are those of profile"),
+        (other_tags, "its tags are not those"),
+        (other_key, "the build key of graph `text`"),
+    ] {
+        let error = changed.check_identity().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}

@@ -88,7 +88,8 @@ impl Recipe {
     /// The first problem, with its line and column in `path` (which is only named, not read).
     pub fn parse(text: &str, path: &str) -> Result<Self, RecipeError> {
         refuse_newer(text, path)?;
-        let raw: schema::Recipe = serde_saphyr::from_str(text).map_err(|error| syntax_error(&error, path))?;
+        let raw: schema::Recipe =
+            serde_saphyr::from_str(text).map_err(|error| syntax_error(&error, text, path))?;
         let schema::Recipe { schema, model, graphs, profiles, validation } = raw;
         if schema.value != schema::RECIPE_SCHEMA {
             return Err(RecipeProblem::Schema { found: schema.value.clone() }.at_value(path, &schema));
@@ -196,8 +197,8 @@ fn refuse_newer(text: &str, path: &str) -> Result<(), RecipeError> {
     }
 }
 
-fn syntax_error(error: &serde_saphyr::Error, path: &str) -> RecipeError {
-    let (location, problem) = words::explain(error);
+fn syntax_error(error: &serde_saphyr::Error, text: &str, path: &str) -> RecipeError {
+    let (location, problem) = words::explain(error, text);
     RecipeProblem::Syntax(problem).at(path, location)
 }
 

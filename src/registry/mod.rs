@@ -45,6 +45,7 @@ pub use error::{RegistryError, Words};
 pub use exchange::ReadSeek;
 pub use manifests::{MAX_MANIFEST_BYTES, Manifest};
 pub use options::{Limits, Mirror, Options, PlainHttp};
+pub(crate) use reference::looks_like_a_host;
 pub use reference::{InvalidReference, Reference, Repository};
 pub use referrers::Descriptor;
 pub use upload::Uploaded;

@@ -177,7 +177,7 @@ fn without_host(rest: &str) -> String {
 }
 
 /// Whether the first part of a reference is a host, by the rule that all clients have.
-fn looks_like_a_host(part: &str) -> bool {
+pub(crate) fn looks_like_a_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':', '[']) || part.contains(|c: char| c.is_ascii_uppercase())
 }
 

@@ -12,5 +12,5 @@ mod model_card;
 mod release;
 mod tools;
 
-pub use release::{NotOfItsId, ReleaseToList, check, of_release};
+pub use release::{ReleaseToList, of_release};
 pub use tools::PinnedTool;

@@ -10,7 +10,6 @@ use super::pem::blocks;
 use crate::digest::Sha256;
 
 const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
-const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
 /// A certificate that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,9 +124,7 @@ impl Certificate {
         let Ok(extended) = certificate.get_extension::<ExtendedKeyUsage>() else {
             return Some("its extended key usage can't be read");
         };
-        let signs_code = extended.map(|(_, ExtendedKeyUsage(purposes))| {
-            purposes.iter().any(|purpose| [CODE_SIGNING, ANY_USAGE].contains(purpose))
-        });
+        let signs_code = extended.map(|(_, ExtendedKeyUsage(purposes))| purposes.contains(&CODE_SIGNING));
         match (usage.map(|(_, usage)| usage.digital_signature()), signs_code) {
             (Some(false), _) => Some("its key usage does not include digitalSignature"),
             (_, Some(false)) => Some("its extended key usage does not include codeSigning"),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Store, StoreError, oci};
+use crate::benchmark::BenchStatus;
 use crate::files::atomic_file;
 use crate::files::file_lock::FileLock;
-use crate::passport::{PASSPORT_SCHEMA, Passport};
+use crate::passport::{NOT_RUN, Origins, PASSPORT_SCHEMA, Passport, Status};
 use crate::profile::ProfileId;
 use crate::worklist::OutputFile;
 
@@ -20,11 +21,55 @@ impl Store {
         contents_json: &str,
         files: &[OutputFile],
     ) -> Result<PathBuf, StoreError> {
+        self.put_over(passport, contents_json, files, &|known| Ok(known.clone()))
+    }
+
+    /// Writes the passport of a profile that was built here. Results in a passport that was pulled are not of this machine: they do not stay.
+    ///
+    /// # Errors
+    /// A store that can't be written.
+    pub fn put_built_profile(
+        &self,
+        passport: &Passport,
+        contents_json: &str,
+        files: &[OutputFile],
+    ) -> Result<PathBuf, StoreError> {
+        self.put_over(passport, contents_json, files, &|known| self.with_results_of_here(known))
+    }
+
+    /// Returns a passport with the results that were found on this machine, and without those that came with a pull, of which nobody knows who
+    /// wrote them.
+    ///
+    /// # Errors
+    /// A store that can't be read.
+    pub fn with_results_of_here(&self, known: &Passport) -> Result<Passport, StoreError> {
+        let mut passport = known.clone();
+        if self.origin(&known.id)?.is_some() {
+            return Ok(passport);
+        }
+        let Origins { validation_key, bench_key, samples: _ } = known.made_of;
+        if validation_key.is_none() {
+            passport.validation = Status::Skipped(NOT_RUN.into());
+        }
+        if bench_key.is_none() {
+            passport.bench = BenchStatus::Skipped(NOT_RUN.into());
+        }
+        Ok(passport)
+    }
+
+    fn put_over(
+        &self,
+        passport: &Passport,
+        contents_json: &str,
+        files: &[OutputFile],
+        what_stays: &dyn Fn(&Passport) -> Result<Passport, StoreError>,
+    ) -> Result<PathBuf, StoreError> {
         let path = self.passport_path(&passport.id);
         self.with_passports(|| {
             let config = self.put(contents_json.as_bytes())?;
             let known = self.read(&path, Passport::parse)?;
-            let passport = match &known {
+            let stays = known.as_ref().map(what_stays).transpose()?;
+            let passport = match &stays {
                 // Another process may have found something since this one was put together.
                 Some(known) => passport.with_results_of(known),
                 None => passport.clone(),

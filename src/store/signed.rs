@@ -20,6 +20,9 @@ pub struct SignedProfile {
     schema: String,
     /// The digest of the release's index.
     pub release: Sha256,
+    /// Whether a trust policy accepted it, and not only a key or certificates that were named.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_policy: bool,
     /// The text of the signature's bundle.
     pub signature: String,
     /// The text of the signed passport.
@@ -31,13 +34,24 @@ pub struct SignedProfile {
 
 impl SignedProfile {
     /// Puts one together.
-    pub fn new(release: Sha256, signature: String, passport: String, attestations: Vec<String>) -> Self {
-        Self { schema: SIGNED_SCHEMA.into(), release, signature, passport, attestations }
+    pub fn new(
+        release: Sha256,
+        by_policy: bool,
+        signature: String,
+        passport: String,
+        attestations: Vec<String>,
+    ) -> Self {
+        Self { schema: SIGNED_SCHEMA.into(), release, by_policy, signature, passport, attestations }
     }
 
     pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, Unreadable> {
         stored_format::from_json(bytes, SIGNED_SCHEMA, path)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Store {

@@ -54,6 +54,8 @@ pub enum ToolchainError {
     NotWritable { doing: String, folder: PathBuf, source: io::Error },
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
+    #[error("{tool} is not installed: there is nothing to export")]
+    NothingToExport { tool: Tool },
     #[error("{} was not written by `nimctl toolchain export`: {reason}", path.display())]
     NotAnExport { path: PathBuf, reason: String },
     #[error("{} is damaged: {reason}", path.display())]
@@ -138,6 +140,7 @@ impl ToolchainError {
             | Self::PipLeftNoWheel { .. }
             | Self::TimedOut { .. }
             | Self::NotInstalled { .. }
+            | Self::NothingToExport { .. }
             | Self::Damaged { .. }
             | Self::NotFound { .. } => ErrorKind::Unavailable,
             Self::Cancelled { .. } => ErrorKind::Interrupted,
@@ -184,7 +187,10 @@ impl ToolchainError {
                 "export the libraries on a machine of the same kind as this one".into()
             }
             Self::DiskFull { .. } => "free some space, or choose another data folder".into(),
-            Self::NotWritable { .. } => "choose a writable data folder".into(),
+            Self::NotWritable { .. } => "choose a folder that you may write to".into(),
+            Self::NothingToExport { tool } => {
+                format!("run `nimctl toolchain install {tool}`; a library of your own can be copied as it is")
+            }
             Self::NotInstalled { tool } | Self::Damaged { tool, .. } => format!(
                 "run `nimctl toolchain install {tool}`, or name your own with {}",
                 tool.override_variable()

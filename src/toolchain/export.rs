@@ -57,7 +57,7 @@ pub fn export(
         let folder = places.tool_folder(tool).join(pin.folder_name());
         match look(tool, &pin, &folder) {
             Found::Whole(files) => installed.push((tool, folder, files)),
-            Found::Nothing => return Err(ToolchainError::NotInstalled { tool }),
+            Found::Nothing => return Err(ToolchainError::NothingToExport { tool }),
             Found::Damaged { reason } => return Err(ToolchainError::Damaged { tool, folder, reason }),
             Found::Newer(newer) => return Err(newer.into()),
         }

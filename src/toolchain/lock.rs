@@ -9,6 +9,7 @@ use super::record::RECORD_NAME;
 use super::{Tool, ToolchainError};
 use crate::digest::Sha256;
 use crate::stored_format;
+use crate::yaml::words;
 
 const SCHEMA: &str = "nimctl.toolchain-lock/1";
 const EMBEDDED: &str = include_str!("../../toolchain.lock.yaml");
@@ -100,7 +101,8 @@ impl Lock {
     pub fn parse(text: &str, name: &str) -> Result<Self, ToolchainError> {
         let invalid = |reason: String| ToolchainError::InvalidLock { name: name.into(), reason };
         stored_format::refuse_newer_yaml(text, SCHEMA, name)?;
-        let lock: Self = serde_saphyr::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let lock: Self =
+            serde_saphyr::from_str(text).map_err(|error| invalid(words::explain(&error, text).1))?;
         if lock.schema != SCHEMA {
             return Err(invalid(format!(
                 "its schema is `{}`, but this nimctl reads `{SCHEMA}`",

@@ -1,9 +1,12 @@
 //! What a passport says that a rule can ask for, and what is attested of its profile.
 
+use std::collections::BTreeSet;
+
 use super::judge::Identified;
 use crate::attestation::Kind;
 use crate::compute_capability::ComputeCapability;
 use crate::passport::{Passport, Status};
+use crate::validation::{GateResult, Validation};
 
 /// What a signed passport says of its profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +21,7 @@ pub struct ProfileFacts {
     pub ran_on: Option<String>,
     /// The compute capability of the GPU that ran it; `None` for the CPU.
     pub compute_capability: Option<ComputeCapability>,
-    /// The least cosine of a row of an output with the reference; `None` if none was measured, or one is not finite.
+    /// The least cosine of a row of an output with the reference; `None` if none was measured, one is not finite, or an output of floats has none.
     pub min_cosine: Option<f64>,
     /// What is attested of it, and by whom. A passport does not say.
     pub attestations: Vec<(Kind, Identified)>,
@@ -28,10 +31,6 @@ impl ProfileFacts {
     /// Returns what a passport says.
     pub fn of(passport: &Passport) -> Self {
         let validation = passport.validation.validation();
-        let cosines: Option<Vec<f64>> = validation.and_then(|validation| {
-            let gates = validation.all_gates().filter(|gate| gate.gate == "row_cosine");
-            gates.map(|gate| gate.value.filter(|value| value.is_finite())).collect()
-        });
         let executed = match &passport.validation {
             Status::Executed(validation) => Some(validation),
             Status::Static(_) | Status::Skipped(_) => None,
@@ -45,10 +44,24 @@ impl ProfileFacts {
                 // Passports of earlier versions have it in words only.
                 validation.compute_capability.or_else(|| compute_capability(&validation.ran_on))
             }),
-            min_cosine: cosines.and_then(|cosines| cosines.into_iter().min_by(f64::total_cmp)),
+            min_cosine: validation.and_then(min_cosine),
             attestations: Vec::new(),
         }
     }
+}
+
+/// Returns the least cosine of a row of any output; `None` if there is an output of floats without a cosine: one with a tolerance of its own, or
+/// that was not compared.
+fn min_cosine(validation: &Validation) -> Option<f64> {
+    let place = |gate: &GateResult| (gate.subject.clone(), gate.shapes.clone());
+    let of = |name: &'static str| validation.all_gates().filter(move |gate| gate.gate == name);
+    let measured: BTreeSet<_> = of("row_cosine").map(place).collect();
+    if of("finite").any(|gate| !measured.contains(&place(gate))) {
+        return None;
+    }
+    let cosines: Option<Vec<f64>> =
+        of("row_cosine").map(|gate| gate.value.filter(|value| value.is_finite())).collect();
+    cosines?.into_iter().min_by(f64::total_cmp)
 }
 
 /// Returns the compute capability in `TensorRT 11.4.0.1 on NVIDIA L4 (8.9)`.

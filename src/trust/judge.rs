@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::document::{BuiltHere, ExecutedOn};
 use super::facts::ProfileFacts;
 use super::refused::{Broken, Refused, UnknownSigner};
+use super::subject;
 use super::version::Version;
 use crate::attestation::Kind;
 use crate::glob;
@@ -212,7 +213,7 @@ impl Rule {
         }
         let subjects = &self.identities.subjects;
         if let Signer::Certificate { subject, fingerprint: _, root: _ } = &identified.signer
-            && !subjects.iter().any(|pattern| glob::matches(pattern, subject))
+            && !subjects.iter().any(|pattern| subject::matches(pattern, subject))
         {
             return Err(Broken::Subject { subject: subject.clone(), accepted: subjects.clone() });
         }

@@ -13,6 +13,7 @@ mod facts;
 mod judge;
 mod refused;
 mod rollback;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod version;

@@ -4,9 +4,20 @@ use serde_saphyr::Location;
 
 use crate::nearest::did_you_mean;
 
-/// Returns where the error is and what is wrong, with a snippet: the library's text is `error: line L column C: MESSAGE`, then a
+/// What is said of a private key that somebody named in the place of another file.
+pub(crate) const IS_A_KEY: &str = "it is a private key, of which nothing is printed: name the right file";
+
+/// Returns whether a text has a private key in it, of which no error may show a part.
+pub(crate) fn has_private_key(text: &str) -> bool {
+    text.contains("PRIVATE KEY-----")
+}
+
+/// Returns where the error in a document is and what is wrong, with a snippet: the library's text is `error: line L column C: MESSAGE`, then a
 /// snippet that repeats the message at a caret.
-pub(crate) fn explain(error: &serde_saphyr::Error) -> (Location, String) {
+pub(crate) fn explain(error: &serde_saphyr::Error, document: &str) -> (Location, String) {
+    if has_private_key(document) {
+        return (Location::UNKNOWN, IS_A_KEY.to_owned());
+    }
     let text = error.to_string();
     let (headline, snippet) = text.split_once('\n').unwrap_or((&text, ""));
     let message = match headline.strip_prefix("error: line ") {

@@ -213,3 +213,61 @@ fn statements_are_valid_with_in_toto() {
     home.write("golden.jsonl", bundle);
     validate("keys/p256.pub").exits(1);
 }
+
+/// Changes the passport of the first profile, and what `SHA256SUMS` says of it.
+fn change_a_passport(home: &Home, change: impl FnOnce(&mut Value)) -> String {
+    let folder =
+        fs_err::read_dir(home.path("release/profiles")).unwrap().next().unwrap().unwrap().file_name();
+    let path = format!("profiles/{}/passport.json", folder.to_str().unwrap());
+    let before = home.read(&format!("release/{path}"));
+    let mut passport = serde_json::from_str(&before).unwrap();
+    change(&mut passport);
+    let after = passport.to_string();
+    let digest = |text: &str| Sha256::of(text.as_bytes()).to_hex();
+    let sums = home.read("release/SHA256SUMS").replace(&digest(&before), &digest(&after));
+    home.write(&format!("release/{path}"), after);
+    home.write("release/SHA256SUMS", sums);
+    path
+}
+
+#[test]
+fn a_passport_that_was_changed_is_neither_verified_nor_attested() {
+    for (change, why) in [
+        (
+            (|passport| passport["contents"]["graphs"]["vision"]["files"][0]["size_bytes"] = 1.into())
+                as fn(&mut Value),
+            "its contents are those of profile",
+        ),
+        (
+            |passport| {
+                passport["graphs"]["vision"]["lowering"]["outputs"][0]["sha256"] =
+                    format!("sha256:{}", "0".repeat(64)).into();
+            },
+            "its passport has another file",
+        ),
+    ] {
+        let home = release_home();
+        let path = change_a_passport(&home, change);
+        home.set_up(&["verify", "release"]).exits(3).has(&[&path, "it was changed", why]);
+        home.set_up(&["attest", "release", "--key", "keys/p256.key"]).exits(3).has(&[why]);
+        home.set_up(&["explain", "release"]).exits(3).has(&[why]);
+        home.set_up(&["publish", "release", "--to", "oci:place"]).exits(3).has(&[why]);
+        assert!(!home.path(FILE).exists());
+    }
+}
+
+#[test]
+fn attestations_that_cannot_be_read_are_told_with_the_rest() {
+    let home = release_home();
+    home.set_up(&["attest", "release", "--key", "keys/p256.key"]).exits(0);
+    let whole = home.read(FILE);
+    home.set_up(&["sign", "release", "--key", "keys/p256.key"]).exits(0);
+    home.write(FILE, &whole[..whole.len() - 100]);
+    home.set_up(VERIFY).exits(3).has(&["line 2: it is not a Sigstore bundle", "hint: get the file again"]);
+    home.set_up(&["explain", "release"]).exits(0).has(&["made from", "refused", "line 2"]);
+    home.write(FILE, "\n");
+    home.set_up(VERIFY).exits(3).has(&["has no attestation in it"]);
+    home.set_up(&["explain", "release"]).exits(0).has(&["has no attestation in it"]);
+    home.write("release.sig", "{}");
+    home.set_up(&["explain", "release"]).exits(0).has(&["release.sig: it is not a Sigstore bundle"]);
+}

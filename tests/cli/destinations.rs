@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt as _, symlink};
 use crate::graph::{self, Precision};
 use crate::home::Home;
 use crate::recipes::{GENERIC, X_RANGE, home_with_graph, recipe};
+use crate::trust::release_home;
 
 fn home_with_pipe() -> Home {
     let home = home_with_graph(GENERIC);
@@ -92,4 +93,58 @@ fn a_lowered_graph_goes_where_a_link_leads() {
     symlink("real/out.onnx", home.path("out.onnx")).unwrap();
     home.run(&["lower", "graph.onnx", "--precision", "fp16", "-o", "out.onnx"]).exits(0);
     assert!(home.path("out.onnx").is_symlink() && home.path("real/out.onnx").is_file());
+}
+
+const KEY: [&str; 2] = ["--key", "keys/p256.key"];
+
+#[test]
+fn a_key_is_not_written_over() {
+    let home = release_home();
+    let key = home.read("keys/leaf.key");
+    let with = ["--key", "keys/leaf.key", "--certificate", "keys/leaf.pem", "--chain", "keys/middle.pem"];
+    for file in ["keys/leaf.key", "keys/leaf.pem", "keys/middle.pem"] {
+        let expected = format!("writing {file} would overwrite the input {file}");
+        home.set_up(&[&["sign", "release", "--signature", file], &with[..]].concat())
+            .exits(1)
+            .has(&[&expected]);
+        home.set_up(&[&["attest", "release", "--attestations", file], &with[..]].concat())
+            .exits(1)
+            .has(&[&expected]);
+    }
+    assert_eq!(home.read("keys/leaf.key"), key);
+}
+
+#[test]
+fn a_file_of_the_release_is_not_written_over() {
+    let home = release_home();
+    let (manifest, sums) = (home.read("release/model_manifest.yaml"), home.read("release/SHA256SUMS"));
+    for line in [
+        &["sbom", "release", "-o", "release/model_manifest.yaml"][..],
+        &["attest", "release", "--attestations", "release/model_manifest.yaml", KEY[0], KEY[1]],
+        &["sign", "release", "--signature", "release/SHA256SUMS", KEY[0], KEY[1]],
+        &["report", "release", "-o", "release/model_manifest.yaml"],
+    ] {
+        home.set_up(line).exits(1).has(&["would overwrite a file of release: name a file outside of it"]);
+    }
+    assert_eq!(home.read("release/model_manifest.yaml"), manifest);
+    assert_eq!(home.read("release/SHA256SUMS"), sums);
+    // What was written there by the same command may be written again.
+    for line in [
+        &["sbom", "release", "-o", "release/bill.json"][..],
+        &["attest", "release", "--attestations", "release/a.jsonl", KEY[0], KEY[1]],
+        &["sign", "release", "--signature", "release/release.sig", KEY[0], KEY[1]],
+        &["report", "release", "-o", "release/report.html"],
+        &["report", "release", "--format", "json", "-o", "release/report.json"],
+    ] {
+        home.set_up(line).exits(0);
+        home.set_up(line).exits(0);
+    }
+}
+
+#[test]
+fn an_ignored_file_that_is_not_there_is_told() {
+    let home = release_home();
+    home.set_up(&["sign", "release", "--ignore", "release/nothing", KEY[0], KEY[1]])
+        .exits(0)
+        .has(&["warning: --ignore release/nothing: there is no such file"]);
 }

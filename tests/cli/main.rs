@@ -38,6 +38,7 @@ mod manifests;
 mod nim_commands;
 #[path = "../nvml/stand_in.rs"]
 mod nvml_stand_in;
+mod publishing;
 mod real_hosts;
 mod recipes;
 mod reproduction;

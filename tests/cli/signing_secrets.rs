@@ -129,3 +129,31 @@ fn no_core_dump_has_the_key() {
     drop(held);
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
+
+/// Documents of YAML show the line that is wrong, and a key file is one long string of YAML.
+#[test]
+fn a_key_in_the_place_of_a_document_is_not_printed() {
+    let home = signing_home();
+    for key in ["p256.key", "p256-sec1.key", "p256-encrypted.key", "rsa.key"] {
+        for line in [
+            &["trust", "check", key][..],
+            &["verify", "model", "--trust", key],
+            &["recipe", "check", key],
+            &["build", key],
+            &["release", key],
+            &["doctor", "--toolchain-lock", key],
+            &["manifest", "lint", key],
+            &["hash-profile", key],
+            &["select", "-m", key],
+            &["explain", key],
+            &["attest", key, "--key", key],
+            &["publish", key, "--to", "oci:place"],
+        ] {
+            for format in ["text", "json"] {
+                let output = home.command(&[line, &["--output", format]].concat()).output().unwrap();
+                assert!(!output.status.success(), "{line:?}");
+                has_no_secret(&home, &output, &lines(&home, key));
+            }
+        }
+    }
+}

@@ -142,8 +142,19 @@ fn a_signature_of_another_release_is_refused_with_docker_registry() {
     let own = key("p256.pub");
     let with_key = ["--key", own.as_str()];
     let second = releases.place("2.0.0");
-    // The first release's signature on the second.
-    releases.run(&["publish", "r2", "--to", &second, "--signature", "r1.signature"]);
+    // The first release's signature on the second is not published, but others may attach it.
+    let publish =
+        |signature: &str| releases.command(&["publish", "r2", "--to", &second, "--signature", signature]);
+    releases.refused_command(
+        &mut publish("r1.signature"),
+        "r1.signature is not the signature of r2 as it is now: the signature is of other files: model_manifest.yaml is sha256:",
+    );
+    let published = nimctl(releases.folder.path(), &["publish", "r2", "--to", &second]);
+    assert_eq!((&published["signature"], &published["attestations"]), (&json!("none"), &json!(0)));
+    let index = published["digest"].as_str().unwrap();
+    let attach_file =
+        |name: &str| attach(&releases, index, SIGNATURE_TYPE, &fs_err::read(releases.path(name)).unwrap());
+    attach_file("r1.signature");
     releases.refused("2.0.0", &with_key, "the signature is of other files: model_manifest.yaml is sha256:");
     releases.refused("2.0.0", &["--trust", "trust.yaml"], "the signature is of other files");
     // A signature that leaves a file out.
@@ -159,10 +170,20 @@ fn a_signature_of_another_release_is_refused_with_docker_registry() {
         "--signature",
         "part.signature",
     ]);
-    releases.run(&["publish", "r2", "--to", &second, "--signature", "part.signature"]);
+    releases.refused_command(&mut publish("part.signature"), "/passport.json, which the release has");
+    attach_file("part.signature");
     releases.refused("2.0.0", &with_key, "/passport.json, which the release has");
-    // One that fits is enough.
-    releases.run(&["publish", "r2", "--to", &second, "--signature", "r2.signature"]);
+    // One that fits is enough. What was attached is said.
+    releases.run(&["attest", "r2", "--key", &key("p256.key")]);
+    let output = publish("r2.signature").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("signature attached, 2 attestations attached"),
+        "{said}"
+    );
+    let again = ["publish", "r2", "--to", &second, "--signature", "r2.signature"];
+    let again = nimctl(releases.folder.path(), &again);
+    assert_eq!((&again["signature"], &again["attestations"]), (&json!("attached"), &json!(2)));
     releases.accepted("2.0.0", &with_key, "signed by the P-256 key");
 }
 

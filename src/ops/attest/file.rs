@@ -56,6 +56,12 @@ pub enum AttestationsError {
         /// Why.
         source: ReadReleaseError,
     },
+    /// No attestation at all.
+    #[error("{} has no attestation in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// Too many.
     #[error("{} is too large: at most {MAX_BUNDLE_BYTES} bytes and {MAX_ATTESTATIONS} attestations are read", path.display())]
     TooLarge {
@@ -108,6 +114,9 @@ pub fn read_attestations(path: &Path) -> Result<Vec<Unverified>, AttestationsErr
         let says = bundle.unverified().map_err(|error: InvalidStatement| wrong(error.into()))?;
         all.push(Unverified { bundle, says, line });
     }
+    if all.is_empty() {
+        return Err(AttestationsError::Empty { path: path.to_owned() });
+    }
     Ok(all)
 }
 
@@ -115,9 +124,23 @@ impl AttestationsError {
     /// Returns what kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Read { .. } | Self::NoRelease { .. } => ErrorKind::Input,
-            Self::Line { .. } | Self::NotAccepted { .. } | Self::TooLarge { .. } => ErrorKind::Refused,
+            Self::NoRelease { source, .. } => source.kind(),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::Input,
+            // As a signature that cannot be read.
+            Self::Read { .. }
+            | Self::Line { .. }
+            | Self::NotAccepted { .. }
+            | Self::TooLarge { .. }
+            | Self::Empty { .. } => ErrorKind::Refused,
         }
+    }
+
+    /// Returns what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        matches!(self, Self::Line { .. } | Self::Empty { .. }).then(|| {
+            "get the file again from whoever published the release, or write it anew with `nimctl attest`"
+                .into()
+        })
     }
 }
 

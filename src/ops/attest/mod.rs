@@ -35,6 +35,8 @@ pub struct AttestOptions<'a> {
     pub key: &'a PrivateKey,
     /// The certificate of the key, and those that lead from it to a root.
     pub certificates: Option<&'a [Certificate]>,
+    /// The files of the key and the certificates, which must not be written over.
+    pub key_files: &'a [PathBuf],
     /// The URI of who ran the build.
     pub builder: &'a str,
     /// The time, in seconds since 1970: certificates have to be valid.
@@ -103,6 +105,7 @@ impl AttestError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Sign(error) => error.kind(),
+            Self::NoRelease { source, .. } => source.kind(),
             _ => ErrorKind::Input,
         }
     }
@@ -121,7 +124,7 @@ impl AttestError {
 /// # Errors
 /// A folder that is no release, a certificate that is not the key's, a place that can't be written.
 pub fn attest(options: &AttestOptions<'_>) -> Result<Attested, AttestError> {
-    let AttestOptions { release, destination, key, certificates, builder, now_s } = options;
+    let AttestOptions { release, destination, key, certificates, key_files, builder, now_s } = options;
     check_builder(builder)?;
     if let Some(leaf) = certificates.and_then(<[_]>::first) {
         check_certificate(leaf, key, *now_s)?;
@@ -132,7 +135,8 @@ pub fn attest(options: &AttestOptions<'_>) -> Result<Attested, AttestError> {
         Some(path) => path.to_path_buf(),
         None => default_attestations(release)?,
     };
-    destination::check(&destination, [*release])?;
+    destination::check(&destination, key_files.iter().map(PathBuf::as_path).chain([*release]))?;
+    destination::check_keeps(&destination, release, |old| Bundle::parse(first_line(old)).is_ok())?;
     let mut lines = String::new();
     let mut profiles = Vec::new();
     for passport in &passports {
@@ -151,6 +155,10 @@ pub fn attest(options: &AttestOptions<'_>) -> Result<Attested, AttestError> {
     atomic_file::write(&destination, lines.as_bytes())
         .map_err(|source| AttestError::Write { path: destination.clone(), source })?;
     Ok(Attested { destination, profiles, signer: Signer::of(key, *certificates) })
+}
+
+fn first_line(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == b'\n').next().unwrap_or_default()
 }
 
 /// Fails unless a builder is named by a URI.

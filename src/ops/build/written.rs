@@ -23,13 +23,14 @@ pub(super) fn profiles(
     // way to it.
     let recipe = fs_err::canonicalize(&resolved.file().path).ok().filter(|path| path.to_str().is_some());
     let ids: Vec<ProfileId> = assembled.iter().filter_map(Assembled::id).collect();
-    if let Some(recipe) = &recipe {
-        store.put_origins(&ids, recipe)?;
-    }
     for Assembled { name: _, state } in assembled {
         let AssembledState::Complete(profile) = state else { continue };
         let AssembledProfile { passport, contents_json, files, entry: _ } = profile.as_ref();
-        store.put_profile(passport, contents_json, files)?;
+        store.put_built_profile(passport, contents_json, files)?;
+    }
+    // After the passports, which no longer have results that were pulled: from now on they are those of this machine.
+    if let Some(recipe) = &recipe {
+        store.put_origins(&ids, recipe)?;
     }
     Ok(())
 }

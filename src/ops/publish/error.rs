@@ -1,7 +1,7 @@
 //! Why a release was not published.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
@@ -47,20 +47,24 @@ pub enum PublishError {
         source: io::Error,
     },
     /// A file that is not the one of the release.
-    #[error("{} is {found}, but the release says {expected}: run `nimctl verify`, or build it again", path.display())]
+    #[error("{} is {found}, but the release says {expected}", path.display())]
     OtherFile {
         /// The file.
         path: PathBuf,
+        /// The release folder that it is in, if it is not in the store.
+        folder: Option<PathBuf>,
         /// Its digest in the release.
         expected: Sha256,
         /// Its digest.
         found: Sha256,
     },
     /// A file that is not what it was when its chunks were listed.
-    #[error("{} was damaged or changed: run `nimctl build` again, which replaces damaged files", path.display())]
+    #[error("{} was damaged or changed", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
+        /// The release folder that it is in, if it is not in the store.
+        folder: Option<PathBuf>,
     },
     /// The release to start from is not there.
     #[error("{place} has no release {from} to start from")]
@@ -73,6 +77,12 @@ pub enum PublishError {
     /// A signature for a place that keeps none.
     #[error("{place} keeps no signatures: only registries do")]
     KeepsNoSignatures {
+        /// The place.
+        place: String,
+    },
+    /// Attestations for a place that keeps none.
+    #[error("{place} keeps no attestations: only registries do")]
+    KeepsNoAttestations {
         /// The place.
         place: String,
     },
@@ -99,6 +109,18 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Says of a damaged file that it is one of a release folder, if one is published.
+    pub(super) fn in_release(self, release: Option<&Path>) -> Self {
+        let folder = release.map(Path::to_path_buf);
+        match self {
+            Self::OtherFile { path, folder: _, expected, found } => {
+                Self::OtherFile { path, folder, expected, found }
+            }
+            Self::Changed { path, folder: _ } => Self::Changed { path, folder },
+            other => other,
+        }
+    }
+
     /// Returns what the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -107,6 +129,17 @@ impl PublishError {
                 "publish without --signature, and give the file to who pulls: `nimctl pull --signature FILE`"
                     .into(),
             ),
+            Self::KeepsNoAttestations { .. } => Some(
+                "publish without --attestations, and give the file to who pulls: `nimctl pull --attestations FILE`"
+                    .into(),
+            ),
+            Self::OtherFile { folder, .. } | Self::Changed { folder, .. } => Some(match folder {
+                Some(folder) => format!(
+                    "`nimctl verify {}` lists every problem; make the release again, or get it again from where it came",
+                    folder.display()
+                ),
+                None => "run `nimctl build` again, which replaces damaged files".into(),
+            }),
             _ => None,
         }
     }
@@ -122,6 +155,7 @@ impl PublishError {
             | Self::Read { .. }
             | Self::NoEarlier { .. }
             | Self::KeepsNoSignatures { .. }
+            | Self::KeepsNoAttestations { .. }
             | Self::NothingBuilt { .. }
             | Self::Document { .. } => ErrorKind::Input,
             Self::OtherFile { .. } | Self::Changed { .. } => ErrorKind::Refused,

@@ -86,9 +86,23 @@ pub fn publish(
     to: &dyn Place,
     options: &PublishOptions<'_>,
 ) -> Result<Published, PublishError> {
-    if (shipment.signature.is_some() || !shipment.attestations.is_empty()) && !to.keeps_referrers() {
-        return Err(PublishError::KeepsNoSignatures { place: to.name() });
+    if !to.keeps_referrers() {
+        if shipment.signature.is_some() {
+            return Err(PublishError::KeepsNoSignatures { place: to.name() });
+        }
+        if !shipment.attestations.is_empty() {
+            return Err(PublishError::KeepsNoAttestations { place: to.name() });
+        }
     }
+    send_all(shipment, store, to, options).map_err(|error| error.in_release(shipment.folder.as_deref()))
+}
+
+fn send_all(
+    shipment: &Shipment,
+    store: &Store,
+    to: &dyn Place,
+    options: &PublishOptions<'_>,
+) -> Result<Published, PublishError> {
     let sender = Sender { to, bytes: AtomicU64::new(0), blobs: AtomicU64::new(0) };
     let files = Files::of(shipment, store, options)?;
     let small = small_blobs(shipment);
@@ -383,7 +397,7 @@ fn cut(file: &ShippedFile, store: &Store) -> Result<Cut, PublishError> {
     let Digested { sha256: found, blake3, chunks } =
         digest_and_cut(|| reader.next_chunk()).map_err(reading)?;
     if found != *sha256 {
-        return Err(PublishError::OtherFile { path: place.clone(), expected: *sha256, found });
+        return Err(PublishError::OtherFile { path: place.clone(), folder: None, expected: *sha256, found });
     }
     Ok(Cut { place: place.clone(), blake3, list: chunks })
 }

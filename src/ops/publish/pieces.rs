@@ -56,7 +56,7 @@ impl<'a> Pieces<'a> {
         bytes.resize(chunk.length as usize, 0);
         opened.file().read_exact_at(&mut bytes, offset).map_err(reading)?;
         if Chunk::of(&bytes) != chunk {
-            return Err(PublishError::Changed { path: place.into() });
+            return Err(PublishError::Changed { path: place.into(), folder: None });
         }
         self.piece = Some((number, bytes));
         Ok(())
@@ -129,6 +129,11 @@ mod tests {
         let mut read = Vec::new();
         assert!(reader.read_to_end(&mut read).is_err());
         assert_eq!(read, b"abcde");
-        assert!(matches!(reader.problem(), Some(PublishError::Changed { path }) if path == two));
+        let problem = reader.problem().expect("it says why");
+        assert!(problem.hint().is_some_and(|hint| hint.contains("`nimctl build`")));
+        let in_release = problem.in_release(Some(folder.path()));
+        let verify = format!("`nimctl verify {}`", folder.path().display());
+        assert!(in_release.hint().is_some_and(|hint| hint.contains(&verify)));
+        assert!(matches!(in_release, PublishError::Changed { path, folder: Some(_) } if path == two));
     }
 }

@@ -10,6 +10,7 @@ use crate::digest::{Blake3, Sha256};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestProfile, file_uri};
 use crate::ops::assemble::{self, Assembled, AssembledProfile, AssembledState};
 use crate::ops::attest::Unverified;
+use crate::ops::pull::covers;
 use crate::ops::report::sort_out;
 use crate::ops::resolve::Resolved;
 use crate::ops::workspace::Workspace;
@@ -17,7 +18,9 @@ use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, Contents, ModelRelease, ProfileId};
 use crate::release::{NOTES_FILE, Notes, PASSPORT_FILE, PROFILES_FOLDER, notes};
 use crate::report::{REPORT_FILE, Report};
+use crate::signing::{Bundle, Statement};
 use crate::store::{InUse, Store};
+use crate::trust::in_words;
 
 /// What is published.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct Shipment {
     pub signature: Option<Vec<u8>>,
     /// What is attested of its profiles, by their ids.
     pub attestations: BTreeMap<ProfileId, Vec<ShippedAttestation>>,
+    /// The release folder, if it is one that is published.
+    pub folder: Option<PathBuf>,
 }
 
 /// An attestation that is published with a profile.
@@ -111,7 +116,32 @@ impl Shipment {
             profiles,
             signature: None,
             attestations: BTreeMap::new(),
+            folder: Some(folder.into()),
         })
+    }
+
+    /// Checks that a signature is one of exactly what is published, as `pull` compares them. Who made it is not asked.
+    ///
+    /// # Errors
+    /// The first file that differs; something else than a signature of a model.
+    pub fn check_signature(&self, bundle: &[u8]) -> Result<(), String> {
+        let bundle = Bundle::parse(bundle).map_err(|refusal| in_words(&refusal))?;
+        let statement: Statement = bundle.unverified().map_err(|error| in_words(&error))?;
+        covers(&statement, &self.digests())
+    }
+
+    /// Returns the digest of each published file, by its path in a release folder.
+    fn digests(&self) -> BTreeMap<String, Sha256> {
+        let documents = self.documents.iter();
+        let mut digests: BTreeMap<String, Sha256> =
+            documents.map(|(name, bytes)| (name.clone(), Sha256::of(bytes))).collect();
+        for ShippedProfile { id, name: _, contents_json, passport, files } in &self.profiles {
+            let folder = format!("{PROFILES_FOLDER}/{id}");
+            digests.extend(files.iter().map(|file| (format!("{folder}/{}", file.path), file.sha256)));
+            digests.insert(format!("{folder}/{CONTENTS_FILE}"), Sha256::of(contents_json));
+            digests.insert(format!("{folder}/{PASSPORT_FILE}"), Sha256::of(passport));
+        }
+        digests
     }
 
     /// Adds attestations; `path` is only named in errors.
@@ -173,6 +203,7 @@ impl Shipment {
             profiles,
             signature: None,
             attestations: BTreeMap::new(),
+            folder: None,
         })
     }
 }

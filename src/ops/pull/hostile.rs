@@ -31,7 +31,7 @@ pub(in crate::ops) fn check_contents(contents: &Contents) -> Result<(), String> 
 }
 
 /// Checks that a passport is about the files of its profile, and that other files that it names have paths that stay in a folder.
-pub(super) fn check_passport(passport: &Passport) -> Result<(), String> {
+pub(in crate::ops) fn check_passport(passport: &Passport) -> Result<(), String> {
     let contents = &passport.contents;
     if !passport.graphs.keys().eq(contents.graphs.keys()) {
         return Err("its passport is about other graphs than its contents.json".into());

@@ -19,6 +19,7 @@ pub use attested::Attestations;
 pub use error::{FileError, PullError};
 pub use from_manifest::{Connect, FromManifest, Outcome};
 pub use model_store::{check_model_store, copy_to_model_store};
+pub(in crate::ops) use signed::covers;
 pub use signed::{Accepted, AcceptedByPolicy, Given, NotSigned};
 
 use crate::digest::{Blake3, Sha256};
@@ -169,7 +170,7 @@ impl<'a> RemoteRelease<'a> {
         let (contents_json, passport) = self.descriptions(id)?;
         let wrong = |problem: String| PullError::BadProfile { id: id.into(), problem };
         let passport =
-            Passport::parse(&passport, "passport.json").map_err(|error| wrong(error.to_string()))?;
+            Passport::parse_released(&passport, "passport.json").map_err(|error| wrong(error.to_string()))?;
         // The contents were found to be those of the id.
         let contents = passport.contents.to_canonical_json().map_err(|error| wrong(error.to_string()))?;
         if passport.id.to_string() != id || contents.as_bytes() != contents_json {
@@ -224,7 +225,7 @@ fn pull_profile(
         None => return Err(wrong("it has no passport".into())),
         Some(layer) => {
             let bytes = fetch_small(place, layer, MAX_TEXT_BYTES)?;
-            Passport::parse(&bytes, "passport.json").map_err(|error| wrong(error.to_string()))?
+            Passport::parse_released(&bytes, "passport.json").map_err(|error| wrong(error.to_string()))?
         }
     };
     if passport.id != id || passport.contents != contents {

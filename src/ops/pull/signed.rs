@@ -71,7 +71,9 @@ impl NotSigned {
     /// Returns what to do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::NotKept { .. } => "name the file with the signature with --signature, or pull from a registry".into(),
+            Self::NotKept { .. } => {
+                "name the release in a registry, or pull it with the file of its signature: `nimctl pull --signature FILE`".into()
+            }
             Self::None { .. } => {
                 "ask for the signature: `nimctl sign` makes one, and `nimctl publish` puts it beside the release".into()
             }
@@ -85,8 +87,21 @@ struct Described {
     digests: BTreeMap<String, Sha256>,
     /// The small files that are looked into.
     texts: BTreeMap<String, Vec<u8>>,
-    /// What is attested of the profiles that are pulled, by id; nobody has verified it.
+    /// What is attested of the profiles that are pulled, by id: what was accepted.
     attestations: BTreeMap<String, Vec<Bundle>>,
+}
+
+impl Described {
+    /// Returns the passport of a profile that is pulled.
+    fn passport(&self, id: &str) -> Option<Passport> {
+        let name = passport_name(id);
+        Passport::parse_released(self.texts.get(&name)?, &name).ok()
+    }
+}
+
+/// Returns the path of a profile's passport in a release folder.
+fn passport_name(id: &str) -> String {
+    format!("{PROFILES_FOLDER}/{id}/{PASSPORT_FILE}")
 }
 
 /// What a user names in the place of what a registry keeps.
@@ -110,49 +125,65 @@ impl RemoteRelease<'_> {
         given: Given,
         ids: &[String],
     ) -> Result<Accepted, PullError> {
-        let mut reasons = Vec::new();
-        let bundles = match given.signature {
-            Some(bundle) => vec![bundle],
-            None => self.signatures(&mut reasons)?,
-        };
-        let mut described = self.described(ids)?;
-        // Nothing of what anyone may have attached is fetched for a release that nobody trusted signed.
-        let is_signed = |bundle: &Vec<u8>| {
-            Bundle::parse(bundle).is_ok_and(|bundle| trusted.open::<Statement>(&bundle).is_ok())
-        };
-        if let Trusted::Policy { trust, now_s: _ } = trusted
-            && trust.asks_for_attestations()
-            && bundles.iter().any(is_signed)
-        {
-            for id in ids {
-                let attested = match &given.attestations {
-                    Some(attestations) => attestations.clone(),
-                    // Some can't be used: anyone may have put them there.
-                    None => self.bundles_of(id, &mut Vec::new())?,
-                };
-                described.attestations.insert(id.clone(), attested);
-            }
-        }
-        for bundle in bundles {
-            match self.check_bundle(&bundle, trusted, &described, ids) {
-                Ok(accepted) => return Ok(accepted),
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        Err(NotSigned::Refused { reasons }.into())
-    }
-
-    /// Fetches the signatures of the release. One that can't be used is a reason, since anyone may have put it there.
-    fn signatures(&self, reasons: &mut Vec<String>) -> Result<Vec<Vec<u8>>, PullError> {
         let place = self.place.name();
-        if !self.place.keeps_referrers() {
+        if given.signature.is_none() && !self.place.keeps_referrers() {
             return Err(NotSigned::NotKept { place }.into());
         }
-        let bundles = self.bundles_about(self.digest, MAX_BUNDLE_BYTES, reasons)?;
-        if bundles.is_empty() && reasons.is_empty() {
-            return Err(NotSigned::None { place, digest: self.digest }.into());
+        let mut described = None;
+        let mut check = |bundle: Vec<u8>| {
+            let described = match &mut described {
+                Some(described) => described,
+                None => described.insert(self.described(ids)?),
+            };
+            // Nothing of what anyone may have attached is fetched for a release that nobody trusted signed.
+            let is_signed =
+                Bundle::parse(&bundle).is_ok_and(|bundle| trusted.open::<Statement>(&bundle).is_ok());
+            if is_signed && described.attestations.is_empty() {
+                self.attested(described, trusted, given.attestations.as_deref(), ids)?;
+            }
+            Ok(self.check_bundle(&bundle, trusted, described, ids))
+        };
+        let mut reasons = Vec::new();
+        let accepted = match given.signature {
+            Some(bundle) => match check(bundle)? {
+                Ok(accepted) => Some(accepted),
+                Err(reason) => {
+                    reasons.push(reason);
+                    None
+                }
+            },
+            None => self.first_bundle_about(self.digest, MAX_BUNDLE_BYTES, &mut reasons, &mut check)?,
+        };
+        match accepted {
+            Some(accepted) => Ok(accepted),
+            None if reasons.is_empty() => Err(NotSigned::None { place, digest: self.digest }.into()),
+            None => Err(NotSigned::Refused { reasons }.into()),
         }
-        Ok(bundles)
+    }
+
+    /// Adds the attestations of the profiles, if they were given or a policy asks for them; those that are not accepted are dropped, since
+    /// anyone may have put them there.
+    fn attested(
+        &self,
+        described: &mut Described,
+        trusted: &Trusted<'_>,
+        given: Option<&[Bundle]>,
+        ids: &[String],
+    ) -> Result<(), PullError> {
+        let is_asked_for = matches!(trusted, Trusted::Policy { trust, .. } if trust.asks_for_attestations());
+        if given.is_none() && !is_asked_for {
+            return Ok(());
+        }
+        for id in ids {
+            let Some(passport) = described.passport(id) else { continue };
+            let mut found = match given {
+                Some(bundles) => bundles.to_vec(),
+                None => self.bundles_of(id, &mut Vec::new())?,
+            };
+            found.retain(|bundle| open_attestation(bundle, &passport, trusted).is_ok());
+            described.attestations.insert(id.clone(), found);
+        }
+        Ok(())
     }
 
     /// Fetches the bundles that are attached to a manifest. One that can't be used is a reason, since anyone may have put it there.
@@ -163,6 +194,23 @@ impl RemoteRelease<'_> {
         reasons: &mut Vec<String>,
     ) -> Result<Vec<Vec<u8>>, PullError> {
         let mut bundles = Vec::new();
+        self.first_bundle_about::<()>(subject, max_bytes, reasons, &mut |bundle| {
+            bundles.push(bundle);
+            Ok(Err(String::new()))
+        })?;
+        reasons.retain(|reason| !reason.is_empty());
+        Ok(bundles)
+    }
+
+    /// Fetches the bundles that are attached to a manifest, one after the other, up to the first one that is taken: anyone may have attached
+    /// others, as many and as large as they liked. Why others are not taken is a reason.
+    fn first_bundle_about<T>(
+        &self,
+        subject: Sha256,
+        max_bytes: u64,
+        reasons: &mut Vec<String>,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<Result<T, String>, PullError>,
+    ) -> Result<Option<T>, PullError> {
         for digest in self.place.referrers(&subject, SIGNATURE_TYPE)?.into_iter().take(MAX_SIGNATURES) {
             let fetched = manifest_of(self.place, digest).and_then(|manifest| {
                 if manifest.subject.as_ref().map(|found| found.digest) != Some(subject) {
@@ -172,7 +220,10 @@ impl RemoteRelease<'_> {
                 Ok(layer.map(|layer| fetch_small(self.place, layer, max_bytes)).transpose()?)
             });
             match fetched {
-                Ok(Some(bundle)) => bundles.push(bundle),
+                Ok(Some(bundle)) => match take(bundle)? {
+                    Ok(taken) => return Ok(Some(taken)),
+                    Err(reason) => reasons.push(reason),
+                },
                 Ok(None) => reasons.push(format!("{digest} is not attached to {subject}")),
                 // What is listed and not there is no better than what is wrong.
                 Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Input) => {
@@ -181,7 +232,7 @@ impl RemoteRelease<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(bundles)
+        Ok(None)
     }
 
     /// Reads what the manifests say of every file.
@@ -219,12 +270,8 @@ impl RemoteRelease<'_> {
         let parsed = Bundle::parse(bundle).map_err(|refusal| in_words(&refusal))?;
         let accepted = |signer: Signer, by_policy: Option<AcceptedByPolicy>| {
             let passport = |id: &String| {
-                let name = format!("{PROFILES_FOLDER}/{id}/{PASSPORT_FILE}");
-                let text = described.texts.get(&name)?;
-                let passport = Passport::parse(text, &name).ok()?;
-                let is_accepted = |bundle: &&Bundle| open_attestation(bundle, &passport, trusted).is_ok();
-                let found = described.attestations.get(id).into_iter().flatten();
-                let attested = found.filter(is_accepted).cloned().collect();
+                let text = described.texts.get(&passport_name(id))?;
+                let attested = described.attestations.get(id).cloned().unwrap_or_default();
                 Some((id.clone(), (text.clone(), attested)))
             };
             let passports = ids.iter().filter_map(passport).collect();
@@ -299,10 +346,12 @@ impl RemoteRelease<'_> {
                 };
                 let profile = ProfileId::from_hex(id).map_err(|error| wrong(error.to_string()))?;
                 // One that a policy accepted says more than one of a key on the command line.
-                if accepted.by_policy.is_some() || store.signed(&profile)?.is_none() {
+                let by_policy = accepted.by_policy.is_some();
+                let stays = store.signed(&profile)?.is_some_and(|kept| kept.by_policy && !by_policy);
+                if !stays {
                     let attested = attestations.iter().map(Bundle::to_json_line).collect();
                     let (signature, passport) = (text(&accepted.signature)?, text(passport)?);
-                    let signed = SignedProfile::new(self.digest, signature, passport, attested);
+                    let signed = SignedProfile::new(self.digest, by_policy, signature, passport, attested);
                     self.put_signed_passport(&profile, &signed, store)?;
                     store.put_signed(&profile, &signed)?;
                 }
@@ -351,7 +400,7 @@ impl RemoteRelease<'_> {
             id: id.to_string(),
             problem: error.to_string(),
         };
-        let passport = Passport::parse(signed.passport.as_bytes(), PASSPORT_FILE).map_err(wrong)?;
+        let passport = Passport::parse_released(signed.passport.as_bytes(), PASSPORT_FILE).map_err(wrong)?;
         if store.origin(id)?.is_some() {
             return Ok(());
         }
@@ -364,7 +413,10 @@ impl RemoteRelease<'_> {
 }
 
 /// Fails unless a statement is of exactly these files. `SHA256SUMS` and samples of benchmarks are signed and not published.
-fn covers(statement: &Statement, digests: &BTreeMap<String, Sha256>) -> Result<(), String> {
+pub(in crate::ops) fn covers(
+    statement: &Statement,
+    digests: &BTreeMap<String, Sha256>,
+) -> Result<(), String> {
     let signed: BTreeMap<&str, Sha256> =
         statement.resources().iter().map(|resource| (resource.name.as_str(), resource.digest)).collect();
     for (name, digest) in digests {

@@ -164,7 +164,8 @@ impl NotTrusted {
             }
             Self::Changed { .. } => Some("find out what writes to it, and verify again".into()),
             Self::Refused(refused) => Some(refused.hint()),
-            Self::Attestations(_) | Self::Io(_) => None,
+            Self::Attestations(error) => error.hint(),
+            Self::Io(_) => None,
         }
     }
 }

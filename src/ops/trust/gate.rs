@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::error::NotTrusted;
 use super::not_admitted::{NotAdmitted, Unsigned};
 use super::release::{ReleaseVerdict, VerifyReleaseOptions, verify_release};
 use crate::digest::Sha256;
 use crate::manifest::{IdKind, ManifestDocument, ManifestProfile};
 use crate::ops::assemble::{AssembledState, from_store};
-use crate::ops::attest::facts_of;
+use crate::ops::attest::{facts_of, verify_attestations};
 use crate::ops::resolve::Resolved;
 use crate::ops::sign::default_signature;
+use crate::ops::verify_signature::Trusted;
 use crate::passport::Passport;
 use crate::profile::{CONTENTS_FILE, ProfileId};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER};
@@ -78,6 +80,9 @@ impl<'a> Gate<'a> {
             return Err(not_as_signed(format!("{}: {}", finding.path, finding.problem)));
         }
         let Some((model, line)) = accepted else { return Ok(()) };
+        // As `nimctl verify` does: one that is not accepted is not passed over.
+        let trusted = Trusted::Policy { trust: self.trust, now_s: self.now_s };
+        verify_attestations(folder, None, &trusted).map_err(NotTrusted::from)?;
         self.check_order(&model.name, &model.release)?;
         self.of_folders.extend(passports.into_iter().map(|passport| (passport.id, (passport, line))));
         Ok(())

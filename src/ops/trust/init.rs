@@ -22,11 +22,12 @@ pub struct FirstPolicy<'a> {
     pub force: bool,
 }
 
-/// Writes a policy that accepts the signatures of one key, and returns it.
+/// Writes a policy that accepts the signatures of one key, and returns it with the path by which it names the key: from the policy's folder
+/// if the key is in there.
 ///
 /// # Errors
 /// A key that can't be used, patterns that match nothing, a file that is there or can't be written.
-pub fn write_first(first: &FirstPolicy<'_>) -> Result<Trust, PolicyError> {
+pub fn write_first(first: &FirstPolicy<'_>) -> Result<(Trust, PathBuf), PolicyError> {
     let FirstPolicy { key, models, destination, force } = *first;
     let key_text = text::read(key).map_err(|source| PolicyError::ReadKey { source })?;
     PublicKey::from_pem(&key_text).map_err(|source| PolicyError::Key { path: key.into(), source })?;
@@ -54,7 +55,7 @@ pub fn write_first(first: &FirstPolicy<'_>) -> Result<Trust, PolicyError> {
     let policy = format!("{HEADER}{yaml}");
     let trust = Trust::parse(&policy, &destination.display().to_string(), &|_| Ok(key_text.clone()))?;
     atomic_file::write(destination, policy.as_bytes()).map_err(write)?;
-    Ok(trust)
+    Ok((trust, place))
 }
 
 /// Returns the path of a key as its policy names it: from the folder of the policy if the key is in there, else from the root.

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::pull::hostile;
 use crate::digest::{Blake3, Sha256};
+use crate::error_kind::ErrorKind;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, ManifestProfile, file_path, store_digest};
-use crate::passport::{PASSPORT_SCHEMA, Passport};
+use crate::passport::{NotOfItsId, PASSPORT_SCHEMA, Passport};
 use crate::profile::{CONTENTS_FILE, CONTENTS_SCHEMA, Contents};
 use crate::release::{PASSPORT_FILE, PROFILES_FOLDER, SAMPLES_FILE, SUMS_FILE, Sums};
 use crate::stored_format::{Newer, Unreadable};
@@ -210,7 +212,11 @@ impl Check<'_> {
         let path = format!("{folder}/{PASSPORT_FILE}");
         let Some(text) = self.text(&path) else { return };
         match Passport::parse(text.as_bytes(), &path) {
-            Ok(passport) if passport.id.to_string() == id => {}
+            Ok(passport) if passport.id.to_string() == id => {
+                if let Err(NotOfItsId { problem, .. }) = check_passport(&passport) {
+                    self.found(&path, format!("it was changed: {problem}"));
+                }
+            }
             Ok(passport) => self.found(&path, format!("it is the passport of profile {}", passport.id)),
             Err(error) => self.unreadable(error, PASSPORT_SCHEMA),
         }
@@ -247,19 +253,40 @@ pub enum ReadReleaseError {
     /// A passport.
     #[error(transparent)]
     Passport(#[from] Unreadable),
+    /// A passport that says something else than the id of its profile.
+    #[error(transparent)]
+    Changed(#[from] NotOfItsId),
+}
+
+impl ReadReleaseError {
+    /// Returns what kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Changed(_) => ErrorKind::Refused,
+            Self::Io(_) | Self::Manifest(_) | Self::Passport(_) => ErrorKind::Input,
+        }
+    }
+}
+
+/// Checks that a passport is that of the profile whose id it has, and about its files.
+fn check_passport(passport: &Passport) -> Result<(), NotOfItsId> {
+    passport.check_identity()?;
+    hostile::check_passport(passport).map_err(|problem| NotOfItsId { id: passport.id, problem })
 }
 
 /// Reads the passports of a release folder, in the order of its manifest, to compare a new release with it.
 ///
 /// # Errors
-/// A folder that is not a release.
+/// A folder that is not a release; a passport that is not that of its profile.
 pub fn passports(folder: &Path) -> Result<Vec<Passport>, ReadReleaseError> {
     let path = folder.join(MANIFEST_FILE);
     let text = fs_err::read_to_string(&path)?;
     let manifest = Manifest::parse(&text, &path.display().to_string())?;
     let of = |id: &String| {
         let path = folder.join(PROFILES_FOLDER).join(id).join(PASSPORT_FILE);
-        Ok(Passport::parse(&fs_err::read(&path)?, &path.display().to_string())?)
+        let passport = Passport::parse(&fs_err::read(&path)?, &path.display().to_string())?;
+        check_passport(&passport)?;
+        Ok(passport)
     };
     manifest.profiles.iter().map(|profile| of(&profile.id)).collect()
 }

@@ -107,7 +107,7 @@ pub(crate) struct Bundle {
     /// Of a recipe, only these profiles: tags (gpu=l4,precision=fp16), or a name, where * matches anything.
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) only: Option<Only>,
-    /// The file to write.
+    /// The file to write; an older archive is replaced, and no other file.
     #[arg(short = 'o', long, value_name = "FILE")]
     pub(crate) destination: PathBuf,
 }

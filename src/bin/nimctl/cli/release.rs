@@ -21,7 +21,8 @@ The folder holds model_manifest.yaml, profiles/<id>/ with the files and passport
 same results.
 
 With a key, FOLDER.sig is the signature of the folder (as by `nimctl sign`), and FOLDER.attestations.jsonl says of each profile what it was made
-from and what was found of it (as by `nimctl attest`); --publish-to publishes both with the release.
+from and what was found of it (as by `nimctl attest`). --publish-to publishes both with the release in a registry; folders and archives
+keep neither.
 
 A policy:
   schema: nimctl.release-policy/1

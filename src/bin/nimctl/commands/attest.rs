@@ -16,12 +16,13 @@ use crate::table::counted;
 
 pub(crate) fn run(arguments: &cli::Attest, output: &Output) -> Result<ExitCode, Failure> {
     let cli::Attest { release, private_key, builder_id, attestations } = arguments;
-    let Signing { key, certificates } = Signing::of(private_key)?;
+    let Signing { key, certificates, files } = Signing::of(private_key)?;
     let attested = attest(&AttestOptions {
         release,
         destination: attestations.as_deref(),
         key: &key,
         certificates: certificates.as_deref(),
+        key_files: &files,
         builder: builder_id,
         now_s: now_s(),
     })?;

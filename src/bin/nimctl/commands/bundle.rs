@@ -7,7 +7,7 @@ use nimctl::ops::publish::FileLayout;
 use nimctl::registry::Watch;
 use nimctl::worker::host::Cancel;
 
-use super::places::{Reach, tell, to_write};
+use super::places::{Reach, check_form, tell, to_write};
 use super::publish::{NO_JOB_RUNS_S, send, shipment};
 use crate::cli::{self, Global, RegistryArguments};
 use crate::environment;
@@ -23,6 +23,7 @@ pub(crate) fn run(
     let cli::Bundle { source, only, destination } = arguments;
     destination::check(destination, [source.as_path()])?;
     let to = format!("oci-archive:{}", destination.display());
+    check_form(&to)?;
     let (cancelled, notice) = (|| cancel.is_cancelled(), |notice| tell(output, notice));
     let watch = Watch { cancelled: &cancelled, notice: &notice };
     // No registry is asked for an archive.

@@ -7,7 +7,8 @@ use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
 use nimctl::files::work_folder::{self, WorkFolder};
 use nimctl::oci::{
-    Archive, EMPTY, Layout, Place, PlaceReference, RegistryPlace, WebPlace, Which, pack_archive,
+    Archive, EMPTY, InvalidReference as InvalidPlace, Layout, Place, PlaceReference, RegistryPlace, WebPlace,
+    Which, pack_archive,
 };
 use nimctl::registry::{
     Client, InvalidReference, Limits, Notice, Options, PlainHttp, Reference, Watch, WebFile, shown_address,
@@ -57,11 +58,12 @@ pub(super) fn to_read<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Fa
 /// Opens a place to write to. An archive is written when it is finished.
 pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, Failure> {
     refuse_uri_mirrors(text, reach)?;
-    Ok(match parse(text)? {
+    Ok(match parse_to_write(text)? {
         PlaceReference::Layout(path, tag) => opened(Layout::open_or_make(&path)?, &tag),
         PlaceReference::Archive(path, tag) => {
+            check_replaced(&path)?;
             let staging = staging_beside(&path).map_err(|error| Failure::new(ErrorKind::Input, error))?;
-            let layout = Layout::open_or_make(&staging.path().join("layout"))?;
+            let layout = Layout::open_or_make(&staging.path().join("layout"))?.named_as_archive(&path);
             Opened { archive: Some((path, staging)), ..opened(layout, &tag) }
         }
         PlaceReference::Web(_, _) => return Err(read_only(text)),
@@ -69,10 +71,11 @@ pub(super) fn to_write<'a>(text: &str, reach: Reach<'a>) -> Result<Opened<'a>, F
     })
 }
 
-/// Checks that a place can be one to write to, whatever is there.
+/// Checks that a place can be one to write to, and that an archive takes the place of no other file. Nothing is asked.
 pub(super) fn check_form(text: &str) -> Result<(), Failure> {
-    match parse(text)? {
-        PlaceReference::Layout(_, _) | PlaceReference::Archive(_, _) | PlaceReference::Registry(_) => Ok(()),
+    match parse_to_write(text)? {
+        PlaceReference::Layout(_, _) | PlaceReference::Registry(_) => Ok(()),
+        PlaceReference::Archive(path, _) => check_replaced(&path),
         PlaceReference::Web(_, _) => Err(read_only(text)),
     }
 }
@@ -85,11 +88,12 @@ fn read_only(text: &str) -> Failure {
     Failure::new(ErrorKind::Input, anyhow::Error::msg(message))
 }
 
-/// Checks what can be known of a place long before it is written: its form, and that a registry answers and lets us in. Nothing is
-/// made or sent.
+/// Checks what can be known of a place long before it is written: its form, what an archive takes the place of, and that a registry
+/// answers and lets us in. Nothing is made or sent.
 pub(super) fn check_to_write(text: &str, reach: Reach<'_>) -> Result<(), Failure> {
-    match parse(text)? {
-        PlaceReference::Layout(_, _) | PlaceReference::Archive(_, _) => Ok(()),
+    match parse_to_write(text)? {
+        PlaceReference::Layout(_, _) => Ok(()),
+        PlaceReference::Archive(path, _) => check_replaced(&path),
         PlaceReference::Web(_, _) | PlaceReference::Registry(_) => {
             let opened = to_write(text, reach)?;
             Ok(opened.place.has_blob(&Sha256::of(EMPTY)).map(|_| ())?)
@@ -180,6 +184,28 @@ impl Opened<'_> {
 
 fn parse(text: &str) -> Result<PlaceReference, Failure> {
     PlaceReference::parse(text).map_err(|error| Failure::new(ErrorKind::Input, error))
+}
+
+/// Reads the name of a place to write to, which may not be there yet.
+fn parse_to_write(text: &str) -> Result<PlaceReference, Failure> {
+    PlaceReference::parse(text).map_err(|error| {
+        let hint = "write oci:FOLDER or oci-archive:FILE for one that is to be made";
+        let hint = matches!(error, InvalidPlace::NothingThere(_)).then(|| hint.to_owned());
+        Failure::new(ErrorKind::Input, error).hint(hint)
+    })
+}
+
+/// Fails if an archive would take the place of something else than an archive.
+fn check_replaced(path: &Path) -> Result<(), Failure> {
+    // Where a link leads to nothing, nothing is lost.
+    if fs_err::metadata(path).is_err() || Archive::open(path).is_ok() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is there, and is not an archive in the OCI image layout: choose another name, or remove it",
+        path.display()
+    );
+    Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)))
 }
 
 fn staging_beside(path: &Path) -> std::io::Result<WorkFolder> {

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use nimctl::digest::Sha256;
 use nimctl::error_kind::ErrorKind;
-use nimctl::manifest::MANIFEST_FILE;
 use nimctl::oci::{Place, Which};
 use nimctl::ops::attest::{Unverified, default_attestations, read_attestations};
 use nimctl::ops::publish::{FileLayout, PublishOptions, Published, Shipment, publish};
@@ -16,8 +15,6 @@ use nimctl::ops::workspace::Workspace;
 use nimctl::profile::ModelRelease;
 use nimctl::recipe::Only;
 use nimctl::registry::Watch;
-use nimctl::release::SUMS_FILE;
-use nimctl::signing::{Bundle, Statement};
 use nimctl::store::Store;
 use nimctl::worker::host::Cancel;
 use serde::Serialize;
@@ -50,7 +47,7 @@ pub(crate) fn run(
     check_form(to)?;
     let workspace = environment::workspace(global, NO_JOB_RUNS_S, cancel)?;
     let mut shipment = shipment(source, only.as_ref(), &workspace)?;
-    let beside = Beside::of(source, signature.as_deref(), attestations.as_deref())?;
+    let beside = Beside::of(source, &shipment, signature.as_deref(), attestations.as_deref())?;
     let opened = to_write(to, Reach { arguments: registries, watch })?;
     beside.add_to(&mut shipment, opened.place.as_ref(), output)?;
     let sent = send(&shipment, &workspace, to, opened, (layout, from.as_ref()), output)?;
@@ -72,7 +69,12 @@ struct Beside {
 
 impl Beside {
     /// Reads the files that the user named, else those beside the folder.
-    fn of(source: &Path, signature: Option<&Path>, attestations: Option<&Path>) -> Result<Self, Failure> {
+    fn of(
+        source: &Path,
+        shipment: &Shipment,
+        signature: Option<&Path>,
+        attestations: Option<&Path>,
+    ) -> Result<Self, Failure> {
         if !source.is_dir() {
             let named = signature.map(|_| "--signature").or(attestations.map(|_| "--attestations"));
             let Some(option) = named else { return Ok(Self::default()) };
@@ -89,10 +91,7 @@ impl Beside {
         let signature = match file(signature, default_signature(source)?) {
             Some((path, is_named)) => {
                 let bytes = read_bundle(source, &path)?;
-                // One that the user named is taken as it is.
-                if !is_named {
-                    check_is_signature_of(source, &path, &bytes)?;
-                }
+                check_is_signature_of(shipment, source, (&path, is_named), &bytes)?;
                 Some((path, is_named, bytes))
             }
             None => None,
@@ -109,21 +108,21 @@ impl Beside {
 
     /// Adds them to what is published; what the place can't keep is left out with a warning, unless the user named it.
     fn add_to(self, shipment: &mut Shipment, place: &dyn Place, output: &Output) -> Result<(), Failure> {
-        let is_kept = |path: &Path, is_named: bool| {
+        let is_kept = |path: &Path, is_named: bool, what: &str| {
             let kept = is_named || place.keeps_referrers();
             if !kept {
                 let place = place.name();
-                output.warning(&format!("{} is not published: {place} keeps no signatures", path.display()));
+                output.warning(&format!("{} is not published: {place} keeps no {what}", path.display()));
             }
             kept
         };
         if let Some((path, is_named, bytes)) = self.signature
-            && is_kept(&path, is_named)
+            && is_kept(&path, is_named, "signatures")
         {
             shipment.signature = Some(bytes);
         }
         if let Some((path, is_named, all)) = self.attestations
-            && is_kept(&path, is_named)
+            && is_kept(&path, is_named, "attestations")
         {
             shipment.attest(&path, all)?;
         }
@@ -138,7 +137,7 @@ pub(super) fn signed_shipment(
     output: &Output,
 ) -> Result<Shipment, Failure> {
     let mut shipment = Shipment::of_release(folder)?;
-    Beside::of(folder, None, None)?.add_to(&mut shipment, place, output)?;
+    Beside::of(folder, &shipment, None, None)?.add_to(&mut shipment, place, output)?;
     Ok(shipment)
 }
 
@@ -194,8 +193,14 @@ pub(super) fn send<'a>(
     let store = Store::look_at(&workspace.store);
     let published = publish(shipment, &store, opened.place.as_ref(), &options)?;
     bytes.finish();
+    let signature = match &shipment.signature {
+        Some(_) => SentSignature::Attached,
+        None if opened.place.keeps_referrers() => SentSignature::None,
+        None => SentSignature::NotKept,
+    };
+    let attestations: usize = shipment.attestations.values().map(Vec::len).sum();
     opened.finish()?;
-    Ok(Sent { model: &shipment.model, to, tag, published })
+    Ok(Sent { model: &shipment.model, to, tag, published, signature, attestations })
 }
 
 /// What was published.
@@ -204,14 +209,35 @@ pub(super) struct Sent<'a> {
     to: &'a str,
     tag: String,
     published: Published,
+    signature: SentSignature,
+    /// How many were attached.
+    attestations: usize,
+}
+
+/// What became of the signature of a release.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SentSignature {
+    /// It is attached to the release.
+    Attached,
+    /// There was none.
+    None,
+    /// The place keeps none.
+    NotKept,
 }
 
 impl Sent<'_> {
     pub(super) fn text(&self) -> String {
-        let Self { model, to, tag, published } = self;
+        let Self { model, to, tag, published, signature, attestations } = self;
         let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
+        let attested = counted(*attestations, "attestation");
+        let attached = match signature {
+            SentSignature::Attached => format!("signature attached, {attested} attached"),
+            SentSignature::None => format!("no signature, {attested} attached"),
+            SentSignature::NotKept => "no signature and no attestations: only registries keep them".into(),
+        };
         format!(
-            "{} {}: {}, {} of files, {} of them different\nsent {} in {} to {to} as {tag}\n{digest}\n",
+            "{} {}: {}, {} of files, {} of them different\nsent {} in {} to {to} as {tag}\n{attached}\n{digest}\n",
             model.name,
             model.release,
             counted(profiles.len(), "profile"),
@@ -223,7 +249,7 @@ impl Sent<'_> {
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        let Self { model, to, tag, published } = self;
+        let Self { model, to, tag, published, signature, attestations } = self;
         let Published { digest, files_bytes, distinct_bytes, sent_bytes, sent_blobs, profiles } = published;
         View {
             schema: "nimctl.published/1",
@@ -236,6 +262,8 @@ impl Sent<'_> {
             distinct_bytes: *distinct_bytes,
             sent_bytes: *sent_bytes,
             sent_blobs: *sent_blobs,
+            signature: *signature,
+            attestations: *attestations,
             profiles,
         }
     }
@@ -254,33 +282,26 @@ pub(super) struct View<'a> {
     distinct_bytes: u64,
     sent_bytes: u64,
     sent_blobs: usize,
+    signature: SentSignature,
+    attestations: usize,
     profiles: &'a BTreeMap<String, Sha256>,
 }
 
-/// Fails if the signature beside a release is one of other files: `nimctl pull` would refuse the release on every host with a trust policy.
-fn check_is_signature_of(folder: &Path, path: &Path, bundle: &[u8]) -> Result<(), Failure> {
-    let statement = Bundle::parse(bundle).ok().and_then(|bundle| bundle.unverified::<Statement>().ok());
-    let of_manifest = statement.as_ref().and_then(|statement| {
-        let found = statement.resources().iter().find(|resource| resource.name == MANIFEST_FILE)?;
-        Some(found.digest)
-    });
-    let of_sums = statement.as_ref().and_then(|statement| {
-        let found = statement.resources().iter().find(|resource| resource.name == SUMS_FILE)?;
-        Some(found.digest)
-    });
-    let is_same = |name: &str, signed: Option<Sha256>| {
-        let here = fs_err::read(folder.join(name)).map(|bytes| Sha256::of(&bytes));
-        match (here, signed) {
-            (Ok(here), Some(signed)) => here == signed,
-            // A folder that was pulled has no sums.
-            (Err(_), None) => true,
-            _ => false,
-        }
-    };
-    if is_same(MANIFEST_FILE, of_manifest) && is_same(SUMS_FILE, of_sums) {
-        return Ok(());
-    }
-    let message = format!("{} is not the signature of {} as it is now", path.display(), folder.display());
-    Err(Failure::new(ErrorKind::Refused, anyhow::Error::msg(message))
-        .hint(Some(format!("sign it again with `nimctl sign {}`, or remove the file", folder.display()))))
+/// Fails if a signature is not one of the release as it is published: `nimctl pull` would refuse it on every host.
+fn check_is_signature_of(
+    shipment: &Shipment,
+    folder: &Path,
+    (path, is_named): (&Path, bool),
+    bundle: &[u8],
+) -> Result<(), Failure> {
+    shipment.check_signature(bundle).map_err(|reason| {
+        let (path, folder) = (path.display(), folder.display());
+        let message = format!("{path} is not the signature of {folder} as it is now: {reason}");
+        let hint = if is_named {
+            format!("sign it again with `nimctl sign {folder} --signature {path}`, or name another file")
+        } else {
+            format!("sign it again with `nimctl sign {folder}`, or remove the file")
+        };
+        Failure::new(ErrorKind::Refused, anyhow::Error::msg(message)).hint(Some(hint))
+    })
 }

@@ -40,7 +40,10 @@ pub(crate) fn run(
         accepted;
     let in_place = InPlace::of(key.as_deref(), certificate_chain, trust.as_deref())?;
     if let (None, Some(file)) = (&in_place, signature.as_ref().or(attestations.as_ref())) {
-        let message = format!("nothing says whose signature {} must be", file.display());
+        let message = match signature {
+            Some(_) => format!("nothing says whose signature {} must be", file.display()),
+            None => format!("nothing says who must have signed the attestations in {}", file.display()),
+        };
         let hint = "name a key with --key, roots with --certificate-chain, or a trust policy with --trust";
         return Err(Failure::new(ErrorKind::Input, anyhow::Error::msg(message)).hint(Some(hint.into())));
     }

@@ -183,12 +183,13 @@ fn sign_release(
     builder: &str,
     cancel: &Cancel,
 ) -> Result<SignedRelease, Failure> {
-    let Signing { key, certificates } = signing;
+    let Signing { key, certificates, files } = signing;
     let attested = attest(&AttestOptions {
         release: folder,
         destination: None,
         key: &key,
         certificates: certificates.as_deref(),
+        key_files: &files,
         builder,
         now_s: now_s(),
     })?;
@@ -199,6 +200,7 @@ fn sign_release(
         allow_symlinks: false,
         key,
         certificates,
+        key_files: &files,
         now_s: now_s(),
         threads: threads(),
         is_cancelled: &|| cancel.is_cancelled(),

@@ -7,7 +7,7 @@ use nimctl::files::atomic_file;
 use nimctl::files::destination;
 use nimctl::ops::report::{Collected, of_recipe, of_release};
 use nimctl::release::{Notes, notes};
-use nimctl::report::Report;
+use nimctl::report::{REPORT_SCHEMA, Report};
 use nimctl::worker::host::Cancel;
 use serde_json::json;
 
@@ -19,6 +19,14 @@ use crate::output::Output;
 /// No job runs, so the time limit has no effect.
 const NO_JOB_RUNS_S: u64 = 60;
 
+/// Returns whether a file is a report, which may be written anew.
+fn is_report(text: &[u8]) -> bool {
+    let schema = |text| {
+        serde_json::from_slice::<serde_json::Value>(text).map(|value| value["schema"] == REPORT_SCHEMA)
+    };
+    text.starts_with(b"<!doctype html>") || schema(text).is_ok_and(|is_it| is_it)
+}
+
 pub(crate) fn run(
     arguments: &cli::Report,
     global: &Global,
@@ -28,6 +36,7 @@ pub(crate) fn run(
     let cli::Report { source, destination, format } = arguments;
     if let Some(path) = destination {
         destination::check(path, [source.as_path()])?;
+        destination::check_keeps(path, source, is_report)?;
     }
     let Collected { model, profiles, not_built } = if source.is_dir() {
         of_release(source)?

@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &cli::Sbom, output: &Output, cancel: &Cancel) -> Re
     let cli::Sbom { release, destination, registries } = arguments;
     if let Some(path) = destination {
         destination::check(path, [Path::new(release)])?;
+        destination::check_keeps(path, Path::new(release), is_bill)?;
     }
     let Bill { bom, profiles, left_out } = bill(release, registries, output, cancel)?;
     if !left_out.is_empty() {
@@ -40,7 +41,10 @@ pub(crate) fn run(arguments: &cli::Sbom, output: &Output, cancel: &Cancel) -> Re
         None => output.data(&text),
         Some(path) => {
             atomic_file::write(path, text.as_bytes())
-                .map_err(|error| Failure::new(ErrorKind::Input, anyhow::Error::from(error)))?;
+                .map_err(|error| {
+                    anyhow::Error::from(error).context(format!("cannot write {}", path.display()))
+                })
+                .map_err(|error| Failure::new(ErrorKind::Input, error))?;
             let view = json!({
                 "schema": "nimctl.sbom-written/1",
                 "file": path,
@@ -53,6 +57,11 @@ pub(crate) fn run(arguments: &cli::Sbom, output: &Output, cancel: &Cancel) -> Re
         }
     }
     Ok(done())
+}
+
+/// Returns whether a file is a bill, which may be written anew.
+fn is_bill(text: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(text).is_ok_and(|value| value["bomFormat"] == "CycloneDX")
 }
 
 fn bill(

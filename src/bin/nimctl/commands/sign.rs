@@ -24,7 +24,10 @@ const MAX_THREADS: usize = 8;
 
 pub(crate) fn run(arguments: &cli::Sign, output: &Output, cancel: &Cancel) -> Result<ExitCode, Failure> {
     let cli::Sign { model, private_key, signature, ignore, allow_symlinks } = arguments;
-    let Signing { key, certificates } = Signing::of(private_key)?;
+    let Signing { key, certificates, files } = Signing::of(private_key)?;
+    for path in ignore.iter().filter(|path| fs_err::symlink_metadata(path).is_err()) {
+        output.warning(&format!("--ignore {}: there is no such file", path.display()));
+    }
     let signed = sign(SignOptions {
         model,
         signature: signature.as_deref(),
@@ -32,6 +35,7 @@ pub(crate) fn run(arguments: &cli::Sign, output: &Output, cancel: &Cancel) -> Re
         allow_symlinks: *allow_symlinks,
         key,
         certificates,
+        key_files: &files,
         now_s: now_s(),
         threads: threads(),
         is_cancelled: &|| cancel.is_cancelled(),
@@ -60,6 +64,8 @@ pub(super) struct Signing {
     pub(super) key: PrivateKey,
     /// The certificate of the key, and those that lead from it to a root.
     pub(super) certificates: Option<Vec<Certificate>>,
+    /// The files that these were read from.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Signing {
@@ -73,7 +79,8 @@ impl Signing {
             Some(leaf) => Some(certificates([leaf].into_iter().chain(chain))?),
             None => None,
         };
-        Ok(Self { key, certificates })
+        let files = arguments.key.iter().chain(certificate).chain(chain).cloned().collect();
+        Ok(Self { key, certificates, files })
     }
 }
 

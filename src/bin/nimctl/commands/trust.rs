@@ -31,8 +31,11 @@ pub(crate) fn run(arguments: &cli::Trust, output: &Output) -> Result<ExitCode, F
     let mut text = String::new();
     let (schema, policy, trust) = match arguments {
         cli::Trust::Init { key, models, destination, force } => {
-            let trust = write_first(&FirstPolicy { key, models, destination, force: *force })?;
+            let (trust, place) = write_first(&FirstPolicy { key, models, destination, force: *force })?;
             let _ = writeln!(text, "wrote {}", destination.display());
+            if place.is_absolute() {
+                let _ = writeln!(text, "the policy reads the key from {}: keep it there", place.display());
+            }
             ("nimctl.trust-init/1", destination, trust)
         }
         cli::Trust::Check { policy } => ("nimctl.trust-check/1", policy, load(policy)?),

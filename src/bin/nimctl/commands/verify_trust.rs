@@ -41,6 +41,8 @@ pub(super) fn run(
         is_cancelled: &|| cancel.is_cancelled(),
     })?;
     let ReleaseVerdict { signature: report, accepted, passports: _, findings } = &verdict;
+    // A rule may accept what `verify` does not.
+    let accepted = accepted.as_ref().filter(|_| findings.is_empty());
     let SignatureReport { signature, digest, signer, files, size_bytes, differences, .. } = report;
     let mut text = String::new();
     for difference in differences {
@@ -77,9 +79,9 @@ pub(super) fn run(
         schema: "nimctl.trust-verification/1",
         policy: path,
         policy_from: says,
-        rule_line: accepted.as_ref().map(|(_, line)| *line),
-        model: accepted.as_ref().map(|(model, _)| model.name.as_str()),
-        release: accepted.as_ref().map(|(model, _)| model.release.as_str()),
+        rule_line: accepted.map(|(_, line)| *line),
+        model: accepted.map(|(model, _)| model.name.as_str()),
+        release: accepted.map(|(model, _)| model.release.as_str()),
         signature,
         digest,
         signed_by: signer.into(),

@@ -206,7 +206,7 @@ impl<'a> FromManifest<'a> {
             Err(FileError::Io(problem)) if problem.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(profile, PASSPORT_FILE, source)),
         };
-        let passport = Passport::parse(&bytes, PASSPORT_FILE).ok();
+        let passport = Passport::parse_released(&bytes, PASSPORT_FILE).ok();
         let is_its = |passport: &Passport| {
             passport.id == *id && passport.contents == *contents && hostile::check_passport(passport).is_ok()
         };
