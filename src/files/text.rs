@@ -14,3 +14,10 @@ pub fn read(path: &Path) -> io::Result<String> {
         io::Error::new(io::ErrorKind::InvalidData, format!("{} {problem}", path.display()))
     })
 }
+
+/// Words what is wrong with a tar. The library quotes the header that it can't read, which is the beginning of whatever file was named: a private
+/// key, perhaps.
+pub(crate) fn tar_problem(error: &io::Error) -> String {
+    let text = error.to_string();
+    if text.contains(" when getting ") { "there is no header of a tar".to_owned() } else { text }
+}

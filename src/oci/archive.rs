@@ -10,6 +10,7 @@ use super::layout::{INDEX_FILE, LAYOUT_FILE, Layout, entry, media_type_of, read_
 use super::place::{Blob, MAX_DOCUMENT_BYTES, Place, PlaceError, Sink, Which};
 use crate::digest::Sha256;
 use crate::files::atomic_file;
+use crate::files::text::tar_problem;
 use crate::registry::ReadSeek;
 
 /// An archive, opened for reading.
@@ -28,8 +29,9 @@ impl Archive {
     /// No tar, a compressed one, or one without `oci-layout`; a member that is neither a file nor a folder, or is there twice.
     pub fn open(path: &Path) -> Result<Self, PlaceError> {
         let wrong = |reason: String| PlaceError::NotAPlace { path: path.into(), reason };
-        let unreadable =
-            |error: io::Error| wrong(format!("it can't be read as a tar of an OCI image layout: {error}"));
+        let unreadable = |error: io::Error| {
+            wrong(format!("it can't be read as a tar of an OCI image layout: {}", tar_problem(&error)))
+        };
         // It is read in any order, and a pipe would wait for its writer.
         if !fs_err::metadata(path).map_err(unreadable)?.is_file() {
             return Err(wrong("it is not a regular file".into()));

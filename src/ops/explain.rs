@@ -130,11 +130,15 @@ impl Story {
         let beside = |path: &Path| fs_err::symlink_metadata(path).is_ok();
         let mut signatures = Vec::new();
         if let Some(path) = default_signature(folder).ok().filter(|path| beside(path)) {
-            let bytes = read_bundle(folder, &path)?;
-            signatures.push(match Bundle::parse(&bytes) {
-                Ok(bundle) => signed_by(&bundle, trusted),
-                Err(refusal) => By::Refused(format!("{}: {refusal}", path.display())),
-            });
+            match read_bundle(folder, &path) {
+                Ok(bytes) => {
+                    signatures.extend(Bundle::parse(&bytes).map(|bundle| signed_by(&bundle, trusted)));
+                }
+                Err(error) if error.kind() == ErrorKind::Refused => {
+                    signatures.push(By::Refused(crate::trust::in_words(&error)));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let (mut attestations, mut refused) = (Vec::new(), None);
         if let Some(path) = default_attestations(folder).ok().filter(|path| beside(path)) {

@@ -156,3 +156,12 @@ fn a_passport_is_that_of_its_id() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+/// What another store made results of is not to be taken over here.
+#[test]
+fn a_released_passport_has_no_keys_of_results() {
+    let made_of = Origins { validation_key: Some(Sha256::of(b"key")), ..Origins::default() };
+    let forged = serde_json::to_vec(&Passport { made_of, ..stored() }).unwrap();
+    assert_eq!(Passport::parse(&forged, "p").unwrap().made_of, made_of);
+    assert_eq!(Passport::parse_released(&forged, "p").unwrap().made_of, Origins::default());
+}

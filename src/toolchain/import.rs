@@ -14,6 +14,7 @@ use super::tar_contents::{LIST_NAME, MAX_LIST_BYTES, TarContents, name_in_tar};
 use super::{InstallOutcome, Installed, Places, Stage, Tool, ToolchainError, Watch};
 use super::{lock_place, remove_leftovers, work_folder};
 use crate::files::atomic_file;
+use crate::files::text::tar_problem;
 
 /// The zeros that a tar ends with.
 const END_BYTES: u64 = 1024;
@@ -144,7 +145,9 @@ impl<'a, R: io::Read> Members<'a, R> {
     fn list(&mut self) -> Result<TarContents, ToolchainError> {
         let not_an_export = |reason: String| ToolchainError::NotAnExport { path: self.path.into(), reason };
         let mut member = match self.entries.next() {
-            Some(member) => member.map_err(|error| not_an_export(format!("it is not a tar: {error}")))?,
+            Some(member) => {
+                member.map_err(|error| not_an_export(format!("it is not a tar: {}", tar_problem(&error))))?
+            }
             None => return Err(not_an_export("it is an empty tar".into())),
         };
         let is_list = member.path_bytes() == LIST_NAME.as_bytes()
@@ -180,9 +183,8 @@ impl<'a, R: io::Read> Members<'a, R> {
     ) -> Result<(), ToolchainError> {
         let name = name_in_tar(tool, file);
         let mut member = match self.entries.next() {
-            Some(member) => {
-                member.map_err(|error| self.damaged(format!("{name} cannot be read: {error}")))?
-            }
+            Some(member) => member
+                .map_err(|error| self.damaged(format!("{name} cannot be read: {}", tar_problem(&error))))?,
             None => return Err(self.damaged(format!("it ends before {name}"))),
         };
         if *member.path_bytes() != *name.as_bytes() {
@@ -238,7 +240,9 @@ impl<'a, R: io::Read> Members<'a, R> {
                 let found = member.path_bytes().escape_ascii().to_string();
                 return Err(self.damaged(format!("it has `{found}`, which {LIST_NAME} does not list")));
             }
-            Some(Err(error)) => return Err(self.damaged(format!("its end cannot be read: {error}"))),
+            Some(Err(error)) => {
+                return Err(self.damaged(format!("its end cannot be read: {}", tar_problem(&error))));
+            }
             None => {}
         }
         let size_bytes = file.metadata().map(|metadata| metadata.len());

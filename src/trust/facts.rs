@@ -91,6 +91,19 @@ mod tests {
     }
 
     #[test]
+    fn a_cosine_is_that_of_every_output_of_floats() {
+        const GOLDEN: &[u8] = include_bytes!("../../tests/fixtures/formats/passport.json");
+        let passport = Passport::parse(GOLDEN, "golden").unwrap();
+        let validation = passport.validation.validation().unwrap();
+        assert!(min_cosine(validation).is_some_and(|cosine| cosine > 0.999));
+        // One of its outputs has a tolerance of its own.
+        let mut tolerant = validation.clone();
+        let at = tolerant.gates.iter().position(|gate| gate.gate == "row_cosine").unwrap();
+        tolerant.gates[at].gate = "tolerance".into();
+        assert_eq!(min_cosine(&tolerant), None);
+    }
+
+    #[test]
     fn a_gpu_is_named_with_its_compute_capability() {
         assert_eq!(
             compute_capability("TensorRT 11.4.0.1 on NVIDIA L4 (8.9)"),

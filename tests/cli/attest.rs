@@ -269,5 +269,7 @@ fn attestations_that_cannot_be_read_are_told_with_the_rest() {
     home.set_up(VERIFY).exits(3).has(&["has no attestation in it"]);
     home.set_up(&["explain", "release"]).exits(0).has(&["has no attestation in it"]);
     home.write("release.sig", "{}");
-    home.set_up(&["explain", "release"]).exits(0).has(&["release.sig: it is not a Sigstore bundle"]);
+    home.set_up(&["explain", "release"])
+        .exits(0)
+        .has(&["release.sig is refused: it is not a Sigstore bundle"]);
 }

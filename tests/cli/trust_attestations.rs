@@ -77,3 +77,42 @@ fn what_was_pulled_with_attestations_keeps_them() {
     }
     all_refused(&home, &[MISSING, "validation"]);
 }
+
+/// Also where a key on the command line is what accepts them; and the last pull with a key counts.
+#[test]
+fn what_was_pulled_with_a_key_keeps_the_attestations_that_were_named() {
+    let home = home();
+    fs_err::rename(home.path("release.sig"), home.path("signed")).unwrap();
+    home.set_up(&["publish", "release", "--to", "oci:attested"]).exits(0);
+    home.set_up(&["sign", "release", "--key", "keys/other.key", "--signature", "other"]).exits(0);
+    let pull = |key: &str, signature: &str, attestations: &str| {
+        let pull = ["pull", "oci:attested", "--all", "--store", "t", "-o", "out", "--key", key];
+        let named = ["--signature", signature, "--attestations", attestations];
+        let _ = fs_err::remove_dir_all(home.path("out"));
+        home.set_up(&[&pull[..], &named].concat()).exits(0);
+    };
+    pull("keys/other.pub", "other", "other.jsonl");
+    require(&home, "provenance, validation");
+    all_refused(&home, &["keys/trust.yaml refuses "]);
+    pull("keys/p256.pub", "signed", "own.jsonl");
+    all_accepted(&home, "line 3");
+}
+
+#[test]
+fn an_attestation_beside_a_folder_that_is_not_accepted_is_not_passed_over() {
+    let home = home();
+    policy(&home, "- models: [m]\n  keys: [p256.pub]\n");
+    fs_err::copy(home.path("other.jsonl"), home.path("release.attestations.jsonl")).unwrap();
+    let trust = ["--trust", "keys/trust.yaml"];
+    let select = ["select", "-m", "release/model_manifest.yaml", "--device", "none", "--store", "s"];
+    for command in [&["verify", "release"][..], &select] {
+        home.set_up(&[command, &trust].concat()).exits(3).has(&["the attestation is not accepted"]);
+    }
+    // A file that was signed and belongs to no release.
+    fs_err::remove_file(home.path("release.attestations.jsonl")).unwrap();
+    home.write("release/stray", "x");
+    home.set_up(&["sign", "release", "--key", "keys/p256.key"]).exits(0);
+    let printed =
+        home.set_up(&["verify", "release", "--trust", "keys/trust.yaml", "--output", "json"]).exits(3).json();
+    assert_eq!((&printed["rule_line"], &printed["model"]), (&Value::Null, &Value::Null));
+}

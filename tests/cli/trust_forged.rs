@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::home::Home;
+use crate::trust::{release_home, validated};
 use crate::trust_gate::{all_accepted, home, pull};
 
 /// The passports of a store.
@@ -100,4 +101,27 @@ fn a_release_that_nobody_signed_is_not_run_to_be_reproduced() {
     .has(&["keeps no signatures"]);
     // Nothing of the release is run without it.
     assert_ne!(home.set_up(&[&reproduce[..], &trust].concat()).code, Some(3));
+}
+
+/// Anyone may have written the results in a passport that was pulled: what is built here starts without any.
+#[test]
+fn a_build_takes_no_results_of_a_pulled_passport() {
+    let home = release_home();
+    validated(&home, "executed", 0.9999);
+    home.set_up(&["publish", "release", "--to", "oci:forged"]).exits(0);
+    let pull = || {
+        home.set_up(&["pull", "oci:forged", "--all", "--store", "t"]).exits(0);
+    };
+    let words = || -> Vec<String> {
+        let read = |file: &PathBuf| serde_json::from_slice::<Value>(&fs_err::read(file).unwrap()).unwrap();
+        let word = |file| read(file)["validation"].as_object().unwrap().keys().next().unwrap().clone();
+        passports(&home, "t").iter().map(word).collect()
+    };
+    pull();
+    assert_eq!(words(), ["executed", "executed"]);
+    home.set_up(&["build", "r.yaml", "--store", "t"]).exits(0);
+    assert_eq!(words(), ["skipped", "skipped"]);
+    pull();
+    home.set_up(&["build", "r.yaml", "--store", "t"]).exits(0);
+    assert_eq!(words(), ["skipped", "skipped"]);
 }

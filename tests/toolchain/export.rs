@@ -164,7 +164,7 @@ fn what_is_not_whole_is_not_exported() {
         &mut Watch { progress: &mut |_| {}, cancelled: &|| false },
     )
     .unwrap_err();
-    assert_eq!(error.to_string(), "onnxruntime is not installed");
+    assert_eq!(error.to_string(), "onnxruntime is not installed: there is nothing to export");
 }
 
 #[test]

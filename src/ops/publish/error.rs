@@ -150,8 +150,8 @@ impl PublishError {
             Self::Place(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Pipeline(error) => error.kind(),
-            Self::NoRelease { .. }
-            | Self::Damaged { .. }
+            Self::NoRelease { source, .. } => source.kind(),
+            Self::Damaged { .. }
             | Self::Read { .. }
             | Self::NoEarlier { .. }
             | Self::KeepsNoSignatures { .. }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::folder::read;
 use super::{Finding, Found, NOT_UTF_8};
+use crate::files::text::tar_problem;
 use crate::release::SUMS_FILE;
 
 const GZIP_START: [u8; 2] = [0x1f, 0x8b];
@@ -46,7 +47,7 @@ pub(super) fn files(path: &Path, findings: &mut Vec<Finding>) -> io::Result<BTre
             Err(error) if index == 0 => return Err(no_tar(path, &error)),
             // What was read before is still compared.
             Err(error) => {
-                find(&archive_name, format!("the archive is damaged or was cut: {error}"));
+                find(&archive_name, format!("the archive is damaged or was cut: {}", tar_problem(&error)));
                 whole = false;
                 break;
             }
@@ -178,7 +179,7 @@ fn no_tar(path: &Path, error: &io::Error) -> io::Error {
     } else if start[..read].starts_with(&ZSTD_START) {
         "it is compressed with zstd: unpack it with unzstd first".to_owned()
     } else {
-        format!("it is neither a folder nor a tar ({error})")
+        format!("it is neither a folder nor a tar ({})", tar_problem(error))
     };
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
