@@ -91,6 +91,12 @@ fn what_was_pulled_with_a_key_keeps_the_attestations_that_were_named() {
         let _ = fs_err::remove_dir_all(home.path("out"));
         home.set_up(&[&pull[..], &named].concat()).exits(0);
     };
+    // Of somebody else.
+    let mixed = ["--key", "keys/other.pub", "--signature", "other", "--attestations", "own.jsonl"];
+    home.set_up(&[&["pull", "oci:attested", "--all", "--store", "t"], &mixed[..]].concat())
+        .exits(3)
+        .has(&["the attestation is not accepted: it was made with another key"]);
+    assert!(!home.path("t").exists());
     pull("keys/other.pub", "other", "other.jsonl");
     require(&home, "provenance, validation");
     all_refused(&home, &["keys/trust.yaml refuses "]);

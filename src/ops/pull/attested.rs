@@ -1,6 +1,7 @@
 //! The attestations of a profile at its place: fetched, and those that are accepted.
 
 use super::{PullError, RemoteRelease};
+use crate::attestation::Attestation;
 use crate::digest::Sha256;
 use crate::ops::attest::{VerifiedAttestation, open_attestation};
 use crate::ops::verify_signature::Trusted;
@@ -70,4 +71,30 @@ impl RemoteRelease<'_> {
         }
         Ok(bundles)
     }
+}
+
+/// Returns the attestations that are about a profile and accepted.
+pub(super) fn accepted(mut bundles: Vec<Bundle>, passport: &Passport, trusted: &Trusted<'_>) -> Vec<Bundle> {
+    bundles.retain(|bundle| open_attestation(bundle, passport, trusted).is_ok());
+    bundles
+}
+
+/// Returns the attestations that are about a profile, all of which must be accepted.
+///
+/// # Errors
+/// Why the first one that is not accepted is not.
+pub(super) fn all_accepted(
+    bundles: &[Bundle],
+    passport: &Passport,
+    trusted: &Trusted<'_>,
+) -> Result<Vec<Bundle>, String> {
+    let is_about = |bundle: &&Bundle| {
+        let says = bundle.unverified::<Attestation>();
+        says.is_ok_and(|says| says.contents_of(&passport.id).is_some())
+    };
+    let checked = |bundle: &Bundle| match open_attestation(bundle, passport, trusted) {
+        Ok(_) => Ok(bundle.clone()),
+        Err(problem) => Err(format!("{}: {problem}", passport.name)),
+    };
+    bundles.iter().filter(is_about).map(checked).collect()
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::attested::{accepted, all_accepted};
 use super::{MAX_TEXT_BYTES, PullError, RemoteRelease, manifest_of, profile};
 use crate::digest::Sha256;
 use crate::error_kind::ErrorKind;
 use crate::oci::{PASSPORT_TYPE, SIGNATURE_TYPE, fetch_small};
-use crate::ops::attest::{facts_of, open_attestation};
+use crate::ops::attest::facts_of;
 use crate::ops::trust::{NotTrusted, SignedDocuments, has_files_of, signed_passports};
 use crate::ops::verify_signature::Trusted;
 use crate::passport::Passport;
@@ -138,8 +139,11 @@ impl RemoteRelease<'_> {
             // Nothing of what anyone may have attached is fetched for a release that nobody trusted signed.
             let is_signed =
                 Bundle::parse(&bundle).is_ok_and(|bundle| trusted.open::<Statement>(&bundle).is_ok());
-            if is_signed && described.attestations.is_empty() {
-                self.attested(described, trusted, given.attestations.as_deref(), ids)?;
+            if is_signed
+                && described.attestations.is_empty()
+                && let Err(reason) = self.attested(described, trusted, given.attestations.as_deref(), ids)?
+            {
+                return Ok(Err(reason));
             }
             Ok(self.check_bundle(&bundle, trusted, described, ids))
         };
@@ -162,28 +166,35 @@ impl RemoteRelease<'_> {
     }
 
     /// Adds the attestations of the profiles, if they were given or a policy asks for them; those that are not accepted are dropped, since
-    /// anyone may have put them there.
+    /// anyone may have put them there. Of those that were given, one is a reason to refuse the release, unless a policy says what is enough.
     fn attested(
         &self,
         described: &mut Described,
         trusted: &Trusted<'_>,
         given: Option<&[Bundle]>,
         ids: &[String],
-    ) -> Result<(), PullError> {
+    ) -> Result<Result<(), String>, PullError> {
         let is_asked_for = matches!(trusted, Trusted::Policy { trust, .. } if trust.asks_for_attestations());
         if given.is_none() && !is_asked_for {
-            return Ok(());
+            return Ok(Ok(()));
         }
         for id in ids {
             let Some(passport) = described.passport(id) else { continue };
-            let mut found = match given {
-                Some(bundles) => bundles.to_vec(),
-                None => self.bundles_of(id, &mut Vec::new())?,
+            let accepted = match (given, is_asked_for) {
+                (Some(bundles), false) => match all_accepted(bundles, &passport, trusted) {
+                    Ok(accepted) => accepted,
+                    Err(reason) => {
+                        // The next signature is not accepted with half of them.
+                        described.attestations.clear();
+                        return Ok(Err(reason));
+                    }
+                },
+                (Some(bundles), true) => accepted(bundles.to_vec(), &passport, trusted),
+                (None, _) => accepted(self.bundles_of(id, &mut Vec::new())?, &passport, trusted),
             };
-            found.retain(|bundle| open_attestation(bundle, &passport, trusted).is_ok());
-            described.attestations.insert(id.clone(), found);
+            described.attestations.insert(id.clone(), accepted);
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Fetches the bundles that are attached to a manifest. One that can't be used is a reason, since anyone may have put it there.
