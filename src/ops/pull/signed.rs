@@ -131,7 +131,7 @@ impl RemoteRelease<'_> {
             return Err(NotSigned::NotKept { place }.into());
         }
         let mut described = None;
-        let mut check = |bundle: Vec<u8>| {
+        let mut check = |bundle: Vec<u8>, reasons: &mut Vec<String>| {
             let described = match &mut described {
                 Some(described) => described,
                 None => described.insert(self.described(ids)?),
@@ -143,19 +143,15 @@ impl RemoteRelease<'_> {
                 && described.attestations.is_empty()
                 && let Err(reason) = self.attested(described, trusted, given.attestations.as_deref(), ids)?
             {
-                return Ok(Err(reason));
+                reasons.push(reason);
+                return Ok(None);
             }
-            Ok(self.check_bundle(&bundle, trusted, described, ids))
+            let checked = self.check_bundle(&bundle, trusted, described, ids);
+            Ok(checked.map_err(|reason| reasons.push(reason)).ok())
         };
         let mut reasons = Vec::new();
         let accepted = match given.signature {
-            Some(bundle) => match check(bundle)? {
-                Ok(accepted) => Some(accepted),
-                Err(reason) => {
-                    reasons.push(reason);
-                    None
-                }
-            },
+            Some(bundle) => check(bundle, &mut reasons)?,
             None => self.first_bundle_about(self.digest, MAX_BUNDLE_BYTES, &mut reasons, &mut check)?,
         };
         match accepted {
@@ -205,22 +201,21 @@ impl RemoteRelease<'_> {
         reasons: &mut Vec<String>,
     ) -> Result<Vec<Vec<u8>>, PullError> {
         let mut bundles = Vec::new();
-        self.first_bundle_about::<()>(subject, max_bytes, reasons, &mut |bundle| {
+        self.first_bundle_about::<()>(subject, max_bytes, reasons, &mut |bundle, _| {
             bundles.push(bundle);
-            Ok(Err(String::new()))
+            Ok(None)
         })?;
-        reasons.retain(|reason| !reason.is_empty());
         Ok(bundles)
     }
 
     /// Fetches the bundles that are attached to a manifest, one after the other, up to the first one that is taken: anyone may have attached
-    /// others, as many and as large as they liked. Why others are not taken is a reason.
+    /// others, as many and as large as they liked. `take` adds why it doesn't take one to the reasons.
     fn first_bundle_about<T>(
         &self,
         subject: Sha256,
         max_bytes: u64,
         reasons: &mut Vec<String>,
-        take: &mut dyn FnMut(Vec<u8>) -> Result<Result<T, String>, PullError>,
+        take: &mut dyn FnMut(Vec<u8>, &mut Vec<String>) -> Result<Option<T>, PullError>,
     ) -> Result<Option<T>, PullError> {
         for digest in self.place.referrers(&subject, SIGNATURE_TYPE)?.into_iter().take(MAX_SIGNATURES) {
             let fetched = manifest_of(self.place, digest).and_then(|manifest| {
@@ -231,10 +226,11 @@ impl RemoteRelease<'_> {
                 Ok(layer.map(|layer| fetch_small(self.place, layer, max_bytes)).transpose()?)
             });
             match fetched {
-                Ok(Some(bundle)) => match take(bundle)? {
-                    Ok(taken) => return Ok(Some(taken)),
-                    Err(reason) => reasons.push(reason),
-                },
+                Ok(Some(bundle)) => {
+                    if let Some(taken) = take(bundle, reasons)? {
+                        return Ok(Some(taken));
+                    }
+                }
                 Ok(None) => reasons.push(format!("{digest} is not attached to {subject}")),
                 // What is listed and not there is no better than what is wrong.
                 Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Input) => {
