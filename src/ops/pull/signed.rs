@@ -83,6 +83,9 @@ impl NotSigned {
     }
 }
 
+/// Makes something of a bundle, or adds to the reasons why it doesn't.
+type Take<'a, T> = dyn FnMut(Vec<u8>, &mut Vec<String>) -> Result<Option<T>, PullError> + 'a;
+
 /// What the manifests of a release name: every file with its digest, by path in a release folder.
 struct Described {
     digests: BTreeMap<String, Sha256>,
@@ -209,13 +212,13 @@ impl RemoteRelease<'_> {
     }
 
     /// Fetches the bundles that are attached to a manifest, one after the other, up to the first one that is taken: anyone may have attached
-    /// others, as many and as large as they liked. `take` adds why it doesn't take one to the reasons.
+    /// others, as many and as large as they liked.
     fn first_bundle_about<T>(
         &self,
         subject: Sha256,
         max_bytes: u64,
         reasons: &mut Vec<String>,
-        take: &mut dyn FnMut(Vec<u8>, &mut Vec<String>) -> Result<Option<T>, PullError>,
+        take: &mut Take<'_, T>,
     ) -> Result<Option<T>, PullError> {
         for digest in self.place.referrers(&subject, SIGNATURE_TYPE)?.into_iter().take(MAX_SIGNATURES) {
             let fetched = manifest_of(self.place, digest).and_then(|manifest| {
